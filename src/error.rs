@@ -1,0 +1,216 @@
+//! The one public error: a short [`ErrorKind`] that says what the caller may do, over a message
+//! that says what failed, on which object, and what to do about it.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+/// Result of this crate's fallible functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument or option is wrong. Fix the call.
+    InvalidArgument,
+    /// The job, checkpoint or state that was asked for does not exist.
+    NotFound,
+    /// The job exists already, and the caller said that it must not.
+    AlreadyExists,
+    /// The place holds something that is not Alluvium's. Nothing was touched.
+    ForeignData,
+    /// The object store does not honour conditional creates, so commits would not be safe on it.
+    UnsafeStore,
+    /// Bytes read back do not match their checksum or their format. Never retried.
+    Corrupt,
+    /// An object that a manifest refers to is gone.
+    MissingObject,
+    /// Written by a newer version of the format than this build can read.
+    UnsupportedVersion,
+    /// The checkpoint does not fit the options of this job (max parallelism, states, merge operator).
+    Incompatible,
+    /// A later attempt of the job has taken over. Stop this process; it will never commit again.
+    Fenced,
+    /// Another process holds the local directory.
+    Locked,
+    /// The memory bound is reached; the call would have had to wait. Try again later.
+    WouldBlock,
+    /// The object store did not answer, or answered with a passing failure. Retried in the background.
+    StoreUnavailable,
+    /// Local disk: full, missing permission, or broken.
+    Disk,
+    /// The checkpoint was given up (timeout, abort). The state is unharmed; the next one carries on.
+    Aborted,
+    /// The job or store was closed.
+    Closed,
+    /// A bug in this crate. Please report it.
+    Internal,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidArgument => "invalid argument",
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
+            Self::ForeignData => "foreign data",
+            Self::UnsafeStore => "unsafe store",
+            Self::Corrupt => "corrupt",
+            Self::MissingObject => "missing object",
+            Self::UnsupportedVersion => "unsupported version",
+            Self::Incompatible => "incompatible",
+            Self::Fenced => "fenced",
+            Self::Locked => "locked",
+            Self::WouldBlock => "would block",
+            Self::StoreUnavailable => "store unavailable",
+            Self::Disk => "disk",
+            Self::Aborted => "aborted",
+            Self::Closed => "closed",
+            Self::Internal => "internal error",
+        })
+    }
+}
+
+/// What failed, on which object, and what to do. Cheap to clone, so that a background failure can be
+/// reported at every later call.
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    object: Option<String>,
+    advice: Option<String>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                kind,
+                message: message.into(),
+                object: None,
+                advice: None,
+                source: None,
+            }),
+        }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// A local I/O failure while doing `what` on `path`.
+    pub(crate) fn disk(what: &str, path: &std::path::Path, source: std::io::Error) -> Self {
+        let full = source.kind() == std::io::ErrorKind::StorageFull;
+        let error = Self::new(ErrorKind::Disk, format!("cannot {what}"))
+            .object(path.display())
+            .source(source);
+        if full { error.advice("free disk space and open the job again") } else { error }
+    }
+
+    /// Names the object (key, path, state) that the error is about. The innermost name wins: it is
+    /// the most precise.
+    #[must_use]
+    pub(crate) fn object(mut self, object: impl fmt::Display) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.object.get_or_insert_with(|| object.to_string());
+        self
+    }
+
+    /// Says what the user can do.
+    #[must_use]
+    pub(crate) fn advice(mut self, advice: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.inner).advice = Some(advice.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        Arc::make_mut(&mut self.inner).source = Some(Arc::new(source));
+        self
+    }
+
+    /// What the caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// The object, path, state or option that the error is about, where there is one.
+    pub fn object_name(&self) -> Option<&str> {
+        self.inner.object.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.inner;
+        write!(f, "{}: {}", inner.kind, inner.message)?;
+        if let Some(object) = &inner.object {
+            write!(f, " ({object})")?;
+        }
+        // The source is part of the text: most programs print only `{error}`.
+        if let Some(source) = &inner.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(advice) = &inner.advice {
+            write!(f, "; {advice}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_says_what_where_why_and_what_to_do() {
+        let error = Error::corrupt("checksum does not match")
+            .object("data/1/0/x.delta")
+            .object("an outer name")
+            .advice("restore an older checkpoint");
+        assert_eq!(
+            error.to_string(),
+            "corrupt: checksum does not match (data/1/0/x.delta); restore an older checkpoint"
+        );
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.object_name(), Some("data/1/0/x.delta"));
+    }
+
+    #[test]
+    fn a_clone_shares_the_source() {
+        let error = Error::disk(
+            "write",
+            std::path::Path::new("/x"),
+            std::io::Error::from(std::io::ErrorKind::StorageFull),
+        );
+        assert!(error.clone().to_string().contains("free disk space"));
+        assert!(StdError::source(&error).is_some());
+    }
+}

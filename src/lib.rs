@@ -1,0 +1,12 @@
+//! Alluvium: keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
+
+mod env;
+mod error;
+mod ids;
+mod key;
+mod key_group;
+
+pub use env::{Clock, Env, NonceSource, SeededNonces};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
+pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};

@@ -139,3 +139,240 @@ pub(crate) struct Manifest {
     pub retained: Vec<Retained>,
     pub record: Record,
 }
+
+impl DeltaRef {
+    fn validate(&self) -> Result<()> {
+        place_is_sound(&self.object, self.offset, self.length)?;
+        if self.first.0 == 0 || self.first > self.last {
+            return Err(Error::corrupt(format!("delta range {}..={} is not one", self.first, self.last)));
+        }
+        Ok(())
+    }
+}
+
+impl BaseRef {
+    fn validate(&self) -> Result<()> {
+        place_is_sound(&self.object, self.offset, self.length)?;
+        match self.files.iter().find(|file| !matches!(parse(file), Some(ParsedName::Data { .. }))) {
+            Some(file) => Err(Error::corrupt(format!("{file} cannot be a file of a base"))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl SubtaskRecord {
+    /// Every object that restoring this subtask needs; some more than once.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
+        let base = self.base.iter().flat_map(|base| std::iter::once(&base.object).chain(&base.files));
+        base.chain(self.deltas.iter().map(|delta| &delta.object))
+    }
+
+    /// Base and deltas make up one changelog without gaps that ends at the cut.
+    fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
+        let KeyGroupRange { first, last } = self.range;
+        if first > last || last.0 >= max_parallelism.get() {
+            let max = max_parallelism.get();
+            return Err(Error::corrupt(format!("key groups {} do not lie below {max}", self.range)));
+        }
+        self.base.iter().try_for_each(BaseRef::validate)?;
+        let mut end = self.base.as_ref().map_or(DeltaSeq(0), |base| base.seq);
+        for delta in &self.deltas {
+            delta.validate()?;
+            if end.0.checked_add(1) != Some(delta.first.0) {
+                return Err(Error::corrupt(format!("delta {} follows {end}", delta.first)));
+            }
+            end = delta.last;
+        }
+        if end != self.seq {
+            return Err(Error::corrupt(format!("changelog ends at {end}, the cut is at {}", self.seq)));
+        }
+        Ok(())
+    }
+}
+
+impl CheckpointRecord {
+    /// Makes references to what travels in manifest `from` point to manifest `to` instead.
+    pub(crate) fn relocate(&mut self, from: Version, to: Version) {
+        if from == to {
+            return;
+        }
+        let (from, to) = (ObjectName::manifest(from), ObjectName::manifest(to));
+        for subtask in &mut self.subtasks {
+            let base = subtask.base.iter_mut().map(|base| &mut base.object);
+            let deltas = subtask.deltas.iter_mut().map(|delta| &mut delta.object);
+            base.chain(deltas).filter(|object| **object == from).for_each(|object| *object = to.clone());
+        }
+    }
+
+    /// Every object that restoring the checkpoint needs; some more than once.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
+        self.subtasks.iter().flat_map(SubtaskRecord::references)
+    }
+
+    fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
+        for record in &self.subtasks {
+            record
+                .validate(max_parallelism)
+                .map_err(|error| error.object(format_args!("subtask {}", record.subtask)))?;
+        }
+        if !self.subtasks.is_sorted_by(|a, b| a.subtask < b.subtask) {
+            return Err(Error::corrupt("subtasks are not in ascending order"));
+        }
+        let mut ranges: Vec<_> = self.subtasks.iter().map(|record| record.range).collect();
+        ranges.sort_by_key(|range| range.first);
+        if !ranges.is_sorted_by(|a, b| a.last < b.first) {
+            return Err(Error::corrupt("key group ranges of subtasks overlap"));
+        }
+        let mut seen = BTreeSet::new();
+        for state in &self.states {
+            if state.id == StateId::RESERVED || !seen.insert(state.id.0) {
+                return Err(Error::corrupt(format!("state {:?} has an id that is taken", state.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Manifest {
+    /// The record that begins an attempt at `version`, after `head`.
+    pub(crate) fn open(
+        version: Version,
+        nonce: Nonce,
+        head: Option<&Manifest>,
+        max_parallelism: MaxParallelism,
+    ) -> Self {
+        Self {
+            version,
+            nonce,
+            parent: head.map_or(Nonce::default(), |head| head.nonce),
+            epoch: Epoch(version.0),
+            max_parallelism,
+            retained: head.map_or_else(Vec::new, |head| head.retained.clone()),
+            record: Record::Open,
+        }
+    }
+
+    /// The manifest that commits `record` right after `self` and retains the newest `keep`
+    /// checkpoints, at least itself.
+    pub(crate) fn next(&self, nonce: Nonce, record: CheckpointRecord, keep: usize) -> Self {
+        let version = self.version.next();
+        let mut retained = self.retained.clone();
+        retained.push(Retained { version, id: record.id });
+        retained.drain(..retained.len().saturating_sub(keep.max(1)));
+        Self {
+            version,
+            nonce,
+            parent: self.nonce,
+            epoch: self.epoch,
+            max_parallelism: self.max_parallelism,
+            retained,
+            record: Record::Checkpoint(record),
+        }
+    }
+
+    pub(crate) fn checkpoint(&self) -> Option<&CheckpointRecord> {
+        match &self.record {
+            Record::Open => None,
+            Record::Checkpoint(record) => Some(record),
+        }
+    }
+
+    /// Every object that restoring this manifest's checkpoint needs. Manifests that carry a delta
+    /// are among them, this one too where it carries one.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
+        self.checkpoint().into_iter().flat_map(CheckpointRecord::references)
+    }
+
+    /// Checks all that can be checked without other objects. `inline` is where in the manifest's
+    /// bytes the deltas lie that travel in it.
+    pub(crate) fn validate(&self, inline: std::ops::Range<u64>) -> Result<()> {
+        if self.version.0 == 0 || self.epoch.0 == 0 {
+            return Err(Error::corrupt("versions and epochs count from 1"));
+        }
+        if !self.retained.is_sorted_by(|a, b| a.version < b.version && a.id < b.id) {
+            return Err(Error::corrupt("retained checkpoints are not in ascending order"));
+        }
+        let newest = self.retained.last();
+        match &self.record {
+            Record::Open => {
+                if self.epoch.0 != self.version.0 {
+                    return Err(Error::corrupt("the epoch of an open record is its version"));
+                }
+                if newest.is_some_and(|newest| newest.version >= self.version) {
+                    return Err(Error::corrupt("an open record retains what comes after it"));
+                }
+            }
+            Record::Checkpoint(record) => {
+                if self.epoch.0 >= self.version.0 || record.id.epoch != self.epoch {
+                    return Err(Error::corrupt("the checkpoint does not belong to its epoch"));
+                }
+                if newest != Some(&Retained { version: self.version, id: record.id }) {
+                    return Err(Error::corrupt("a checkpoint does not retain itself"));
+                }
+                record.validate(self.max_parallelism)?;
+                self.validate_carriers(record, inline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// References to manifests point backwards, or to where inline deltas lie in this one.
+    fn validate_carriers(&self, record: &CheckpointRecord, inline: std::ops::Range<u64>) -> Result<()> {
+        let bases = record.subtasks.iter().filter_map(|subtask| subtask.base.as_ref());
+        let bases = bases.map(|base| (&base.object, base.offset, base.length));
+        let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas);
+        let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
+        for (object, offset, length) in bases.chain(deltas) {
+            let Some(ParsedName::Manifest(carrier)) = parse(object) else { continue };
+            let inside = offset >= inline.start && offset.saturating_add(length) <= inline.end;
+            if carrier > self.version || (carrier == self.version && !inside) {
+                return Err(Error::corrupt(format!(
+                    "reference to {length} bytes at {offset} of {object}, which carries none there"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `next` may be committed right after `self`: nothing goes backwards. Only within an
+    /// attempt, as a later one may start from any older checkpoint.
+    pub(crate) fn may_precede(&self, next: &CheckpointRecord) -> Result<()> {
+        let Some(last) = self.checkpoint().filter(|_| self.epoch == next.id.epoch) else { return Ok(()) };
+        if next.id <= last.id {
+            return Err(Error::internal(format!("checkpoint {} comes after {}", next.id, last.id)));
+        }
+        for record in &next.subtasks {
+            let before = last.subtasks.iter().find(|before| before.subtask == record.subtask);
+            // Another instance has a changelog of its own.
+            let Some(before) = before.filter(|before| before.instance == record.instance) else { continue };
+            let base = |record: &SubtaskRecord| record.base.as_ref().map_or(DeltaSeq(0), |base| base.seq);
+            if record.seq < before.seq || base(record) < base(before) {
+                return Err(Error::internal(format!(
+                    "subtask {} goes back in checkpoint {}: cut {} after {}, base {} after {}",
+                    record.subtask,
+                    next.id,
+                    record.seq,
+                    before.seq,
+                    base(record),
+                    base(before),
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn parse(name: &ObjectName) -> Option<ParsedName> {
+    ObjectName::parse(name.as_str())
+}
+
+/// A place is in a data object or a manifest, not empty, and ends below 2^64.
+fn place_is_sound(object: &ObjectName, offset: u64, length: u64) -> Result<()> {
+    if !matches!(parse(object), Some(ParsedName::Data { .. } | ParsedName::Manifest(_))) {
+        return Err(Error::corrupt(format!("{object} cannot hold data")));
+    }
+    if length == 0 || offset.checked_add(length).is_none() {
+        return Err(Error::corrupt(format!("{length} bytes at {offset} of {object} is no place")));
+    }
+    Ok(())
+}

@@ -133,7 +133,9 @@ impl Collector {
             if !names.is_empty() {
                 remote.delete(names.clone()).await?;
             }
-            names.iter().for_each(|name| drop(self.dead.remove(name)));
+            for name in names {
+                self.dead.remove(&name);
+            }
         }
         Ok(report)
     }

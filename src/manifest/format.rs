@@ -187,3 +187,162 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest> {
     manifest.validate(HEADER_LEN..inline_end)?;
     Ok(manifest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+
+    use super::super::samples::{any_manifest, data, nonce, rich};
+    use super::*;
+    use crate::ids::Version;
+    use crate::key_group::MaxParallelism;
+    use crate::remote::DataKind;
+
+    /// Set ALLUVIUM_WRITE_GOLDEN to write a missing file; one that exists is never changed, because
+    /// manifests like it are out there.
+    fn golden(name: &str, manifest: &Manifest, inline: &Inline) {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let encoded = encode(manifest, inline).unwrap();
+        if !path.exists() && std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, &encoded).unwrap();
+        }
+        let stored = std::fs::read(&path).unwrap();
+        assert_eq!(&decode(&stored).unwrap(), manifest, "{name} reads differently");
+        assert_eq!(encoded, stored, "{name} is written differently");
+    }
+
+    fn open() -> Manifest {
+        Manifest::open(Version(10), nonce(0xcc), Some(&rich().0), MaxParallelism::default())
+    }
+
+    #[test]
+    fn golden_files_read_and_are_written_the_same() {
+        golden("manifest-open-v1.bin", &open(), &Inline::new());
+        let (manifest, inline) = rich();
+        golden("manifest-checkpoint-v1.bin", &manifest, &inline);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        // I4. All of it, not a sample: the bytes are few.
+        let (manifest, inline) = rich();
+        for bytes in [encode(&manifest, &inline).unwrap(), encode(&open(), &Inline::new()).unwrap()] {
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.to_vec();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let error = decode(&flipped).unwrap_err();
+                let format = (4..6).contains(&(bit / 8)) && error.kind() == ErrorKind::UnsupportedVersion;
+                assert!(format || error.kind() == ErrorKind::Corrupt, "bit {bit}: {error}");
+            }
+            for len in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..len]).unwrap_err().kind(), ErrorKind::Corrupt, "{len} bytes");
+            }
+            assert_eq!(decode(&[&bytes[..], b"x"].concat()).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn a_newer_format_says_so() {
+        let mut bytes = encode(&open(), &Inline::new()).unwrap().to_vec();
+        bytes[4] = 2;
+        let error = decode(&bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+        assert!(error.to_string().contains("format 2"), "{error}");
+    }
+
+    #[test]
+    fn the_header_tells_the_kind() {
+        let (manifest, inline) = rich();
+        let bytes = encode(&manifest, &inline).unwrap();
+        let header = Header::decode(&bytes[..HEADER_LEN as usize]).unwrap();
+        assert_eq!(header.kind, RecordKind::Checkpoint);
+        let bytes = encode(&open(), &Inline::new()).unwrap();
+        assert_eq!(Header::decode(&bytes[..HEADER_LEN as usize]).unwrap().kind, RecordKind::Open);
+    }
+
+    #[test]
+    fn inline_bytes_lie_where_their_references_say() {
+        let (manifest, inline) = rich();
+        let bytes = encode(&manifest, &inline).unwrap();
+        let delta = &manifest.checkpoint().unwrap().subtasks[0].deltas[2];
+        let place = delta.offset as usize..(delta.offset + delta.length) as usize;
+        assert_eq!(&bytes[place], b"the bytes of delta five");
+    }
+
+    #[test]
+    fn a_file_of_a_base_costs_a_few_bytes() {
+        // I5: a state of 100 GB has thousands of files, and every checkpoint names them all.
+        let (mut manifest, inline) = rich();
+        let small = encode(&manifest, &inline).unwrap().len();
+        let super::super::model::Record::Checkpoint(record) = &mut manifest.record else { unreachable!() };
+        let files = &mut record.subtasks[0].base.as_mut().unwrap().files;
+        files.extend((0..1600).map(|n| data(4, DataKind::Sst, 100 + n)));
+        let per_file = (encode(&manifest, &inline).unwrap().len() - small) as f64 / 1600.0;
+        assert!(per_file <= 6.0, "{per_file} bytes per file");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_not_written() {
+        let (mut manifest, inline) = rich();
+        manifest.retained.pop();
+        assert_eq!(encode(&manifest, &inline).unwrap_err().kind(), ErrorKind::Internal);
+    }
+
+    /// Wraps any body in correct lengths and checksums.
+    fn forge(kind: RecordKind, inline: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut buffer = BytesMut::new();
+        let (inline_len, inline_crc32c) = (inline.len() as u64, crc32c::crc32c(inline));
+        Header { kind, inline_len, inline_crc32c, body_len: body.len() as u32 }.encode(&mut buffer);
+        buffer.put_slice(inline);
+        buffer.put_slice(body);
+        buffer.put_u32_le(crc32c::crc32c(body));
+        buffer.to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn any_manifest_reads_back((manifest, inline) in any_manifest()) {
+            let bytes = encode(&manifest, &inline).unwrap();
+            prop_assert_eq!(decode(&bytes).unwrap(), manifest);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode(&bytes).is_err());
+        }
+
+        /// Checksums do not protect from what was written wrongly, so the body's reader has to be total too.
+        #[test]
+        fn forged_bodies_are_read_or_refused(
+            (manifest, inline) in any_manifest(),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let bytes = encode(&manifest, &inline).unwrap();
+            let body_start = (HEADER_LEN + inline.len()) as usize;
+            let mut body = bytes[body_start..bytes.len() - FOOTER_LEN as usize].to_vec();
+            for (at, value) in changes {
+                let at = at.index(body.len());
+                body[at] = value;
+            }
+            if let Some(cut) = cut {
+                body.truncate(cut.index(body.len()));
+            }
+            let forged = forge(manifest.record.kind(), &bytes[HEADER_LEN as usize..body_start], &body);
+            if let Ok(read) = decode(&forged) {
+                // What is accepted obeys the rules.
+                prop_assert!(read.validate(HEADER_LEN..body_start as u64).is_ok());
+            }
+        }
+
+        #[test]
+        fn forged_noise_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for kind in [RecordKind::Open, RecordKind::Checkpoint] {
+                let _ = decode(&forge(kind, b"", &body));
+            }
+        }
+    }
+}

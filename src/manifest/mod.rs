@@ -13,10 +13,14 @@
 mod chain;
 mod format;
 mod model;
+#[cfg(test)]
+mod model_check;
 mod open;
 mod protocol;
 mod read;
 mod roots;
+#[cfg(test)]
+pub(crate) mod samples;
 mod wire;
 
 pub use chain::OpenMode;

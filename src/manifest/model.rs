@@ -376,3 +376,155 @@ fn place_is_sound(object: &ObjectName, offset: u64, length: u64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{base, checkpoint, data, delta, id, nonce, rich, subtask};
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::key_group::KeyGroup;
+    use crate::remote::DataKind;
+
+    fn inline() -> std::ops::Range<u64> {
+        28..28 + 23
+    }
+
+    #[test]
+    fn a_sound_manifest_is_accepted() {
+        rich().0.validate(inline()).unwrap();
+    }
+
+    #[test]
+    fn every_rule_is_enforced() {
+        type Break = fn(&mut Manifest, &mut CheckpointRecord);
+        let breaks: &[(&str, Break)] = &[
+            ("version 0", |manifest, _| manifest.version = Version(0)),
+            ("epoch 0", |manifest, _| manifest.epoch = Epoch(0)),
+            ("epoch not below version", |manifest, _| manifest.epoch = Epoch(9)),
+            ("another epoch's id", |_, record| record.id.epoch = Epoch(4)),
+            ("not itself", |manifest, _| drop(manifest.retained.pop())),
+            ("another id of itself", |manifest, _| manifest.retained[2].id = id(5, 4)),
+            ("retained twice", |manifest, _| manifest.retained.insert(0, manifest.retained[0])),
+            ("retained backwards", |manifest, _| manifest.retained.swap(0, 1)),
+            ("gap", |_, record| drop(record.subtasks[0].deltas.remove(1))),
+            ("gap after the base", |_, record| drop(record.subtasks[0].deltas.remove(0))),
+            ("overlap", |_, record| record.subtasks[0].deltas[1].first = DeltaSeq(3)),
+            ("no delta at the cut", |_, record| drop(record.subtasks[0].deltas.pop())),
+            ("delta before the first", |_, record| record.subtasks[1].deltas[0].first = DeltaSeq(0)),
+            ("empty sequence", |_, record| record.subtasks[0].deltas[2].last = DeltaSeq(4)),
+            ("empty place", |_, record| record.subtasks[0].deltas[0].length = 0),
+            ("place beyond 2^64", |_, record| record.subtasks[0].deltas[0].offset = u64::MAX),
+            ("inline before the payload", |_, record| record.subtasks[0].deltas[2].offset = 27),
+            ("inline beyond the payload", |_, record| record.subtasks[0].deltas[2].length = 24),
+            ("later manifest", |_, record| {
+                record.subtasks[0].deltas[1].object = ObjectName::manifest(Version(10));
+            }),
+            ("delta in a pin", |_, record| record.subtasks[0].deltas[1].object = ObjectName::pin(nonce(1))),
+            ("base in a probe", |_, record| {
+                record.subtasks[0].base.as_mut().unwrap().object = ObjectName::probe(nonce(1));
+            }),
+            ("manifest as a file", |_, record| {
+                record.subtasks[0].base.as_mut().unwrap().files.push(ObjectName::manifest(Version(1)));
+            }),
+            ("base in a later manifest", |_, record| {
+                record.subtasks[0].base.as_mut().unwrap().object = ObjectName::manifest(Version(10));
+            }),
+            ("subtasks backwards", |_, record| record.subtasks.swap(0, 1)),
+            ("subtask twice", |_, record| record.subtasks[1].subtask = SubtaskIndex(0)),
+            ("ranges overlap", |_, record| record.subtasks[1].range.first = KeyGroup(63)),
+            ("range backwards", |_, record| record.subtasks[1].range.first = KeyGroup(128)),
+            ("range too high", |_, record| record.subtasks[1].range.last = KeyGroup(128)),
+            ("reserved state", |_, record| record.states[0].id = StateId::RESERVED),
+            ("state twice", |_, record| record.states.push(record.states[0].clone())),
+        ];
+        for (what, spoil) in breaks {
+            let (mut manifest, _) = rich();
+            let mut record = manifest.checkpoint().unwrap().clone();
+            spoil(&mut manifest, &mut record);
+            manifest.record = Record::Checkpoint(record);
+            let error = manifest.validate(inline()).expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_open_record_carries_the_retained_forward() {
+        let (head, _) = rich();
+        let open = Manifest::open(Version(10), nonce(1), Some(&head), head.max_parallelism);
+        open.validate(28..28).unwrap();
+        assert_eq!(open.retained, head.retained);
+        assert_eq!((open.parent, open.epoch), (head.nonce, Epoch(10)));
+        let wrong = Manifest { epoch: Epoch(9), ..open.clone() };
+        assert!(wrong.validate(28..28).is_err());
+        let later = Retained { version: Version(10), id: id(9, 1) };
+        let wrong = Manifest { retained: vec![later], ..open };
+        assert!(wrong.validate(28..28).is_err());
+    }
+
+    #[test]
+    fn the_newest_are_retained_and_always_the_last() {
+        let (head, _) = rich();
+        let record = checkpoint(id(5, 4), vec![subtask(None, vec![])]);
+        let versions = |keep| {
+            let next = head.next(nonce(1), record.clone(), keep);
+            next.retained.iter().map(|retained| retained.version.0).collect::<Vec<_>>()
+        };
+        assert_eq!(versions(0), [10]);
+        assert_eq!(versions(1), [10]);
+        assert_eq!(versions(3), [8, 9, 10]);
+        assert_eq!(versions(9), [4, 8, 9, 10]);
+    }
+
+    #[test]
+    fn references_name_all_that_a_restore_needs() {
+        let (manifest, _) = rich();
+        let names: BTreeSet<_> = manifest.references().cloned().collect();
+        let wanted = [
+            data(3, DataKind::Sst, 1),
+            data(3, DataKind::Sst, 2),
+            data(3, DataKind::Sst, 3),
+            data(4, DataKind::Base, 10),
+            data(4, DataKind::Pack, 11),
+            data(5, DataKind::Delta, 300),
+            ObjectName::manifest(Version(8)),
+            ObjectName::manifest(Version(9)),
+        ];
+        assert_eq!(names, BTreeSet::from(wanted));
+    }
+
+    #[test]
+    fn what_travels_inline_moves_with_its_manifest() {
+        let mut record = rich().0.checkpoint().unwrap().clone();
+        record.relocate(Version(9), Version(12));
+        let objects: Vec<_> = record.subtasks[0].deltas.iter().map(|delta| delta.object.clone()).collect();
+        let earlier = ObjectName::manifest(Version(8));
+        assert_eq!(objects, [data(4, DataKind::Pack, 11), earlier, ObjectName::manifest(Version(12))]);
+    }
+
+    #[test]
+    fn nothing_goes_back_within_an_attempt() {
+        let (head, _) = rich();
+        let last = head.checkpoint().unwrap();
+        let next = |change: fn(&mut CheckpointRecord)| {
+            let mut record = CheckpointRecord { id: id(5, 4), ..last.clone() };
+            change(&mut record);
+            head.may_precede(&record)
+        };
+        next(|_| ()).unwrap();
+        assert!(next(|record| record.id.number = 3).is_err());
+        assert!(next(|record| record.subtasks[0].seq = DeltaSeq(4)).is_err());
+        assert!(next(|record| record.subtasks[0].base = None).is_err());
+        assert!(next(|record| record.subtasks[0].base = Some(base(4, 1, 1, vec![]))).is_err());
+        // Another instance, or another attempt, starts where its restore says.
+        next(|record| {
+            record.subtasks[0].instance = nonce(8);
+            record.subtasks[0].seq = DeltaSeq(1);
+        })
+        .unwrap();
+        next(|record| {
+            record.id = id(6, 1);
+            record.subtasks[0] = subtask(None, vec![delta(data(6, DataKind::Delta, 1), 0, 1, 1, 1)]);
+        })
+        .unwrap();
+    }
+}

@@ -190,3 +190,105 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::nonce;
+    use super::*;
+
+    const OURS: Epoch = Epoch(5);
+    const VERSION: Version = Version(9);
+
+    fn record(byte: u8, epoch: u64) -> Seen {
+        Seen::Record { nonce: nonce(byte), epoch: Epoch(epoch) }
+    }
+
+    fn commit(earlier: &[Nonce]) -> Commit {
+        Commit::new(OURS, VERSION, nonce(1), earlier)
+    }
+
+    #[test]
+    fn a_plain_create_wins_at_once() {
+        let mut machine = commit(&[]);
+        assert_eq!(machine.start(), Step::Create);
+        assert_eq!(machine.created(Answer::Created), Step::Done(CommitVerdict::Won(nonce(1))));
+    }
+
+    #[test]
+    fn neither_exists_nor_silence_is_a_verdict() {
+        for answer in [Answer::Exists, Answer::Unclear] {
+            assert_eq!(commit(&[]).created(answer), Step::Read);
+        }
+    }
+
+    #[test]
+    fn a_read_decides_by_nonce_then_epoch() {
+        let cases = [
+            (Seen::Absent, Step::Create),
+            (record(1, 5), Step::List),
+            (record(2, 5), Step::List),
+            (record(3, 9), Step::Done(CommitVerdict::Fenced(Some(Epoch(9))))),
+            (record(3, 5), Step::Done(CommitVerdict::Foreign { nonce: nonce(3), epoch: Epoch(5) })),
+            (record(3, 4), Step::Done(CommitVerdict::Foreign { nonce: nonce(3), epoch: Epoch(4) })),
+        ];
+        for (seen, step) in cases {
+            let mut machine = commit(&[nonce(2)]);
+            assert_eq!(machine.start(), Step::Read, "what became of the earlier one comes first");
+            assert_eq!(machine.read(seen), step, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn success_after_doubt_counts_only_at_the_top() {
+        for (newest, verdict) in [
+            (None, CommitVerdict::Unlisted),
+            (Some(Version(8)), CommitVerdict::Unlisted),
+            (Some(Version(9)), CommitVerdict::Won(nonce(1))),
+            (Some(Version(10)), CommitVerdict::Fenced(None)),
+        ] {
+            // By creating it in the end,
+            let mut machine = commit(&[]);
+            machine.created(Answer::Unclear);
+            assert_eq!(machine.read(Seen::Absent), Step::Create);
+            assert_eq!(machine.created(Answer::Created), Step::List);
+            assert_eq!(machine.listed(newest), Step::Done(verdict));
+            // or by finding it.
+            let mut machine = commit(&[]);
+            machine.created(Answer::Exists);
+            assert_eq!(machine.read(record(1, 5)), Step::List);
+            assert_eq!(machine.listed(newest), Step::Done(verdict));
+        }
+    }
+
+    #[test]
+    fn an_earlier_commit_of_ours_is_recognised() {
+        let mut machine = commit(&[nonce(2), nonce(3)]);
+        assert_eq!(machine.read(record(3, 5)), Step::List);
+        assert_eq!(machine.listed(Some(VERSION)), Step::Done(CommitVerdict::Won(nonce(3))));
+    }
+
+    #[test]
+    fn an_open_counts_after_a_second_look() {
+        let machine = Open::new(VERSION, nonce(1));
+        assert_eq!(machine.start(), Step::Create);
+        assert_eq!(machine.created(Answer::Created), Step::List);
+        assert_eq!(machine.created(Answer::Exists), Step::Read);
+        assert_eq!(machine.created(Answer::Unclear), Step::Read);
+        assert_eq!(machine.read(Seen::Absent), Step::Create);
+        assert_eq!(machine.read(record(1, 9)), Step::List);
+        assert_eq!(machine.read(record(2, 5)), Step::Done(OpenVerdict::StartOver));
+        assert_eq!(machine.read(record(2, 9)), Step::Done(OpenVerdict::StartOver));
+        assert_eq!(machine.listed(None), Step::Done(OpenVerdict::Unlisted));
+        assert_eq!(machine.listed(Some(Version(8))), Step::Done(OpenVerdict::Unlisted));
+        assert_eq!(machine.listed(Some(Version(9))), Step::Done(OpenVerdict::Opened));
+        assert_eq!(machine.listed(Some(Version(12))), Step::ReadNewest(Version(12)));
+    }
+
+    #[test]
+    fn an_open_in_a_hole_is_void_and_one_overtaken_gives_way() {
+        let machine = Open::new(VERSION, nonce(1));
+        assert_eq!(machine.newest_read(Seen::Absent), Step::List);
+        assert_eq!(machine.newest_read(record(2, 5)), Step::Done(OpenVerdict::StartOver));
+        assert_eq!(machine.newest_read(record(2, 12)), Step::Done(OpenVerdict::Fenced(Epoch(12))));
+    }
+}

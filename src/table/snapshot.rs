@@ -43,16 +43,14 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The entries of the half-open range in order.
-    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'a>> {
+    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
         let mut reads = options::read_options();
         reads.set_snapshot(&self.inner);
-        // The cursor may outlive this snapshot: RocksDB fixes the cursor's sequence number here and
-        // holds the memtables and files that it needs.
         Cursor::new(self.table, reads, start, end)
     }
 
     /// As [`Snapshot::cursor`], as an iterator over copies.
-    pub(crate) fn iter(&self, start: &[u8], end: &[u8]) -> Result<Entries<'a>> {
+    pub(crate) fn iter(&self, start: &[u8], end: &[u8]) -> Result<Entries<'_>> {
         Ok(Entries { cursor: Some(self.cursor(start, end)?) })
     }
 }

@@ -16,6 +16,8 @@ mod options;
 mod rocks;
 mod snapshot;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;

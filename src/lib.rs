@@ -1,5 +1,7 @@
 //! Alluvium: keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
 
+#[allow(dead_code)]
+mod delta;
 mod env;
 mod error;
 #[allow(dead_code, unused_imports)]

@@ -1,10 +1,14 @@
 //! Alluvium: keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
 
+#[allow(dead_code)]
+mod delta;
 mod env;
 mod error;
 mod ids;
 mod key;
 mod key_group;
+#[allow(dead_code)]
+mod table;
 
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};

@@ -55,10 +55,6 @@ impl MergeOp {
         base: Option<&'a [u8]>,
         operands: impl IntoIterator<Item = &'a [u8]>,
     ) -> Vec<u8> {
-<<<<<<< HEAD
-        match self {
-            Self::ListAppend => base.into_iter().chain(operands).flatten().copied().collect(),
-=======
         let mut value = base.map(<[u8]>::to_vec).unwrap_or_default();
         for operand in operands {
             self.fold_into(&mut value, operand);
@@ -70,7 +66,6 @@ impl MergeOp {
     pub(crate) fn fold_into(self, value: &mut Vec<u8>, operand: &[u8]) {
         match self {
             Self::ListAppend => value.extend_from_slice(operand),
->>>>>>> delta
         }
     }
 }

@@ -1,10 +1,4 @@
 //! The delta: all changes of one subtask between two cuts, one entry per key.
-<<<<<<< HEAD
-
-mod entry;
-
-pub(crate) use entry::{Entry, MergeOp};
-=======
 //!
 //! It is at once the write cache for hot keys, the coalesced changelog, and a sorted run ready for the
 //! table. The operator writes to an [`ActiveDelta`]; a cut makes it a [`FrozenDelta`], which is
@@ -44,4 +38,3 @@ pub enum TableKind {
     /// ordered index, which takes some 0.3 µs.
     Ordered,
 }
->>>>>>> delta

@@ -36,6 +36,7 @@ with_heartbeat() {
         done
     ) &
     heartbeat=$!
+    disown # the shell need not report its end
     "$@" || status=$?
     stop_heartbeat
     return "$status"
@@ -44,7 +45,6 @@ with_heartbeat() {
 stop_heartbeat() {
     [ -n "$heartbeat" ] || return 0
     kill "$heartbeat" 2>/dev/null || true
-    wait "$heartbeat" 2>/dev/null || true
     heartbeat=
 }
 trap stop_heartbeat EXIT

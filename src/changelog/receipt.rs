@@ -31,14 +31,24 @@ pub struct Receipt {
 pub(crate) enum ReceiptBase {
     Stored(BaseRef),
     /// A small index travels in the manifest; the reference's place is filled in at the commit.
-    Inline { index: Bytes, reference: BaseRef },
+    Inline {
+        #[serde(with = "as_bytes")]
+        index: Bytes,
+        reference: BaseRef,
+    },
 }
 
 /// A delta of a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReceiptDelta {
     Stored(DeltaRef),
-    Inline { seq: DeltaSeq, entries: u64, crc32c: u32, bytes: Bytes },
+    Inline {
+        seq: DeltaSeq,
+        entries: u64,
+        crc32c: u32,
+        #[serde(with = "as_bytes")]
+        bytes: Bytes,
+    },
 }
 
 /// What the receipt cost, for the checkpoint's report.
@@ -52,6 +62,21 @@ pub(crate) struct ReceiptCost {
     pub(crate) puts: u64,
     /// New SST bytes (native mode).
     pub(crate) sst_bytes: u64,
+}
+
+/// `Bytes` as one piece, not as a sequence of numbers.
+mod as_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        // Postcard lends the bytes out of its input.
+        <&[u8]>::deserialize(deserializer).map(Bytes::copy_from_slice)
+    }
 }
 
 /// First bytes of an encoded receipt: magic and format version.

@@ -56,10 +56,12 @@ impl LocalDir {
     }
 }
 
-/// Removes directories of earlier instances. Failing to is no reason not to start.
-pub(crate) fn remove(dirs: &[PathBuf]) {
+/// Removes directories of instances, as far as they exist. Failing to is no reason not to start.
+pub(crate) fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) {
     for dir in dirs {
-        if let Err(error) = fs::remove_dir_all(dir) {
+        if let Err(error) = fs::remove_dir_all(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             tracing::warn!(%error, dir = %dir.display(), "an old local directory stays behind");
         }
     }
@@ -88,7 +90,7 @@ mod tests {
         let instance = local.instance(SubtaskIndex(3), Nonce([1; 16]));
         fs::create_dir(&instance).unwrap();
         assert_eq!(local.earlier().unwrap(), vec![instance.clone()]);
-        remove(&[instance]);
+        remove([&instance]);
         assert!(local.earlier().unwrap().is_empty());
     }
 }

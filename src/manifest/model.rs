@@ -22,7 +22,7 @@ pub enum CheckpointMode {
 }
 
 /// A run of a subtask's changelog: one delta, or several packed into one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeltaRef {
     /// A data object, or the manifest that carries the bytes inline.
     pub object: ObjectName,
@@ -36,7 +36,7 @@ pub(crate) struct DeltaRef {
 }
 
 /// A materialized snapshot of a subtask's table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BaseRef {
     /// Holds the base's index.
     pub object: ObjectName,

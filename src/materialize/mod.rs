@@ -17,4 +17,4 @@ pub(crate) use index::{BaseFile, BaseIndex, Place};
 pub(crate) use known::Known;
 pub(crate) use names::NameSource;
 pub(crate) use policy::{Decision, History, Reason, ReplayBound, Settings, Share, decide};
-pub(crate) use upload::{Uploaded, Uploader};
+pub(crate) use upload::{Uploaded, Uploader, blocking};

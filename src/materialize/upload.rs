@@ -70,9 +70,9 @@ impl Uploader {
         let dir = dir.to_owned();
         let files = blocking(move || list(&dir)).await?;
         let failed = AtomicBool::new(false);
-        let mut running = futures::stream::iter(files)
-            .map(|file| self.place(file, known, &failed))
-            .buffer_unordered(self.parallel.max(1));
+        // Collected first: a lazy `map` would make the future too particular for `tokio::spawn`.
+        let places: Vec<_> = files.into_iter().map(|file| self.place(file, known, &failed)).collect();
+        let mut running = futures::stream::iter(places).buffer_unordered(self.parallel.max(1));
         let mut placed = Vec::new();
         let mut failure = None;
         // After a failure the uploads under way are seen through, because they count for the next run.

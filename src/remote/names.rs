@@ -129,6 +129,11 @@ impl ObjectName {
         }
     }
 
+    /// Whether this is a version of the manifest chain, and not a data object.
+    pub(crate) fn is_manifest(&self) -> bool {
+        matches!(Self::parse(&self.0), Some(ParsedName::Manifest(_)))
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }

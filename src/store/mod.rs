@@ -198,7 +198,7 @@ impl StateStore {
     /// attempt's failure, if it has failed.
     pub fn get(&self, state: State, group: KeyGroup, key: &[u8]) -> Result<Option<Value<'_>>> {
         self.check(group, key)?;
-        self.with_key(state, group, key, |encoded| self.read(state, encoded))
+        self.with_key(state, group, key, |encoded| self.read(encoded))
     }
 
     /// The values of several keys of a state, in their order: one batched read of the table for all
@@ -214,11 +214,11 @@ impl StateStore {
             let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
             key::encode_into(&mut encoded, *group, state.id, key);
             values.push(None);
-            match self.memory(state, &encoded) {
+            match self.memory(&encoded) {
                 Found::Value(value) => values[at] = Some(value),
                 Found::Deleted => {}
                 // Operands need a view of the table that says what it contains: one by one.
-                Found::Operands(_) => values[at] = self.read(state, &encoded)?,
+                Found::Operands(_) => values[at] = self.read(&encoded)?,
                 Found::Nothing => missing.push((encoded, at)),
             }
         }
@@ -270,11 +270,8 @@ impl StateStore {
     fn scan(&self, start: Vec<u8>, end: Vec<u8>) -> Result<Scan> {
         let mut builder = ScanBuilder::new(start.clone(), end.clone());
         if let Engine::Changelog(layers) = &self.engine {
-            let tombstones = layers.active.tombstones().clipped(&start, &end);
-            builder.active(layers.active.range(&start, &end), tombstones);
-            for layer in layers.frozen.iter().rev() {
-                builder.frozen(Arc::clone(layer));
-            }
+            builder.copied(None, layers.active.range(&start, &end), layers.active.tombstones());
+            layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
         }
         // After the layers: what is applied in between is then in both, and told apart by its number.
         let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), &start, &end)?;
@@ -527,11 +524,9 @@ impl StateStore {
         if layers.active.is_empty() {
             return;
         }
-        let next = ActiveDelta::successor(&layers.active);
-        let active = std::mem::replace(&mut layers.active, next);
-        let share = self.shared.budget.take(active.bytes() as u64);
+        let share = self.shared.budget.take(layers.active.bytes() as u64);
         self.seq = self.seq.next();
-        let layer = Layer::new(self.seq, active.freeze(), share);
+        let layer = Layer::new(self.seq, layers.active.cut(), share);
         layers.frozen.push(Arc::clone(&layer));
         self.shared.set_frozen(self.seq);
         self.events.send(Event::Frozen(Arc::clone(&layer)));
@@ -541,10 +536,10 @@ impl StateStore {
     }
 
     /// What the layers above the table know of a key.
-    fn memory(&self, state: State, key: &[u8]) -> Found<'_> {
+    fn memory(&self, key: &[u8]) -> Found<'_> {
         let Engine::Changelog(layers) = &self.engine else { return Found::Nothing };
         let mut operands = Vec::new();
-        match layers.active.get(state.table, key) {
+        match layers.active.get(key) {
             Lookup::Value(value) => return Found::Value(Value::borrowed(value)),
             Lookup::Deleted => return Found::Deleted,
             Lookup::Operand { op, operand } => operands.push((None, op, operand)),
@@ -555,7 +550,7 @@ impl StateStore {
             if layer.is_applied() {
                 break;
             }
-            match layer.delta.get(state.table, key) {
+            match layer.delta.get(key) {
                 Lookup::Value(value) if operands.is_empty() => return Found::Value(Value::borrowed(value)),
                 Lookup::Value(value) => return folded(Some(value), &operands),
                 Lookup::Deleted if operands.is_empty() => return Found::Deleted,
@@ -567,8 +562,8 @@ impl StateStore {
         if operands.is_empty() { Found::Nothing } else { Found::Operands(operands) }
     }
 
-    fn read(&self, state: State, key: &[u8]) -> Result<Option<Value<'_>>> {
-        match self.memory(state, key) {
+    fn read(&self, key: &[u8]) -> Result<Option<Value<'_>>> {
+        match self.memory(key) {
             Found::Value(value) => Ok(Some(value)),
             Found::Deleted => Ok(None),
             Found::Nothing => Ok(self.table.get(key)?.map(Value::pinned)),

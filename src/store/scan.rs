@@ -25,7 +25,14 @@ pub struct Scan {
 /// What one layer has to say about the range.
 #[derive(Debug)]
 enum Part {
-    Active { entries: std::vec::IntoIter<(Vec<u8>, Change)>, next: Option<(Vec<u8>, Change)>, tombstones: RangeSet },
+    /// A copy of the range: of the active delta, which goes on changing, or of a frozen one whose
+    /// order is not known yet. `seq` is that of the frozen one.
+    Copied {
+        seq: Option<DeltaSeq>,
+        entries: std::vec::IntoIter<(Vec<u8>, Change)>,
+        next: Option<(Vec<u8>, Change)>,
+        tombstones: RangeSet,
+    },
     Frozen { layer: Arc<Layer>, at: usize, end: Vec<u8> },
 }
 
@@ -58,7 +65,7 @@ impl Change {
 impl Part {
     fn peek(&self) -> Option<(&[u8], Entry<'_>)> {
         match self {
-            Self::Active { next, .. } => next.as_ref().map(|(key, change)| (key.as_slice(), change.entry())),
+            Self::Copied { next, .. } => next.as_ref().map(|(key, change)| (key.as_slice(), change.entry())),
             Self::Frozen { layer, at, end } => {
                 layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice())
             }
@@ -67,14 +74,14 @@ impl Part {
 
     fn advance(&mut self) {
         match self {
-            Self::Active { entries, next, .. } => *next = entries.next(),
+            Self::Copied { entries, next, .. } => *next = entries.next(),
             Self::Frozen { at, .. } => *at += 1,
         }
     }
 
     fn hides(&self, key: &[u8]) -> bool {
         match self {
-            Self::Active { tombstones, .. } => tombstones.contains(key),
+            Self::Copied { tombstones, .. } => tombstones.contains(key),
             Self::Frozen { layer, .. } => layer.delta.tombstones().contains(key),
         }
     }
@@ -94,32 +101,34 @@ impl ScanBuilder {
         Self { start, end, layers: Vec::new() }
     }
 
-    pub(super) fn bounds(&self) -> (&[u8], &[u8]) {
-        (&self.start, &self.end)
-    }
-
-    /// The active delta's part is copied: it goes on changing.
-    pub(super) fn active<'a>(
+    /// Adds a copy of a layer's part.
+    pub(super) fn copied<'a>(
         &mut self,
+        seq: Option<DeltaSeq>,
         entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>,
-        tombstones: RangeSet,
+        tombstones: &RangeSet,
     ) {
         let entries: Vec<_> = entries.map(|(key, entry)| (key.to_vec(), Change::of(entry))).collect();
         let mut entries = entries.into_iter();
         let next = entries.next();
-        self.layers.push(Part::Active { entries, next, tombstones });
+        let tombstones = tombstones.clipped(&self.start, &self.end);
+        self.layers.push(Part::Copied { seq, entries, next, tombstones });
     }
 
-    pub(super) fn frozen(&mut self, layer: Arc<Layer>) {
-        let at = layer.delta.position(&self.start);
-        self.layers.push(Part::Frozen { layer, at, end: self.end.clone() });
+    pub(super) fn frozen(&mut self, layer: &Arc<Layer>) {
+        if let Some(at) = layer.delta.position(&self.start) {
+            self.layers.push(Part::Frozen { layer: Arc::clone(layer), at, end: self.end.clone() });
+        } else {
+            let (start, end) = (self.start.clone(), self.end.clone());
+            self.copied(Some(layer.seq), layer.delta.range(&start, &end), layer.delta.tombstones());
+        }
     }
 
     /// `applied` is the delta that the table's snapshot stands at: layers up to it are in the table
     /// already, and would fold their operands a second time.
     pub(super) fn build(mut self, table: OwnedCursor, applied: DeltaSeq) -> Scan {
         self.layers.retain(|part| match part {
-            Part::Active { .. } => true,
+            Part::Copied { seq, .. } => seq.is_none_or(|seq| seq > applied),
             Part::Frozen { layer, .. } => layer.seq > applied,
         });
         Scan { layers: self.layers, table }

@@ -12,13 +12,12 @@ use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
 use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptCost, ReceiptDelta, Tail, Upload};
-use crate::config::CheckpointMode;
 use crate::delta::{self, DeltaHeader, Sealed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, DeltaRef, StateInfo};
+use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, StateInfo};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
 use crate::table;
@@ -231,7 +230,8 @@ impl StoreTask {
 
     fn tick(&mut self) {
         if let Err(error) = self.parts.shared.attempt.health() {
-            for ticket in self.parts.tail.give_up() {
+            let tickets: Vec<_> = self.parts.tail.give_up().collect();
+            for ticket in tickets {
                 self.refuse(*ticket, error.clone());
             }
             return;

@@ -85,7 +85,8 @@ impl Tag {
             Self::PUT => Entry::Put(payload),
             Self::DELETE => Entry::Delete,
             _ => {
-                let op = MergeOp::from_id(self.0 >> Self::OP_SHIFT).expect("the tag was made from an operator");
+                let op =
+                    MergeOp::from_id(self.0 >> Self::OP_SHIFT).expect("the tag was made from an operator");
                 Entry::Merge { op, operand: payload }
             }
         }

@@ -29,6 +29,20 @@ const KEY_LEN_MASK: u32 = 0x00ff_ffff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pos(u32);
 
+impl Pos {
+    /// A number for an index to keep; never 0.
+    #[inline]
+    pub(crate) fn to_bits(self) -> u32 {
+        !self.0
+    }
+
+    /// The position with these [`bits`](Self::to_bits).
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self(!bits)
+    }
+}
+
 /// First byte of a header, in the highest byte of its first word.
 ///
 /// Bits 0 to 2: kind. Bit 3: the value has moved out. Bit 4: listed in the ordered index.
@@ -71,7 +85,8 @@ impl Tag {
             Self::PUT => Entry::Put(payload),
             Self::DELETE => Entry::Delete,
             _ => {
-                let op = MergeOp::from_id(self.0 >> Self::OP_SHIFT).expect("the tag was made from an operator");
+                let op =
+                    MergeOp::from_id(self.0 >> Self::OP_SHIFT).expect("the tag was made from an operator");
                 Entry::Merge { op, operand: payload }
             }
         }

@@ -138,8 +138,12 @@ impl Memtable {
 
     /// The positions of all keys from `start` up to but without `end`, in order. Keys of hash states
     /// are found by a walk over the whole delta and sorted.
-    pub(crate) fn range<'a>(&'a self, start: &[u8], end: &'a [u8]) -> Positions<'a, impl Iterator<Item = Pos>> {
-        let below_end = |pos: &Pos| self.arena.key(*pos) < end;
+    pub(crate) fn range<'a>(
+        &'a self,
+        start: &[u8],
+        end: &'a [u8],
+    ) -> Positions<'a, impl Iterator<Item = Pos>> {
+        let below_end = move |pos: &Pos| self.arena.key(*pos) < end;
         let ordered = self.ordered.range_from(start, &self.arena).take_while(below_end);
         self.merged(ordered, self.unordered_in(start, end).collect())
     }
@@ -155,7 +159,11 @@ impl Memtable {
 
     fn merged<I: Iterator<Item = Pos>>(&self, ordered: I, mut unordered: Vec<Pos>) -> Positions<'_, I> {
         sort_by_key(&mut unordered, &self.arena);
-        Positions { arena: &self.arena, ordered: ordered.peekable(), unordered: unordered.into_iter().peekable() }
+        Positions {
+            arena: &self.arena,
+            ordered: ordered.peekable(),
+            unordered: unordered.into_iter().peekable(),
+        }
     }
 
     /// The positions of keys in the range that are not in the ordered index, in any order.

@@ -13,19 +13,25 @@
 
 mod active;
 mod arena;
+mod decoded;
 mod entry;
+mod format;
 mod frozen;
 mod hash;
 mod memtable;
+mod merge;
+#[cfg(test)]
+mod model;
 mod ordered;
 mod range_set;
 mod recycle;
-#[cfg(test)]
-mod model;
 
 pub(crate) use active::ActiveDelta;
+pub(crate) use decoded::DecodedDelta;
 pub(crate) use entry::{Entry, Lookup, MergeOp};
+pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, encode, seal};
 pub(crate) use frozen::FrozenDelta;
+pub(crate) use merge::{MergedDeltas, merge_all};
 pub(crate) use range_set::RangeSet;
 
 /// How the part of the delta that belongs to one state is organised.

@@ -101,17 +101,17 @@ impl Model {
             }
         }
     }
+}
 
-    fn from_parts<'a>(entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>, tombstones: &RangeSet) -> Self {
-        let listed: Vec<_> = entries.map(|(key, entry)| (key.to_vec(), Owned::from(entry))).collect();
-        assert!(listed.is_sorted_by(|a, b| a.0 < b.0), "entries are sorted, one per key");
-        let covered = |key: &Vec<u8>| tombstones.contains(key);
-        Self { points: listed.into_iter().collect(), deleted: all_keys().into_iter().filter(covered).collect() }
-    }
-
-    pub(super) fn of(delta: &FrozenDelta) -> Self {
-        Self::from_parts(delta.iter(), delta.tombstones())
-    }
+/// The model with these entries and tombstones.
+pub(super) fn model_of<'a>(
+    entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>,
+    tombstones: &RangeSet,
+) -> Model {
+    let listed: Vec<_> = entries.map(|(key, entry)| (key.to_vec(), Owned::from(entry))).collect();
+    assert!(listed.is_sorted_by(|a, b| a.0 < b.0), "entries are sorted, one per key");
+    let covered = |key: &Vec<u8>| tombstones.contains(key);
+    Model { points: listed.into_iter().collect(), deleted: all_keys().into_iter().filter(covered).collect() }
 }
 
 /// Does `step` to the real thing.
@@ -223,7 +223,7 @@ proptest! {
             check_reads(&model, |key| delta.get(key), delta.range(&bounds.0, &bounds.1), &bounds);
             let frozen = delta.cut();
             check_reads(&model, |key| frozen.get(key), frozen.range(&bounds.0, &bounds.1), &bounds);
-            prop_assert_eq!(&Model::of(&frozen), &model);
+            prop_assert_eq!(&model_of(frozen.iter(), frozen.tombstones()), &model);
             // Once more, now that it is sorted.
             check_reads(&model, |key| frozen.get(key), frozen.range(&bounds.0, &bounds.1), &bounds);
             prop_assert_eq!((frozen.len(), frozen.bytes()), (model.points.len(), bytes));

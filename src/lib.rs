@@ -5,8 +5,11 @@ mod error;
 mod ids;
 mod key;
 mod key_group;
+#[allow(dead_code)]
+mod remote;
 
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
+pub use remote::{RateLimiter, RemoteCounters};

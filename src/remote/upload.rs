@@ -3,11 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::pin::pin;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::{self, TryStreamExt};
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::spawn_blocking;
 
@@ -87,28 +85,21 @@ impl Remote {
         limiter: Option<&RateLimiter>,
         parallel: usize,
     ) -> Result<(), Failure> {
-        let mut running = FuturesUnordered::new();
-        let mut source = source;
-        while source.left > 0 {
+        // Reading, waiting for the limiter and sending overlap: the stream is polled for its next part
+        // while earlier ones are on their way.
+        let parts = stream::try_unfold((source, upload), |(source, upload)| async move {
             let size = source.left.min(PART);
-            while running.len() >= parallel.max(1) {
-                running.try_next().await?;
+            if size == 0 {
+                return Ok(None);
             }
-            // Reading, waiting for the limiter and sending overlap: earlier parts go on meanwhile.
-            let mut reading = pin!(source.read(size, limiter));
-            let (rest, bytes) = loop {
-                tokio::select! {
-                    read = &mut reading => break read.map_err(Failure::lasting)?,
-                    sent = running.try_next(), if !running.is_empty() => { sent?; }
-                }
-            };
+            let (source, bytes) = source.read(size, limiter).await.map_err(Failure::lasting)?;
             self.counters.put(bytes.len());
             let sending = upload.put_part(PutPayload::from_bytes(bytes));
-            running.push(self.request("upload a part of", name.as_str(), self.limit(size), sending));
-            source = rest;
-        }
-        while running.try_next().await?.is_some() {}
-        Ok(())
+            let limit = self.limit(size);
+            let request = self.request("upload a part of", name.as_str(), limit, sending);
+            Ok(Some((request, (source, upload))))
+        });
+        parts.try_buffer_unordered(parallel.max(1)).try_for_each(|()| async { Ok(()) }).await
     }
 
     /// Has single parts repeated, where the store can do that: it can't be done from outside, and

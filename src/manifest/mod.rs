@@ -11,6 +11,8 @@
 //! the only one that every backend has. It needs no clock: see [`protocol`] for why.
 
 mod chain;
+#[cfg(test)]
+mod chain_tests;
 mod format;
 mod model;
 #[cfg(test)]
@@ -21,6 +23,8 @@ mod read;
 mod roots;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+pub(crate) mod scripted;
 mod wire;
 
 pub use chain::OpenMode;

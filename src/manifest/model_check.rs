@@ -557,7 +557,20 @@ fn broken(bounds: &Bounds, guards: Guards, invariant: &str) {
 
 #[test]
 fn i2_no_earlier_attempt_commits_after_a_later_one_opened() {
-    sound(&bounds(&[3, 2], 1, 1, false));
+    sound(&bounds(&[2, 2], 1, 1, false));
+}
+
+#[test]
+fn i2_holds_among_three_attempts() {
+    sound(&bounds(&[1, 1, 0], 0, 1, false));
+}
+
+#[test]
+#[ignore = "takes minutes; for changes to the protocol"]
+fn i2_and_i3_hold_in_longer_histories() {
+    sound(&bounds(&[3, 2], 2, 1, false));
+    sound(&bounds(&[3, 2], 0, 2, true));
+    sound(&bounds(&[2, 1, 1], 1, 1, false));
 }
 
 #[test]

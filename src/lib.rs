@@ -10,6 +10,7 @@ mod error;
 #[allow(dead_code)]
 mod gc;
 mod ids;
+mod inspect;
 mod job;
 mod key;
 mod key_group;
@@ -33,6 +34,7 @@ pub use delta::TableKind;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
+pub use inspect::{InspectedCheckpoint, InspectedRecord, InspectedSubtask, Inspection, inspect};
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport, Opened,
     PendingCheckpoint,

@@ -3,9 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures::stream::{self, TryStreamExt};
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::spawn_blocking;
 
@@ -85,21 +87,28 @@ impl Remote {
         limiter: Option<&RateLimiter>,
         parallel: usize,
     ) -> Result<(), Failure> {
-        // Reading, waiting for the limiter and sending overlap: the stream is polled for its next part
-        // while earlier ones are on their way.
-        let parts = stream::try_unfold((source, upload), |(source, upload)| async move {
+        let mut running = FuturesUnordered::new();
+        let mut source = source;
+        while source.left > 0 {
             let size = source.left.min(PART);
-            if size == 0 {
-                return Ok(None);
+            while running.len() >= parallel.max(1) {
+                running.try_next().await?;
             }
-            let (source, bytes) = source.read(size, limiter).await.map_err(Failure::lasting)?;
+            // Reading, waiting for the limiter and sending overlap: earlier parts go on meanwhile.
+            let mut reading = pin!(source.read(size, limiter));
+            let (rest, bytes) = loop {
+                tokio::select! {
+                    read = &mut reading => break read.map_err(Failure::lasting)?,
+                    sent = running.try_next(), if !running.is_empty() => { sent?; }
+                }
+            };
             self.counters.put(bytes.len());
             let sending = upload.put_part(PutPayload::from_bytes(bytes));
-            let limit = self.limit(size);
-            let request = self.request("upload a part of", name.as_str(), limit, sending);
-            Ok(Some((request, (source, upload))))
-        });
-        parts.try_buffer_unordered(parallel.max(1)).try_for_each(|()| async { Ok(()) }).await
+            running.push(self.request("upload a part of", name.as_str(), self.limit(size), sending));
+            source = rest;
+        }
+        while running.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// Has single parts repeated, where the store can do that: it can't be done from outside, and

@@ -96,17 +96,11 @@ pub(crate) struct Tail<B> {
 }
 
 impl<B> Tail<B> {
-    /// The tail of a store that was restored from `base` and `stored` deltas; the bytes of those that
-    /// live in manifests come along, so that they can be packed.
-    pub(crate) fn new(
-        inline_limit: u64,
-        base: Option<BaseRef>,
-        stored: Vec<(DeltaRef, Option<Bytes>)>,
-    ) -> Self {
-        let slots = stored.into_iter().map(|(delta, bytes)| {
-            let kept = bytes.map(|bytes| Kept { bytes, crc32c: delta.crc32c, _share: None });
+    /// The tail of a store that was restored from `base` and the `stored` deltas after it.
+    pub(crate) fn new(inline_limit: u64, base: Option<BaseRef>, stored: Vec<DeltaRef>) -> Self {
+        let slots = stored.into_iter().map(|delta| {
             let entries = delta.entries;
-            (delta.last, Slot { place: Place::Stored(delta), kept, entries })
+            (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
         Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new() }
     }

@@ -1,11 +1,9 @@
 //! Opening a job: begin an attempt, restore a checkpoint, start the background, hand out the stores.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
@@ -17,11 +15,11 @@ use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Nonce, SubtaskIndex};
-use crate::key_group::{KeyGroupRange, MaxParallelism};
-use crate::manifest::{Chain, CheckpointMode, CheckpointRecord, Found, StateInfo};
-use crate::materialize::{NameSource, Settings, Share, Uploader};
+use crate::key_group::MaxParallelism;
+use crate::manifest::{Chain, CheckpointMode, Found};
+use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
-use crate::restore::{self, RestoreReport, Restored, Restorer, Target, may_fall_back};
+use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
     Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, start_applier,
     start_task,
@@ -42,6 +40,8 @@ const BACKGROUND_JOBS: usize = 2;
 /// Files of one base that are uploaded at the same time, and objects fetched at the same time.
 const PARALLEL_UPLOADS: usize = 4;
 const PARALLEL_DOWNLOADS: usize = 16;
+/// The table's directory within its instance's.
+const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
 
@@ -54,19 +54,23 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
         .build()
         .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
     let remote = Arc::new(Remote::new(store, prefix, options.env.clone()));
+    let instances = (0..options.subtasks).map(|subtask| {
+        let nonce = options.env.nonces.nonce();
+        Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
+    });
+    let instances: Vec<_> = instances.collect();
     let (reply, opened) = oneshot::channel();
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
-        let earlier = dir.earlier()?;
-        let instances = Instances::new(&dir, &options);
-        async move { begin(&remote, &options, &instances, &earlier).await }
+        let (earlier, instances) = (dir.earlier()?, instances.clone());
+        async move { begin(&remote, &options, &instances, earlier).await }
     };
     runtime.spawn(async move {
         // The receiver waits below, whatever happens.
         let _ = reply.send(task.await);
     });
     match wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end"))) {
-        Ok(begun) => assemble(begun, runtime, remote, dir, &options),
+        Ok(begun) => assemble(begun, instances, runtime, remote, dir, &options),
         Err(error) => {
             // A plain drop would panic inside a caller's runtime.
             runtime.shutdown_background();
@@ -75,143 +79,80 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
     }
 }
 
-/// The new store instances: one for each subtask.
-struct Instances {
-    dirs: Vec<(Nonce, PathBuf)>,
-}
-
-impl Instances {
-    fn new(dir: &LocalDir, options: &JobOptions) -> Self {
-        let dirs = (0..options.subtasks).map(|subtask| {
-            let nonce = options.env.nonces.nonce();
-            (nonce, dir.instance(SubtaskIndex(subtask), nonce))
-        });
-        Self { dirs: dirs.collect() }
-    }
+/// A new store instance.
+#[derive(Clone)]
+struct Instance {
+    nonce: Nonce,
+    dir: PathBuf,
 }
 
 /// What [`begin`] found and made.
 struct Begun {
     chain: Chain,
-    restored: Vec<Part>,
-    report: RestoreReport,
-    metadata: Option<Vec<u8>>,
-    states: Vec<StateInfo>,
+    restoration: Restoration,
     resources: TableResources,
-}
-
-/// One subtask, restored.
-struct Part {
-    subtask: SubtaskIndex,
-    range: KeyGroupRange,
-    instance: Nonce,
-    dir: PathBuf,
-    restored: Restored,
 }
 
 async fn begin(
     remote: &Arc<Remote>,
     options: &JobOptions,
-    instances: &Instances,
-    earlier: &[PathBuf],
+    instances: &[Instance],
+    earlier: Vec<PathBuf>,
 ) -> Result<Begun> {
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
-    let ranges = ranges(opened.chain.max_parallelism(), options.subtasks)?;
+    let targets = targets(opened.chain.max_parallelism(), instances)?;
     let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
-    let mut skipped = Vec::new();
-    for candidate in candidates(&opened.checkpoints, options)? {
-        match restore_one(remote, options, instances, earlier, &ranges, &resources, candidate).await {
-            Ok((restored, mut report, record)) => {
-                report.skipped = skipped;
-                local_dir::remove(earlier);
-                let (metadata, states) = match record {
-                    Some(record) => (Some(record.metadata.clone()), record.states.clone()),
-                    None => (None, Vec::new()),
-                };
-                let chain = opened.chain;
-                return Ok(Begun { chain, restored, report, metadata, states, resources });
-            }
-            Err(error) => {
-                local_dir::remove(instances.dirs.iter().map(|(_, dir)| dir));
-                match candidate {
-                    Some(found) if options.fallback && may_fall_back(&error) => {
-                        tracing::warn!(checkpoint = %found.retained.id, %error, "falling back to an earlier checkpoint");
-                        skipped.push((found.retained.id, error.to_string()));
-                    }
-                    _ => return Err(error),
-                }
-            }
-        }
-    }
-    let reasons: Vec<_> = skipped.iter().map(|(id, reason)| format!("{id}: {reason}")).collect();
-    Err(Error::corrupt(format!("no retained checkpoint can be restored: {}", reasons.join("; "))))
+    let restorer =
+        Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
+    let found = candidates(&opened.checkpoints, options.restore_from)?;
+    let restoration = restorer.restore(found, options.fallback, &targets, &earlier).await?;
+    blocking(move || {
+        local_dir::remove(&earlier);
+        Ok(())
+    })
+    .await?;
+    Ok(Begun { chain: opened.chain, restoration, resources })
 }
 
-/// The key-group range of each subtask.
-fn ranges(max: MaxParallelism, subtasks: u32) -> Result<Vec<(SubtaskIndex, KeyGroupRange)>> {
-    (0..subtasks)
-        .map(|subtask| {
-            let subtask = SubtaskIndex(subtask);
-            let range = max.range_of(subtask, subtasks).ok_or_else(|| {
-                Error::invalid(format!(
-                    "{subtasks} subtasks are more than the job's max parallelism of {}",
-                    max.get()
-                ))
-            })?;
-            Ok((subtask, range))
-        })
-        .collect()
-}
-
-/// The checkpoints to try, the wanted one first; None stands for an empty state.
-fn candidates<'a>(checkpoints: &'a [Found], options: &JobOptions) -> Result<Vec<Option<&'a Found>>> {
-    let upto = match options.restore_from {
-        RestoreFrom::Latest => checkpoints.len(),
-        RestoreFrom::Checkpoint(id) => {
-            let at = checkpoints.iter().position(|found| found.retained.id == id).ok_or_else(|| {
-                let known: Vec<_> = checkpoints.iter().map(|found| found.retained.id.to_string()).collect();
-                Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
-                    .object(format!("checkpoint {id}"))
-                    .advice(format!("choose one of [{}]", known.join(", ")))
-            })?;
-            at + 1
-        }
+/// Where each subtask's table goes, and what it owns.
+fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
+    let subtasks = instances.len();
+    let target = |(subtask, instance): (u32, &Instance)| {
+        let subtask = SubtaskIndex(subtask);
+        let range = u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
+            Error::invalid(format!("{subtasks} subtasks are more than the max parallelism of {}", max.get()))
+                .advice("open the job with fewer subtasks")
+        })?;
+        Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
     };
-    if upto == 0 {
-        return Ok(vec![None]);
-    }
-    Ok(checkpoints.iter().take(upto).rev().map(Some).collect())
+    (0..).zip(instances).map(target).collect()
 }
 
-async fn restore_one<'a>(
-    remote: &Arc<Remote>,
-    options: &JobOptions,
-    instances: &Instances,
-    earlier: &[PathBuf],
-    ranges: &[(SubtaskIndex, KeyGroupRange)],
-    resources: &TableResources,
-    candidate: Option<&'a Found>,
-) -> Result<(Vec<Part>, RestoreReport, Option<&'a CheckpointRecord>)> {
-    let record = match candidate {
-        None => None,
-        Some(found) => {
-            let manifest = found.manifest.as_ref().map_err(Clone::clone)?;
-            let record = manifest.checkpoint();
-            Some(record.ok_or_else(|| Error::internal("a retained manifest is not a checkpoint"))?)
-        }
-    };
-    let _ = (remote, options, instances, earlier, ranges, resources, record);
-    unimplemented!()
+/// The checkpoints to try, oldest first, the wanted one last.
+fn candidates(checkpoints: &[Found], from: RestoreFrom) -> Result<&[Found]> {
+    let RestoreFrom::Checkpoint(id) = from else { return Ok(checkpoints) };
+    let wanted = checkpoints.iter().position(|found| found.retained.id == id);
+    wanted.and_then(|at| checkpoints.get(..=at)).ok_or_else(|| {
+        let known: Vec<_> = checkpoints.iter().map(|found| found.retained.id.to_string()).collect();
+        Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
+            .object(format!("checkpoint {id}"))
+            .advice(format!("choose one of [{}]", known.join(", ")))
+    })
 }
 
 fn assemble(
     begun: Begun,
+    instances: Vec<Instance>,
     runtime: Runtime,
     remote: Arc<Remote>,
     dir: LocalDir,
     options: &JobOptions,
 ) -> Result<Opened> {
-    let Begun { chain, restored, report, metadata, states, resources } = begun;
+    let Begun { chain, restoration, resources } = begun;
+    let Restoration { manifest, subtasks, report } = restoration;
+    let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
+    let states = record.map_or_else(Vec::new, |record| record.states.clone());
+    let metadata = record.map(|record| record.metadata.clone());
     let clock = Arc::clone(&options.env.clock);
     let attempt = Attempt::new(chain.epoch());
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
@@ -223,8 +164,8 @@ fn assemble(
         options.delta_bytes.unwrap_or_else(|| (share / 16).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
     let mut handles = Vec::new();
     let mut halves = Vec::new();
-    for part in restored {
-        let Part { subtask, range, instance, dir, restored } = part;
+    for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
+        let (subtask, range) = (restored.subtask, restored.range);
         let budget = Budget::new(share / 4);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
@@ -233,7 +174,7 @@ fn assemble(
         let native = options.mode == CheckpointMode::NativeIncremental;
         let uploader = Uploader {
             remote: Arc::clone(&remote),
-            names: Arc::new(NameSource::new(chain.epoch(), subtask, instance)),
+            names: Arc::new(NameSource::new(chain.epoch(), subtask, nonce)),
             // A native checkpoint waits for its upload: nothing may hold it back.
             limiter: limiter.clone().filter(|_| !native),
             parallel: PARALLEL_UPLOADS,

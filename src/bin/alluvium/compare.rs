@@ -60,7 +60,7 @@ struct Comparison<'a> {
     explanation: Vec<String>,
 }
 
-pub(crate) fn run(args: CompareArgs) -> Result<()> {
+pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     args.run.validate()?;
     if args.steady_rate == 0 && !args.steady.is_zero() {
         return Err(Failure::usage("--steady-rate must be above 0; --steady 0 leaves the stretch out"));
@@ -92,11 +92,12 @@ pub(crate) fn run(args: CompareArgs) -> Result<()> {
         let mut progress = Progress::new(name, args.output.quiet);
         let opened = session.open(OpenMode::Create, workload.subtasks, &env).map_err(|failure| {
             if failure.kind == Some(ErrorKind::AlreadyExists) {
-                return Failure::usage(failure.to_string()).hint("compare needs a --store without earlier runs");
+                return Failure::usage(failure.to_string())
+                    .hint("compare needs a --store without earlier runs");
             }
             failure
         })?;
-        let report = session.drive(opened, workload.clone(), &env, &mut progress)?;
+        let report = session.drive(opened, &workload, &env, &mut progress)?;
         // The second run shall find the same room on the disk as the first.
         let _ = std::fs::remove_dir_all(local);
         let _ = std::fs::remove_dir_all(restored);

@@ -128,7 +128,8 @@ pub(crate) fn verify<O: Operator>(
 
     for group in groups {
         operator.scan(group, &mut |key, value| {
-            let index = <[u8; 8]>::try_from(key).ok().and_then(|key| stream.index_of(u64::from_be_bytes(key)));
+            let index =
+                <[u8; 8]>::try_from(key).ok().and_then(|key| stream.index_of(u64::from_be_bytes(key)));
             match index {
                 Some(index) if stream.group_of(key) == group && seen[index] == Seen::Not => {
                     seen[index] = match expected.value(index, &mut wanted) {
@@ -149,14 +150,15 @@ pub(crate) fn verify<O: Operator>(
     for (index, scanned) in seen.into_iter().enumerate() {
         let key = stream.key(index);
         let wanted = expected.value(index, &mut wanted).then_some(wanted.as_slice());
-        let read = operator.read(stream.group_of(&key.to_be_bytes()), &key.to_be_bytes(), |value| {
-            match (value, wanted) {
-                (None, _) => Seen::Not,
-                (Some(_), None) => Seen::Extra,
-                (Some(value), Some(wanted)) if value == wanted => Seen::Right,
-                (Some(_), Some(_)) => Seen::Wrong,
-            }
-        })?;
+        let read =
+            operator.read(stream.group_of(&key.to_be_bytes()), &key.to_be_bytes(), |value| {
+                match (value, wanted) {
+                    (None, _) => Seen::Not,
+                    (Some(_), None) => Seen::Extra,
+                    (Some(value), Some(wanted)) if value == wanted => Seen::Right,
+                    (Some(_), Some(_)) => Seen::Wrong,
+                }
+            })?;
         verdict.keys += u64::from(wanted.is_some());
         let as_it_must_be = if wanted.is_some() { Seen::Right } else { Seen::Not };
         // The scan's word is the worse one where the two differ.

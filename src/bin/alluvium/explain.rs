@@ -45,12 +45,18 @@ fn bytes_per_checkpoint(changelog: &RunReport, native: &RunReport) -> Option<Str
 fn steady(changelog: &RunReport, native: &RunReport) -> Option<String> {
     let (a, b) = (changelog.steady.as_ref()?, native.steady.as_ref()?);
     let spread = |bytes: Option<Percentiles>| bytes.map(|p| (p.p50, p.max));
-    let say = |name: &str, quiet: Option<Percentiles>, busy: Option<Percentiles>| match (spread(quiet), spread(busy)) {
+    let say = |name: &str, quiet: Option<Percentiles>, busy: Option<Percentiles>| match (
+        spread(quiet),
+        spread(busy),
+    ) {
         (Some((quiet, _)), Some((_, busy))) => {
             format!("{name} {} when nothing was rewritten and up to {} beside it", size(quiet), size(busy))
         }
         (Some((quiet, _)), None) => {
-            format!("{name} {}, and no compaction or materialization ran, so this stretch shows nothing", size(quiet))
+            format!(
+                "{name} {}, and no compaction or materialization ran, so this stretch shows nothing",
+                size(quiet)
+            )
         }
         (None, Some((median, max))) => format!(
             "{name} {} at the median and {} at most, and SST files were being rewritten all the time",

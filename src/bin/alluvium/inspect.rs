@@ -45,7 +45,8 @@ fn text(url: &str, inspection: &Inspection) -> String {
     );
 
     text += "\n\nManifest chain\n";
-    let mut chain = empty(["version", "epoch", "record", "mode", "taken (UTC)", "own bytes", "to restore", "retained"]);
+    let mut chain =
+        empty(["version", "epoch", "record", "mode", "taken (UTC)", "own bytes", "to restore", "retained"]);
     for record in &inspection.records {
         let (version, epoch) = (record.version.to_string(), record.epoch.to_string());
         match &record.checkpoint {
@@ -64,7 +65,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
     }
     text += &chain.trim_fmt();
 
-    match checkpoints().last() {
+    match checkpoints().next_back() {
         None => text += "\n\nNo checkpoint yet.",
         Some(newest) => text += &subtasks(newest),
     }
@@ -75,7 +76,14 @@ fn text(url: &str, inspection: &Inspection) -> String {
 fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
     let size = |bytes: u64| units::bytes(bytes as f64);
     let mut table = empty([
-        "subtask", "key groups", "base at delta", "base", "files", "deltas", "delta bytes", "state at delta",
+        "subtask",
+        "key groups",
+        "base at delta",
+        "base",
+        "files",
+        "deltas",
+        "delta bytes",
+        "state at delta",
     ]);
     for subtask in &checkpoint.subtasks {
         table.add_row([

@@ -18,7 +18,10 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Where a job's objects lie.
 #[derive(Debug, Clone)]
 pub(crate) enum Location {
-    Url { url: String, options: Vec<(String, String)> },
+    Url {
+        url: String,
+        options: Vec<(String, String)>,
+    },
     /// Memory of this process. Kept here, because a URL that is opened again begins with an empty one.
     Memory(Arc<InMemory>),
 }
@@ -112,7 +115,8 @@ impl JobBackend {
 impl Backend for JobBackend {
     fn checkpoint(&self) -> Result<()> {
         loop {
-            let outcome = self.job.trigger(self.metadata.clone()).and_then(|pending| pending.wait().map(drop));
+            let outcome =
+                self.job.trigger(self.metadata.clone()).and_then(|pending| pending.wait().map(drop));
             match outcome {
                 // One is under way already, or was given up; the state is unharmed.
                 Err(error) if error.kind() == ErrorKind::Aborted => {

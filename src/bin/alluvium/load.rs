@@ -66,7 +66,7 @@ impl From<Mode> for CheckpointMode {
     }
 }
 
-pub(crate) fn run(args: LoadArgs) -> Result<()> {
+pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     args.run.validate()?;
     let fresh = args.workload.or_default(KEYS)?;
     let output = args.output.open()?;
@@ -117,7 +117,7 @@ pub(crate) fn run(args: LoadArgs) -> Result<()> {
     if let Some(checkpoint) = opened.restored.checkpoint {
         progress.say(&format!("resuming from checkpoint {checkpoint}"));
     }
-    let report = session.drive(opened, workload, &env, &mut progress)?;
+    let report = session.drive(opened, &workload, &env, &mut progress)?;
     let verdict = judge(&report);
     output.write(&report, || {
         let mut text = table::single(&report);
@@ -131,7 +131,9 @@ pub(crate) fn run(args: LoadArgs) -> Result<()> {
 
 fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
     serde_json::from_slice(metadata).map_err(|error| {
-        Failure::new(format!("the checkpoint was not written by `alluvium load`: its metadata is not a workload: {error}"))
+        Failure::new(format!(
+            "the checkpoint was not written by `alluvium load`: its metadata is not a workload: {error}"
+        ))
     })
 }
 

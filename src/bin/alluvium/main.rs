@@ -12,6 +12,8 @@ mod driver;
 mod expected;
 mod explain;
 mod failure;
+#[cfg(test)]
+mod fake;
 mod inspect;
 mod job;
 mod load;
@@ -78,8 +80,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Compare(args) => compare::run(*args),
-        Command::Load(args) => load::run(*args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Inspect(args) => inspect::run(&args),
     };
     match outcome {

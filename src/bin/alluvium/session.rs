@@ -1,7 +1,7 @@
 //! One run of one mode from an opened job to its report: drive the stages, close, reopen with an
 //! empty local directory, verify.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alluvium::{CheckpointMode, Env, JobOptions, MaterializationOptions, OpenMode};
@@ -43,7 +43,10 @@ pub(crate) struct SteadyStage {
 pub(crate) enum After {
     Nothing,
     /// Reopen in this empty directory; verify every key if asked to.
-    Restore { dir: PathBuf, verify: bool },
+    Restore {
+        dir: PathBuf,
+        verify: bool,
+    },
 }
 
 pub(crate) fn mode_name(mode: CheckpointMode) -> &'static str {
@@ -54,18 +57,17 @@ pub(crate) fn mode_name(mode: CheckpointMode) -> &'static str {
 }
 
 impl Session {
-    fn options(&self, dir: &std::path::Path, open: OpenMode, subtasks: u32) -> JobOptions {
-        JobOptions::new(dir, open)
-            .mode(self.mode)
-            .subtasks(subtasks)
-            .memory(self.run.memory)
+    fn options(&self, dir: &Path, open: OpenMode, subtasks: u32) -> JobOptions {
+        JobOptions::new(dir, open).mode(self.mode).subtasks(subtasks).memory(self.run.memory)
     }
 
     /// Opens the job, which begins to take checkpoints.
     pub(crate) fn open(&self, open: OpenMode, subtasks: u32, env: &Env) -> Result<OpenedJob> {
         meter::reset_rss_peak();
-        let materialization =
-            MaterializationOptions { interval: self.materialization_interval, ..MaterializationOptions::default() };
+        let materialization = MaterializationOptions {
+            interval: self.materialization_interval,
+            ..MaterializationOptions::default()
+        };
         let options = self
             .options(&self.dir, open, subtasks)
             .checkpoint_interval(self.run.checkpoint_interval)
@@ -105,19 +107,18 @@ impl Session {
     pub(crate) fn drive(
         &self,
         opened: OpenedJob,
-        workload: Workload,
+        workload: &Workload,
         env: &Env,
         progress: &mut Progress,
     ) -> Result<RunReport> {
         let OpenedJob { mut backend, operators, .. } = opened;
-        let metadata = serde_json::to_vec(&workload)
+        let metadata = serde_json::to_vec(workload)
             .map_err(|error| Failure::new(format!("cannot write the workload as JSON: {error}")))?;
         backend.set_metadata(metadata);
 
         let streams = workload.streams().map_err(Failure::usage)?;
         let lanes = lanes(operators, &streams)?;
-        let (stages, lanes) =
-            driver::run(&backend, lanes, &self.stages(), &EnvTime(env.clone()), progress)?;
+        let (stages, lanes) = driver::run(&backend, lanes, &self.stages(), &EnvTime(env.clone()), progress)?;
         let positions: Vec<u64> = lanes.iter().map(|lane| lane.position).collect();
         drop(lanes);
 
@@ -129,7 +130,6 @@ impl Session {
             After::Nothing => None,
             After::Restore { dir, verify } => {
                 progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
-                let dir = dir.clone();
                 Some(self.restore(dir, &streams, &positions, *verify, env)?)
             }
         };
@@ -148,7 +148,7 @@ impl Session {
     /// Opens the job again with an empty local directory, in the same process.
     fn restore(
         &self,
-        dir: PathBuf,
+        dir: &Path,
         streams: &[Stream],
         positions: &[u64],
         verified: bool,
@@ -156,7 +156,7 @@ impl Session {
     ) -> Result<Restore> {
         let time = EnvTime(env.clone());
         let start = time.now();
-        let options = self.options(&dir, OpenMode::Existing, streams.len() as u32);
+        let options = self.options(dir, OpenMode::Existing, streams.len() as u32);
         let OpenedJob { backend, operators, restored, .. } = JobBackend::open(&self.location, options, env)?;
         let total = time.now().saturating_sub(start);
         let lanes = lanes(operators, streams)?;

@@ -58,10 +58,28 @@ const FIGURES: &[Figure] = &[
     figure(CHECKPOINT, "duration max", Lower, |r| max(r.checkpoints.duration_ms), units::millis),
     figure(CHECKPOINT, "bytes p50", Lower, |r| p50(r.checkpoints.bytes), units::bytes),
     figure(CHECKPOINT, "bytes max", Lower, |r| max(r.checkpoints.bytes), units::bytes),
-    figure(CHECKPOINT, "PUT requests, mean", Lower, |r| r.checkpoints.puts_per_checkpoint, units::three_digits),
+    figure(
+        CHECKPOINT,
+        "PUT requests, mean",
+        Lower,
+        |r| r.checkpoints.puts_per_checkpoint,
+        units::three_digits,
+    ),
     figure(STEADY, "nothing rewritten, p50", Lower, |r| p50(r.steady.as_ref()?.quiet_bytes), units::bytes),
-    figure(STEADY, "beside compaction/base, p50", Lower, |r| p50(r.steady.as_ref()?.busy_bytes), units::bytes),
-    figure(STEADY, "beside compaction/base, max", Lower, |r| max(r.steady.as_ref()?.busy_bytes), units::bytes),
+    figure(
+        STEADY,
+        "beside compaction/base, p50",
+        Lower,
+        |r| p50(r.steady.as_ref()?.busy_bytes),
+        units::bytes,
+    ),
+    figure(
+        STEADY,
+        "beside compaction/base, max",
+        Lower,
+        |r| max(r.steady.as_ref()?.busy_bytes),
+        units::bytes,
+    ),
     figure(STEADY, "max / median of all", Lower, |r| r.steady.as_ref()?.bytes_max_over_median, times),
     figure(STEADY, "duration max", Lower, |r| max(r.steady.as_ref()?.all.duration_ms), units::millis),
     figure(STORE, "bytes put, measured stretch", Lower, |r| Some(r.store.put_bytes as f64), units::bytes),
@@ -127,7 +145,12 @@ pub(crate) fn ratios(changelog: &RunReport, native: &RunReport) -> Vec<Ratio> {
         .filter_map(|figure| {
             let (a, b) = ((figure.of)(changelog)?, (figure.of)(native)?);
             let ratio = (b != 0.0).then(|| a / b);
-            Some(Ratio { figure: format!("{}: {}", figure.group, figure.name), changelog: a, native: b, ratio })
+            Some(Ratio {
+                figure: format!("{}: {}", figure.group, figure.name),
+                changelog: a,
+                native: b,
+                ratio,
+            })
         })
         .collect()
 }
@@ -184,7 +207,8 @@ pub(crate) fn single(report: &RunReport) -> String {
 pub(crate) fn empty<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(header.iter().enumerate().map(|(i, text)| if i == 0 { cell(text) } else { right(text) }));
+    table
+        .set_header(header.iter().enumerate().map(|(i, text)| if i == 0 { cell(text) } else { right(text) }));
     table
 }
 

@@ -124,7 +124,11 @@ impl Workload {
             ));
         }
         if self.subtasks == 0 || self.subtasks > u32::from(groups.get()) {
-            return Err(format!("--subtasks must be 1 to {} (key groups), not {}", groups.get(), self.subtasks));
+            return Err(format!(
+                "--subtasks must be 1 to {} (key groups), not {}",
+                groups.get(),
+                self.subtasks
+            ));
         }
         Ok(())
     }

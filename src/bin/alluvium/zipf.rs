@@ -81,7 +81,10 @@ mod tests {
                 let expected = f64::from(rank).powf(-exponent) / norm * DRAWS as f64;
                 let seen = hits[rank as usize] as f64;
                 // Five standard deviations of a Poisson count.
-                assert!((seen - expected).abs() < 5.0 * expected.sqrt(), "{exponent} {rank}: {seen} {expected}");
+                assert!(
+                    (seen - expected).abs() < 5.0 * expected.sqrt(),
+                    "{exponent} {rank}: {seen} {expected}"
+                );
             }
         }
     }

@@ -282,19 +282,19 @@ mod tests {
             ..Costs::default()
         };
         let report = drive(costs, &[LOAD, stage(StageKind::Measured, None, 4)]);
-        // 41 barriers of 5 ms and the stall; the rest in steps of 10 µs.
-        near(report.records as f64, (4.0 - 41.0 * 0.005 - 0.05) / 10e-6);
+        // 40 barriers of 5 ms and the stall; the rest in steps of 10 µs.
+        near(report.records as f64, (4.0 - 40.0 * 0.005 - 0.05) / 10e-6);
         // The clock runs on through the last checkpoint's cut and the deferred work.
         near(report.measured_s, 4.505);
         near(report.drain_s, 0.505);
-        near(report.records_per_s, 374_500.0 / 4.505);
+        near(report.records_per_s, 375_000.0 / 4.505);
         let pause = report.operator_pause_ms.unwrap();
         near(pause.p50, 5.0);
         near(pause.max, 50.01);
         near(report.checkpoints.cut_ms.unwrap().max, 5.0);
         near(report.record_latency_ms.unwrap().p50, 0.01);
-        // 41 that the schedule triggers, and the one that ends the stretch.
-        assert_eq!((report.checkpoints.n, report.checkpoints.failed), (42, 0));
+        // 40 that the schedule triggers, and the one that ends the stretch.
+        assert_eq!((report.checkpoints.n, report.checkpoints.failed), (41, 0));
         near(report.checkpoints.duration_ms.unwrap().p99, 20.0);
         let bytes = report.checkpoints.bytes.unwrap();
         assert_eq!((bytes.p50, bytes.max), (1000.0, 70_000.0));

@@ -348,6 +348,32 @@ mod tests {
         assert_eq!(failure.to_string(), "the fake fails");
     }
 
+    #[test]
+    fn two_runs_are_shown_and_explained_side_by_side() {
+        let stages = [LOAD, stage(StageKind::Measured, None, 1), stage(StageKind::Steady, Some(10_000.0), 2)];
+        let quick = drive(Costs { cut: Duration::from_micros(50), ..Costs::default() }, &stages);
+        let rewriting = Costs {
+            put: Duration::from_micros(20),
+            bytes: |n| if n % 5 == 0 { 3_000_000 } else { 20_000 },
+            compacting: |n| n % 5 == 4,
+            ..Costs::default()
+        };
+        let slow = drive(rewriting, &stages);
+        let table = crate::table::side_by_side(&quick, &slow);
+        assert!(table.contains("records/s") && table.contains("20.0 kB") && table.contains("✓"), "{table}");
+        let ratios = crate::table::ratios(&quick, &slow);
+        let bytes = ratios.iter().find(|ratio| ratio.figure == "checkpoint: bytes max").unwrap();
+        assert_eq!((bytes.changelog, bytes.native), (1000.0, 3_000_000.0));
+
+        let text = crate::explain::explain(&quick, &slow).join("\n");
+        assert!(text.contains("native checkpoint uploads whole SST files"), "{text}");
+        assert!(text.contains("3.00 MB at most") && text.contains("× native's; the delta"), "{text}");
+        // Where the figures speak against the changelog, so does the text.
+        let text = crate::explain::explain(&slow, &quick).join("\n");
+        assert!(text.contains("costs more here than is saved"), "{text}");
+        assert!(text.contains("Here the changes were more than the new SST files"), "{text}");
+    }
+
     fn driven(operation: Operation, costs: Costs) -> (FakeOperator, Stream, u64) {
         let (fake, operator) = Fake::new(costs);
         let stream = stream(operation);

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let options =
         JobOptions::new(&args.dir, OpenMode::CreateOrOpen).subtasks(args.subtasks).mode(args.mode.into());
-    let Opened { job, stores, restored, metadata } = Job::open(&args.store, options)?;
+    let Opened { job, stores, restored, metadata, .. } = Job::open(&args.store, options)?;
 
     let start = metadata.as_deref().map(row_of).transpose()?.unwrap_or(0);
     match restored.checkpoint {

@@ -57,7 +57,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
                 right(&format!("checkpoint {}", checkpoint.id)),
                 right(crate::session::mode_name(checkpoint.mode)),
                 right(&utc(checkpoint.unix_millis)),
-                right(&size(checkpoint.object_bytes)),
+                right(&size(record.bytes)),
                 right(&size(checkpoint.full_bytes)),
                 right(if checkpoint.retained { "yes" } else { "no" }),
             ]),

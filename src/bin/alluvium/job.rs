@@ -144,10 +144,10 @@ impl Backend for JobBackend {
         let stats = self.job.stats();
         let mut gauges = Gauges { remote: stats.remote, ..Gauges::default() };
         for store in &stats.stores {
-            gauges.pending_compaction_bytes += store.pending_compaction_bytes;
-            gauges.l0_files += store.l0_files;
-            gauges.live_sst_bytes += store.live_sst_bytes;
-            gauges.running_compactions += store.running_compactions;
+            gauges.pending_compaction_bytes += store.table.pending_compaction_bytes;
+            gauges.l0_files += store.table.l0_files;
+            gauges.live_sst_bytes += store.table.live_sst_bytes;
+            gauges.running_compactions += store.table.running_compactions;
             gauges.held_bytes += store.held_bytes;
             gauges.blocked_writes += store.blocked_writes;
             gauges.blocked_ms += store.blocked_ms;
@@ -165,7 +165,7 @@ pub(crate) struct JobOperator {
 
 impl JobOperator {
     fn new(mut store: StateStore) -> Result<Self> {
-        let state = store.state(StateOptions::new("reference"))?;
+        let state = store.state(&StateOptions::new("reference"))?;
         Ok(Self { store, state })
     }
 

@@ -1,0 +1,394 @@
+//! A decorator around an object store: it keeps a record of every request, and a rule of the test
+//! decides what becomes of each.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Thread, ThreadId};
+use std::time::Duration;
+
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+};
+use tokio::sync::watch;
+
+/// What a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Op {
+    Put,
+    Begin,
+    Part,
+    Complete,
+    Get,
+    List,
+    Delete,
+    Copy,
+}
+
+/// A request as the store saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) op: Op,
+    /// The whole path; of a listing its prefix.
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// Whether the request was a conditional create.
+    pub(crate) create: bool,
+    pub(crate) thread: ThreadId,
+    pub(crate) thread_name: String,
+}
+
+impl Call {
+    pub(crate) fn writes(&self) -> bool {
+        matches!(self.op, Op::Put | Op::Begin | Op::Part | Op::Complete)
+    }
+
+    pub(crate) fn is_manifest_put(&self) -> bool {
+        self.op == Op::Put && self.path.contains("manifest/")
+    }
+
+    pub(crate) fn is_data(&self) -> bool {
+        self.path.contains("data/")
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
+    Pass,
+    /// A broken connection; nothing is applied.
+    Fail,
+    /// Applied, and the answer is a broken connection.
+    FailAfter,
+    /// "Conflicting request, try again", as S3 has it, dressed as object_store does: nothing is applied.
+    Conflict,
+    /// Applied after this time.
+    Slow(Duration),
+    /// Waits at the gate, and is applied then. Like a process, or a request, that was paused.
+    Hold(Gate),
+    /// The answer is a broken connection at once; the request is applied when the test calls
+    /// [`Staged::deliver`]. Only puts.
+    Late,
+    /// A permanent refusal.
+    Denied,
+}
+
+/// Closed until opened, for any number of waiters.
+#[derive(Debug, Clone)]
+pub(crate) struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// How many requests wait here.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.receiver_count()
+    }
+
+    async fn pass(&self) {
+        let mut opened = self.0.subscribe();
+        // The sender lives in this gate.
+        opened.wait_for(|open| *open).await.unwrap();
+    }
+}
+
+type Rule = Box<dyn FnMut(&Call) -> Fate + Send>;
+
+struct State {
+    rule: Rule,
+    calls: Vec<Call>,
+    late: Vec<(Path, PutPayload, PutOptions)>,
+    /// How "create if absent" is answered: true as it should be.
+    conditions: bool,
+}
+
+/// See the [module](self).
+pub(crate) struct Staged {
+    inner: Arc<dyn ObjectStore>,
+    state: Arc<Mutex<State>>,
+}
+
+impl Staged {
+    pub(crate) fn new(inner: impl ObjectStore) -> Arc<Self> {
+        Self::around(Arc::new(inner))
+    }
+
+    pub(crate) fn around(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
+        let state =
+            State { rule: Box::new(|_| Fate::Pass), calls: Vec::new(), late: Vec::new(), conditions: true };
+        Arc::new(Self { inner, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// From now on every request meets the fate that `rule` gives it.
+    pub(crate) fn rule(&self, rule: impl FnMut(&Call) -> Fate + Send + 'static) {
+        lock(&self.state).rule = Box::new(rule);
+    }
+
+    /// From now on all goes well again.
+    pub(crate) fn heal(&self) {
+        self.rule(|_| Fate::Pass);
+    }
+
+    /// From now on creates overwrite.
+    pub(crate) fn ignore_conditions(&self) {
+        lock(&self.state).conditions = false;
+    }
+
+    /// All requests so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        lock(&self.state).calls.clone()
+    }
+
+    /// All requests since the last time this was called.
+    pub(crate) fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut lock(&self.state).calls)
+    }
+
+    /// Applies what was given up, now; returns how many of them had an effect.
+    pub(crate) fn deliver(&self) -> usize {
+        let late = std::mem::take(&mut lock(&self.state).late);
+        let inner = Arc::clone(&self.inner);
+        block_on(async move {
+            let mut applied = 0;
+            for (path, payload, options) in late {
+                applied += usize::from(inner.put_opts(&path, payload, options).await.is_ok());
+            }
+            applied
+        })
+    }
+
+    fn fate(&self, op: Op, path: &Path, bytes: u64, create: bool) -> Fate {
+        fate(&self.state, op, path, bytes, create)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn fate(state: &Mutex<State>, op: Op, path: &Path, bytes: u64, create: bool) -> Fate {
+    let thread: Thread = std::thread::current();
+    let call = Call {
+        op,
+        path: path.to_string(),
+        bytes,
+        create,
+        thread: thread.id(),
+        thread_name: thread.name().unwrap_or_default().to_owned(),
+    };
+    let mut state = lock(state);
+    let fate = (state.rule)(&call);
+    state.calls.push(call);
+    fate
+}
+
+/// Runs a future to its end on a thread of its own, so that it works inside a runtime as well.
+pub(crate) fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    std::thread::scope(|scope| {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        scope.spawn(move || runtime().block_on(future)).join().unwrap()
+    })
+}
+
+fn broken() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "Staged",
+        source: Box::new(io::Error::from(io::ErrorKind::ConnectionReset)),
+    }
+}
+
+async fn meet<T>(fate: Fate, path: String, request: impl Future<Output = Result<T>>) -> Result<T> {
+    match fate {
+        Fate::Pass => request.await,
+        Fate::Fail | Fate::Late => Err(broken()),
+        Fate::FailAfter => {
+            request.await?;
+            Err(broken())
+        }
+        Fate::Conflict => Err(object_store::Error::AlreadyExists {
+            path,
+            source: Box::new(io::Error::other("409 Conflict: ConditionalRequestConflict")),
+        }),
+        Fate::Slow(time) => {
+            tokio::time::sleep(time).await;
+            request.await
+        }
+        Fate::Hold(gate) => {
+            gate.pass().await;
+            request.await
+        }
+        Fate::Denied => {
+            let source = Box::new(io::Error::from(io::ErrorKind::PermissionDenied));
+            Err(object_store::Error::PermissionDenied { path, source })
+        }
+    }
+}
+
+impl fmt::Display for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Staged({})", self.inner)
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+// The signatures are what `async_trait` makes of the trait's `async fn`s.
+impl ObjectStore for Staged {
+    fn put_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        payload: PutPayload,
+        mut opts: PutOptions,
+    ) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let bytes = payload.content_length() as u64;
+        let fate = self.fate(Op::Put, location, bytes, opts.mode == PutMode::Create);
+        {
+            let mut state = lock(&self.state);
+            if matches!(fate, Fate::Late) {
+                state.late.push((location.clone(), payload.clone(), opts.clone()));
+            }
+            if !state.conditions {
+                opts.mode = PutMode::Overwrite;
+            }
+        }
+        Box::pin(meet(fate, location.to_string(), self.inner.put_opts(location, payload, opts)))
+    }
+
+    fn put_multipart_opts<'a, 'b, 'c>(
+        &'a self,
+        location: &'b Path,
+        opts: PutMultipartOptions,
+    ) -> Answer<'c, Box<dyn MultipartUpload>>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let fate = self.fate(Op::Begin, location, 0, false);
+        let (state, path) = (Arc::clone(&self.state), location.clone());
+        let begin = async move {
+            let inner = self.inner.put_multipart_opts(location, opts).await?;
+            Ok(Box::new(StagedUpload { inner, path, state }) as Box<dyn MultipartUpload>)
+        };
+        Box::pin(meet(fate, location.to_string(), begin))
+    }
+
+    fn get_opts<'a, 'b, 'c>(&'a self, location: &'b Path, options: GetOptions) -> Answer<'c, GetResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let fate = self.fate(Op::Get, location, 0, false);
+        Box::pin(meet(fate, location.to_string(), self.inner.get_opts(location, options)))
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let (inner, state) = (Arc::clone(&self.inner), Arc::clone(&self.state));
+        locations
+            .then(move |location| {
+                let (inner, state) = (Arc::clone(&inner), Arc::clone(&state));
+                async move {
+                    let location = location?;
+                    let fate = fate(&state, Op::Delete, &location, 0, false);
+                    let one = stream::iter([Ok(location.clone())]).boxed();
+                    let delete = async move {
+                        let mut answers: Vec<_> = inner.delete_stream(one).collect().await;
+                        answers.pop().unwrap_or_else(|| Err(broken()))
+                    };
+                    meet(fate, location.to_string(), delete).await
+                }
+            })
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let root = Path::ROOT;
+        let path = prefix.unwrap_or(&root);
+        let fate = self.fate(Op::List, path, 0, false);
+        let listed = self.inner.list(prefix);
+        let answer = meet(fate, path.to_string(), async move { Ok(listed) });
+        stream::once(answer)
+            .flat_map(|answer| answer.unwrap_or_else(|error| stream::iter([Err(error)]).boxed()))
+            .boxed()
+    }
+
+    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
+    where
+        'a: 'c,
+        'b: 'c,
+    {
+        let root = Path::ROOT;
+        let path = prefix.unwrap_or(&root);
+        let fate = self.fate(Op::List, path, 0, false);
+        Box::pin(meet(fate, path.to_string(), self.inner.list_with_delimiter(prefix)))
+    }
+
+    fn copy_opts<'a, 'b, 'd, 'c>(
+        &'a self,
+        from: &'b Path,
+        to: &'d Path,
+        options: CopyOptions,
+    ) -> Answer<'c, ()>
+    where
+        'a: 'c,
+        'b: 'c,
+        'd: 'c,
+    {
+        let fate = self.fate(Op::Copy, to, 0, false);
+        Box::pin(meet(fate, to.to_string(), self.inner.copy_opts(from, to, options)))
+    }
+}
+
+struct StagedUpload {
+    inner: Box<dyn MultipartUpload>,
+    path: Path,
+    state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for StagedUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StagedUpload({})", self.path)
+    }
+}
+
+impl MultipartUpload for StagedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        let fate = fate(&self.state, Op::Part, &self.path, data.content_length() as u64, false);
+        Box::pin(meet(fate, self.path.to_string(), self.inner.put_part(data)))
+    }
+
+    fn complete<'a, 'c>(&'a mut self) -> Answer<'c, PutResult>
+    where
+        'a: 'c,
+    {
+        let fate = fate(&self.state, Op::Complete, &self.path, 0, false);
+        Box::pin(meet(fate, self.path.to_string(), self.inner.complete()))
+    }
+
+    fn abort<'a, 'c>(&'a mut self) -> Answer<'c, ()>
+    where
+        'a: 'c,
+    {
+        self.inner.abort()
+    }
+}

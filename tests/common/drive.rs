@@ -57,6 +57,12 @@ pub(crate) fn put(store: &mut StateStore, key: &str, value: &[u8]) -> Result<(),
     store.put(state, group, key.as_bytes(), value)
 }
 
+/// Puts into whichever of the stores owns the key.
+pub(crate) fn put_any(stores: &mut [StateStore], key: &str, value: &[u8]) {
+    let owner = stores.iter_mut().find(|store| store.range().contains(store.group_of(key.as_bytes())));
+    put(owner.unwrap(), key, value).unwrap();
+}
+
 pub(crate) fn get(store: &mut StateStore, key: &str) -> Option<Vec<u8>> {
     let (state, group) = (state(store), store.group_of(key.as_bytes()));
     store.get(state, group, key.as_bytes()).unwrap().map(|value| value.to_vec())

@@ -1,6 +1,5 @@
 //! The module as those above it see it, over stores in memory, on disk, and failing.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +29,10 @@ fn remote(store: Arc<dyn ObjectStore>) -> Remote {
 
 fn faulty() -> (Arc<Faulty>, Remote) {
     let store = Faulty::new(InMemory::new());
-    let remote = remote(Arc::clone(&store) as _).with_timeout(Duration::from_millis(60));
+    // A test waits this long for each request that hangs.
+    let slowest = NonZeroU64::new(100 * MIB as u64).unwrap();
+    let remote =
+        remote(Arc::clone(&store) as _).with_timeout(Duration::from_millis(100)).with_slowest(slowest);
     (store, remote)
 }
 

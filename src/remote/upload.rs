@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bytes::Bytes;
-use futures::stream::{self, TryStreamExt};
+use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::spawn_blocking;
 
@@ -81,25 +81,37 @@ impl Remote {
         &self,
         name: &ObjectName,
         upload: &mut dyn MultipartUpload,
-        source: Source,
+        mut source: Source,
         limiter: Option<&RateLimiter>,
         parallel: usize,
     ) -> Result<(), Failure> {
-        // Reading, waiting for the limiter and sending overlap: the stream is polled for its next part
-        // while earlier ones are on their way.
-        let parts = stream::try_unfold((source, upload), |(source, upload)| async move {
+        let mut sending = FuturesUnordered::new();
+        while source.left > 0 {
             let size = source.left.min(PART);
-            if size == 0 {
-                return Ok(None);
-            }
-            let (source, bytes) = source.read(size, limiter).await.map_err(Failure::lasting)?;
+            let reading = source.read(size, limiter);
+            tokio::pin!(reading);
+            // Earlier parts are on their way while the next one is read and waits for the limiter.
+            let (rest, bytes) = loop {
+                tokio::select! {
+                    biased;
+                    Some(sent) = sending.next() => sent?,
+                    read = &mut reading => break read.map_err(Failure::lasting)?,
+                }
+            };
+            source = rest;
             self.counters.put(bytes.len());
-            let sending = upload.put_part(PutPayload::from_bytes(bytes));
-            let limit = self.limit(size);
-            let request = self.request("upload a part of", name.as_str(), limit, sending);
-            Ok(Some((request, (source, upload))))
-        });
-        parts.try_buffer_unordered(parallel.max(1)).try_for_each(|()| async { Ok(()) }).await
+            let part = upload.put_part(PutPayload::from_bytes(bytes));
+            sending.push(self.request("upload a part of", name.as_str(), self.limit(size), part));
+            while sending.len() >= parallel.max(1)
+                && let Some(sent) = sending.next().await
+            {
+                sent?;
+            }
+        }
+        while let Some(sent) = sending.next().await {
+            sent?;
+        }
+        Ok(())
     }
 
     /// Has single parts repeated, where the store can do that: it can't be done from outside, and

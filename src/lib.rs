@@ -15,5 +15,6 @@ mod remote;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
-pub use manifest::{CheckpointMode, OpenMode};
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
+pub use manifest::{CheckpointMode, OpenMode};
+pub use remote::{RateLimiter, RemoteCounters};

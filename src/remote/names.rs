@@ -90,13 +90,7 @@ impl ObjectName {
         ParsedName::Manifest(version).name()
     }
 
-    pub(crate) fn data(
-        epoch: Epoch,
-        subtask: SubtaskIndex,
-        instance: Nonce,
-        kind: DataKind,
-        n: u64,
-    ) -> Self {
+    pub(crate) fn data(epoch: Epoch, subtask: SubtaskIndex, instance: Nonce, kind: DataKind, n: u64) -> Self {
         ParsedName::Data { epoch, subtask, instance, kind, n }.name()
     }
 

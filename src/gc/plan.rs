@@ -174,7 +174,7 @@ mod tests {
         let orphan = data(4, DataKind::Delta, 9);
         let dead = data(5, DataKind::Delta, 1);
         let names = [orphan.clone(), dead.clone(), data(5, DataKind::Delta, 9), data(6, DataKind::Base, 1)];
-        let plan = plan_of(&[], &[dead.clone()], &names);
+        let plan = plan_of(&[], std::slice::from_ref(&dead), &names);
         assert_eq!(plan, GcPlan { data: vec![orphan, dead], in_flight: 2, ..GcPlan::default() });
     }
 

@@ -69,6 +69,7 @@ impl Rec {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "most attempts of most states are owners")]
 enum Attempt {
     Idle,
     /// Has listed the chain.

@@ -14,3 +14,4 @@ pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
+pub use table::TableStats;

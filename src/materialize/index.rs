@@ -171,7 +171,9 @@ impl BaseIndex {
                     Place::Embedded(bytes.slice_ref(content))
                 }
                 PlaceV1::Embedded(_) => {
-                    return Err(Error::corrupt("an embedded file does not match its checksum").object(file.name));
+                    return Err(
+                        Error::corrupt("an embedded file does not match its checksum").object(file.name)
+                    );
                 }
             };
             Ok(BaseFile { name: file.name.to_owned(), id: file.id, place })
@@ -195,12 +197,16 @@ impl BaseIndex {
             (1..=MAX_NAME_LEN).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('.')
         };
         if let Some(file) = self.files.iter().find(|file| !plain(&file.name)) {
-            return Err(Error::corrupt(format!("{:?} is not a file name that a base index may hold", file.name)));
+            return Err(Error::corrupt(format!(
+                "{:?} is not a file name that a base index may hold",
+                file.name
+            )));
         }
         match self.files.iter().zip(self.files.iter().skip(1)).find(|(a, b)| a.name >= b.name) {
-            Some((_, file)) => {
-                Err(Error::corrupt(format!("{:?} is out of order in a base index, or there twice", file.name)))
-            }
+            Some((_, file)) => Err(Error::corrupt(format!(
+                "{:?} is out of order in a base index, or there twice",
+                file.name
+            ))),
             None => Ok(()),
         }
     }
@@ -276,7 +282,8 @@ mod tests {
 
     /// Replaces the body and makes header and checksum fit it.
     fn reseal(body: &[u8]) -> Bytes {
-        let mut bytes = [&MAGIC[..], &FORMAT.to_le_bytes(), &[0; 2], &(body.len() as u64).to_le_bytes(), body].concat();
+        let mut bytes =
+            [&MAGIC[..], &FORMAT.to_le_bytes(), &[0; 2], &(body.len() as u64).to_le_bytes(), body].concat();
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes.into()
     }

@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::{BaseIndex, FileId, Place};
+use crate::ids::DeltaSeq;
 use crate::remote::ObjectName;
 
 /// Objects that the next base may refer to, by the content they hold, and a memo of the content of
@@ -27,6 +28,8 @@ pub(crate) struct Known {
 #[derive(Debug, Default)]
 struct Inner {
     objects: HashMap<FileId, ObjectName>,
+    /// Where the base stands that `objects` is of.
+    settled: DeltaSeq,
     /// Only valid within this database: it never gives the same file number twice while it is open,
     /// and a restored one starts with a memo of its own.
     memo: HashMap<String, (Stamp, FileId)>,
@@ -70,8 +73,14 @@ impl Known {
     }
 
     /// Ends a run: from now on only files of `base` may be referred to, and what is uploaded later.
+    ///
+    /// A base older than the last has no say: it comes from a run that was given up long ago.
     pub(crate) fn settle(&self, base: &BaseIndex) {
         let mut inner = self.lock();
+        if base.seq < inner.settled {
+            return;
+        }
+        inner.settled = base.seq;
         inner.objects.clear();
         for file in &base.files {
             if let Place::Object(object) = &file.place {
@@ -102,7 +111,7 @@ impl Known {
 mod tests {
     use super::super::BaseFile;
     use super::*;
-    use crate::ids::{DeltaSeq, Epoch, Nonce, SubtaskIndex};
+    use crate::ids::{Epoch, Nonce, SubtaskIndex};
     use crate::key_group::{KeyGroup, KeyGroupRange};
     use crate::remote::DataKind;
 
@@ -115,11 +124,8 @@ mod tests {
     }
 
     fn base(files: &[u64]) -> BaseIndex {
-        let file = |n: &u64| BaseFile {
-            name: format!("{n:06}.sst"),
-            id: id(*n),
-            place: Place::Object(object(*n)),
-        };
+        let file =
+            |n: &u64| BaseFile { name: format!("{n:06}.sst"), id: id(*n), place: Place::Object(object(*n)) };
         BaseIndex {
             epoch: Epoch(1),
             subtask: SubtaskIndex(0),
@@ -139,6 +145,15 @@ mod tests {
         known.settle(&base(&[2, 3]));
         assert_eq!(known.object(&id(1)), None);
         assert_eq!(known.object(&id(2)), Some(object(2)));
+        assert_eq!(known.object(&id(3)), Some(object(3)));
+    }
+
+    #[test]
+    fn a_run_that_ends_late_does_not_bring_old_files_back() {
+        let known = Known::from_base(&base(&[1]));
+        known.settle(&BaseIndex { seq: DeltaSeq(3), ..base(&[3]) });
+        known.settle(&BaseIndex { seq: DeltaSeq(2), ..base(&[1]) });
+        assert_eq!(known.object(&id(1)), None);
         assert_eq!(known.object(&id(3)), Some(object(3)));
     }
 

@@ -9,12 +9,14 @@ mod file_id;
 mod index;
 mod known;
 mod names;
+mod parallel;
 mod policy;
 mod upload;
 
 pub(crate) use file_id::FileId;
 pub(crate) use index::{BaseFile, BaseIndex, Place};
-pub(crate) use known::Known;
+pub(crate) use known::{Known, Stamp};
 pub(crate) use names::NameSource;
+pub(crate) use parallel::{blocking, run_all};
 pub(crate) use policy::{Decision, History, Reason, ReplayBound, Settings, Share, decide};
 pub(crate) use upload::{Uploaded, Uploader};

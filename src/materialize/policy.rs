@@ -79,7 +79,11 @@ pub(crate) fn decide(
     }
     if history.failures > 0 {
         let retry = history.last_failure.saturating_add(backoff(history.failures));
-        return if now >= retry { Decision::Run(Reason::Retry) } else { Decision::Wait { until: Some(retry) } };
+        return if now >= retry {
+            Decision::Run(Reason::Retry)
+        } else {
+            Decision::Wait { until: Some(retry) }
+        };
     }
     if settings.changelog_bytes.is_some_and(|limit| changelog_bytes >= staggered(limit, share, history)) {
         return Decision::Run(Reason::ChangelogBytes);
@@ -177,7 +181,8 @@ mod tests {
         let share = Share { index: 0, of: 2 };
         let mut runs = Vec::new();
         for second in 0..2000 {
-            if decide(secs(second), &by_interval(600), share, &history, 1) == Decision::Run(Reason::Interval) {
+            if decide(secs(second), &by_interval(600), share, &history, 1) == Decision::Run(Reason::Interval)
+            {
                 runs.push(second);
                 history.last_run = Some(secs(second));
             }
@@ -211,7 +216,10 @@ mod tests {
                 })
                 .unwrap()
         };
-        assert_eq!((0..4).map(|index| first(Share { index, of: 4 })).collect::<Vec<_>>(), [625, 750, 875, 1000]);
+        assert_eq!(
+            (0..4).map(|index| first(Share { index, of: 4 })).collect::<Vec<_>>(),
+            [625, 750, 875, 1000]
+        );
         assert_eq!(first(ALONE), 1000);
         let later = History { last_run: Some(secs(1)), ..History::default() };
         let share = Share { index: 0, of: 4 };

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::StreamExt;
 
 use super::known::Stamp;
+use super::parallel::{blocking, run_all};
 use super::{BaseFile, BaseIndex, FileId, Known, NameSource, Place};
 use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
@@ -69,26 +68,9 @@ impl Uploader {
     ) -> Result<Uploaded> {
         let dir = dir.to_owned();
         let files = blocking(move || list(&dir)).await?;
-        let failed = AtomicBool::new(false);
-        let mut running = futures::stream::iter(files)
-            .map(|file| self.place(file, known, &failed))
-            .buffer_unordered(self.parallel.max(1));
-        let mut placed = Vec::new();
-        let mut failure = None;
-        // After a failure the uploads under way are seen through, because they count for the next run.
-        while let Some(result) = running.next().await {
-            match result {
-                Ok(file) => placed.extend(file),
-                Err(error) => {
-                    failed.store(true, Ordering::Relaxed);
-                    failure.get_or_insert(error);
-                }
-            }
-        }
-        drop(running);
-        if let Some(error) = failure {
-            return Err(error);
-        }
+        // Collected first: a lazy `map` would make the future too particular for `tokio::spawn`.
+        let work: Vec<_> = files.into_iter().map(|file| self.place(file, known)).collect();
+        let placed = run_all(work, self.parallel).await?;
 
         let sum = |sent: bool| {
             let files = placed.iter().filter(move |file| file.sent == Some(sent));
@@ -117,24 +99,21 @@ impl Uploader {
         Ok(uploaded.index.reference(object, 0, &uploaded.encoded))
     }
 
-    /// Finds or makes a place for one file; None if the run has failed meanwhile.
-    async fn place(&self, file: LocalFile, known: &Known, failed: &AtomicBool) -> Result<Option<Placed>> {
-        if failed.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
+    /// Finds or makes a place for one file.
+    async fn place(&self, file: LocalFile, known: &Known) -> Result<Placed> {
         if let Some(content) = file.content {
             let id = FileId::of_bytes(&content);
             let file = BaseFile { name: file.name, id, place: Place::Embedded(content) };
-            return Ok(Some(Placed { file, sent: None }));
+            return Ok(Placed { file, sent: None });
         }
         let id = identify(&file, known).await?;
         if let Some(object) = known.object(&id) {
-            return Ok(Some(Placed::object(file.name, id, object, false)));
+            return Ok(Placed::object(file.name, id, object, false));
         }
         let object = self.names.next(DataKind::Sst);
         self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
         known.uploaded(id, object.clone());
-        Ok(Some(Placed::object(file.name, id, object, true)))
+        Ok(Placed::object(file.name, id, object, true))
     }
 }
 
@@ -157,7 +136,9 @@ async fn identify(file: &LocalFile, known: &Known) -> Result<FileId> {
     let path = file.path.clone();
     let id = blocking(move || FileId::of_file(&path)).await?;
     if id.size != file.size {
-        return Err(Error::internal("a file of a snapshot changed while it was read").object(file.path.display()));
+        return Err(
+            Error::internal("a file of a snapshot changed while it was read").object(file.path.display())
+        );
     }
     // Only SST files are never written to again under the same name.
     if is_sst(&file.name) {
@@ -177,13 +158,11 @@ fn list(dir: &Path) -> Result<Vec<LocalFile>> {
     for entry in std::fs::read_dir(dir).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let path = entry.path();
-        let metadata = entry.metadata().map_err(|error| Error::disk("inspect a file of a snapshot", &path, error))?;
-        let name = entry
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|_| metadata.is_file())
-            .ok_or_else(|| Error::internal("a snapshot holds something other than RocksDB's files").object(path.display()))?;
+        let metadata =
+            entry.metadata().map_err(|error| Error::disk("inspect a file of a snapshot", &path, error))?;
+        let name = entry.file_name().into_string().ok().filter(|_| metadata.is_file()).ok_or_else(|| {
+            Error::internal("a snapshot holds something other than RocksDB's files").object(path.display())
+        })?;
         let content = if is_sst(&name) || metadata.len() > EMBED_LIMIT {
             None
         } else {
@@ -194,11 +173,4 @@ fn list(dir: &Path) -> Result<Vec<LocalFile>> {
     }
     files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
     Ok(files)
-}
-
-/// Runs `work` where it may block. A panic in it becomes an error, so that the background survives.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(Error::internal("a background task came to a bad end").source(error)))
 }

@@ -4,9 +4,10 @@
 mod fetch;
 mod local;
 mod plan;
+mod replay;
 mod report;
 mod run;
 
 pub(crate) use plan::{Source, SubtaskPlan, plan};
 pub use report::RestoreReport;
-pub(crate) use run::{Restored, Restorer, Target, may_fall_back};
+pub(crate) use run::{Restoration, Restored, Restorer, Target, may_fall_back};

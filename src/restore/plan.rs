@@ -44,7 +44,8 @@ pub(crate) fn plan(
 ) -> Result<Vec<SubtaskPlan>> {
     let plan_one = |(subtask, range): &(SubtaskIndex, KeyGroupRange)| {
         let same = |record: &&SubtaskRecord| record.subtask == *subtask && record.range == *range;
-        let record = checkpoint.subtasks.iter().find(same).ok_or_else(|| rescaled(checkpoint, *subtask, *range))?;
+        let record =
+            checkpoint.subtasks.iter().find(same).ok_or_else(|| rescaled(checkpoint, *subtask, *range))?;
         check_contiguous(record).map_err(|error| error.object(format!("checkpoint {}", checkpoint.id)))?;
         let source = Source {
             subtask: record.subtask,
@@ -175,7 +176,13 @@ mod tests {
         }
     }
 
-    fn record(subtask: u32, range: KeyGroupRange, base: Option<BaseRef>, deltas: &[(u64, u64)], seq: u64) -> SubtaskRecord {
+    fn record(
+        subtask: u32,
+        range: KeyGroupRange,
+        base: Option<BaseRef>,
+        deltas: &[(u64, u64)],
+        seq: u64,
+    ) -> SubtaskRecord {
         SubtaskRecord {
             subtask: SubtaskIndex(subtask),
             range,
@@ -212,20 +219,25 @@ mod tests {
         assert_eq!(plans[0].sources[0].base, None);
         assert_eq!(plans[1].seq, DeltaSeq(9));
         assert_eq!(plans[1].metadata, [0]);
-        assert_eq!(plans[1].sources, [Source {
-            subtask: SubtaskIndex(0),
-            range: range(0, 63),
-            base: Some(base(4)),
-            deltas: vec![delta(5, 5), delta(6, 9)],
-            seq: DeltaSeq(9),
-        }]);
+        assert_eq!(
+            plans[1].sources,
+            [Source {
+                subtask: SubtaskIndex(0),
+                range: range(0, 63),
+                base: Some(base(4)),
+                deltas: vec![delta(5, 5), delta(6, 9)],
+                seq: DeltaSeq(9),
+            }]
+        );
     }
 
     #[test]
     fn other_ranges_are_refused_with_the_way_out() {
         let checkpoint =
             checkpoint(vec![record(0, range(0, 63), None, &[], 0), record(1, range(64, 127), None, &[], 0)]);
-        for (subtask, range) in [(0, range(0, 127)), (0, range(0, 31)), (1, range(0, 63)), (7, range(64, 127))] {
+        for (subtask, range) in
+            [(0, range(0, 127)), (0, range(0, 31)), (1, range(0, 63)), (7, range(64, 127))]
+        {
             let error = plan(&checkpoint, &[(SubtaskIndex(subtask), range)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Incompatible);
             assert!(error.to_string().contains("rescaling"), "{error}");
@@ -266,14 +278,21 @@ mod tests {
         let seen: Vec<_> = reads
             .iter()
             .map(|read| {
-                (read.object == a, read.range.clone(), read.parts.iter().map(|(_, tag)| *tag).collect::<String>())
+                (
+                    read.object == a,
+                    read.range.clone(),
+                    read.parts.iter().map(|(_, tag)| *tag).collect::<String>(),
+                )
             })
             .collect();
-        assert_eq!(seen, [
-            (true, 32..60 + MAX_GAP, "bcd".to_owned()),
-            (true, 61 + 2 * MAX_GAP..62 + 2 * MAX_GAP, "e".to_owned()),
-            (false, 0..5, "x".to_owned()),
-        ]);
+        assert_eq!(
+            seen,
+            [
+                (true, 32..60 + MAX_GAP, "bcd".to_owned()),
+                (true, 61 + 2 * MAX_GAP..62 + 2 * MAX_GAP, "e".to_owned()),
+                (false, 0..5, "x".to_owned()),
+            ]
+        );
     }
 
     proptest! {

@@ -184,7 +184,7 @@ pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, btree_map};
 
     use proptest::prelude::*;
 
@@ -224,10 +224,10 @@ mod tests {
                         !covered
                     });
                     prop_assert_eq!(index.remove_range(&key, &end, &arena), expected);
-                } else if !model.contains_key(&key) {
-                    let pos = arena.push(&key, Entry::Delete, true);
-                    index.insert(&key, pos, &arena);
-                    model.insert(key, pos);
+                } else if let btree_map::Entry::Vacant(vacant) = model.entry(key) {
+                    let pos = arena.push(vacant.key(), Entry::Delete, true);
+                    index.insert(vacant.key(), pos, &arena);
+                    vacant.insert(pos);
                 }
             }
             prop_assert_eq!(index.len(), model.len());

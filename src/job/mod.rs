@@ -25,7 +25,7 @@ use crate::ids::{CheckpointId, Epoch};
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::remote::{Remote, open_url};
 use crate::restore::RestoreReport;
-use crate::store::{Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
+use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::Table;
 use crate::wait::wait;
 
@@ -37,9 +37,9 @@ use triggers::Triggers;
 
 /// A running attempt of a job. Cheap to clone, and may be used from any thread.
 ///
-/// Dropping the last clone and all stores ends the background: it never blocks and never panics, also
-/// inside an async runtime. State after the last checkpoint is lost with it, as in a crash;
-/// [`Job::close`] ends it in order.
+/// Dropping the last clone and all stores ends the background. It waits at most for the delta that is
+/// being applied, and never panics, also inside an async runtime. State after the last checkpoint is
+/// lost with it, as in a crash; [`Job::close`] ends it in order.
 #[derive(Clone)]
 pub struct Job {
     inner: JobHold,
@@ -66,8 +66,10 @@ struct Inner {
 /// What the job holds of a store that is in an operator's hands.
 struct StoreHandle {
     shared: Arc<StoreShared>,
-    table: Arc<Table>,
     events: EventSender,
+    // Ends before the table is closed.
+    _applier: ApplierThread,
+    table: Arc<Table>,
 }
 
 /// A job that was opened.

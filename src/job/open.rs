@@ -169,7 +169,7 @@ fn assemble(
         let budget = Budget::new(share / 4);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
-        let applier =
+        let (applier, thread) =
             start_applier(format!("apply-{subtask}"), Arc::clone(&table), Arc::clone(&shared))?;
         let native = options.mode == CheckpointMode::NativeIncremental;
         let uploader = Uploader {
@@ -206,7 +206,12 @@ fn assemble(
         } else {
             Mode::Changelog { applier, delta_bytes: usize::try_from(delta_bytes).unwrap_or(usize::MAX) }
         };
-        handles.push(StoreHandle { shared: Arc::clone(&shared), table: Arc::clone(&table), events: events.clone() });
+        handles.push(StoreHandle {
+            shared: Arc::clone(&shared),
+            events: events.clone(),
+            _applier: thread,
+            table: Arc::clone(&table),
+        });
         halves.push((subtask, range, restored.seq, restored.metadata, table, shared, events, mode));
     }
 

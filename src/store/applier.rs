@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
@@ -21,23 +21,47 @@ pub(crate) enum Work {
         dir: PathBuf,
         done: Box<dyn FnOnce(Result<DeltaSeq>) + Send>,
     },
+    Stop,
 }
 
-/// The applier's inbox. The thread ends when the last sender is gone.
+/// The applier's inbox.
 pub(crate) type Applier = Sender<Work>;
 
+/// The applier's thread; dropping this ends it.
+#[derive(Debug)]
+pub(crate) struct ApplierThread {
+    inbox: Applier,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for ApplierThread {
+    fn drop(&mut self) {
+        // Joined, so that RocksDB is closed by whoever drops the job: a process that exits while another
+        // thread closes it runs into RocksDB's own destructors.
+        let _ = self.inbox.send(Work::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic was recorded by the guard.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Starts the thread.
-pub(crate) fn start(name: String, table: Arc<Table>, shared: Arc<StoreShared>) -> Result<Applier> {
+pub(crate) fn start(
+    name: String,
+    table: Arc<Table>,
+    shared: Arc<StoreShared>,
+) -> Result<(Applier, ApplierThread)> {
     let (sender, receiver) = channel();
     let guard = PanicGuard(Arc::clone(&shared));
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name(name)
         .spawn(move || {
             let _guard = guard;
             run(&receiver, &table, &shared);
         })
         .map_err(|error| Error::internal("cannot start the applier's thread").source(error))?;
-    Ok(sender)
+    Ok((sender.clone(), ApplierThread { inbox: sender, thread: Some(thread) }))
 }
 
 fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
@@ -60,6 +84,7 @@ fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
                     Err(error) => shared.fail(error),
                 }
             }
+            Work::Stop => return,
             Work::Snapshot { dir, done } => {
                 done(table.applied().and_then(|seq| table.checkpoint(&dir).map(|()| seq)));
             }

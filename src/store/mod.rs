@@ -38,7 +38,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{OwnedCursor, Table};
 use crate::wait::wait;
 
-pub(crate) use applier::{Applier, Work, start as start_applier};
+pub(crate) use applier::{Applier, ApplierThread, Work, start as start_applier};
 pub(crate) use budget::{Budget, BudgetShare};
 pub(crate) use registry::{Registry, StateKind};
 pub use registry::{State, StateOptions};

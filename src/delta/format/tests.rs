@@ -79,7 +79,7 @@ fn golden_file_of_version_1_stays_readable_and_is_written_bit_for_bit() {
     assert_eq!(decoded.tombstones().len(), 2);
     let reader = DeltaReader::open(sealed.bytes.clone()).unwrap();
     assert!(reader.blocks().any(|block| block.codec == Codec::Raw));
-    assert!(reader.blocks().filter(|block| block.codec == Codec::Lz4).count() > 2);
+    assert!(reader.blocks().filter(|block| block.codec == Codec::Lz4).count() >= 2);
     assert!(sealed.raw_bytes > sealed.bytes.len() as u64);
     assert_eq!(encode(decoded.iter(), decoded.tombstones(), &found).bytes, sealed.bytes);
 }

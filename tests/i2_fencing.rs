@@ -23,15 +23,17 @@ use common::staged::{Fate, Gate, Staged};
 
 const LONG: Duration = Duration::from_secs(20);
 
+#[track_caller]
+fn fenced(result: Result<()>) {
+    let error = result.expect_err("an attempt that was taken over goes on");
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert!(error.to_string().contains("later attempt"), "{error}");
+    assert!(error.object_name().is_some_and(|name| name.starts_with("manifest/")), "{error}");
+}
+
 /// Every call of an attempt that was taken over says so.
 fn assert_fenced(job: &Job, store: &mut StateStore, states: alluvium::State) {
     let group = store.group_of(b"k");
-    let fenced = |result: Result<()>| {
-        let error = result.expect_err("an attempt that was taken over goes on");
-        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
-        assert!(error.to_string().contains("later attempt"), "{error}");
-        assert!(error.object_name().is_some_and(|name| name.starts_with("manifest/")), "{error}");
-    };
     for _ in 0..2 {
         fenced(job.health());
         fenced(store.health());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -68,4 +69,17 @@ pub(crate) fn write_files(dir: &FilePath, files: &BTreeMap<String, Vec<u8>>) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
+}
+
+/// A store in memory with these objects below `prefix`.
+pub(crate) fn store_with(objects: &BTreeMap<String, Bytes>, prefix: &str) -> Arc<dyn ObjectStore> {
+    let store = Arc::new(InMemory::new());
+    let filled = Arc::clone(&store);
+    block_on(async move {
+        for (name, bytes) in objects {
+            let path = Path::from(format!("{prefix}/{name}"));
+            filled.put(&path, bytes.clone().into()).await.unwrap();
+        }
+    });
+    store
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Thread, ThreadId};
@@ -12,7 +13,7 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::sync::watch;
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     /// The whole path; of a listing its prefix.
     pub(crate) path: String,
     pub(crate) bytes: u64,
+    /// What a get asks for; None is all of it.
+    pub(crate) range: Option<Range<u64>>,
     /// Whether the request was a conditional create.
     pub(crate) create: bool,
     pub(crate) thread: ThreadId,
@@ -168,8 +171,8 @@ impl Staged {
         })
     }
 
-    fn fate(&self, op: Op, path: &Path, bytes: u64, create: bool) -> Fate {
-        fate(&self.state, op, path, bytes, create)
+    fn fate(&self, op: Op, path: &Path, bytes: u64) -> Fate {
+        fate(&self.state, call(op, path, bytes))
     }
 }
 
@@ -177,16 +180,20 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn fate(state: &Mutex<State>, op: Op, path: &Path, bytes: u64, create: bool) -> Fate {
+fn call(op: Op, path: &Path, bytes: u64) -> Call {
     let thread: Thread = std::thread::current();
-    let call = Call {
+    Call {
         op,
         path: path.to_string(),
         bytes,
-        create,
+        range: None,
+        create: false,
         thread: thread.id(),
         thread_name: thread.name().unwrap_or_default().to_owned(),
-    };
+    }
+}
+
+fn fate(state: &Mutex<State>, call: Call) -> Fate {
     let mut state = lock(state);
     let fate = (state.rule)(&call);
     state.calls.push(call);
@@ -261,8 +268,9 @@ impl ObjectStore for Staged {
         'a: 'c,
         'b: 'c,
     {
-        let bytes = payload.content_length() as u64;
-        let fate = self.fate(Op::Put, location, bytes, opts.mode == PutMode::Create);
+        let create = opts.mode == PutMode::Create;
+        let call = Call { create, ..call(Op::Put, location, payload.content_length() as u64) };
+        let fate = fate(&self.state, call);
         {
             let mut state = lock(&self.state);
             if matches!(fate, Fate::Late) {
@@ -284,7 +292,7 @@ impl ObjectStore for Staged {
         'a: 'c,
         'b: 'c,
     {
-        let fate = self.fate(Op::Begin, location, 0, false);
+        let fate = self.fate(Op::Begin, location, 0);
         let (state, path) = (Arc::clone(&self.state), location.clone());
         let begin = async move {
             let inner = self.inner.put_multipart_opts(location, opts).await?;
@@ -298,7 +306,14 @@ impl ObjectStore for Staged {
         'a: 'c,
         'b: 'c,
     {
-        let fate = self.fate(Op::Get, location, 0, false);
+        let range = match options.range.clone() {
+            Some(GetRange::Bounded(range)) => Some(range),
+            Some(GetRange::Offset(start)) => Some(start..u64::MAX),
+            // From the end: that could be anything.
+            Some(GetRange::Suffix(_)) => Some(0..0),
+            None => None,
+        };
+        let fate = fate(&self.state, Call { range, ..call(Op::Get, location, 0) });
         Box::pin(meet(fate, location.to_string(), self.inner.get_opts(location, options)))
     }
 
@@ -309,7 +324,7 @@ impl ObjectStore for Staged {
                 let (inner, state) = (Arc::clone(&inner), Arc::clone(&state));
                 async move {
                     let location = location?;
-                    let fate = fate(&state, Op::Delete, &location, 0, false);
+                    let fate = fate(&state, call(Op::Delete, &location, 0));
                     let one = stream::iter([Ok(location.clone())]).boxed();
                     let delete = async move {
                         let mut answers: Vec<_> = inner.delete_stream(one).collect().await;
@@ -324,7 +339,7 @@ impl ObjectStore for Staged {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let root = Path::ROOT;
         let path = prefix.unwrap_or(&root);
-        let fate = self.fate(Op::List, path, 0, false);
+        let fate = self.fate(Op::List, path, 0);
         let listed = self.inner.list(prefix);
         let answer = meet(fate, path.to_string(), async move { Ok(listed) });
         stream::once(answer)
@@ -339,7 +354,7 @@ impl ObjectStore for Staged {
     {
         let root = Path::ROOT;
         let path = prefix.unwrap_or(&root);
-        let fate = self.fate(Op::List, path, 0, false);
+        let fate = self.fate(Op::List, path, 0);
         Box::pin(meet(fate, path.to_string(), self.inner.list_with_delimiter(prefix)))
     }
 
@@ -354,7 +369,7 @@ impl ObjectStore for Staged {
         'b: 'c,
         'd: 'c,
     {
-        let fate = self.fate(Op::Copy, to, 0, false);
+        let fate = self.fate(Op::Copy, to, 0);
         Box::pin(meet(fate, to.to_string(), self.inner.copy_opts(from, to, options)))
     }
 }
@@ -373,7 +388,7 @@ impl fmt::Debug for StagedUpload {
 
 impl MultipartUpload for StagedUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let fate = fate(&self.state, Op::Part, &self.path, data.content_length() as u64, false);
+        let fate = fate(&self.state, call(Op::Part, &self.path, data.content_length() as u64));
         Box::pin(meet(fate, self.path.to_string(), self.inner.put_part(data)))
     }
 
@@ -381,7 +396,7 @@ impl MultipartUpload for StagedUpload {
     where
         'a: 'c,
     {
-        let fate = fate(&self.state, Op::Complete, &self.path, 0, false);
+        let fate = fate(&self.state, call(Op::Complete, &self.path, 0));
         Box::pin(meet(fate, self.path.to_string(), self.inner.complete()))
     }
 

@@ -1,0 +1,350 @@
+//! I6: an outage, a slow store or a failed upload never kills the job nor loses data; memory stays
+//! bounded, and all heals by itself.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alluvium::{
+    CheckpointId, CheckpointListener, CheckpointReport, Error, ErrorKind, Job, JobOptions,
+    MaterializationReport, OpenMode, Opened, StateStore,
+};
+use object_store::memory::InMemory;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use common::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
+use common::staged::{Fate, Op, Staged};
+use common::{eventually, now};
+
+const LONG: Duration = Duration::from_secs(40);
+const MEMORY: u64 = 8_000_000;
+const DELTA: u64 = 100_000;
+
+/// A store that can be switched off, with a job on it.
+struct Line {
+    store: Arc<Staged>,
+    down: Arc<AtomicBool>,
+    dir: tempfile::TempDir,
+}
+
+impl Line {
+    fn new() -> Self {
+        let store = Staged::new(InMemory::new());
+        let down = Arc::new(AtomicBool::new(false));
+        let switch = Arc::clone(&down);
+        store.rule(move |_| if switch.load(Ordering::Relaxed) { Fate::Fail } else { Fate::Pass });
+        Self { store, down, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn cut(&self) {
+        self.down.store(true, Ordering::Relaxed);
+    }
+
+    fn mend(&self) {
+        self.down.store(false, Ordering::Relaxed);
+    }
+
+    fn options(&self) -> JobOptions {
+        quiet(self.dir.path(), OpenMode::CreateOrOpen)
+            .memory(MEMORY)
+            .delta_bytes(DELTA)
+            .checkpoint_timeout(Duration::from_secs(1))
+    }
+
+    fn open(&self, options: JobOptions) -> Opened {
+        open(&self.store, options).unwrap()
+    }
+}
+
+/// A checkpoint that succeeds at last; the store may still be waiting for its next try.
+fn checkpoint_at_last(job: &Job, stores: &mut [StateStore], metadata: &str) -> CheckpointReport {
+    let start = now();
+    loop {
+        match checkpoint(job, stores, metadata) {
+            Ok(report) => return report,
+            Err(error) => assert!(start.elapsed() < LONG, "no checkpoint after the outage: {error}"),
+        }
+    }
+}
+
+fn passing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Aborted | ErrorKind::StoreUnavailable)
+}
+
+#[test]
+fn i6_the_job_goes_on_through_an_outage_with_bounded_memory_and_heals() {
+    let line = Line::new();
+    let Opened { job, mut stores, .. } = line.open(line.options());
+    put(&mut stores[0], "before", b"1").unwrap();
+    checkpoint(&job, &mut stores, "before").unwrap();
+
+    line.cut();
+    put(&mut stores[0], "during", b"2").unwrap();
+    let start = now();
+    let error = checkpoint(&job, &mut stores, "during").unwrap_err();
+    assert!(passing(&error), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(8), "given up only after {:?}", start.elapsed());
+    job.health().unwrap();
+    assert_eq!(get(&mut stores[0], "during"), Some(b"2".to_vec()));
+    assert_eq!(job.stats().checkpoints_failed, 1);
+
+    // Writes go on until the memory for deltas is full, which shows before it blocks.
+    let mut written = 0_u64;
+    loop {
+        match stores[0].try_reserve() {
+            Ok(()) => {}
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                // What is on its way through sealing may be counted twice for a moment.
+                std::thread::sleep(Duration::from_millis(300));
+                if stores[0].try_reserve().is_err() {
+                    break;
+                }
+            }
+        }
+        put(&mut stores[0], &format!("key {written}"), &noise(written, 1000)).unwrap();
+        written += 1;
+        assert!(written * 1000 < MEMORY, "memory is not bounded: {:?}", stores[0].stats());
+    }
+    assert!(written > 500, "blocked after {written} writes already");
+    let held = stores[0].stats().held_bytes;
+    assert!(held < MEMORY / 4 + 3 * DELTA, "{held} bytes are held, of {MEMORY} in all");
+    // Reads are not concerned.
+    assert_eq!(get(&mut stores[0], "key 0"), Some(noise(0, 1000)));
+    assert_eq!(get(&mut stores[0], "before"), Some(b"1".to_vec()));
+
+    // A write that has to wait does so until the store is back, and no longer.
+    let through = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (through, store) = (&through, &mut stores[0]);
+        let writer = scope.spawn(move || {
+            for n in 0..200 {
+                put(store, &format!("waiting {n}"), &noise(n, 1000)).unwrap();
+            }
+            through.store(true, Ordering::Relaxed);
+        });
+        std::thread::sleep(Duration::from_millis(700));
+        assert!(!through.load(Ordering::Relaxed), "nothing held the writer back");
+        let held = job.stats().stores[0].held_bytes;
+        assert!(held < MEMORY / 4 + 3 * DELTA, "{held} bytes are held while a write waits");
+        job.health().unwrap();
+        line.mend();
+        let start = now();
+        while !writer.is_finished() {
+            assert!(start.elapsed() < LONG, "the writer still waits");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let stats = job.stats();
+    assert!(stats.stores[0].blocked_writes > 0 && stats.stores[0].blocked_ms > 100.0, "{stats:?}");
+    checkpoint_at_last(&job, &mut stores, "after");
+    job.settle(LONG).unwrap();
+    let report = checkpoint(&job, &mut stores, "after").unwrap();
+    assert!(report.duration_ms < 1000.0, "healed, and yet slow: {report:?}");
+    let expected = contents(&mut stores, "words");
+    drop((job, stores));
+
+    let mut after = line.open(line.options());
+    assert_eq!(after.metadata.as_deref(), Some(b"after".as_slice()));
+    assert!(contents(&mut after.stores, "words") == expected);
+    assert_eq!(expected.len() as u64, 2 + written + 200);
+}
+
+/// Several checkpoints in a row fail; none of what they had cut is lost, and their ids are not reused.
+#[test]
+fn i6_checkpoints_given_up_in_a_row_lose_nothing() {
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<(CheckpointId, bool)>>);
+    impl CheckpointListener for Log {
+        fn completed(&self, report: &CheckpointReport) {
+            self.0.lock().unwrap().push((report.id, true));
+        }
+        fn failed(&self, id: CheckpointId, _error: &Error) {
+            self.0.lock().unwrap().push((id, false));
+        }
+    }
+    for inline_limit in [0, 100_000] {
+        let line = Line::new();
+        let log = Arc::new(Log::default());
+        let options = || {
+            let listener = Arc::clone(&log) as Arc<dyn CheckpointListener>;
+            line.options()
+                .inline_limit(inline_limit)
+                .checkpoint_timeout(Duration::from_millis(200))
+                .listener(listener)
+        };
+        let Opened { job, mut stores, .. } = line.open(options().subtasks(2));
+        let mut ids = Vec::new();
+        checkpoint(&job, &mut stores, "").unwrap();
+        line.cut();
+        for n in 0..4 {
+            put_any(&mut stores, &format!("key {n}"), &noise(n, 300));
+            let pending = job.trigger("").unwrap();
+            ids.push(pending.id());
+            for store in &mut stores {
+                store.cut(pending.id(), "").unwrap();
+            }
+            assert!(passing(&pending.wait().unwrap_err()));
+        }
+        line.mend();
+        put_any(&mut stores, "last", b"x");
+        checkpoint_at_last(&job, &mut stores, "last");
+        let expected = contents(&mut stores, "words");
+        assert_eq!(expected.len(), 5);
+        drop((job, stores));
+        let mut after = line.open(options().subtasks(2));
+        assert!(contents(&mut after.stores, "words") == expected);
+        let log = log.0.lock().unwrap();
+        assert!(ids.iter().all(|id| log.contains(&(*id, false))), "the listener heard of each failure");
+        let mut unique: Vec<_> = log.iter().map(|(id, _)| *id).collect();
+        unique.dedup();
+        assert_eq!(unique.len(), log.len(), "an id was given twice: {log:?}");
+    }
+}
+
+/// An outage that falls into a materialization: it ends without harm, and a later one succeeds without
+/// sending again what was sent.
+#[test]
+fn i6_a_materialization_survives_an_outage() {
+    #[derive(Debug, Default)]
+    struct Bases(Mutex<Vec<MaterializationReport>>);
+    impl CheckpointListener for Bases {
+        fn materialized(&self, report: &MaterializationReport) {
+            self.0.lock().unwrap().push(report.clone());
+        }
+    }
+    let line = Line::new();
+    let bases = Arc::new(Bases::default());
+    let listener = Arc::clone(&bases) as Arc<dyn CheckpointListener>;
+    let Opened { job, mut stores, .. } = line.open(line.options().listener(listener));
+    for n in 0..500 {
+        put(&mut stores[0], &format!("key {n}"), &noise(n, 500)).unwrap();
+    }
+    checkpoint(&job, &mut stores, "").unwrap();
+    let down = Arc::clone(&line.down);
+    line.store.rule(move |call| {
+        let lost = call.path.ends_with(".base") || down.load(Ordering::Relaxed);
+        if lost && call.writes() { Fate::Fail } else { Fate::Pass }
+    });
+    job.materialize();
+    job.settle(LONG).unwrap();
+    job.health().unwrap();
+    assert!(bases.0.lock().unwrap().is_empty(), "a base without its index");
+    // Meanwhile the changelog carries on.
+    put(&mut stores[0], "meanwhile", b"x").unwrap();
+    checkpoint(&job, &mut stores, "").unwrap();
+
+    line.store.heal();
+    line.store.take_calls();
+    job.materialize();
+    let there = || !bases.0.lock().unwrap().is_empty();
+    eventually("a base", LONG, there);
+    checkpoint(&job, &mut stores, "with a base").unwrap();
+    let expected = contents(&mut stores, "words");
+    let sent: u64 = line.store.take_calls().iter().filter(|call| call.writes()).map(|call| call.bytes).sum();
+    assert!(sent < 200_000, "{sent} bytes: what had been uploaded before was sent again");
+    drop((job, stores));
+    let mut after = line.open(line.options());
+    assert!(contents(&mut after.stores, "words") == expected);
+}
+
+/// A store that fails every few requests, and is slow now and then, for as long as the job runs.
+#[test]
+fn i6_a_flaky_store_costs_time_only() {
+    let line = Line::new();
+    let options = || line.options().checkpoint_timeout(Duration::from_secs(20)).inline_limit(2_000).subtasks(2);
+    let Opened { job, mut stores, .. } = line.open(options());
+    let mut fates = StdRng::seed_from_u64(6);
+    line.store.rule(move |_| match fates.random_range(0..20) {
+        0..3 => Fate::Fail,
+        3 => Fate::FailAfter,
+        4 | 5 => Fate::Slow(Duration::from_millis(30)),
+        _ => Fate::Pass,
+    });
+    for round in 0..25_u64 {
+        for n in 0..40 {
+            put_any(&mut stores, &format!("key {}", (round * 31 + n) % 300), &noise(round * 100 + n, 200));
+        }
+        if round % 8 == 7 {
+            job.materialize();
+        }
+        checkpoint_at_last(&job, &mut stores, &round.to_string());
+        job.health().unwrap();
+    }
+    let expected = contents(&mut stores, "words");
+    assert!(job.stats().remote.retries > 5, "{:?}", job.stats().remote);
+    drop((job, stores));
+    let mut after = line.open(options());
+    assert_eq!(after.metadata.as_deref(), Some(b"24".as_slice()));
+    assert!(contents(&mut after.stores, "words") == expected);
+}
+
+/// At the start there is nobody yet whose work must go on: an error in good time, and nothing is left
+/// behind that would be in the way later.
+#[test]
+fn i6_an_outage_at_the_open_is_an_error_and_leaves_nothing() {
+    let line = Line::new();
+    line.cut();
+    let start = now();
+    let error = open(&line.store, line.options()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    line.mend();
+    let Opened { job, mut stores, .. } = line.open(line.options());
+    put(&mut stores[0], "k", b"v").unwrap();
+    checkpoint(&job, &mut stores, "").unwrap();
+    drop((job, stores));
+
+    // In the middle of an open: whichever request is the first to fail.
+    for healthy in 0..12 {
+        let mut left = healthy;
+        line.store.rule(move |_| {
+            left -= 1;
+            if left >= 0 { Fate::Pass } else { Fate::Fail }
+        });
+        match open(&line.store, line.options()) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{healthy}: {error}"),
+        }
+        line.store.heal();
+        let mut opened = line.open(line.options());
+        assert_eq!(get(&mut opened.stores[0], "k"), Some(b"v".to_vec()));
+    }
+
+    // A refusal that will not pass is told at once.
+    line.store.rule(|_| Fate::Denied);
+    let start = now();
+    let error = open(&line.store, line.options()).unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?} for a permanent refusal", start.elapsed());
+    assert!(error.to_string().contains("permission"), "{error}");
+}
+
+/// No answer at all is an outage too.
+#[test]
+fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
+    let line = Line::new();
+    let Opened { job, mut stores, .. } = line.open(line.options().inline_limit(0));
+    put(&mut stores[0], "k", b"1").unwrap();
+    let gate = common::staged::Gate::closed();
+    let held = gate.clone();
+    line.store.rule(move |call| match call.op {
+        Op::Put => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    let start = now();
+    let error = checkpoint(&job, &mut stores, "").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(900) && took < Duration::from_secs(3), "{took:?}");
+    job.health().unwrap();
+    put(&mut stores[0], "k", b"2").unwrap();
+    line.store.heal();
+    gate.open();
+    checkpoint_at_last(&job, &mut stores, "2");
+    drop((job, stores));
+    assert_eq!(get(&mut line.open(line.options()).stores[0], "k"), Some(b"2".to_vec()));
+}

@@ -70,6 +70,9 @@ fn run_printing_seed(seed: u64) {
 /// State, group and key to value: what one subtask holds.
 type Model = BTreeMap<(usize, u16, Vec<u8>), Vec<u8>>;
 
+/// A scan, and what it must yield.
+type OpenScan = (Scan, Vec<(Vec<u8>, Vec<u8>)>);
+
 /// What a checkpoint must restore to.
 #[derive(Debug, Clone, Default)]
 struct Snapshot {
@@ -113,7 +116,7 @@ struct Attempt {
     models: Vec<Model>,
     pending: Option<Pending>,
     /// Scans that are drained later, with what they must yield.
-    scans: Vec<(Scan, Vec<(Vec<u8>, Vec<u8>)>)>,
+    scans: Vec<OpenScan>,
     keep: usize,
     triggered: u64,
 }
@@ -248,9 +251,7 @@ impl World {
 
     fn try_open(&self, options: JobOptions) -> alluvium::Result<Opened> {
         match &self.place {
-            Place::Memory(store) => {
-                Job::open_on(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX, options)
-            }
+            Place::Memory(store) => Job::open_on(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX, options),
             Place::File(dir) => Job::open(&format!("file://{}/job", dir.path().display()), options),
         }
     }
@@ -292,22 +293,14 @@ impl World {
             states.push(handles.collect());
             models.push(part.map(|(model, _)| model).unwrap_or_default());
         }
-        let attempt = Attempt {
-            job,
-            stores,
-            states,
-            models,
-            pending: None,
-            scans: Vec::new(),
-            keep,
-            triggered: 0,
-        };
+        let attempt =
+            Attempt { job, stores, states, models, pending: None, scans: Vec::new(), keep, triggered: 0 };
         attempt.compare_everything(&self.keys);
         attempt
     }
 
     /// Drops everything in random order, without a word; returns the scans that are still open.
-    fn crash(&mut self, attempt: Attempt) -> Vec<(Scan, Vec<(Vec<u8>, Vec<u8>)>)> {
+    fn crash(&mut self, attempt: Attempt) -> Vec<OpenScan> {
         let Attempt { job, mut stores, pending, scans, keep, .. } = attempt;
         if let Some(Pending { checkpoint, metadata, cuts }) = pending {
             let id = checkpoint.id();
@@ -357,7 +350,7 @@ fn value(rng: &mut StdRng) -> Vec<u8> {
     if rng.random_bool(0.5) { noise(rng.next_u64(), len) } else { vec![rng.random(); len] }
 }
 
-fn drain(scans: &mut Vec<(Scan, Vec<(Vec<u8>, Vec<u8>)>)>) {
+fn drain(scans: &mut Vec<OpenScan>) {
     for (scan, expected) in scans.drain(..) {
         let found: Vec<_> = scan.map(Result::unwrap).collect();
         assert_eq!(found, expected, "a scan is a snapshot of the moment it was made");

@@ -16,7 +16,9 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{PREFIX, by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet, state};
+use common::drive::{
+    PREFIX, by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet, state,
+};
 use common::eventually;
 use common::objects::{names_of, objects_of};
 use common::staged::{Fate, Gate, Staged};
@@ -173,8 +175,7 @@ fn i2_an_attempt_that_slept_through_garbage_collection_is_fenced() {
         checkpoint(&old, &mut old_stores, "old").unwrap();
     }
     put(&mut old_stores[0], "k", b"asleep").unwrap();
-    let Opened { job: new, stores: mut new_stores, .. } =
-        two.open_with("b", |options| options.retained(1));
+    let Opened { job: new, stores: mut new_stores, .. } = two.open_with("b", |options| options.retained(1));
     for n in 0..40 {
         put(&mut new_stores[0], "k", format!("new {n}").as_bytes()).unwrap();
         if n % 10 == 9 {
@@ -357,8 +358,13 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
 
         let seen = alluvium::inspect(url.to_str().unwrap(), &[]).unwrap();
         assert_eq!(seen.missing, Vec::<String>::new(), "seed {seed}");
-        let ids: Vec<_> = seen.records.iter().filter_map(|record| Some(record.checkpoint.as_ref()?.id)).collect();
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "seed {seed}: an id twice in {ids:?}");
+        let ids: Vec<_> =
+            seen.records.iter().filter_map(|record| Some(record.checkpoint.as_ref()?.id)).collect();
+        assert_eq!(
+            ids.iter().collect::<BTreeSet<_>>().len(),
+            ids.len(),
+            "seed {seed}: an id twice in {ids:?}"
+        );
         for (id, _) in &reported {
             assert!(ids.contains(id), "seed {seed}: {id} was reported and is lost");
         }
@@ -369,7 +375,11 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
                 Job::open_on(Arc::clone(&store) as Arc<dyn ObjectStore>, "", options().restore_from(from))
                     .unwrap();
             let Some((_, n)) = triggered.iter().find(|(triggered, _)| *triggered == id) else { continue };
-            assert_eq!(get(&mut opened.stores[0], "n"), Some(n.to_string().into_bytes()), "seed {seed}, {id}");
+            assert_eq!(
+                get(&mut opened.stores[0], "n"),
+                Some(n.to_string().into_bytes()),
+                "seed {seed}, {id}"
+            );
             assert_eq!(contents(&mut opened.stores, "words").len() as u64, n + 2, "seed {seed}, {id}");
         }
     }
@@ -442,9 +452,8 @@ fn i2_a_relay_of_attempts_loses_no_reported_checkpoint() {
     let mut attempts = Vec::new();
     for round in 0..12_u64 {
         let mut opened = two.open(&format!("{round}"));
-        let found = get(&mut opened.stores[0], "count").map_or(0, |bytes| {
-            String::from_utf8(bytes).unwrap().parse::<u64>().unwrap()
-        });
+        let found = get(&mut opened.stores[0], "count")
+            .map_or(0, |bytes| String::from_utf8(bytes).unwrap().parse::<u64>().unwrap());
         assert!(found >= reported, "round {round}: {found} was restored after {reported} had been reported");
         // What was in flight at the take-over may count as well, but nothing beyond it.
         assert!(found <= reported + 1, "round {round}: {found}, though only {reported} had been reported");

@@ -268,10 +268,8 @@ fn i3_every_deletion_is_looked_at() {
     let dir = place.objects();
     let wrong = Arc::new(std::sync::Mutex::new(Vec::new()));
     let seen_wrong = Arc::clone(&wrong);
-    let mut deletions = 0;
     place.store.rule(move |call| {
         if call.op == Op::Delete && !call.path.starts_with("probe/") {
-            deletions += 1;
             // A look from outside, at every deletion: the name is no open record, and a retained
             // checkpoint misses nothing after it (see below).
             let bytes = std::fs::read(dir.join(&call.path)).unwrap_or_default();

@@ -345,9 +345,8 @@ fn i4_fallback_restores_the_newest_sound_checkpoint_and_reports_the_others() {
 fn i4_a_given_checkpoint_is_restored_or_refused() {
     let sample = Sample::changelog(true);
     for (id, expected) in &sample.checkpoints {
-        let (_dir, opened) = open(&sample.objects, |options| {
-            options.restore_from(RestoreFrom::Checkpoint(*id))
-        });
+        let (_dir, opened) =
+            open(&sample.objects, |options| options.restore_from(RestoreFrom::Checkpoint(*id)));
         let mut opened = opened.unwrap();
         assert_eq!(opened.restored.checkpoint, Some(*id));
         assert!(contents(&mut opened.stores, "words") == *expected);
@@ -357,8 +356,7 @@ fn i4_a_given_checkpoint_is_restored_or_refused() {
     let middle = manifests[manifests.len() - 3];
     let damaged = Damage::Flip { at: 30, mask: 1 }.apply(&sample.objects, middle);
     for (at, (id, expected)) in sample.checkpoints.iter().enumerate() {
-        let (_dir, opened) =
-            open(&damaged, |options| options.restore_from(RestoreFrom::Checkpoint(*id)));
+        let (_dir, opened) = open(&damaged, |options| options.restore_from(RestoreFrom::Checkpoint(*id)));
         match opened {
             Ok(mut opened) => {
                 assert_ne!(at, 1);

@@ -54,7 +54,8 @@ impl Run {
         self.round += 1;
         for n in 0..CHANGED {
             let key = (self.round * 7919 + n * 197) % KEYS;
-            put(&mut self.stores[0], &format!("key {key:08}"), &noise((self.round << 32) | n, VALUE)).unwrap();
+            put(&mut self.stores[0], &format!("key {key:08}"), &noise((self.round << 32) | n, VALUE))
+                .unwrap();
         }
         self.store.take_calls();
         let report = checkpoint(&self.job, &mut self.stores, "").unwrap();

@@ -289,7 +289,8 @@ fn i6_a_materialization_survives_an_outage() {
 #[test]
 fn i6_a_flaky_store_costs_time_only() {
     let line = Line::new();
-    let options = || line.options().checkpoint_timeout(Duration::from_secs(20)).inline_limit(2_000).subtasks(2);
+    let options =
+        || line.options().checkpoint_timeout(Duration::from_secs(20)).inline_limit(2_000).subtasks(2);
     let Opened { job, mut stores, .. } = line.open(options());
     let mut fates = StdRng::seed_from_u64(6);
     line.store.rule(move |_| match fates.random_range(0..20) {

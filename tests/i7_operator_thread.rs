@@ -206,7 +206,10 @@ fn i7_a_hanging_store_holds_nobody_up() {
 fn runtimes() -> Vec<(&'static str, tokio::runtime::Runtime)> {
     vec![
         ("current_thread", tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()),
-        ("multi_thread", tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()),
+        (
+            "multi_thread",
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
+        ),
     ]
 }
 

@@ -34,9 +34,8 @@ pub(crate) fn names_of(store: &Arc<dyn ObjectStore>, prefix: &str) -> Vec<String
     let (store, root) = (Arc::clone(store), Path::from(prefix));
     block_on(async move {
         let listed: Vec<_> = store.list(Some(&root)).try_collect().await.unwrap();
-        let relative = |name: String| {
-            name.strip_prefix(prefix).unwrap_or(&name).trim_start_matches('/').to_owned()
-        };
+        let relative =
+            |name: String| name.strip_prefix(prefix).unwrap_or(&name).trim_start_matches('/').to_owned();
         let mut names: Vec<_> = listed.into_iter().map(|meta| relative(meta.location.to_string())).collect();
         names.sort();
         names

@@ -6,12 +6,14 @@
 //! Stored` where it is small enough to travel inside the manifest.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeBounds;
 
 use bytes::Bytes;
 
 use crate::delta::Sealed;
-use crate::ids::{CheckpointId, DeltaSeq};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::manifest::{BaseRef, DeltaRef};
+use crate::remote::ObjectName;
 use crate::store::BudgetShare;
 
 use super::receipt::ReceiptDelta;
@@ -93,6 +95,8 @@ pub(crate) struct Tail<B> {
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
     barriers: VecDeque<Barrier<B>>,
+    /// Objects that nothing in the tail refers to any more.
+    retired: Vec<ObjectName>,
 }
 
 impl<B> Tail<B> {
@@ -102,7 +106,7 @@ impl<B> Tail<B> {
             let entries = delta.entries;
             (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
-        Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new() }
+        Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new(), retired: Vec::new() }
     }
 
     /// A delta was frozen; its bytes will follow.
@@ -129,12 +133,17 @@ impl<B> Tail<B> {
     pub(crate) fn stored(&mut self, refs: Vec<DeltaRef>) {
         for delta in refs {
             if let Some(slot) = self.slots.get_mut(&delta.last) {
+                if let Place::Stored(old) = &slot.place {
+                    self.retired.push(old.object.clone());
+                }
                 // What lives in a manifest is kept for packing, but no longer counts as not durable.
                 slot.kept = slot.kept.take().filter(|_| delta.object.is_manifest()).map(|kept| Kept {
                     _share: None,
                     ..kept
                 });
                 slot.place = Place::Stored(delta);
+            } else {
+                self.retired.push(delta.object);
             }
         }
     }
@@ -153,17 +162,39 @@ impl<B> Tail<B> {
 
     /// A newer base is durable.
     pub(crate) fn materialized(&mut self, base: BaseRef) {
-        self.next_base = Some(base);
+        if let Some(old) = self.next_base.replace(base) {
+            self.retire_base(old);
+        }
     }
 
-    /// The oldest delta that no base contains: what the changelog weighs since the base.
+    /// What the changelog weighs since the newest base.
     pub(crate) fn bytes_since_base(&self) -> u64 {
-        self.slots.values().map(|slot| slot.length()).sum()
+        let base = self.next_base.as_ref().or(self.base.as_ref()).map_or(DeltaSeq(0), |base| base.seq);
+        self.slots.range(base.next()..).map(|(_, slot)| slot.length()).sum()
     }
 
-    /// Whether every delta is durable.
-    pub(crate) fn is_durable(&self) -> bool {
-        self.slots.values().all(|slot| matches!(slot.place, Place::Stored(_)))
+    /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.slots.values().all(|slot| !matches!(slot.place, Place::Sealing | Place::Held))
+    }
+
+    /// Objects of store instance `instance` that nothing here refers to any more. A checkpoint that is
+    /// being committed, or a retained one, may still do. Objects that hold deltas of several
+    /// subtasks are not of one instance, and are left out: another tail may refer to them.
+    pub(crate) fn take_retired(&mut self, instance: Nonce) -> Vec<ObjectName> {
+        let mut retired = std::mem::take(&mut self.retired);
+        retired.retain(|object| {
+            let named = self.durable().any(|(delta, _)| delta.object == *object);
+            !named && object.instance() == Some(instance)
+        });
+        retired
+    }
+
+    fn retire_base(&mut self, old: BaseRef) {
+        let newer = self.next_base.as_ref().or(self.base.as_ref());
+        let kept = |object: &ObjectName| newer.is_some_and(|base| base.files.contains(object));
+        self.retired.extend(old.files.into_iter().filter(|object| !kept(object)));
+        self.retired.push(old.object);
     }
 
     /// Whether nothing is being encoded, uploaded or waited for. Small deltas may still be held for
@@ -198,7 +229,7 @@ impl<B> Tail<B> {
     pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
         self.adopt_base();
         let Some(barrier) = self.barriers.front() else {
-            let held = self.held_up_to(DeltaSeq(u64::MAX));
+            let held = self.held(..);
             let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
             // No path that frees memory waits for a barrier: above the low-water mark it goes at once.
             let due = weight > self.inline_limit || (flush == Flush::All && weight > 0);
@@ -206,10 +237,17 @@ impl<B> Tail<B> {
         };
 
         let seq = barrier.seq;
+        if flush == Flush::All {
+            // Memory is short: what came after the barrier does not wait for it.
+            let held = self.held(seq.next()..);
+            if !held.is_empty() {
+                return Some(self.start(held));
+            }
+        }
         if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Sealing) {
             return None;
         }
-        let held = self.held_up_to(seq);
+        let held = self.held(..=seq);
         let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
         if weight > self.inline_limit {
             return Some(self.start(held));
@@ -230,13 +268,21 @@ impl<B> Tail<B> {
         if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
             return;
         }
-        self.slots = self.slots.split_off(&base.seq.next());
+        let newer = self.slots.split_off(&base.seq.next());
+        for slot in std::mem::replace(&mut self.slots, newer).into_values() {
+            if let Place::Stored(delta) = slot.place {
+                self.retired.push(delta.object);
+            }
+        }
+        if let Some(old) = self.base.take() {
+            self.retire_base(old);
+        }
         self.base = self.next_base.take();
     }
 
-    fn held_up_to(&self, seq: DeltaSeq) -> Vec<Upload> {
+    fn held(&self, range: impl RangeBounds<DeltaSeq>) -> Vec<Upload> {
         self.slots
-            .range(..=seq)
+            .range(range)
             .filter(|(_, slot)| slot.place == Place::Held)
             .filter_map(|(seq, slot)| {
                 let kept = slot.kept.as_ref()?;

@@ -1,5 +1,6 @@
 //! Opening a job: begin an attempt, restore a checkpoint, start the background, hand out the stores.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,7 @@ use futures::channel::oneshot;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
@@ -21,13 +22,13 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, start_applier,
+    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
     start_task,
 };
 use crate::table::TableResources;
 use crate::wait::wait;
 
-use super::coordinator::{Coordinator, Progress, Schedule, State, summaries};
+use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
 use super::triggers::Triggers;
@@ -47,13 +48,15 @@ const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
 
 pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOptions) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
+    let earlier = dir.earlier()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("alluvium")
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
-    let remote = Arc::new(Remote::new(store, prefix, options.env.clone()));
+    let remote = Remote::new(store, prefix, options.env.clone()).with_timeout(options.request_timeout);
+    let remote = Arc::new(remote);
     let instances = (0..options.subtasks).map(|subtask| {
         let nonce = options.env.nonces.nonce();
         Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
@@ -62,7 +65,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
     let (reply, opened) = oneshot::channel();
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
-        let (earlier, instances) = (dir.earlier()?, instances.clone());
+        let instances = instances.clone();
         async move { begin(&remote, &options, &instances, earlier).await }
     };
     runtime.spawn(async move {
@@ -162,7 +165,10 @@ fn assemble(
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes =
         options.delta_bytes.unwrap_or_else(|| (share / 16).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+    // Far below what a store may hold, or held bytes could fill it.
+    let inline_limit = options.inline_limit.min(share / 16);
     let mut handles = Vec::new();
+    let mut owners = BTreeMap::new();
     let mut halves = Vec::new();
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
@@ -188,8 +194,8 @@ fn assemble(
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
-            tail: Tail::new(options.inline_limit, restored.base, restored.deltas),
-            inline_limit: options.inline_limit,
+            tail: Tail::new(inline_limit, restored.base, restored.deltas),
+            inline_limit,
             policy: Settings {
                 interval: options.materialization.interval,
                 changelog_bytes: options.materialization.changelog_bytes,
@@ -201,6 +207,8 @@ fn assemble(
             coordinator: commands.clone(),
         };
         let events = start_task(task, runtime.handle());
+        let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
+        owners.insert(subtask, known);
         let mode = if native {
             Mode::Native { dir }
         } else {
@@ -218,21 +226,21 @@ fn assemble(
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
     let progress = Arc::new(Mutex::new(Progress { retained: summaries(&chain), ..Progress::default() }));
-    let senders: Vec<_> = handles.iter().map(|handle| handle.events.clone()).collect();
-    let packer = Packer {
+    let closing = Arc::new(Notify::new());
+    let packer = Arc::new(Packer {
         remote: Arc::clone(&remote),
         names: NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
-        stores: senders.clone(),
+        stores: handles.iter().map(|handle| handle.events.clone()).collect(),
         running: AtomicBool::new(false),
-    };
+    });
     let coordinator = Coordinator {
         chain,
         remote: Arc::clone(&remote),
         attempt: Arc::clone(&attempt),
         triggers: Arc::clone(&triggers),
         progress: Arc::clone(&progress),
-        stores: senders,
-        packer: Arc::new(packer),
+        subtasks: owners,
+        packer: Arc::clone(&packer),
         mode: options.mode,
         keep: options.retained,
         schedule: Schedule {
@@ -241,9 +249,10 @@ fn assemble(
             timeout: options.checkpoint_timeout,
         },
         listener: options.listener.clone(),
+        closing: Arc::clone(&closing),
         state: State::default(),
     };
-    runtime.spawn(coordinator.run(inbox));
+    runtime.spawn(guarded(Arc::clone(&attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(Inner {
         runtime: Some(runtime),
@@ -254,6 +263,8 @@ fn assemble(
         triggers,
         progress,
         stores: handles,
+        packer,
+        closing,
         table_options: resources.options_summary(),
         _dir: dir,
     }));

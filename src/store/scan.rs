@@ -14,7 +14,8 @@ use super::shared::Layer;
 /// bytes. It is a snapshot of the moment it was made: writes that come after it are not seen, and it
 /// borrows nothing from the store, so that a program may write while it iterates.
 ///
-/// A snapshot keeps memory and files alive: drop it when done.
+/// A snapshot keeps memory and files alive, which no bound on memory counts (at most what the store may
+/// hold at that moment): drop it when done.
 #[derive(Debug)]
 pub struct Scan {
     /// Newest first: the active delta's part, then the frozen layers.

@@ -116,9 +116,8 @@ impl Error {
     /// A local I/O failure while doing `what` on `path`.
     pub(crate) fn disk(what: &str, path: &std::path::Path, source: std::io::Error) -> Self {
         let full = source.kind() == std::io::ErrorKind::StorageFull;
-        let error = Self::new(ErrorKind::Disk, format!("cannot {what}"))
-            .object(path.display())
-            .source(source);
+        let error =
+            Self::new(ErrorKind::Disk, format!("cannot {what}")).object(path.display()).source(source);
         if full { error.advice("free disk space and open the job again") } else { error }
     }
 

@@ -62,7 +62,8 @@ impl MaxParallelism {
         let first = (index * max).div_ceil(parallelism);
         let end = ((index + 1) * max).div_ceil(parallelism);
         // Both are at most `max`, a u16.
-        (first < end).then(|| KeyGroupRange { first: KeyGroup(first as u16), last: KeyGroup((end - 1) as u16) })
+        (first < end)
+            .then(|| KeyGroupRange { first: KeyGroup(first as u16), last: KeyGroup((end - 1) as u16) })
     }
 }
 

@@ -70,6 +70,18 @@ impl FrozenDelta {
         sorted.iter().copied().chain(unsorted.into_iter().flatten()).map(|pos| table.point(pos))
     }
 
+    /// Where in the order `start` would be, if the order is known already: a scan never sorts on its
+    /// own thread.
+    pub(crate) fn position(&self, start: &[u8]) -> Option<usize> {
+        let sorted = self.sorted.get()?;
+        Some(sorted.partition_point(|pos| self.table().point(*pos).0 < start))
+    }
+
+    /// The entry at a [`position`](Self::position) or after it; None behind the last.
+    pub(crate) fn nth(&self, at: usize) -> Option<(&[u8], Entry<'_>)> {
+        self.sorted.get()?.get(at).map(|pos| self.table().point(*pos))
+    }
+
     /// The ranges deleted in this delta. They lie below its entries.
     pub(crate) fn tombstones(&self) -> &RangeSet {
         self.table().tombstones()

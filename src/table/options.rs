@@ -1,0 +1,144 @@
+//! RocksDB's options, the same for both checkpoint modes, and what all tables of a process share.
+//!
+//! Where an option was chosen by measuring, `docs/notes-table.md` has the figures.
+
+use rocksdb::{
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,
+    DataBlockIndexType, LogLevel, Options, ReadOptions, WriteBufferManager, WriteOptions,
+};
+
+use super::merge;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const BLOCK_SIZE: usize = 4 * KIB;
+const BLOOM_BITS_PER_KEY: f64 = 10.0;
+const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;
+const BYTES_PER_SYNC: u64 = MIB as u64;
+/// Options that neither the Rust nor the C interface has a setter for.
+/// - RocksDB would flush at close; but what is in the memtable is in the changelog already.
+/// - Batched point reads walk a memtable's skip list from key to key rather than from its head.
+const BY_NAME: &str = "avoid_flush_during_shutdown=true;memtable_batch_lookup_optimization=true";
+
+/// Block cache, memtable budget and background threads that all tables of a process share.
+#[derive(Clone)]
+pub(crate) struct TableResources {
+    cache: Cache,
+    memtables: WriteBufferManager,
+    memory: usize,
+    background_jobs: i32,
+}
+
+impl TableResources {
+    /// `memory` bytes for block caches and memtables together, and at most `background_jobs` flushes
+    /// and compactions at once. Memtables are charged to the cache and may fill half of it.
+    pub(crate) fn new(memory: u64, background_jobs: usize) -> Self {
+        let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MIB);
+        let cache = Cache::new_lru_cache(memory);
+        // Writers are never stalled by the budget alone: that could wait for a flush of another
+        // subtask. RocksDB only flushes earlier.
+        let memtables =
+            WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
+        let background_jobs = i32::try_from(background_jobs.clamp(1, 64)).unwrap_or(64);
+        Self { cache, memtables, memory, background_jobs }
+    }
+
+    fn write_buffer_size(&self) -> usize {
+        (self.memory / 8).clamp(MIB, 64 * MIB)
+    }
+
+    pub(super) fn options(&self) -> Result<Options, rocksdb::Error> {
+        let mut options = Options::default().get_options_from_string(BY_NAME)?;
+        let write_buffer = self.write_buffer_size();
+
+        // Memory.
+        options.set_write_buffer_manager(&self.memtables);
+        options.set_write_buffer_size(write_buffer);
+        options.set_max_write_buffer_number(4);
+        options.set_memtable_whole_key_filtering(true);
+        options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
+        // One thread writes, so there is nothing to make concurrent.
+        options.set_allow_concurrent_memtable_write(false);
+        options.set_enable_write_thread_adaptive_yield(false);
+
+        // Levels.
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_compression_type(DBCompressionType::Lz4);
+        options.set_target_file_size_base(write_buffer as u64);
+        options.set_max_bytes_for_level_base(4 * write_buffer as u64);
+        options.set_max_background_jobs(self.background_jobs);
+
+        // Files. A small MANIFEST, because every base carries it.
+        options.set_max_manifest_file_size(MAX_MANIFEST_FILE_SIZE);
+        options.set_manifest_preallocation_size(64 * KIB);
+        options.set_bytes_per_sync(BYTES_PER_SYNC);
+        options.set_skip_stats_update_on_db_open(true);
+        // Deleting files that an iterator had held is no work for the operator's thread.
+        options.set_avoid_unnecessary_blocking_io(true);
+
+        // No chatter on disk.
+        options.set_stats_dump_period_sec(0);
+        options.set_stats_persist_period_sec(0);
+        options.set_log_level(LogLevel::Warn);
+        options.set_max_log_file_size(MIB);
+        options.set_keep_log_file_num(2);
+
+        options.set_block_based_table_factory(&self.blocks());
+        merge::install(&mut options);
+        Ok(options)
+    }
+
+    fn blocks(&self) -> BlockBasedOptions {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(&self.cache);
+        blocks.set_block_size(BLOCK_SIZE);
+        blocks.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+        blocks.set_whole_key_filtering(true);
+        blocks.set_format_version(6);
+        blocks.set_data_block_index_type(DataBlockIndexType::BinarySearch);
+        // Index and filter blocks live within the memory budget, those of level 0 stay.
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks
+    }
+
+    /// Name and value of what was chosen, for reports.
+    pub(crate) fn options_summary(&self) -> Vec<(String, String)> {
+        let mib = |bytes: usize| format!("{} MiB", bytes / MIB);
+        [
+            ("memory", mib(self.memory)),
+            ("write_buffer_size", mib(self.write_buffer_size())),
+            ("max_background_jobs", self.background_jobs.to_string()),
+            ("block_size", format!("{} KiB", BLOCK_SIZE / KIB)),
+            ("bloom_bits_per_key", BLOOM_BITS_PER_KEY.to_string()),
+            ("memtable_bloom_ratio", MEMTABLE_BLOOM_RATIO.to_string()),
+            ("compression", "lz4".to_owned()),
+            ("block_cache", "lru, memtables charged".to_owned()),
+            ("wal", "off".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+pub(super) fn write_options() -> WriteOptions {
+    let mut options = WriteOptions::default();
+    options.disable_wal(true);
+    options
+}
+
+pub(super) fn read_options() -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_background_purge_on_iterator_cleanup(true);
+    options
+}
+
+pub(super) fn compact_options() -> CompactOptions {
+    let mut options = CompactOptions::default();
+    options.set_exclusive_manual_compaction(false);
+    options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
+    options
+}

@@ -1,0 +1,359 @@
+//! [`Table`]: one RocksDB with one column family.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    ColumnFamilyDescriptor, DB, DBPinnableSlice, DEFAULT_COLUMN_FAMILY_NAME, ReadOptions,
+    WaitForCompactOptions, WriteBatch, WriteOptions, properties,
+};
+
+use super::options::{self, TableResources};
+use super::snapshot::{Cursor, Snapshot};
+use super::stats::TableStats;
+use super::{error, marker, merge};
+use crate::delta::{Entry, MergeOp};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::DeltaSeq;
+use crate::key;
+use crate::key_group::KeyGroupRange;
+
+/// A value that still lies in RocksDB's memory, without a copy.
+pub(crate) type TableValue<'a> = DBPinnableSlice<'a>;
+
+/// Size at which [`Table::apply_bulk`] writes what it has gathered.
+const BULK_BATCH_BYTES: usize = 8 << 20;
+
+/// The state of one subtask as of some delta. See the [module](super).
+pub(crate) struct Table {
+    pub(super) db: DB,
+    pub(super) dir: PathBuf,
+    pub(super) marker: [u8; key::PREFIX_LEN],
+    reads: ReadOptions,
+    writes: WriteOptions,
+    /// Sequence number of the delta that is being applied, set before the write begins, ...
+    applying: AtomicU64,
+    /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
+    applied: AtomicU64,
+    /// Size of the last batch: the next one is probably as large.
+    batch_bytes: AtomicU64,
+}
+
+impl Table {
+    /// An empty table in `dir`, which must be empty or absent.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is something in `dir`; `Disk`.
+    pub(crate) fn create(dir: &Path, range: KeyGroupRange, resources: &TableResources) -> Result<Self> {
+        fs::create_dir_all(dir)
+            .map_err(|source| Error::disk("create the directory of a table", dir, source))?;
+        let mut content =
+            fs::read_dir(dir).map_err(|source| Error::disk("list the directory of a table", dir, source))?;
+        if content.next().is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "the directory for a new table is not empty")
+                .object(dir.display())
+                .advice("name an empty directory, or delete what is in it"));
+        }
+        Self::start(dir, range, resources, true)
+    }
+
+    /// The table whose files lie in `dir`, put there by [`Table::checkpoint`] or a restore.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no table, `Corrupt` if files are missing or damaged, `Locked`, `Disk`.
+    pub(crate) fn open(dir: &Path, range: KeyGroupRange, resources: &TableResources) -> Result<Self> {
+        if !dir.join("CURRENT").is_file() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no table in this directory")
+                .object(dir.display())
+                .advice("restore it from a checkpoint"));
+        }
+        Self::start(dir, range, resources, false)
+    }
+
+    fn start(dir: &Path, range: KeyGroupRange, resources: &TableResources, create: bool) -> Result<Self> {
+        let failed = |source| error::map("open the table", dir, source);
+        let mut options = resources.options().map_err(failed)?;
+        options.create_if_missing(create);
+        options.set_error_if_exists(create);
+        // By descriptor, because only then the handle that batched reads need is kept.
+        let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
+        let db = DB::open_cf_descriptors(&options, dir, [family]).map_err(failed)?;
+        let table = Self {
+            db,
+            dir: dir.to_owned(),
+            marker: key::marker(range),
+            reads: options::read_options(),
+            writes: options::write_options(),
+            applying: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            batch_bytes: AtomicU64::new(0),
+        };
+        let seq = table.read_marker(&table.reads)?;
+        table.applying.store(seq.0, Ordering::Release);
+        table.applied.store(seq.0, Ordering::Release);
+        Ok(table)
+    }
+
+    /// Where the table's files lie.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    // Reads.
+
+    /// The value of `key` now. A delta that is being applied is seen whole or not at all.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<TableValue<'_>>> {
+        self.db.get_pinned_opt(key, &self.reads).map_err(|source| self.failed("read a key", source))
+    }
+
+    /// The value of `key`, and the delta after which it was that: what a reader needs who folds
+    /// operands of deltas that may be applied at this very moment. As fast as [`Table::get`] unless a
+    /// delta is being applied.
+    pub(crate) fn get_at(&self, key: &[u8]) -> Result<(Option<TableValue<'_>>, DeltaSeq)> {
+        // A seqlock: a write that could have been seen had announced itself before.
+        let before = self.applied.load(Ordering::Acquire);
+        let value = self.get(key)?;
+        std::sync::atomic::fence(Ordering::Acquire);
+        if self.applying.load(Ordering::Relaxed) == before {
+            return Ok((value, DeltaSeq(before)));
+        }
+        drop(value);
+        let snapshot = self.snapshot();
+        Ok((self.get_with(key, snapshot.reads())?, snapshot.applied()?))
+    }
+
+    pub(super) fn get_with(&self, key: &[u8], reads: &ReadOptions) -> Result<Option<TableValue<'_>>> {
+        self.db.get_pinned_opt(key, reads).map_err(|source| self.failed("read a key", source))
+    }
+
+    /// The values of `keys`, in their order, as one batch; ascending keys are faster.
+    pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Vec<Result<Option<TableValue<'_>>>> {
+        self.multi_get_with(keys, &self.reads)
+    }
+
+    pub(super) fn multi_get_with(
+        &self,
+        keys: &[&[u8]],
+        reads: &ReadOptions,
+    ) -> Vec<Result<Option<TableValue<'_>>>> {
+        let Some(family) = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
+            return keys
+                .iter()
+                .map(|_| Err(Error::internal("the default column family has no handle")))
+                .collect();
+        };
+        self.db
+            .batched_multi_get_cf_opt(&family, keys.iter().copied(), keys.is_sorted(), reads)
+            .into_iter()
+            .map(|value| value.map_err(|source| self.failed("read a key", source)))
+            .collect()
+    }
+
+    /// A consistent view that says by itself which delta it stands at.
+    pub(crate) fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot::new(self)
+    }
+
+    /// The entries of the half-open range in order, as of now. Cheaper than by a snapshot.
+    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
+        Cursor::new(self, options::read_options(), start, end)
+    }
+
+    /// The last delta that the table holds; `DeltaSeq(0)` before the first.
+    pub(crate) fn applied(&self) -> Result<DeltaSeq> {
+        self.read_marker(&self.reads)
+    }
+
+    pub(super) fn read_marker(&self, reads: &ReadOptions) -> Result<DeltaSeq> {
+        let value = self.get_with(&self.marker, reads)?;
+        marker::decode(value.as_deref()).map_err(|error| error.object(self.dir.display()))
+    }
+
+    // Writes: by one thread at a time.
+
+    /// Brings in delta `seq` in one atomic step: first its tombstones (half-open ranges), then its
+    /// entries, then the marker. Entries in ascending order are faster.
+    ///
+    /// # Errors
+    /// `Disk`; `Internal` if the table already holds `seq`. Nothing of the delta is then visible.
+    pub(crate) fn apply<'a>(
+        &self,
+        seq: DeltaSeq,
+        tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
+    ) -> Result<()> {
+        self.apply_batches(seq, tombstones, entries, usize::MAX)
+    }
+
+    /// As [`Table::apply`], but in several steps, for a replay of any size. Readers can see a half
+    /// of it, and a crash leaves a half under the old marker, which must not be opened again: only
+    /// for a table that nobody reads yet, in a directory that is deleted if the restore fails.
+    pub(crate) fn apply_bulk<'a>(
+        &self,
+        seq: DeltaSeq,
+        tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
+    ) -> Result<()> {
+        self.apply_batches(seq, tombstones, entries, BULK_BATCH_BYTES)
+    }
+
+    fn apply_batches<'a>(
+        &self,
+        seq: DeltaSeq,
+        tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
+        limit: usize,
+    ) -> Result<()> {
+        self.begin(seq)?;
+        let reserve = self.batch_bytes.load(Ordering::Relaxed) as usize;
+        let mut batch = WriteBatch::with_capacity_bytes(reserve.min(limit));
+        let (mut bytes, mut largest) = (0, 0);
+        for (start, end) in tombstones {
+            batch.delete_range(start, end);
+        }
+        let mut stored = Vec::new();
+        for (key, entry) in entries {
+            bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
+            match entry {
+                Entry::Put(value) => batch.put(key, value),
+                Entry::Delete => batch.delete(key),
+                Entry::Merge { op, operand } => {
+                    merge::encode_operand(&mut stored, op, operand);
+                    batch.merge(key, &stored);
+                }
+            }
+            if bytes >= limit {
+                self.write(std::mem::take(&mut batch))?;
+                largest = bytes.max(largest);
+                bytes = 0;
+            }
+        }
+        batch.put(self.marker, marker::encode(seq));
+        self.write(batch)?;
+        self.batch_bytes.store(bytes.max(largest) as u64, Ordering::Relaxed);
+        self.applied.store(seq.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Sets the marker alone: a cut in native mode, where writes are in the table already.
+    pub(crate) fn set_applied(&self, seq: DeltaSeq) -> Result<()> {
+        self.apply(seq, [], [])
+    }
+
+    /// Announces a write to [`Table::get_at`].
+    fn begin(&self, seq: DeltaSeq) -> Result<()> {
+        let applied = self.applied.load(Ordering::Acquire);
+        if seq.0 <= applied {
+            return Err(Error::internal(format!("delta {seq} comes after delta {applied} was applied"))
+                .object(self.dir.display()));
+        }
+        self.applying.store(seq.0, Ordering::Relaxed);
+        std::sync::atomic::fence(Ordering::Release);
+        Ok(())
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.db.write_opt(batch, &self.writes).map_err(|source| self.failed("write a delta", source))
+    }
+
+    /// Sets a key (native mode).
+    pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.db.put_opt(key, value, &self.writes).map_err(|source| self.failed("write a key", source))
+    }
+
+    /// Deletes a key (native mode).
+    pub(crate) fn delete(&self, key: &[u8]) -> Result<()> {
+        self.db.delete_opt(key, &self.writes).map_err(|source| self.failed("delete a key", source))
+    }
+
+    /// Adds an operand to a key (native mode).
+    pub(crate) fn merge(&self, op: MergeOp, key: &[u8], operand: &[u8]) -> Result<()> {
+        let mut stored = Vec::with_capacity(1 + operand.len());
+        merge::encode_operand(&mut stored, op, operand);
+        self.db.merge_opt(key, &stored, &self.writes).map_err(|source| self.failed("append to a key", source))
+    }
+
+    /// Deletes the half-open range of keys (native mode). The caller keeps the marker out of it.
+    pub(crate) fn delete_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range(start, end);
+        self.db.write_opt(batch, &self.writes).map_err(|source| self.failed("delete a range of keys", source))
+    }
+
+    // Files.
+
+    /// Hard-links a consistent copy of everything written so far into `into`, which must not exist;
+    /// its parent is created. Writes nothing but what the memtable holds.
+    pub(crate) fn checkpoint(&self, into: &Path) -> Result<()> {
+        if let Some(parent) = into.parent() {
+            fs::create_dir_all(parent)
+                .map_err(|source| Error::disk("create the directory of a checkpoint", parent, source))?;
+        }
+        // With the log off, RocksDB includes the memtable only if told to flush (size 0); any other
+        // size would lose it. But it then waits under level-0 pressure even where there is nothing
+        // to flush, so that case says "never".
+        let flush_from_log_size = if self.memtable_is_empty()? { u64::MAX } else { 0 };
+        Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(into, flush_from_log_size))
+            .map_err(|source| self.failed("take a checkpoint of the table", source))
+    }
+
+    fn memtable_is_empty(&self) -> Result<bool> {
+        for name in [properties::NUM_ENTRIES_ACTIVE_MEM_TABLE, properties::NUM_ENTRIES_IMM_MEM_TABLES] {
+            let entries = self
+                .db
+                .property_int_value(name)
+                .map_err(|source| self.failed("read a property of the table", source))?;
+            // Unknown counts as not empty: that only costs a flush.
+            if entries != Some(0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes the memtable into an SST file and waits for it.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.db.flush().map_err(|source| self.failed("flush the table", source))
+    }
+
+    /// Rewrites all files into the last level, and waits for it.
+    pub(crate) fn compact_all(&self) -> Result<()> {
+        self.flush()?;
+        self.db.compact_range_opt(None::<&[u8]>, None::<&[u8]>, &options::compact_options());
+        // A manual compaction reports no status; a failure shows as a background error.
+        match TableStats::read(&self.db).background_errors {
+            0 => Ok(()),
+            _ => self.flush(),
+        }
+    }
+
+    /// Flushes, and waits until no flush or compaction is due any more: no work is left over. False
+    /// if `timeout` passed first.
+    pub(crate) fn wait_idle(&self, timeout: Duration) -> Result<bool> {
+        let mut wait = WaitForCompactOptions::default();
+        wait.set_flush(true);
+        // 0 would mean without end.
+        wait.set_timeout(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX).max(1));
+        match self.db.wait_for_compact(&wait) {
+            Ok(()) => Ok(true),
+            Err(source) if source.kind() == rocksdb::ErrorKind::TimedOut => Ok(false),
+            Err(source) => Err(self.failed("wait for compaction", source)),
+        }
+    }
+
+    /// Figures of this moment.
+    pub(crate) fn stats(&self) -> TableStats {
+        TableStats::read(&self.db)
+    }
+
+    pub(super) fn failed(&self, what: &str, source: rocksdb::Error) -> Error {
+        error::map(what, &self.dir, source)
+    }
+}
+
+/// About what a record of a batch has beside key and value: tag and two lengths.
+const RECORD_OVERHEAD: usize = 4;

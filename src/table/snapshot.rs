@@ -1,0 +1,123 @@
+//! Consistent views of a table: [`Snapshot`], and [`Cursor`] over a range in order.
+
+use rocksdb::{DBRawIterator, ReadOptions};
+
+use super::options;
+use super::rocks::{Table, TableValue};
+use crate::error::Result;
+use crate::ids::DeltaSeq;
+
+/// The table as of one delta, whatever is applied meanwhile.
+pub(crate) struct Snapshot<'a> {
+    table: &'a Table,
+    // Refers to `inner` by pointer, and is dropped before it.
+    reads: ReadOptions,
+    inner: rocksdb::Snapshot<'a>,
+}
+
+impl<'a> Snapshot<'a> {
+    pub(super) fn new(table: &'a Table) -> Self {
+        let inner = table.db.snapshot();
+        let mut reads = options::read_options();
+        reads.set_snapshot(&inner);
+        Self { table, reads, inner }
+    }
+
+    pub(super) fn reads(&self) -> &ReadOptions {
+        &self.reads
+    }
+
+    /// The last delta that this view holds.
+    pub(crate) fn applied(&self) -> Result<DeltaSeq> {
+        self.table.read_marker(&self.reads)
+    }
+
+    /// The value of `key` in this view.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<TableValue<'a>>> {
+        self.table.get_with(key, &self.reads)
+    }
+
+    /// The values of `keys`, in their order, as one batch; ascending keys are faster.
+    pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Vec<Result<Option<TableValue<'a>>>> {
+        self.table.multi_get_with(keys, &self.reads)
+    }
+
+    /// The entries of the half-open range in order.
+    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
+        let mut reads = options::read_options();
+        reads.set_snapshot(&self.inner);
+        Cursor::new(self.table, reads, start, end)
+    }
+
+    /// As [`Snapshot::cursor`], as an iterator over copies.
+    pub(crate) fn iter(&self, start: &[u8], end: &[u8]) -> Result<Entries<'_>> {
+        Ok(Entries { cursor: Some(self.cursor(start, end)?) })
+    }
+}
+
+/// Walks a range of a table in order, without copies. Stands at an entry or behind the last.
+pub(crate) struct Cursor<'a> {
+    table: &'a Table,
+    inner: DBRawIterator<'a>,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(table: &'a Table, mut reads: ReadOptions, start: &[u8], end: &[u8]) -> Result<Self> {
+        // RocksDB does not define bounds that are the wrong way round.
+        let end = end.max(start);
+        reads.set_iterate_lower_bound(start);
+        reads.set_iterate_upper_bound(end);
+        let mut cursor = Self { table, inner: table.db.raw_iterator_opt(reads) };
+        cursor.inner.seek_to_first();
+        cursor.check()?;
+        // The marker is the least key of the owned range, so it can only come first.
+        if cursor.inner.key() == Some(&table.marker) {
+            cursor.advance()?;
+        }
+        Ok(cursor)
+    }
+
+    /// The key and value that the cursor stands at; None behind the last.
+    pub(crate) fn entry(&self) -> Option<(&[u8], &[u8])> {
+        self.inner.item()
+    }
+
+    /// Steps to the next entry.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        if self.inner.valid() {
+            self.inner.next();
+        }
+        self.check()
+    }
+
+    /// A RocksDB iterator ends at a failure just as at the end of the range; only its status tells
+    /// them apart (I4).
+    fn check(&self) -> Result<()> {
+        if self.inner.valid() {
+            return Ok(());
+        }
+        self.inner.status().map_err(|source| self.table.failed("scan the table", source))
+    }
+}
+
+/// Iterator over copies of the entries of a range. Ends after the first error.
+pub(crate) struct Entries<'a> {
+    cursor: Option<Cursor<'a>>,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let cursor = self.cursor.as_mut()?;
+        let (key, value) = cursor.entry()?;
+        let entry = (key.to_vec(), value.to_vec());
+        match cursor.advance() {
+            Ok(()) => Some(Ok(entry)),
+            Err(error) => {
+                self.cursor = None;
+                Some(Err(error))
+            }
+        }
+    }
+}

@@ -1,30 +1,22 @@
 //! Alluvium: keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
 
-#[allow(dead_code)]
 mod changelog;
 mod config;
-#[allow(dead_code)]
 mod delta;
 mod env;
 mod error;
-#[allow(dead_code)]
 mod gc;
 mod ids;
 mod inspect;
 mod job;
 mod key;
 mod key_group;
-#[allow(dead_code)]
 mod manifest;
-#[allow(dead_code)]
 mod materialize;
-#[allow(dead_code)]
 mod remote;
-#[allow(dead_code)]
 mod restore;
 mod state;
 mod store;
-#[allow(dead_code)]
 mod table;
 mod wait;
 

@@ -10,6 +10,8 @@
 mod pin;
 mod plan;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use pin::Pin;
 pub(crate) use plan::GcPlan;

@@ -88,3 +88,130 @@ fn live(manifests: &[&Manifest]) -> HashSet<ObjectName> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key_group::MaxParallelism;
+    use crate::manifest::samples::{base, checkpoint, data, delta, id, nonce, subtask};
+    use crate::manifest::{Record, Retained};
+    use crate::remote::DataKind;
+
+    /// Version 8 of epoch 5: a base of two files, a delta of its own, and one that version 6 carries.
+    fn head() -> Manifest {
+        let files = vec![data(3, DataKind::Sst, 1), data(5, DataKind::Sst, 2)];
+        let deltas = vec![
+            delta(ObjectName::manifest(Version(6)), 28, 5, 3, 3),
+            delta(data(5, DataKind::Delta, 4), 0, 5, 4, 4),
+        ];
+        Manifest {
+            version: Version(8),
+            nonce: nonce(1),
+            parent: nonce(2),
+            epoch: Epoch(5),
+            max_parallelism: MaxParallelism::default(),
+            retained: vec![Retained { version: Version(8), id: id(5, 3) }],
+            record: Record::Checkpoint(checkpoint(
+                id(5, 3),
+                vec![subtask(Some(base(5, 3, 2, files)), deltas)],
+            )),
+        }
+    }
+
+    fn kinds() -> BTreeMap<Version, RecordKind> {
+        let kind = |version| match version {
+            1 | 5 => RecordKind::Open,
+            _ => RecordKind::Checkpoint,
+        };
+        (1..=9).map(|version| (Version(version), kind(version))).collect()
+    }
+
+    fn plan_of(pinned: &[&Manifest], dead: &[ObjectName], names: &[ObjectName]) -> GcPlan {
+        let (head, dead) = (head(), dead.iter().cloned().collect());
+        let facts = Facts {
+            newest: head.version,
+            epoch: head.epoch,
+            retained: &[&head],
+            pinned,
+            kinds: &kinds(),
+            dead: &dead,
+        };
+        plan(&facts, names.iter().map(ObjectName::as_str))
+    }
+
+    #[test]
+    fn what_is_live_stays() {
+        let head = head();
+        let mut names: Vec<_> = head.references().cloned().collect();
+        names.push(ObjectName::manifest(head.version));
+        assert_eq!(plan_of(&[], &names, &names), GcPlan::default());
+    }
+
+    #[test]
+    fn manifests_go_but_open_records_carriers_and_the_newest() {
+        let names: Vec<_> = (1..=9).map(|version| ObjectName::manifest(Version(version))).collect();
+        let gone = [2, 3, 4, 7].map(|version| ObjectName::manifest(Version(version)));
+        assert_eq!(plan_of(&[], &[], &names), GcPlan { manifests: gone.to_vec(), ..GcPlan::default() });
+    }
+
+    #[test]
+    fn a_version_of_unknown_kind_stays() {
+        let head = head();
+        let facts = Facts {
+            newest: head.version,
+            epoch: head.epoch,
+            retained: &[&head],
+            pinned: &[],
+            kinds: &BTreeMap::new(),
+            dead: &BTreeSet::new(),
+        };
+        let plan = plan(&facts, [ObjectName::manifest(Version(7)).as_str()]);
+        assert_eq!(plan, GcPlan { unknown: vec![Version(7)], ..GcPlan::default() });
+    }
+
+    #[test]
+    fn orphans_of_earlier_epochs_go_and_what_may_be_in_flight_stays() {
+        let orphan = data(4, DataKind::Delta, 9);
+        let dead = data(5, DataKind::Delta, 1);
+        let names = [orphan.clone(), dead.clone(), data(5, DataKind::Delta, 9), data(6, DataKind::Base, 1)];
+        let plan = plan_of(&[], std::slice::from_ref(&dead), &names);
+        assert_eq!(plan, GcPlan { data: vec![orphan, dead], in_flight: 2, ..GcPlan::default() });
+    }
+
+    #[test]
+    fn pins_protect_what_they_reach() {
+        let file = data(1, DataKind::Sst, 1);
+        let pinned = Manifest {
+            version: Version(3),
+            epoch: Epoch(1),
+            record: Record::Checkpoint(checkpoint(
+                id(1, 2),
+                vec![subtask(Some(base(1, 2, 2, vec![file.clone()])), vec![])],
+            )),
+            ..head()
+        };
+        let names = [ObjectName::manifest(Version(3)), file, data(1, DataKind::Base, 2)];
+        let plan = plan_of(&[&pinned], &[], &names);
+        assert_eq!(plan, GcPlan { pinned: names.to_vec(), ..GcPlan::default() });
+    }
+
+    #[test]
+    fn what_is_not_ours_stays() {
+        let head = head();
+        let (kinds, dead) = (kinds(), BTreeSet::new());
+        let facts = Facts {
+            newest: head.version,
+            epoch: head.epoch,
+            retained: &[&head],
+            pinned: &[],
+            kinds: &kinds,
+            dead: &dead,
+        };
+        let names = ["manifest/2", "data/x", "data/00000000000000000001/notes.txt", "thesis.tex", ""];
+        let plan = plan(&facts, names);
+        assert_eq!(plan.foreign, names);
+        assert_eq!(plan, GcPlan { foreign: plan.foreign.clone(), ..GcPlan::default() });
+        let ours = [ObjectName::pin(nonce(1)), ObjectName::probe(nonce(1))];
+        assert_eq!(plan_of(&[], &[], &ours), GcPlan::default());
+    }
+}

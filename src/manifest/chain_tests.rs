@@ -406,3 +406,26 @@ async fn a_draft_that_goes_back_is_refused() {
     assert_eq!(commit(&mut chain, 1).await.unwrap_err().kind(), ErrorKind::Internal);
     commit(&mut chain, 3).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_chain_works_in_a_local_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = directory.path().join("job").display().to_string();
+    let (store, root) = crate::remote::open_url(&url, [], true).unwrap();
+    let remote = Arc::new(Remote::new(store, root, crate::env::Env::default()));
+    let mut first = open(&remote).await;
+    commit(&mut first, 1).await.unwrap();
+    let opens = (0..16).map(|_| {
+        let remote = Arc::clone(&remote);
+        tokio::spawn(async move { Chain::open(remote, OpenMode::Existing, None).await })
+    });
+    let mut won = 0;
+    for open in futures::future::join_all(opens).await {
+        if let Ok(mut opened) = open.unwrap() {
+            assert_eq!(opened.checkpoints.last().unwrap().retained.id.epoch, Epoch(1));
+            won += usize::from(commit(&mut opened.chain, 1).await.is_ok());
+        }
+    }
+    assert_eq!(won, 1);
+    assert_eq!(commit(&mut first, 2).await.unwrap_err().kind(), ErrorKind::Fenced);
+}

@@ -20,7 +20,7 @@ use super::{ObjectName, Remote};
 const BATCH: usize = 1024 * 1024;
 
 impl Remote {
-    /// Streams an object, or a part of it, into the file `path`, which is created or overwritten.
+    /// Streams an object, or a part of it, into the file `path`, which is created or replaced.
     /// Returns the length and the BLAKE3 hash of what was written; the file is not synced. On failure
     /// no file is left.
     pub(crate) async fn get_to_file(
@@ -50,7 +50,10 @@ impl Remote {
         range: Option<Range<u64>>,
         path: &Path,
     ) -> Result<(u64, blake3::Hash), Failure> {
-        let file = File::create(path).map_err(|error| disk("create the file", path, error))?;
+        // Never an old file: a task of a download that was given up may still be writing to it, and
+        // nobody would notice, because the hash is that of the bytes that came.
+        let _ = std::fs::remove_file(path);
+        let file = File::create_new(path).map_err(|error| disk("create the file", path, error))?;
         let mut sink = Sink { file, hasher: blake3::Hasher::new(), length: 0 };
         if range.as_ref().is_some_and(Range::is_empty) {
             return Ok((0, sink.hasher.finalize()));

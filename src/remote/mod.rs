@@ -24,6 +24,7 @@ mod url;
 mod write;
 
 use std::future::Future;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,8 @@ pub(crate) use write::Created;
 /// How long a store may take to answer, unless the caller says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A transfer may take longer than the timeout by what its bytes need at this rate: a slow store is
-/// not a dead one, and giving up on a large object half-way would never end.
-const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+/// The rate below which a store counts as dead, in bytes per second.
+const DEFAULT_SLOWEST: u64 = 256 * 1024;
 
 /// One job's prefix in an object store.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ pub(crate) struct Remote {
     root: Path,
     env: Env,
     timeout: Duration,
+    slowest: u64,
     retry: RetryPolicy,
     counters: Counters,
 }
@@ -69,6 +70,7 @@ impl Remote {
             root,
             env,
             timeout: DEFAULT_TIMEOUT,
+            slowest: DEFAULT_SLOWEST,
             retry: RetryPolicy::default(),
             counters: Counters::default(),
         }
@@ -78,6 +80,14 @@ impl Remote {
     #[must_use]
     pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// A transfer may take longer than the timeout by what its bytes need at this rate: a slow store is
+    /// not a dead one, and giving up on a large object half-way would never end. Default 256 KiB/s.
+    #[must_use]
+    pub(crate) fn with_slowest(mut self, bytes_per_second: NonZeroU64) -> Self {
+        self.slowest = bytes_per_second.get();
         self
     }
 
@@ -112,8 +122,8 @@ impl Remote {
 
     /// Longest time for a request that moves `bytes`.
     fn limit(&self, bytes: u64) -> Duration {
-        self.timeout
-            .saturating_add(Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND))
+        let transfer = bytes.saturating_mul(1000).checked_div(self.slowest).unwrap_or(0);
+        self.timeout.saturating_add(Duration::from_millis(transfer))
     }
 
     /// One request: bounded in time, its failure sorted and counted.

@@ -1,6 +1,5 @@
 //! The module as those above it see it, over stores in memory, on disk, and failing.
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use futures::future::join_all;
 use object_store::ObjectStoreExt;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 
 use super::faulty::{Conditions, Fault, Faulty, Op};
 use super::*;
@@ -30,15 +30,26 @@ fn remote(store: Arc<dyn ObjectStore>) -> Remote {
 
 fn faulty() -> (Arc<Faulty>, Remote) {
     let store = Faulty::new(InMemory::new());
-    let remote = remote(Arc::clone(&store) as _).with_timeout(Duration::from_millis(60));
+    // A test waits this long for each request that hangs.
+    let slowest = NonZeroU64::new(100 * MIB as u64).unwrap();
+    let remote =
+        remote(Arc::clone(&store) as _).with_timeout(Duration::from_millis(100)).with_slowest(slowest);
     (store, remote)
 }
 
-/// Every test that does not inject faults runs on both.
+/// Every test that does not inject faults runs on all of these. `ALLUVIUM_TEST_STORE` may name one more
+/// by its URL; its settings come from the environment.
 fn stores() -> Vec<(Arc<dyn ObjectStore>, Option<tempfile::TempDir>)> {
     let dir = tempfile::tempdir().unwrap();
-    let local = LocalFileSystem::new_with_prefix(dir.path()).unwrap().with_fsync(true);
-    vec![(Arc::new(InMemory::new()), None), (Arc::new(local), Some(dir))]
+    let (local, _) = open_url(dir.path().to_str().unwrap(), [], false).unwrap();
+    let mut stores: Vec<(Arc<dyn ObjectStore>, _)> =
+        vec![(Arc::new(InMemory::new()), None), (local, Some(dir))];
+    if let Ok(url) = std::env::var("ALLUVIUM_TEST_STORE") {
+        let (store, root) = open_url(&url, [], false).unwrap();
+        let own = root.join(Env::default().nonces.nonce().to_string());
+        stores.push((Arc::new(PrefixStore::new(store, own)), None));
+    }
+    stores
 }
 
 fn data(n: u64) -> ObjectName {
@@ -193,6 +204,37 @@ async fn files_go_up_and_come_down_unchanged() {
         assert_eq!(error.kind(), ErrorKind::MissingObject);
         assert!(!dir.path().join("none").exists(), "a failed download leaves no file");
     }
+}
+
+#[test]
+fn operations_can_be_spawned() {
+    fn spawnable<T: Send>(_: T) {}
+    let (remote, name) = (remote(Arc::new(InMemory::new())), data(1));
+    let limiter = RateLimiter::new(NonZeroU64::MIN);
+    let path = std::path::Path::new("f");
+    spawnable(remote.probe());
+    spawnable(remote.create(&name, Bytes::new()));
+    spawnable(remote.put_data(&name, Bytes::new()));
+    spawnable(remote.put_file(&name, path, 1, Some(&limiter), 1));
+    spawnable(remote.get(&name));
+    spawnable(remote.get_range(&name, 0..1));
+    spawnable(remote.get_to_file(&name, None, path));
+    spawnable(remote.list(""));
+    spawnable(remote.list_top());
+    spawnable(remote.delete(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_download_never_writes_into_an_older_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+    std::fs::write(&file, "old").unwrap();
+    std::fs::hard_link(&file, &link).unwrap();
+    let remote = remote(Arc::new(InMemory::new()));
+    remote.put_data(&data(1), Bytes::from_static(b"new content")).await.unwrap();
+    remote.get_to_file(&data(1), None, &file).await.unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"new content");
+    assert_eq!(std::fs::read(&link).unwrap(), b"old");
 }
 
 #[tokio::test]

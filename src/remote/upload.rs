@@ -3,11 +3,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::pin::pin;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
-use futures::stream::FuturesUnordered;
+use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::task::spawn_blocking;
 
@@ -83,31 +81,36 @@ impl Remote {
         &self,
         name: &ObjectName,
         upload: &mut dyn MultipartUpload,
-        source: Source,
+        mut source: Source,
         limiter: Option<&RateLimiter>,
         parallel: usize,
     ) -> Result<(), Failure> {
-        let mut running = FuturesUnordered::new();
-        let mut source = source;
+        let mut sending = FuturesUnordered::new();
         while source.left > 0 {
             let size = source.left.min(PART);
-            while running.len() >= parallel.max(1) {
-                running.try_next().await?;
-            }
-            // Reading, waiting for the limiter and sending overlap: earlier parts go on meanwhile.
-            let mut reading = pin!(source.read(size, limiter));
+            let reading = source.read(size, limiter);
+            tokio::pin!(reading);
+            // Earlier parts are on their way while the next one is read and waits for the limiter.
             let (rest, bytes) = loop {
                 tokio::select! {
+                    biased;
+                    Some(sent) = sending.next() => sent?,
                     read = &mut reading => break read.map_err(Failure::lasting)?,
-                    sent = running.try_next(), if !running.is_empty() => { sent?; }
                 }
             };
-            self.counters.put(bytes.len());
-            let sending = upload.put_part(PutPayload::from_bytes(bytes));
-            running.push(self.request("upload a part of", name.as_str(), self.limit(size), sending));
             source = rest;
+            self.counters.put(bytes.len());
+            let part = upload.put_part(PutPayload::from_bytes(bytes));
+            sending.push(self.request("upload a part of", name.as_str(), self.limit(size), part));
+            while sending.len() >= parallel.max(1)
+                && let Some(sent) = sending.next().await
+            {
+                sent?;
+            }
         }
-        while running.try_next().await?.is_some() {}
+        while let Some(sent) = sending.next().await {
+            sent?;
+        }
         Ok(())
     }
 

@@ -153,8 +153,8 @@ fn open_dir(dir: &FilePath, create_dir: bool) -> Result<Place> {
             .object(dir.display())
             .source(error)
     })?;
-    // What is committed must survive a power cut, as in a cloud store.
-    Ok((Arc::new(store.with_fsync(true)), Path::ROOT))
+    // What is committed must survive a power cut, and empty folders are nobody's: as in a cloud store.
+    Ok((Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Path::ROOT))
 }
 
 /// Creates a directory and those above it, and makes their entries durable.

@@ -15,6 +15,7 @@ use super::{ObjectName, Remote};
 
 /// What is known after one attempt to create an object.
 #[derive(Debug, Clone)]
+#[expect(clippy::enum_variant_names, reason = "the verdict is best called what it says")]
 pub(crate) enum Created {
     /// It did not exist, and now holds our bytes.
     Created,

@@ -1,6 +1,9 @@
 //! Brings everything that a plan names onto this machine, and checks every byte of it (I4).
 
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +64,7 @@ pub(super) async fn fetch(
     let parts = run_all(reads, parallel).await?;
     let mut fetched: Vec<_> = plans.into_iter().map(|(plan, dir)| Fetched::empty(plan, dir)).collect();
     for (tag, bytes) in parts.into_iter().flatten() {
-        fetched.get_mut(tag.plan).and_then(|fetched| fetched.place(tag, bytes).transpose()).transpose()?;
+        fetched.get_mut(tag.plan).ok_or_else(astray)?.place(tag, bytes)?;
     }
 
     let mut files: Vec<_> = fetched
@@ -80,7 +83,7 @@ pub(super) async fn fetch(
 }
 
 /// Everything but the base's files.
-fn parts(plans: &[(SubtaskPlan, PathBuf)]) -> Result<Vec<(ObjectName, std::ops::Range<u64>, Tag)>> {
+fn parts(plans: &[(SubtaskPlan, PathBuf)]) -> Result<Vec<(ObjectName, Range<u64>, Tag)>> {
     let range = |object: &ObjectName, offset: u64, length: u64| {
         let end = offset.checked_add(length).filter(|_| length > 0);
         end.map(|end| offset..end).ok_or_else(|| {
@@ -108,7 +111,7 @@ async fn read_parts(remote: &Remote, read: Read<Tag>, cost: &Cost) -> Result<Vec
     cost.requests.fetch_add(1, Ordering::Relaxed);
     let bytes = remote.get_range(&read.object, read.range).await?;
     cost.downloaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let part = |(range, tag): (std::ops::Range<u64>, Tag)| {
+    let part = |(range, tag): (Range<u64>, Tag)| {
         let at = |offset: u64| usize::try_from(offset - start).ok().filter(|at| *at <= bytes.len());
         let slice = at(range.start).zip(at(range.end)).map(|(from, to)| bytes.slice(from..to));
         slice
@@ -127,26 +130,27 @@ impl Fetched {
     }
 
     /// Checks what was read and puts it where it belongs.
-    fn place(&mut self, tag: Tag, bytes: Bytes) -> Result<Option<()>> {
-        let (Some(wanted), Some(source)) =
-            (self.plan.sources.get(tag.source), self.sources.get_mut(tag.source))
-        else {
-            return Ok(None);
+    fn place(&mut self, tag: Tag, bytes: Bytes) -> Result<()> {
+        let (wanted, source) = match (self.plan.sources.get(tag.source), self.sources.get_mut(tag.source)) {
+            (Some(wanted), Some(source)) => (wanted, source),
+            _ => return Err(astray()),
         };
-        match (tag.delta, &wanted.base) {
-            (None, Some(base)) => source.base = Some(check_base(wanted, base, &bytes)?),
-            (None, None) => return Ok(None),
-            (Some(index), _) => {
-                let (Some(delta), Some(place)) = (wanted.deltas.get(index), source.deltas.get_mut(index))
-                else {
-                    return Ok(None);
-                };
-                check_delta(delta, &bytes)?;
-                *place = bytes;
+        match tag.delta {
+            None => {
+                let base = wanted.base.as_ref().ok_or_else(astray)?;
+                source.base = Some(check_base(wanted, base, &bytes)?);
+            }
+            Some(index) => {
+                check_delta(wanted.deltas.get(index).ok_or_else(astray)?, &bytes)?;
+                *source.deltas.get_mut(index).ok_or_else(astray)? = bytes;
             }
         }
-        Ok(Some(()))
+        Ok(())
     }
+}
+
+fn astray() -> Error {
+    Error::internal("a restore read something that its plan does not have")
 }
 
 fn check_delta(delta: &DeltaRef, bytes: &[u8]) -> Result<()> {

@@ -7,6 +7,8 @@ mod plan;
 mod replay;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use plan::{Source, SubtaskPlan, plan};
 pub use report::RestoreReport;

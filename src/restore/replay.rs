@@ -1,6 +1,8 @@
 //! From fetched bytes to an open table: open the base, then bring in the deltas after it, merged to the
 //! last value per key rather than one by one.
 
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
 use std::num::NonZero;
 use std::ops::Range;
 use std::thread;

@@ -2,7 +2,7 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::DeltaSeq;
 
 const VERSION: u8 = 1;
@@ -23,11 +23,14 @@ pub(super) fn decode(value: Option<&[u8]>) -> Result<DeltaSeq> {
         None => Ok(DeltaSeq(0)),
         Some([VERSION, number @ ..]) => match number.try_into() {
             Ok(number) => Ok(DeltaSeq(u64::from_be_bytes(number))),
-            Err(_) => Err(Error::corrupt(format!("the marker of the applied delta has {} bytes", LEN))),
+            Err(_) => Err(Error::corrupt(format!(
+                "the marker of the applied delta has {} bytes, not {LEN}",
+                number.len() + 1
+            ))),
         },
         Some([]) => Err(Error::corrupt("the marker of the applied delta is empty")),
         Some([version, ..]) => Err(Error::new(
-            crate::error::ErrorKind::UnsupportedVersion,
+            ErrorKind::UnsupportedVersion,
             format!("the marker of the applied delta has format {version}, this build knows {VERSION}"),
         )
         .advice("restore with the build that wrote it, or a later one")),
@@ -35,10 +38,8 @@ pub(super) fn decode(value: Option<&[u8]>) -> Result<DeltaSeq> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn round_trip_and_fixed_bytes() {

@@ -49,7 +49,7 @@ impl TableResources {
         (self.memory / 8).clamp(MIB, 64 * MIB)
     }
 
-    pub(super) fn options(&self) -> Result<Options, rocksdb::Error> {
+    pub(crate) fn options(&self) -> Result<Options, rocksdb::Error> {
         let mut options = Options::default().get_options_from_string(BY_NAME)?;
         let write_buffer = self.write_buffer_size();
 

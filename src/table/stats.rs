@@ -37,11 +37,10 @@ pub struct TableStats {
 impl TableStats {
     pub(super) fn read(db: &DB) -> Self {
         // A property that RocksDB does not know reads as 0: figures are not worth a failure.
-        let int =
-            |name: &rocksdb::properties::PropName| db.property_int_value(name).ok().flatten().unwrap_or(0);
+        let int = |name: &properties::PropName| db.property_int_value(name).ok().flatten().unwrap_or(0);
         Self {
             pending_compaction_bytes: int(properties::ESTIMATE_PENDING_COMPACTION_BYTES),
-            l0_files: db.property_int_value(&properties::num_files_at_level(0)).ok().flatten().unwrap_or(0),
+            l0_files: db.property_int_value(properties::num_files_at_level(0)).ok().flatten().unwrap_or(0),
             live_sst_bytes: int(properties::LIVE_SST_FILES_SIZE),
             total_sst_bytes: int(properties::TOTAL_SST_FILES_SIZE),
             live_data_bytes: int(properties::ESTIMATE_LIVE_DATA_SIZE),

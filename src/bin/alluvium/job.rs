@@ -119,7 +119,7 @@ impl Backend for JobBackend {
                 self.job.trigger(self.metadata.clone()).and_then(|pending| pending.wait().map(drop));
             match outcome {
                 // One is under way already, or was given up; the state is unharmed.
-                Err(error) if error.kind() == ErrorKind::Aborted => {
+                Err(error) if matches!(error.kind(), ErrorKind::Aborted | ErrorKind::WouldBlock) => {
                     self.job.health()?;
                     std::thread::sleep(Duration::from_millis(5));
                 }

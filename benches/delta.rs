@@ -67,7 +67,7 @@ fn fill(delta: &mut ActiveDelta, kind: TableKind, seed: u64) {
 fn frozen(kind: TableKind, seed: u64) -> FrozenDelta {
     let mut delta = ActiveDelta::with_hint(ENTRIES as usize);
     fill(&mut delta, kind, seed);
-    delta.freeze()
+    delta.cut()
 }
 
 fn header() -> DeltaHeader {
@@ -178,7 +178,7 @@ fn background(criterion: &mut Criterion) {
     black_box(delta.iter().len());
     group.bench_function("seal 250k, sorted before", |bencher| bencher.iter(|| seal(&delta, &header())));
     let sealed = seal(&delta, &header());
-    println!("250k entries: {} bytes raw, {} sealed", sealed.raw_bytes, sealed.bytes.len());
+    println!("250k entries of 122 bytes: {} bytes in memory, {} sealed", delta.bytes(), sealed.bytes.len());
     let decode =
         |bytes: &bytes::Bytes| -> Result<_> { DeltaReader::open(bytes.clone())?.entries_in(header().range) };
     group.bench_function("decode 250k", |bencher| {

@@ -28,11 +28,6 @@ impl MergedDeltas {
         self.order.len()
     }
 
-    /// Whether it changes nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty() && self.tombstones.is_empty()
-    }
-
     /// The entries in ascending order of their keys.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
         self.order.iter().map(|(source, index)| {

@@ -66,6 +66,14 @@ fn sst_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_table_may_be_shared_with_an_applier_thread() {
     fn shared<T: Send + Sync>() {}
@@ -164,6 +172,8 @@ fn i1_a_checkpoint_stands_at_one_delta() {
     let keys: Vec<Vec<u8>> = (0..100).map(|i| k(&format!("{i:05}"))).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when an assertion below fails.
+        let stop = StopOnDrop(&done);
         scope.spawn(|| {
             for seq in (1..).take_while(|_| !done.load(Ordering::Acquire)) {
                 let value = u64::to_be_bytes(seq);
@@ -180,7 +190,7 @@ fn i1_a_checkpoint_stands_at_one_delta() {
             assert!(applied >= before);
             assert!(scan(&copy).iter().all(|(_, value)| *value == applied.0.to_be_bytes()));
         }
-        done.store(true, Ordering::Release);
+        drop(stop);
     });
 }
 

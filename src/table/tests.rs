@@ -165,6 +165,26 @@ fn i1_no_view_shows_a_half_delta() {
     drop(dir);
 }
 
+/// I1: a read that says after which delta it was is right, however close a delta comes.
+#[test]
+fn i1_a_read_knows_its_delta() {
+    let (_dir, table) = table();
+    let key = k("a");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for seq in 1..=30_000_u64 {
+                let value = seq.to_be_bytes();
+                table.apply(DeltaSeq(seq), NO_TOMBSTONES, [(key.as_slice(), Entry::Put(&value))]).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let (value, at) = table.get_at(&key).unwrap();
+            let value = value.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
+            assert_eq!(value, at.0);
+        }
+    });
+}
+
 /// I1: a checkpoint on disk stands at one delta as well, though deltas are applied while it is taken.
 #[test]
 fn i1_a_checkpoint_stands_at_one_delta() {

@@ -55,8 +55,17 @@ impl MergeOp {
         base: Option<&'a [u8]>,
         operands: impl IntoIterator<Item = &'a [u8]>,
     ) -> Vec<u8> {
+        let mut value = base.map(<[u8]>::to_vec).unwrap_or_default();
+        for operand in operands {
+            self.fold_into(&mut value, operand);
+        }
+        value
+    }
+
+    /// Folds one more operand into `value`, a value or operands folded before.
+    pub(crate) fn fold_into(self, value: &mut Vec<u8>, operand: &[u8]) {
         match self {
-            Self::ListAppend => base.into_iter().chain(operands).flatten().copied().collect(),
+            Self::ListAppend => value.extend_from_slice(operand),
         }
     }
 }

@@ -13,6 +13,7 @@ mod error;
 mod marker;
 mod merge;
 mod options;
+mod owned;
 mod rocks;
 mod snapshot;
 mod stats;
@@ -21,6 +22,7 @@ mod tests;
 
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
+pub(crate) use owned::OwnedCursor;
 pub(crate) use rocks::{Table, TableValue};
 pub(crate) use snapshot::{Cursor, Entries, Snapshot};
 pub use stats::TableStats;

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Sets up, builds, and runs one workload in both checkpoint modes on a temporary local directory.
+# Options are passed on to `alluvium compare`, for example: scripts/demo.sh --operation append
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+"$root/scripts/setup.sh"
+announce_build
+# With the examples, so that dependencies are resolved with the same features as for the tests.
+with_heartbeat cargo build --locked --all-features --bins --examples
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/alluvium-demo.XXXXXX")
+trap 'stop_heartbeat; rm -rf "$work"' EXIT
+
+say "The same work in both checkpoint modes, about a minute"
+"$target/debug/alluvium" compare --store "$work/store" --dir "$work/local" "$@"

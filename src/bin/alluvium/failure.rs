@@ -1,0 +1,72 @@
+//! Why a command ends without success, and the exit code that says so.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use alluvium::ErrorKind;
+
+pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// What a script can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It failed, or verification found the state wrong.
+    Failed = 1,
+    /// The command line asks for something that cannot be.
+    Usage = 2,
+    /// A later attempt of the same job has taken over.
+    Fenced = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The message for the user and the exit code.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    message: String,
+    /// Where the library said so.
+    pub(crate) kind: Option<ErrorKind>,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into(), kind: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into(), kind: None }
+    }
+
+    /// Adds what the user can do on this command line.
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        self.message = format!("{}\n  {hint}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<alluvium::Error> for Failure {
+    fn from(error: alluvium::Error) -> Self {
+        let exit = match error.kind() {
+            ErrorKind::Fenced => Exit::Fenced,
+            ErrorKind::InvalidArgument => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self { exit, message: error.to_string(), kind: Some(error.kind()) }
+    }
+}
+
+/// A failure of the machine underneath, with what was being done.
+pub(crate) fn io(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| Failure::new(format!("cannot {what}: {error}"))
+}

@@ -1,0 +1,11 @@
+//! The durable short-term log: what of it is held, on its way or durable, and what a subtask hands to
+//! the committer at a checkpoint.
+
+mod pack;
+mod receipt;
+mod tail;
+
+pub(crate) use pack::due as packing_due;
+pub use receipt::Receipt;
+pub(crate) use receipt::{ReceiptBase, ReceiptCost, ReceiptDelta};
+pub(crate) use tail::{Action, Flush, Tail, Upload};

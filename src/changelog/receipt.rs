@@ -1,0 +1,137 @@
+//! What one subtask contributes to a checkpoint: a plain value that may cross processes on its way to
+//! the one that commits.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
+use crate::key_group::KeyGroupRange;
+use crate::manifest::{BaseRef, DeltaRef, StateInfo};
+
+/// What one subtask contributes to a checkpoint: its base and deltas, by reference where they are
+/// durable and inline where they are small, with the metadata of its own cut. A checkpoint is
+/// committed from the receipts of all subtasks by [`Job::commit`](crate::Job::commit).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) subtask: SubtaskIndex,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) instance: Nonce,
+    pub(crate) seq: DeltaSeq,
+    pub(crate) base: Option<ReceiptBase>,
+    pub(crate) deltas: Vec<ReceiptDelta>,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) states: Vec<StateInfo>,
+    pub(crate) cost: ReceiptCost,
+}
+
+/// The base of a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReceiptBase {
+    Stored(BaseRef),
+    /// A small index travels in the manifest; the reference's place is filled in at the commit.
+    Inline {
+        #[serde(with = "as_bytes")]
+        index: Bytes,
+        reference: BaseRef,
+    },
+}
+
+/// A delta of a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ReceiptDelta {
+    Stored(DeltaRef),
+    Inline {
+        seq: DeltaSeq,
+        entries: u64,
+        crc32c: u32,
+        #[serde(with = "as_bytes")]
+        bytes: Bytes,
+    },
+}
+
+/// What the receipt cost, for the checkpoint's report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReceiptCost {
+    /// Time that the operator's thread spent in the cut.
+    pub(crate) cut_micros: u64,
+    /// Bytes and requests PUT after the cut, before the receipt.
+    pub(crate) late_bytes: u64,
+    pub(crate) largest_object: u64,
+    pub(crate) puts: u64,
+    /// New SST bytes (native mode).
+    pub(crate) sst_bytes: u64,
+}
+
+/// `Bytes` as one piece, not as a sequence of numbers.
+mod as_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        // Postcard lends the bytes out of its input.
+        <&[u8]>::deserialize(deserializer).map(Bytes::copy_from_slice)
+    }
+}
+
+/// First bytes of an encoded receipt: magic and format version.
+const MAGIC: [u8; 4] = *b"ALVR";
+const FORMAT: u8 = 1;
+
+impl Receipt {
+    /// The checkpoint that it belongs to.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+
+    /// The subtask that it comes from.
+    pub fn subtask(&self) -> SubtaskIndex {
+        self.subtask
+    }
+
+    /// The bytes that another process reads with [`Receipt::from_bytes`]: `ALVR`, format version,
+    /// CRC32C (little-endian) of the rest, postcard.
+    ///
+    /// # Errors
+    /// None are known; the signature leaves room for the codec's.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let body = postcard::to_stdvec(self)
+            .map_err(|error| Error::internal("a receipt cannot be encoded").source(error))?;
+        let mut bytes = Vec::with_capacity(body.len() + 9);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.push(FORMAT);
+        bytes.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        bytes.extend_from_slice(&body);
+        Ok(bytes)
+    }
+
+    /// Reads what [`Receipt::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) on any other bytes,
+    /// [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) on a newer format.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let corrupt = |message: &str| Error::corrupt(message).object("receipt");
+        let rest = bytes.strip_prefix(&MAGIC).ok_or_else(|| corrupt("this is not a receipt"))?;
+        let (format, rest) = rest.split_first().ok_or_else(|| corrupt("the receipt is cut short"))?;
+        if *format != FORMAT {
+            return Err(Error::new(
+                crate::ErrorKind::UnsupportedVersion,
+                format!("receipt format {format} is unknown; this build reads {FORMAT}"),
+            )
+            .object("receipt")
+            .advice("run the same version of alluvium in all processes"));
+        }
+        let (crc, body) =
+            rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
+        if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
+            return Err(corrupt("the receipt's checksum does not match"));
+        }
+        postcard::from_bytes(body).map_err(|error| corrupt("the receipt cannot be decoded").source(error))
+    }
+}

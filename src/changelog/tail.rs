@@ -1,0 +1,298 @@
+//! The end of a subtask's changelog, as a pure state machine: which deltas are held, on their way or
+//! durable, which barrier waits for what, and what has to be uploaded next. The task around it
+//! ([`super::task`]) does what it is told and reports back.
+//!
+//! Life of a delta: `Sealing → Held → Uploading → Stored`, or `Held → offered to a checkpoint →
+//! Stored` where it is small enough to travel inside the manifest.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::delta::Sealed;
+use crate::ids::{CheckpointId, DeltaSeq};
+use crate::manifest::{BaseRef, DeltaRef};
+use crate::store::BudgetShare;
+
+use super::receipt::ReceiptDelta;
+
+/// One delta after the base.
+#[derive(Debug)]
+struct Slot {
+    place: Place,
+    /// The sealed bytes: until durable, and beyond that while the delta lives in a manifest, so that
+    /// it can be packed without reading it back.
+    kept: Option<Kept>,
+    entries: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    bytes: Bytes,
+    crc32c: u32,
+    /// What the bytes count against the store's memory; given back once they are durable.
+    _share: Option<BudgetShare>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// Frozen, not yet encoded.
+    Sealing,
+    /// Encoded, in memory.
+    Held,
+    /// Held, and part of a receipt whose checkpoint is not decided.
+    Offered(CheckpointId),
+    /// On its way to an object.
+    Uploading,
+    /// Durable.
+    Stored(DeltaRef),
+}
+
+/// A cut that waits until everything up to it can be named in a receipt.
+#[derive(Debug)]
+struct Barrier<B> {
+    seq: DeltaSeq,
+    /// Whatever the task needs to write the receipt.
+    context: B,
+}
+
+/// What the task has to do next.
+#[derive(Debug)]
+pub(crate) enum Action<B> {
+    /// Upload these deltas, in this order, as one object.
+    Upload(Vec<Upload>),
+    /// Everything up to the barrier is durable or small enough to be inlined.
+    Ready {
+        /// As given to [`Tail::barrier`].
+        context: B,
+        /// The last delta before the cut.
+        seq: DeltaSeq,
+        /// The base that the checkpoint stands on.
+        base: Option<BaseRef>,
+        /// The deltas after it, oldest first.
+        deltas: Vec<ReceiptDelta>,
+    },
+}
+
+/// A delta on its way to an object.
+#[derive(Debug, Clone)]
+pub(crate) struct Upload {
+    pub(crate) seq: DeltaSeq,
+    pub(crate) bytes: Bytes,
+    pub(crate) crc32c: u32,
+    pub(crate) entries: u64,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Tail<B> {
+    /// Held bytes up to which a tail is inlined.
+    inline_limit: u64,
+    base: Option<BaseRef>,
+    /// A newer base that an older barrier still in the queue must not see.
+    next_base: Option<BaseRef>,
+    slots: BTreeMap<DeltaSeq, Slot>,
+    barriers: VecDeque<Barrier<B>>,
+}
+
+impl<B> Tail<B> {
+    /// The tail of a store that was restored from `base` and the `stored` deltas after it.
+    pub(crate) fn new(inline_limit: u64, base: Option<BaseRef>, stored: Vec<DeltaRef>) -> Self {
+        let slots = stored.into_iter().map(|delta| {
+            let entries = delta.entries;
+            (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
+        });
+        Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new() }
+    }
+
+    /// A delta was frozen; its bytes will follow.
+    pub(crate) fn frozen(&mut self, seq: DeltaSeq) {
+        self.slots.insert(seq, Slot { place: Place::Sealing, kept: None, entries: 0 });
+    }
+
+    /// A frozen delta's bytes are there.
+    pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, share: BudgetShare) {
+        // A base may have overtaken it; then nobody needs the bytes.
+        if let Some(slot) = self.slots.get_mut(&seq) {
+            slot.place = Place::Held;
+            slot.entries = sealed.entries;
+            slot.kept = Some(Kept { bytes: sealed.bytes, crc32c: sealed.crc32c, _share: Some(share) });
+        }
+    }
+
+    /// A checkpoint's cut after delta `seq`.
+    pub(crate) fn barrier(&mut self, seq: DeltaSeq, context: B) {
+        self.barriers.push_back(Barrier { seq, context });
+    }
+
+    /// Deltas became durable, in an object or a manifest.
+    pub(crate) fn stored(&mut self, refs: Vec<DeltaRef>) {
+        for delta in refs {
+            if let Some(slot) = self.slots.get_mut(&delta.last) {
+                // What lives in a manifest is kept for packing, but no longer counts as not durable.
+                slot.kept = slot.kept.take().filter(|_| delta.object.is_manifest()).map(|kept| Kept {
+                    _share: None,
+                    ..kept
+                });
+                slot.place = Place::Stored(delta);
+            }
+        }
+    }
+
+    /// The checkpoint was given up: what it was offered has to become durable by itself, and its
+    /// barrier waits no longer.
+    pub(crate) fn aborted(&mut self, id: CheckpointId, id_of: impl Fn(&B) -> CheckpointId) -> Option<B> {
+        for slot in self.slots.values_mut() {
+            if slot.place == Place::Offered(id) {
+                slot.place = Place::Held;
+            }
+        }
+        let at = self.barriers.iter().position(|barrier| id_of(&barrier.context) == id)?;
+        self.barriers.remove(at).map(|barrier| barrier.context)
+    }
+
+    /// A newer base is durable.
+    pub(crate) fn materialized(&mut self, base: BaseRef) {
+        self.next_base = Some(base);
+    }
+
+    /// The oldest delta that no base contains: what the changelog weighs since the base.
+    pub(crate) fn bytes_since_base(&self) -> u64 {
+        self.slots.values().map(|slot| slot.length()).sum()
+    }
+
+    /// Whether every delta is durable.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.slots.values().all(|slot| matches!(slot.place, Place::Stored(_)))
+    }
+
+    /// Whether nothing is being encoded, uploaded or waited for. Small deltas may still be held for
+    /// the next checkpoint.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.barriers.is_empty()
+            && self
+                .slots
+                .values()
+                .all(|slot| matches!(slot.place, Place::Stored(_) | Place::Held | Place::Offered(_)))
+    }
+
+    /// The context of the barrier that is waited for.
+    pub(crate) fn waiting_mut(&mut self) -> Option<&mut B> {
+        self.barriers.front_mut().map(|barrier| &mut barrier.context)
+    }
+
+    /// Ends all waiting.
+    pub(crate) fn give_up(&mut self) -> impl Iterator<Item = B> {
+        std::mem::take(&mut self.barriers).into_iter().map(|barrier| barrier.context)
+    }
+
+    /// The durable deltas with the bytes that are still in memory.
+    pub(crate) fn durable(&self) -> impl Iterator<Item = (&DeltaRef, Option<&Bytes>)> {
+        self.slots.values().filter_map(|slot| match &slot.place {
+            Place::Stored(delta) => Some((delta, slot.kept.as_ref().map(|kept| &kept.bytes))),
+            _ => None,
+        })
+    }
+
+    /// What has to be done now. Called after every change until it returns nothing.
+    pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
+        self.adopt_base();
+        let Some(barrier) = self.barriers.front() else {
+            let held = self.held_up_to(DeltaSeq(u64::MAX));
+            let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
+            // No path that frees memory waits for a barrier: above the low-water mark it goes at once.
+            let due = weight > self.inline_limit || (flush == Flush::All && weight > 0);
+            return due.then(|| self.start(held));
+        };
+
+        let seq = barrier.seq;
+        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Sealing) {
+            return None;
+        }
+        let held = self.held_up_to(seq);
+        let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
+        if weight > self.inline_limit {
+            return Some(self.start(held));
+        }
+        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Uploading) {
+            return None;
+        }
+        let barrier = self.barriers.pop_front()?;
+        let id = id_of(&barrier.context);
+        let deltas = self.slots.range_mut(..=seq).filter_map(|(seq, slot)| slot.offer(*seq, id)).collect();
+        Some(Action::Ready { context: barrier.context, seq, base: self.base.clone(), deltas })
+    }
+
+    /// Takes up a newer base once no barrier before it waits: a checkpoint must not contain what came
+    /// after its cut (I1).
+    fn adopt_base(&mut self) {
+        let Some(base) = &self.next_base else { return };
+        if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
+            return;
+        }
+        self.slots = self.slots.split_off(&base.seq.next());
+        self.base = self.next_base.take();
+    }
+
+    fn held_up_to(&self, seq: DeltaSeq) -> Vec<Upload> {
+        self.slots
+            .range(..=seq)
+            .filter(|(_, slot)| slot.place == Place::Held)
+            .filter_map(|(seq, slot)| {
+                let kept = slot.kept.as_ref()?;
+                Some(Upload {
+                    seq: *seq,
+                    bytes: kept.bytes.clone(),
+                    crc32c: kept.crc32c,
+                    entries: slot.entries,
+                })
+            })
+            .collect()
+    }
+
+    fn start(&mut self, uploads: Vec<Upload>) -> Action<B> {
+        for upload in &uploads {
+            if let Some(slot) = self.slots.get_mut(&upload.seq) {
+                slot.place = Place::Uploading;
+            }
+        }
+        Action::Upload(uploads)
+    }
+}
+
+impl Slot {
+    fn length(&self) -> u64 {
+        match (&self.place, &self.kept) {
+            (Place::Stored(delta), _) => delta.length,
+            (_, Some(kept)) => kept.bytes.len() as u64,
+            _ => 0,
+        }
+    }
+
+    /// The delta as it stands in a receipt; held bytes are offered to checkpoint `id`.
+    fn offer(&mut self, seq: DeltaSeq, id: CheckpointId) -> Option<ReceiptDelta> {
+        match &self.place {
+            Place::Stored(delta) => Some(ReceiptDelta::Stored(delta.clone())),
+            Place::Held | Place::Offered(_) => {
+                let kept = self.kept.as_ref()?;
+                self.place = Place::Offered(id);
+                Some(ReceiptDelta::Inline {
+                    seq,
+                    entries: self.entries,
+                    crc32c: kept.crc32c,
+                    bytes: kept.bytes.clone(),
+                })
+            }
+            Place::Sealing | Place::Uploading => None,
+        }
+    }
+}
+
+/// Whether held deltas may wait for the next checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Up to the inline limit they may: the next manifest carries them.
+    AboveLimit,
+    /// A checkpoint was aborted, or the job drains: everything goes now.
+    All,
+}

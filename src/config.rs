@@ -1,0 +1,251 @@
+//! Options of a job. Every setter's documentation ends in its default.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::ids::CheckpointId;
+use crate::job::CheckpointListener;
+use crate::key_group::MaxParallelism;
+use crate::manifest::{CheckpointMode, OpenMode};
+
+/// Which checkpoint a job continues from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestoreFrom {
+    /// The newest; an empty state where there is none yet.
+    #[default]
+    Latest,
+    /// This one, which must be among the retained ones.
+    Checkpoint(CheckpointId),
+}
+
+/// When the background takes a new base, and how fast it may upload.
+#[derive(Debug, Clone)]
+pub struct MaterializationOptions {
+    /// Time between two bases of a subtask; the first of each subtask is offset by its share, so
+    /// that they don't all start at once. None: never by time. Default 10 minutes.
+    pub interval: Option<Duration>,
+    /// A new base once the changelog since the last one exceeds this many bytes. Default 1 GiB.
+    pub changelog_bytes: Option<u64>,
+    /// Upload rate of all subtasks together in bytes per second. None: unlimited. Default None.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for MaterializationOptions {
+    fn default() -> Self {
+        Self {
+            interval: Some(Duration::from_secs(600)),
+            changelog_bytes: Some(1 << 30),
+            bytes_per_second: None,
+        }
+    }
+}
+
+/// Options of a job: where its local files live and how it checkpoints.
+#[derive(Clone, Debug)]
+pub struct JobOptions {
+    pub(crate) dir: PathBuf,
+    pub(crate) open_mode: OpenMode,
+    pub(crate) subtasks: u32,
+    pub(crate) max_parallelism: Option<MaxParallelism>,
+    pub(crate) mode: CheckpointMode,
+    pub(crate) restore_from: RestoreFrom,
+    pub(crate) fallback: bool,
+    pub(crate) memory: u64,
+    pub(crate) delta_bytes: Option<u64>,
+    pub(crate) inline_limit: u64,
+    pub(crate) retained: usize,
+    pub(crate) checkpoint_interval: Option<Duration>,
+    pub(crate) min_pause: Duration,
+    pub(crate) checkpoint_timeout: Duration,
+    pub(crate) materialization: MaterializationOptions,
+    pub(crate) store_options: Vec<(String, String)>,
+    pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
+    pub(crate) env: Env,
+}
+
+impl JobOptions {
+    /// Defaults for a job whose local files live in `dir` (created if absent; one process at a time).
+    /// What is in it is a cache: the truth is in the object store.
+    pub fn new(dir: impl Into<PathBuf>, open_mode: OpenMode) -> Self {
+        Self {
+            dir: dir.into(),
+            open_mode,
+            subtasks: 1,
+            max_parallelism: None,
+            mode: CheckpointMode::default(),
+            restore_from: RestoreFrom::Latest,
+            fallback: false,
+            memory: 512_000_000,
+            delta_bytes: None,
+            inline_limit: 128 * 1024,
+            retained: 3,
+            checkpoint_interval: None,
+            min_pause: Duration::from_millis(100),
+            checkpoint_timeout: Duration::from_secs(600),
+            materialization: MaterializationOptions::default(),
+            store_options: Vec::new(),
+            listener: None,
+            env: Env::default(),
+        }
+    }
+
+    /// Number of parallel subtasks, each with a [`StateStore`](crate::StateStore) of its own. Default 1.
+    #[must_use]
+    pub fn subtasks(mut self, subtasks: u32) -> Self {
+        self.subtasks = subtasks;
+        self
+    }
+
+    /// Number of key groups of a new job; an existing job must have the same. Default 128.
+    #[must_use]
+    pub fn max_parallelism(mut self, groups: MaxParallelism) -> Self {
+        self.max_parallelism = Some(groups);
+        self
+    }
+
+    /// How checkpoints are taken. Default [`CheckpointMode::Changelog`].
+    #[must_use]
+    pub fn mode(mut self, mode: CheckpointMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Which checkpoint to continue from. Default [`RestoreFrom::Latest`].
+    #[must_use]
+    pub fn restore_from(mut self, from: RestoreFrom) -> Self {
+        self.restore_from = from;
+        self
+    }
+
+    /// Whether a restore may fall back to the retained checkpoint before, when an object of the
+    /// wanted one is corrupt or missing. What was skipped and why is in the
+    /// [`RestoreReport`](crate::RestoreReport). Default false.
+    #[must_use]
+    pub fn fallback(mut self, allowed: bool) -> Self {
+        self.fallback = allowed;
+        self
+    }
+
+    /// Bytes for block caches, memtables and deltas of all subtasks together. Default 512 MB.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Size in bytes at which a subtask's active delta is cut between two barriers and uploaded
+    /// early. Default: its share of the memory divided by 16, 1 to 32 MiB.
+    #[must_use]
+    pub fn delta_bytes(mut self, bytes: u64) -> Self {
+        self.delta_bytes = Some(bytes);
+        self
+    }
+
+    /// Deltas up to this many sealed bytes (a subtask's tail together) travel inside the manifest
+    /// instead of as objects of their own. Default 128 KiB.
+    #[must_use]
+    pub fn inline_limit(mut self, bytes: u64) -> Self {
+        self.inline_limit = bytes;
+        self
+    }
+
+    /// How many of the newest checkpoints are kept. At least 1. Default 3.
+    #[must_use]
+    pub fn retained(mut self, checkpoints: usize) -> Self {
+        self.retained = checkpoints;
+        self
+    }
+
+    /// Triggers a checkpoint every `interval`; operators find it by
+    /// [`StateStore::due`](crate::StateStore::due). Default: only when
+    /// [`Job::trigger`](crate::Job::trigger) is called.
+    #[must_use]
+    pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
+        self.checkpoint_interval = Some(interval);
+        self
+    }
+
+    /// Least time between the end of a checkpoint and the next scheduled trigger. Default 100 ms.
+    #[must_use]
+    pub fn min_pause(mut self, pause: Duration) -> Self {
+        self.min_pause = pause;
+        self
+    }
+
+    /// A checkpoint that is not durable after this time is aborted; what it had cut is uploaded and
+    /// belongs to the next one. Default 10 minutes.
+    #[must_use]
+    pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
+        self.checkpoint_timeout = timeout;
+        self
+    }
+
+    /// When new bases are taken. Default: see [`MaterializationOptions`].
+    #[must_use]
+    pub fn materialization(mut self, options: MaterializationOptions) -> Self {
+        self.materialization = options;
+        self
+    }
+
+    /// A configuration key of the object store, as `object_store` names them (`aws_region`,
+    /// `azure_storage_account_name`, …). Default none; the environment is not read.
+    #[must_use]
+    pub fn store_option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.store_options.push((key.into(), value.into()));
+        self
+    }
+
+    /// Is told of every checkpoint that completes or fails, on a background thread. Default none.
+    #[must_use]
+    pub fn listener(mut self, listener: Arc<dyn CheckpointListener>) -> Self {
+        self.listener = Some(listener);
+        self
+    }
+
+    /// Time and randomness. Default: the machine's.
+    #[must_use]
+    pub fn env(mut self, env: Env) -> Self {
+        self.env = env;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let refuse = |message: &str| Err(Error::invalid(message));
+        if self.subtasks == 0 {
+            return refuse("a job has at least 1 subtask");
+        }
+        if let Some(max) = self.max_parallelism
+            && self.subtasks > u32::from(max.get())
+        {
+            return Err(Error::invalid(format!(
+                "{} subtasks are more than the max parallelism of {}",
+                self.subtasks,
+                max.get()
+            ))
+            .advice("choose a larger max parallelism when the job is created"));
+        }
+        if self.retained == 0 {
+            return refuse("at least 1 checkpoint must be retained");
+        }
+        if self.memory < u64::from(self.subtasks) * MIN_MEMORY_PER_SUBTASK {
+            return Err(Error::invalid(format!("{} bytes of memory are too few", self.memory))
+                .advice(format!("give at least {MIN_MEMORY_PER_SUBTASK} bytes for each subtask")));
+        }
+        if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
+            return refuse("the checkpoint interval must be longer than 0");
+        }
+        if self.checkpoint_timeout.is_zero() {
+            return refuse("the checkpoint timeout must be longer than 0");
+        }
+        if self.delta_bytes.is_some_and(|bytes| bytes < 4096) {
+            return refuse("a delta's size limit must be at least 4096 bytes");
+        }
+        Ok(())
+    }
+}
+
+/// Below this a store has no room for a delta, a memtable and a block cache at once.
+const MIN_MEMORY_PER_SUBTASK: u64 = 4_000_000;

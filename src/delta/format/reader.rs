@@ -1,0 +1,184 @@
+//! Bytes to delta. Total: any bytes give a delta or an error, and no length in them is believed
+//! before it is checked against what is there.
+
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::super::decoded::DecodedDelta;
+use super::super::range_set::RangeSet;
+use super::block_reader::{read_block, read_tombstones, unpack};
+use super::cursor::Cursor;
+use super::{Codec, DeltaHeader, FOOTER_LEN, HEADER_LEN, MAGIC, SECTION_LEN, Section, VERSION};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{DeltaSeq, Epoch, SubtaskIndex};
+use crate::key::bounds_of;
+use crate::key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT};
+
+/// A sealed delta, opened: header, index and tombstones are read and checked, blocks are not.
+#[derive(Debug)]
+pub(crate) struct DeltaReader {
+    bytes: Bytes,
+    header: DeltaHeader,
+    tombstones: RangeSet,
+    blocks: Vec<(Section, Range<usize>)>,
+    entries: u64,
+}
+
+impl DeltaReader {
+    /// # Errors
+    /// `Corrupt` if the bytes are not a whole sealed delta, `UnsupportedVersion` if a newer build
+    /// wrote them. The error does not name the object; the caller knows it.
+    pub(crate) fn open(bytes: Bytes) -> Result<Self> {
+        let header = read_header(&bytes)?;
+        let footer_start = bytes.len().checked_sub(FOOTER_LEN).filter(|start| *start >= HEADER_LEN);
+        let footer = footer_start.and_then(|start| bytes.get(start..)).unwrap_or_default();
+        let mut cursor = Cursor::new(footer, "the footer");
+        let (count, index_crc, entries) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
+        check_crc(footer, &mut cursor)?;
+
+        let index_len = (count as usize).checked_add(1).and_then(|count| count.checked_mul(SECTION_LEN));
+        let index_end = footer_start.unwrap_or_default();
+        let index_start =
+            index_len.and_then(|len| index_end.checked_sub(len)).filter(|start| *start >= HEADER_LEN);
+        let index = index_start.and_then(|start| bytes.get(start..index_end)).unwrap_or_default();
+        if crc32c::crc32c(index) != index_crc {
+            return Err(Error::corrupt("the index of a delta does not match its checksum"));
+        }
+        let mut cursor = Cursor::new(index, "the index");
+        let tombstones = read_section(&mut cursor)?;
+        let mut at = HEADER_LEN;
+        let mut place = |section: &Section| {
+            let start = at;
+            at += section.stored_len as usize;
+            start..at
+        };
+        let mut blocks = Vec::with_capacity(count as usize);
+        while !cursor.is_empty() {
+            let block = read_section(&mut cursor)?;
+            let owned =
+                [block.first_group, block.last_group].map(|group| header.range.contains(KeyGroup(group)));
+            if block.first_group > block.last_group || owned.contains(&false) {
+                return Err(cursor.corrupt("has key groups out of order or out of the subtask's range"));
+            }
+            blocks.push((block, place(&block)));
+        }
+        let tombstones_place = place(&tombstones);
+        if Some(tombstones_place.end) != index_start {
+            return Err(cursor.corrupt("does not account for all bytes"));
+        }
+        if !blocks.is_sorted_by(|(a, _), (b, _)| a.last_group <= b.first_group) {
+            return Err(cursor.corrupt("has blocks out of order"));
+        }
+        if entries != blocks.iter().map(|(block, _)| u64::from(block.entries)).sum::<u64>() {
+            return Err(cursor.corrupt("does not add up to the number of entries in the footer"));
+        }
+        let stored = bytes.get(tombstones_place).unwrap_or_default();
+        let mut raw = Vec::new();
+        let raw = unpack(&tombstones, stored, &mut raw, "the tombstones")?;
+        let tombstones = read_tombstones(&tombstones, raw)?;
+        Ok(Self { header, tombstones, blocks, entries, bytes })
+    }
+
+    /// Whose delta it is.
+    pub(crate) fn header(&self) -> &DeltaHeader {
+        &self.header
+    }
+
+    /// The ranges deleted in it. They lie below its entries.
+    pub(crate) fn tombstones(&self) -> &RangeSet {
+        &self.tombstones
+    }
+
+    /// Number of entries, tombstones not counted.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    #[cfg(test)]
+    pub(super) fn blocks(&self) -> impl Iterator<Item = &Section> {
+        self.blocks.iter().map(|(block, _)| block)
+    }
+
+    /// The entries and tombstones of the key groups in `range`. Blocks without such entries are
+    /// neither read nor checked.
+    ///
+    /// # Errors
+    /// `Corrupt` if one of the blocks is.
+    pub(crate) fn entries_in(&self, range: KeyGroupRange) -> Result<DecodedDelta> {
+        let (start, end) = bounds_of(range);
+        let mut decoded = DecodedDelta::new(self.tombstones.clipped(&start, &end));
+        let mut buffer = Vec::new();
+        for (block, place) in &self.blocks {
+            if block.last_group < range.first.0 || block.first_group > range.last.0 {
+                continue;
+            }
+            let stored = self.bytes.get(place.clone()).unwrap_or_default();
+            let raw = unpack(block, stored, &mut buffer, "a block")?;
+            read_block(block, raw, range, &mut decoded)?;
+        }
+        Ok(decoded)
+    }
+}
+
+fn read_header(bytes: &[u8]) -> Result<DeltaHeader> {
+    let header = bytes.get(..HEADER_LEN).unwrap_or(bytes);
+    let mut cursor = Cursor::new(header, "the header");
+    if cursor.array()? != MAGIC {
+        return Err(Error::corrupt("these bytes are not a delta"));
+    }
+    let version = cursor.u16()?;
+    if version > VERSION {
+        let message = format!("a delta has format version {version}, this build reads up to {VERSION}");
+        return Err(
+            Error::new(ErrorKind::UnsupportedVersion, message).advice("use a newer version of Alluvium")
+        );
+    }
+    let flags = cursor.u16()?;
+    let header_fields = DeltaHeader {
+        epoch: Epoch(cursor.u64()?),
+        subtask: SubtaskIndex(cursor.u32()?),
+        range: KeyGroupRange { first: KeyGroup(cursor.u16()?), last: KeyGroup(cursor.u16()?) },
+        first: DeltaSeq(cursor.u64()?),
+        last: DeltaSeq(cursor.u64()?),
+    };
+    check_crc(header, &mut cursor)?;
+    let KeyGroupRange { first, last } = header_fields.range;
+    let in_order =
+        first <= last && last.0 < MAX_PARALLELISM_LIMIT && header_fields.first <= header_fields.last;
+    if version == 0 || flags != 0 || !in_order {
+        return Err(cursor.corrupt("has values out of bounds"));
+    }
+    Ok(header_fields)
+}
+
+/// Compares the CRC that `cursor`, at the end of `bytes`, reads next with that of the bytes before it.
+fn check_crc(bytes: &[u8], cursor: &mut Cursor<'_>) -> Result<()> {
+    let expected = cursor.u32()?;
+    let covered = bytes.len().checked_sub(4).and_then(|len| bytes.get(..len)).unwrap_or_default();
+    if crc32c::crc32c(covered) == expected {
+        Ok(())
+    } else {
+        Err(cursor.corrupt("does not match its checksum"))
+    }
+}
+
+fn read_section(cursor: &mut Cursor<'_>) -> Result<Section> {
+    let (stored_len, raw_len) = (cursor.u32()?, cursor.u32()?);
+    let codec = match cursor.u8()? {
+        0 => Codec::Raw,
+        1 => Codec::Lz4,
+        _ => return Err(cursor.corrupt("has an unknown codec")),
+    };
+    Ok(Section {
+        stored_len,
+        raw_len,
+        codec,
+        crc32c: cursor.u32()?,
+        entries: cursor.u32()?,
+        first_group: cursor.u16()?,
+        last_group: cursor.u16()?,
+    })
+}

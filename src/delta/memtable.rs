@@ -1,0 +1,278 @@
+//! The table that an active and a frozen delta share: records, the two indexes over them, and tombstones.
+//!
+//! Every key is in the hash index, so a point operation costs the same for every state. Keys of states
+//! with an ordered table are in the ordered index as well, which is touched only when a key is new to
+//! the delta.
+
+use std::iter::Peekable;
+
+use super::TableKind;
+use super::arena::{Arena, Pos};
+use super::entry::{Entry, Lookup, MergeOp};
+use super::hash::{self, HashIndex, SpareShards};
+use super::ordered::{self, OrderedIndex};
+use super::range_set::RangeSet;
+use crate::key::{PREFIX_LEN, successor};
+
+/// Keys to entries, and tombstones that lie below all of them.
+pub(crate) struct Memtable {
+    arena: Arena,
+    points: HashIndex,
+    ordered: OrderedIndex,
+    tombstones: RangeSet,
+    /// States that have keys outside the ordered index.
+    unordered: StateSet,
+}
+
+impl Memtable {
+    pub(crate) fn new(arena: Arena, points: HashIndex) -> Self {
+        Self {
+            arena,
+            points,
+            ordered: OrderedIndex::default(),
+            tombstones: RangeSet::new(),
+            unordered: StateSet::default(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, kind: TableKind, key: &[u8], value: &[u8]) {
+        self.set(kind, key, Entry::Put(value));
+    }
+
+    #[inline]
+    pub(crate) fn delete(&mut self, kind: TableKind, key: &[u8]) {
+        self.set(kind, key, Entry::Delete);
+    }
+
+    #[inline]
+    fn set(&mut self, kind: TableKind, key: &[u8], entry: Entry<'_>) {
+        let hash = self.points.hash(key);
+        match self.points.find(hash, key, &self.arena) {
+            Some(pos) => self.arena.set(pos, entry),
+            None => self.insert(kind, hash, key, entry),
+        }
+    }
+
+    /// Folds `operand` into what the delta says about the key.
+    pub(crate) fn merge(&mut self, kind: TableKind, op: MergeOp, key: &[u8], operand: &[u8]) {
+        let hash = self.points.hash(key);
+        if let Some(pos) = self.points.find(hash, key, &self.arena) {
+            match self.arena.entry(pos) {
+                Entry::Delete => self.arena.set(pos, Entry::Put(operand)),
+                // A state has one operator for life, so operands of two never meet.
+                Entry::Put(_) | Entry::Merge { .. } => match op {
+                    MergeOp::ListAppend => self.arena.append(pos, operand),
+                },
+            }
+        } else if self.tombstones.contains(key) {
+            // Nothing below can be the base.
+            self.insert(kind, hash, key, Entry::Put(operand));
+        } else {
+            self.insert(kind, hash, key, Entry::Merge { op, operand });
+        }
+    }
+
+    #[inline]
+    fn insert(&mut self, kind: TableKind, hash: hash::KeyHash, key: &[u8], entry: Entry<'_>) {
+        let pos = self.arena.push(key, entry, kind == TableKind::Ordered);
+        self.points.insert(hash, pos);
+        match kind {
+            TableKind::Hash => self.unordered.insert(key),
+            TableKind::Ordered => self.ordered.insert(key, pos, &self.arena),
+        }
+    }
+
+    /// Adds a tombstone and removes the points that it covers.
+    pub(crate) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        if start >= end {
+            return;
+        }
+        let mut covered = self.ordered.remove_range(start, end, &self.arena);
+        covered.extend(self.unordered_in(start, end));
+        for pos in covered {
+            self.points.remove(pos, &self.arena);
+            self.arena.remove(pos);
+        }
+        self.tombstones.insert(start, end);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Lookup<'_> {
+        match self.points.find(self.points.hash(key), key, &self.arena) {
+            Some(pos) => match self.arena.entry(pos) {
+                Entry::Put(value) => Lookup::Value(value),
+                Entry::Delete => Lookup::Deleted,
+                Entry::Merge { op, operand } => Lookup::Operand { op, operand },
+            },
+            None if !self.tombstones.is_empty() && self.tombstones.contains(key) => Lookup::Deleted,
+            None => Lookup::Unknown,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points.len() == 0 && self.tombstones.is_empty()
+    }
+
+    /// Memory held, garbage of overwritten values included. A function of what was written alone, so
+    /// that a size limit cuts a repeated run at the same places.
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.arena.used()
+            + self.points.len() * hash::BYTES_PER_ENTRY
+            + self.ordered.len() * ordered::BYTES_PER_ENTRY
+            + self.tombstones.bytes()
+    }
+
+    pub(crate) fn tombstones(&self) -> &RangeSet {
+        &self.tombstones
+    }
+
+    pub(crate) fn point(&self, pos: Pos) -> (&[u8], Entry<'_>) {
+        (self.arena.key(pos), self.arena.entry(pos))
+    }
+
+    /// The positions of all keys from `start` up to but without `end`, in order. Keys of hash states
+    /// are found by a walk over the whole delta and sorted.
+    pub(crate) fn range<'a>(
+        &'a self,
+        start: &[u8],
+        end: &'a [u8],
+    ) -> Positions<'a, impl Iterator<Item = Pos>> {
+        let below_end = move |pos: &Pos| self.arena.key(*pos) < end;
+        let ordered = self.ordered.range_from(start, &self.arena).take_while(below_end);
+        self.merged(ordered, self.unordered_in(start, end).collect())
+    }
+
+    /// The positions of all keys in order.
+    pub(crate) fn all(&self) -> Positions<'_, impl Iterator<Item = Pos>> {
+        let unordered = match self.unordered.is_empty() {
+            true => Vec::new(),
+            false => self.arena.positions().filter(|pos| !self.arena.is_ordered(*pos)).collect(),
+        };
+        self.merged(self.ordered.range_from(&[], &self.arena), unordered)
+    }
+
+    fn merged<I: Iterator<Item = Pos>>(&self, ordered: I, mut unordered: Vec<Pos>) -> Positions<'_, I> {
+        sort_by_key(&mut unordered, &self.arena);
+        Positions {
+            arena: &self.arena,
+            ordered: ordered.peekable(),
+            unordered: unordered.into_iter().peekable(),
+        }
+    }
+
+    /// The positions of keys in the range that are not in the ordered index, in any order.
+    fn unordered_in(&self, start: &[u8], end: &[u8]) -> impl Iterator<Item = Pos> {
+        let within = move |pos: &Pos| {
+            let key = self.arena.key(*pos);
+            start <= key && key < end && !self.arena.is_ordered(*pos)
+        };
+        self.unordered
+            .may_meet(start, end)
+            .then(|| self.arena.positions().filter(within))
+            .into_iter()
+            .flatten()
+    }
+
+    /// Chunks of memory in use.
+    pub(crate) fn filled_chunks(&self) -> usize {
+        self.arena.chunks()
+    }
+
+    /// What the next delta can use again.
+    pub(crate) fn into_spare(self) -> (Vec<Vec<u8>>, Option<SpareShards>) {
+        (self.arena.into_spare(), self.points.into_spare())
+    }
+}
+
+/// Positions of the ordered index and sorted ones of hash states, as one sequence in key order.
+pub(crate) struct Positions<'a, I: Iterator<Item = Pos>> {
+    arena: &'a Arena,
+    ordered: Peekable<I>,
+    unordered: Peekable<std::vec::IntoIter<Pos>>,
+}
+
+impl<I: Iterator<Item = Pos>> Iterator for Positions<'_, I> {
+    type Item = Pos;
+
+    fn next(&mut self) -> Option<Pos> {
+        match (self.ordered.peek(), self.unordered.peek()) {
+            (Some(a), Some(b)) if self.arena.key(*a) < self.arena.key(*b) => self.ordered.next(),
+            (Some(_), None) => self.ordered.next(),
+            _ => self.unordered.next(),
+        }
+    }
+}
+
+/// Sorts by key. The first 16 bytes of each key, which for keys of up to 10 bytes is all and for
+/// longer ones nearly always decides, are fetched once.
+fn sort_by_key(positions: &mut Vec<Pos>, arena: &Arena) {
+    let mut keyed: Vec<(u128, Pos)> = positions.iter().map(|pos| (head(arena.key(*pos)), *pos)).collect();
+    keyed.sort_unstable_by(|(a_head, a), (b_head, b)| {
+        a_head.cmp(b_head).then_with(|| arena.key(*a).cmp(arena.key(*b)))
+    });
+    positions.clear();
+    positions.extend(keyed.iter().map(|(_, pos)| pos));
+}
+
+/// The first 16 bytes of a key as a number that compares as they do; shorter ones are filled up with 0.
+fn head(key: &[u8]) -> u128 {
+    if let Some(first) = key.first_chunk() {
+        return u128::from_be_bytes(*first);
+    }
+    let mut first = [0; 16];
+    first[..key.len()].copy_from_slice(key);
+    u128::from_be_bytes(first)
+}
+
+/// The states of some keys.
+#[derive(Default)]
+struct StateSet {
+    /// A few, in no order, the last one met first.
+    states: Vec<[u8; 4]>,
+}
+
+impl StateSet {
+    /// Adds the state of an encoded key.
+    #[inline]
+    fn insert(&mut self, key: &[u8]) {
+        let state = state_of(key);
+        if self.states.first() != Some(&state) {
+            self.bring_to_front(state);
+        }
+    }
+
+    #[cold]
+    fn bring_to_front(&mut self, state: [u8; 4]) {
+        match self.states.iter().position(|other| *other == state) {
+            Some(at) => self.states.swap(0, at),
+            None => self.states.insert(0, state),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.states.is_empty()
+    }
+
+    /// Whether a key of one of the states may lie in the range.
+    fn may_meet(&self, start: &[u8], end: &[u8]) -> bool {
+        // Most ranges lie within one state of one key group.
+        let prefix = start.get(..PREFIX_LEN);
+        let within_one = prefix.filter(|prefix| successor(prefix).is_none_or(|after| end <= &*after));
+        match within_one {
+            Some(prefix) => self.states.contains(&state_of(prefix)),
+            None => !self.states.is_empty(),
+        }
+    }
+}
+
+/// The state in an encoded key. Keys too short to name one share the reserved state.
+#[inline]
+fn state_of(key: &[u8]) -> [u8; 4] {
+    key.get(2..).and_then(|rest| rest.first_chunk().copied()).unwrap_or_default()
+}

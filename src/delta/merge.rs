@@ -1,0 +1,174 @@
+//! Many deltas as one: the algebra over sorted runs, for restore's replay and for packs.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+use super::decoded::DecodedDelta;
+use super::entry::{Entry, MergeOp};
+use super::range_set::RangeSet;
+
+/// What [`merge_all`] makes: one entry per key, in the deltas where they were, and the union of the tombstones.
+pub(crate) struct MergedDeltas {
+    /// The deltas, oldest first, and at the end one with the entries that had to be folded.
+    sources: Vec<DecodedDelta>,
+    /// Source and number of each entry, in the order of keys.
+    order: Vec<(u32, u32)>,
+    tombstones: RangeSet,
+}
+
+impl MergedDeltas {
+    /// The ranges deleted. They lie below the entries.
+    pub(crate) fn tombstones(&self) -> &RangeSet {
+        &self.tombstones
+    }
+
+    /// Number of entries, tombstones not counted.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.order.is_empty() && self.tombstones.is_empty()
+    }
+
+    /// The entries in ascending order of their keys.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
+        self.order.iter().map(|(source, index)| {
+            let entry = self.sources.get(*source as usize).and_then(|source| source.get(*index as usize));
+            entry.expect("the merge lists entries that are there")
+        })
+    }
+}
+
+/// The deltas, oldest first, as one that does the same. Copies nothing but folded operands.
+pub(crate) fn merge_all(deltas: Vec<DecodedDelta>) -> MergedDeltas {
+    let mut tombstones = RangeSet::new();
+    deltas.iter().for_each(|delta| tombstones.extend(delta.tombstones()));
+    let mut order = Vec::with_capacity(deltas.iter().map(DecodedDelta::len).max().unwrap_or_default());
+    let mut folded = DecodedDelta::default();
+    let folded_source = deltas.len() as u32;
+    let mut runs = Runs::new(&deltas);
+    let mut versions = Vec::new();
+    while let Some(key) = runs.next_key(&mut versions) {
+        match resolve(key, &versions, &deltas) {
+            Resolved::Gone => {}
+            Resolved::As(version) => order.push((version.source, version.index)),
+            Resolved::Folded { put, op, operands } => {
+                let value = op.fold(None, operands);
+                order.push((folded_source, folded.len() as u32));
+                folded.push(key, if put { Entry::Put(&value) } else { Entry::Merge { op, operand: &value } });
+            }
+        }
+    }
+    let mut sources = deltas;
+    sources.push(folded);
+    MergedDeltas { sources, order, tombstones }
+}
+
+/// One delta's entry for a key.
+#[derive(Clone, Copy)]
+struct Version<'a> {
+    source: u32,
+    index: u32,
+    entry: Entry<'a>,
+}
+
+enum Resolved<'a> {
+    /// Only tombstones are left.
+    Gone,
+    /// One of the versions, as it is.
+    As(Version<'a>),
+    /// These folded, in order.
+    Folded { put: bool, op: MergeOp, operands: Vec<&'a [u8]> },
+}
+
+/// What is left of a key's `versions`, newest first.
+fn resolve<'a>(key: &[u8], versions: &[Version<'a>], deltas: &[DecodedDelta]) -> Resolved<'a> {
+    // Whether a delta from `from` up to but without `to` has a tombstone over the key.
+    let covered = |from: usize, to: usize| {
+        deltas.get(from..to).unwrap_or_default().iter().any(|delta| delta.tombstones().contains(key))
+    };
+    let mut operands: Vec<&[u8]> = Vec::new();
+    let mut operator = None;
+    // The newest version may already be under the tombstone of a later delta, which wins over it.
+    let mut above = deltas.len();
+    let mut newest_operand = None;
+    let mut has_base = false;
+    for version in versions {
+        let source = version.source as usize;
+        if covered(source + 1, above) {
+            has_base = true;
+            break;
+        }
+        match version.entry {
+            Entry::Put(_) | Entry::Delete if operator.is_none() => return Resolved::As(*version),
+            Entry::Put(value) => {
+                operands.push(value);
+                has_base = true;
+            }
+            Entry::Delete => has_base = true,
+            Entry::Merge { op, operand } => {
+                operands.push(operand);
+                operator.get_or_insert(op);
+                newest_operand.get_or_insert(*version);
+            }
+        }
+        if has_base {
+            break;
+        }
+        // Its own delta has no tombstone over it, or it would be a put. Older ones may.
+        above = source;
+    }
+    let (Some(op), Some(newest)) = (operator, newest_operand) else { return Resolved::Gone };
+    let put = has_base || covered(0, above);
+    if operands.len() == 1 && !put {
+        return Resolved::As(newest);
+    }
+    operands.reverse();
+    Resolved::Folded { put, op, operands }
+}
+
+/// The entries of all deltas in the order of their keys, those of equal keys newest first.
+struct Runs<'a> {
+    deltas: &'a [DecodedDelta],
+    heap: BinaryHeap<Reverse<Head<'a>>>,
+}
+
+/// A delta's next entry. The derived order is by key, then newest first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head<'a> {
+    key: &'a [u8],
+    source: Reverse<u32>,
+    index: u32,
+}
+
+impl<'a> Runs<'a> {
+    fn new(deltas: &'a [DecodedDelta]) -> Self {
+        let first = |(source, delta): (u32, &'a DecodedDelta)| {
+            delta.get(0).map(|(key, _)| Reverse(Head { key, source: Reverse(source), index: 0 }))
+        };
+        Self { deltas, heap: (0..).zip(deltas).filter_map(first).collect() }
+    }
+
+    /// The next key, with its versions newest first.
+    fn next_key(&mut self, versions: &mut Vec<Version<'a>>) -> Option<&'a [u8]> {
+        versions.clear();
+        let key = self.heap.peek()?.0.key;
+        while let Some(mut top) = self.heap.peek_mut().filter(|top| top.0.key == key) {
+            let Head { source: Reverse(source), index, .. } = top.0;
+            let delta = &self.deltas[source as usize];
+            if let Some((_, entry)) = delta.get(index as usize) {
+                versions.push(Version { source, index, entry });
+            }
+            match delta.get(index as usize + 1) {
+                Some((key, _)) => top.0 = Head { key, source: Reverse(source), index: index + 1 },
+                None => {
+                    PeekMut::pop(top);
+                }
+            }
+        }
+        Some(key)
+    }
+}

@@ -1,0 +1,16 @@
+//! Garbage collection without clocks.
+//!
+//! Live is what a retained or pinned checkpoint refers to, and what a running attempt may have on
+//! its way. Everything else of ours may go; what is not ours is never touched (I3).
+//!
+//! - [`plan`]: what may be deleted, from plain facts.
+//! - [`run`]: finds out the facts, and deletes: manifests first, what they referred to after.
+//! - [`pin`]: how a reader from outside keeps a checkpoint alive.
+
+mod pin;
+mod plan;
+mod run;
+
+pub(crate) use pin::Pin;
+pub(crate) use plan::GcPlan;
+pub(crate) use run::{Collector, GcReport};

@@ -1,0 +1,162 @@
+//! Finding out the facts, and deleting.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+
+use super::pin::pinned_versions;
+use super::plan::{Facts, GcPlan, plan};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Version;
+use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
+use crate::remote::{ObjectName, Remote};
+
+/// Headers read at the same time.
+const PARALLEL_READS: usize = 16;
+
+/// What a collection did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct GcReport {
+    /// Manifests deleted.
+    pub manifests: usize,
+    /// Data objects deleted.
+    pub data: usize,
+    /// Unreferenced objects left alone because a running attempt may be about to commit them.
+    pub in_flight: usize,
+    /// Objects kept by pins alone.
+    pub pinned: usize,
+    /// Names that are not of this job, and were not touched.
+    pub foreign: Vec<String>,
+    /// Everything deleted, in that order.
+    pub deleted: Vec<String>,
+}
+
+/// Collects what an attempt's own commits have made unreachable, and remembers what it had to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    /// Committed by this attempt, dropped again, and not deleted yet: pinned, or the deletion failed.
+    dead: BTreeSet<ObjectName>,
+    kinds: BTreeMap<Version, RecordKind>,
+}
+
+impl Collector {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but that
+    /// of the pins. `roots` must be as of after the commit that dropped them.
+    ///
+    /// # Errors
+    /// `Corrupt` or `MissingObject` if a retained checkpoint or a pin cannot be read, because what it needs is then not
+    /// known; nothing is deleted. What the store answers otherwise; the rest is deleted next time.
+    pub(crate) async fn collect(
+        &mut self,
+        remote: &Remote,
+        roots: &Roots,
+        dropped: Vec<Arc<Manifest>>,
+    ) -> Result<GcReport> {
+        for manifest in dropped {
+            // Dropped, and carriers of what was dropped: neither can be an open record.
+            self.kinds.insert(manifest.version, RecordKind::Checkpoint);
+            self.dead.insert(ObjectName::manifest(manifest.version));
+            self.dead.extend(manifest.references().cloned());
+        }
+        if self.dead.is_empty() {
+            return Ok(GcReport::default());
+        }
+        let listing: Vec<_> = self.dead.iter().map(|name| name.as_str().to_owned()).collect();
+        let plan = self.plan(remote, roots, &listing).await?;
+        // What live manifests still refer to comes back when they are dropped.
+        self.dead = plan.manifests.iter().chain(&plan.data).chain(&plan.pinned).cloned().collect();
+        self.execute(remote, plan, false).await
+    }
+
+    /// Looks at everything that there is, and deletes what earlier attempts have left behind as well.
+    /// A dry run only says what it would delete.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub(crate) async fn sweep(&mut self, remote: &Remote, roots: &Roots, dry_run: bool) -> Result<GcReport> {
+        let mut listing = Vec::new();
+        for folder in ObjectName::FOLDERS {
+            listing.extend(remote.list(folder).await?.into_iter().map(|listed| listed.name));
+        }
+        let plan = self.plan(remote, roots, &listing).await?;
+        self.execute(remote, plan, dry_run).await
+    }
+
+    async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<GcPlan> {
+        let retained = roots
+            .retained
+            .iter()
+            .map(|found| found.manifest.as_deref().map_err(|error| blocked(error, found.retained.version)))
+            .collect::<Result<Vec<_>>>()?;
+        let pinned = pinned_manifests(remote).await?;
+        let pinned: Vec<_> = pinned.iter().collect();
+        let Self { dead, kinds } = self;
+        let make = |kinds: &BTreeMap<_, _>| {
+            let (newest, epoch) = (roots.newest, roots.epoch);
+            let facts = Facts { newest, epoch, retained: &retained, pinned: &pinned, kinds, dead };
+            plan(&facts, listing.iter().map(String::as_str))
+        };
+        let first = make(kinds);
+        if first.unknown.is_empty() {
+            return Ok(first);
+        }
+        let read: Vec<_> = stream::iter(first.unknown)
+            .map(|version| async move { read_kind(remote, version).await.map(|kind| (version, kind)) })
+            .buffered(PARALLEL_READS)
+            .try_collect()
+            .await?;
+        // One that is gone by now stays unknown.
+        kinds.extend(read.into_iter().filter_map(|(version, kind)| kind.map(|kind| (version, kind))));
+        Ok(make(kinds))
+    }
+
+    async fn execute(&mut self, remote: &Remote, plan: GcPlan, dry_run: bool) -> Result<GcReport> {
+        let names = plan.manifests.iter().chain(&plan.data);
+        let report = GcReport {
+            manifests: plan.manifests.len(),
+            data: plan.data.len(),
+            in_flight: plan.in_flight,
+            pinned: plan.pinned.len(),
+            deleted: names.map(ToString::to_string).collect(),
+            foreign: plan.foreign,
+        };
+        if dry_run {
+            return Ok(report);
+        }
+        for names in [plan.manifests, plan.data] {
+            if !names.is_empty() {
+                remote.delete(names.clone()).await?;
+            }
+            for name in names {
+                self.dead.remove(&name);
+            }
+        }
+        Ok(report)
+    }
+}
+
+/// The manifests that pins name, as far as they exist: a pin that came too late protects nothing, and
+/// its reader withdraws.
+async fn pinned_manifests(remote: &Remote) -> Result<Vec<Manifest>> {
+    let mut manifests = Vec::new();
+    for version in pinned_versions(remote).await? {
+        match read_manifest(remote, version).await {
+            Ok((manifest, _)) => manifests.push(manifest),
+            Err(error) if error.kind() == ErrorKind::MissingObject => {}
+            Err(error) => return Err(blocked(&error, version)),
+        }
+    }
+    Ok(manifests)
+}
+
+fn blocked(error: &Error, version: Version) -> Error {
+    Error::new(error.kind(), "nothing is collected while it is not known what a live checkpoint needs")
+        .object(ObjectName::manifest(version))
+        .source(error.clone())
+}

@@ -1,0 +1,195 @@
+//! Looking at a job from outside: no attempt begins, nothing is written, the job does not notice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CheckpointId, SubtaskIndex};
+use crate::job::full_bytes;
+use crate::manifest::{CheckpointMode, CheckpointRecord, Manifest, SubtaskRecord, list_chain, read_manifest};
+use crate::remote::{ObjectName, Remote, open_url};
+use crate::wait::wait;
+
+/// Manifests read at the same time.
+const PARALLEL_READS: usize = 16;
+
+/// A job as its object store shows it. Sizes in bytes.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The job's number of key groups.
+    pub max_parallelism: u16,
+    /// The newest version of the manifest chain.
+    pub newest_version: u64,
+    /// The epochs of all attempts, oldest first.
+    pub epochs: Vec<u64>,
+    /// The versions of the chain that still exist, oldest first.
+    pub records: Vec<InspectedRecord>,
+    /// What the retained checkpoints reach.
+    pub live_bytes: u64,
+    /// Number of objects that the retained checkpoints reach.
+    pub live_objects: u64,
+    /// Everything below the job's prefix.
+    pub total_bytes: u64,
+    /// Number of objects below the job's prefix.
+    pub total_objects: u64,
+    /// Objects that a retained checkpoint needs and that do not exist. Empty in a sound job.
+    pub missing: Vec<String>,
+}
+
+/// One version of the chain.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct InspectedRecord {
+    /// Its position.
+    pub version: u64,
+    /// The attempt that wrote it.
+    pub epoch: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The checkpoint that it commits; None for the record that opens an attempt.
+    pub checkpoint: Option<InspectedCheckpoint>,
+}
+
+/// A checkpoint, retained or only kept because it carries deltas that later ones refer to.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct InspectedCheckpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Whether it can be restored.
+    pub retained: bool,
+    /// How it was taken.
+    pub mode: CheckpointMode,
+    /// When it was committed, in milliseconds since 1970 UTC.
+    pub unix_millis: u64,
+    /// What a restore of it has to read.
+    pub full_bytes: u64,
+    /// Size of the coordinator's metadata.
+    pub metadata_bytes: u64,
+    /// The names of its states.
+    pub states: Vec<String>,
+    /// Each subtask's part.
+    pub subtasks: Vec<InspectedSubtask>,
+}
+
+/// A subtask's part of a checkpoint.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct InspectedSubtask {
+    /// The subtask.
+    pub subtask: SubtaskIndex,
+    /// Its key groups, as in `0..=63`.
+    pub range: String,
+    /// The last delta in its base; None if it has no base yet.
+    pub base_seq: Option<u64>,
+    /// Size of the base's files.
+    pub base_bytes: u64,
+    /// Number of objects that hold the base's files.
+    pub base_files: u64,
+    /// Deltas after the base.
+    pub deltas: u64,
+    /// Their size.
+    pub delta_bytes: u64,
+    /// The last delta before the cut.
+    pub seq: u64,
+}
+
+/// Looks at the job at `url` (see [`Job::open`](crate::Job::open)). Reads all manifests that exist and
+/// lists all objects.
+///
+/// # Errors
+/// [`NotFound`](ErrorKind::NotFound) if there is no job, [`Corrupt`](ErrorKind::Corrupt) and
+/// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming the manifest that cannot be read,
+/// [`InvalidArgument`](ErrorKind::InvalidArgument), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+pub fn inspect(url: &str, store_options: &[(String, String)]) -> Result<Inspection> {
+    let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
+    let remote = Arc::new(Remote::new(store, prefix, Env::default()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("alluvium-inspect")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
+    let url = url.to_owned();
+    let task = runtime.spawn(async move { look(&remote, &url).await });
+    let result = wait(task);
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| Err(Error::internal("the inspection came to a bad end").source(error)))
+}
+
+async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
+    let chain = list_chain(remote).await?;
+    let Some(newest) = chain.last() else {
+        return Err(Error::new(ErrorKind::NotFound, "there is no job at this place")
+            .object(url)
+            .advice("check the URL"));
+    };
+    let reads: Vec<_> = chain.iter().map(|entry| read_manifest(remote, entry.version)).collect();
+    let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
+    let manifests: Vec<Manifest> = read.into_iter().map(|(manifest, _)| manifest).collect();
+    let head = manifests.last().ok_or_else(|| Error::internal("a chain without its end"))?;
+
+    let mut sizes = BTreeMap::new();
+    for folder in ObjectName::FOLDERS {
+        let listed = remote.list(folder).await?;
+        sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
+    }
+    let retained: BTreeSet<_> = head.retained.iter().map(|retained| retained.version).collect();
+    let mut live = BTreeSet::new();
+    for manifest in manifests.iter().filter(|manifest| retained.contains(&manifest.version)) {
+        live.insert(ObjectName::manifest(manifest.version).to_string());
+        live.extend(manifest.references().map(ToString::to_string));
+    }
+    let records = manifests.iter().zip(&chain).map(|(manifest, entry)| InspectedRecord {
+        version: manifest.version.0,
+        epoch: manifest.epoch.0,
+        bytes: entry.size,
+        checkpoint: manifest
+            .checkpoint()
+            .map(|record| describe(record, retained.contains(&manifest.version))),
+    });
+    let opens = manifests.iter().filter(|manifest| manifest.checkpoint().is_none());
+    Ok(Inspection {
+        max_parallelism: head.max_parallelism.get(),
+        newest_version: newest.version.0,
+        epochs: opens.map(|manifest| manifest.epoch.0).collect(),
+        records: records.collect(),
+        live_bytes: live.iter().filter_map(|name| sizes.get(name)).sum(),
+        live_objects: live.len() as u64,
+        total_bytes: sizes.values().sum(),
+        total_objects: sizes.len() as u64,
+        missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
+    })
+}
+
+fn describe(record: &CheckpointRecord, retained: bool) -> InspectedCheckpoint {
+    InspectedCheckpoint {
+        id: record.id,
+        retained,
+        mode: record.mode,
+        unix_millis: record.unix_millis,
+        full_bytes: full_bytes(record),
+        metadata_bytes: record.metadata.len() as u64,
+        states: record.states.iter().map(|state| state.name.clone()).collect(),
+        subtasks: record.subtasks.iter().map(describe_subtask).collect(),
+    }
+}
+
+fn describe_subtask(record: &SubtaskRecord) -> InspectedSubtask {
+    let base = record.base.as_ref();
+    InspectedSubtask {
+        subtask: record.subtask,
+        range: record.range.to_string(),
+        base_seq: base.map(|base| base.seq.0),
+        base_bytes: base.map_or(0, |base| base.state_bytes),
+        base_files: base.map_or(0, |base| base.files.len() as u64),
+        deltas: record.deltas.len() as u64,
+        delta_bytes: record.deltas.iter().map(|delta| delta.length).sum(),
+        seq: record.seq.0,
+    }
+}

@@ -1,0 +1,428 @@
+//! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
+//! what takes too long, and sees to it that what a commit made unreachable is collected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
+
+use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta, packing_due};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::Collector;
+use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::manifest::{
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest,
+    SubtaskRecord,
+};
+use crate::remote::{ObjectName, Remote};
+use crate::store::{Attempt, Event, EventSender};
+
+use super::packer::Packer;
+use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
+use super::triggers::Triggers;
+
+/// Collect once this many manifests were dropped, or this much time has passed since the last time:
+/// every collection lists the pins.
+const GC_BATCH: usize = 16;
+const GC_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the coordinator is asked to do.
+pub(crate) enum Command {
+    Trigger(Trigger),
+    Receipt(Box<Receipt>),
+    /// A store cannot contribute to the checkpoint.
+    Refused(CheckpointId, Error),
+    Abort(CheckpointId),
+    /// Metadata for scheduled checkpoints.
+    Metadata(Vec<u8>),
+    Materialized(MaterializationReport),
+    Close(oneshot::Sender<Result<()>>),
+}
+
+/// A checkpoint that was asked for.
+pub(crate) struct Trigger {
+    pub(crate) id: CheckpointId,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) start: Duration,
+    pub(crate) reply: Option<oneshot::Sender<Result<CheckpointReport>>>,
+}
+
+/// What others may look at while the coordinator works.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    pub(crate) retained: Vec<CheckpointSummary>,
+}
+
+/// When checkpoints are triggered by themselves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) min_pause: Duration,
+    pub(crate) timeout: Duration,
+}
+
+pub(crate) struct Coordinator {
+    pub(crate) chain: Chain,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) triggers: Arc<Triggers>,
+    pub(crate) progress: Arc<std::sync::Mutex<Progress>>,
+    pub(crate) stores: Vec<EventSender>,
+    pub(crate) packer: Arc<Packer>,
+    pub(crate) mode: CheckpointMode,
+    pub(crate) keep: usize,
+    pub(crate) schedule: Schedule,
+    pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
+    pub(crate) state: State,
+}
+
+/// What changes while the coordinator runs.
+#[derive(Default)]
+pub(crate) struct State {
+    pending: Option<Pending>,
+    metadata: Vec<u8>,
+    next_trigger: Option<Instant>,
+    /// The last delta of each subtask in the newest checkpoint of this attempt.
+    committed: BTreeMap<SubtaskIndex, DeltaSeq>,
+    /// Dropped by commits and not yet collected.
+    dropped: Vec<Arc<Manifest>>,
+    collected: Option<Instant>,
+    swept: bool,
+    collector: Arc<Mutex<Collector>>,
+}
+
+struct Pending {
+    trigger: Trigger,
+    deadline: Instant,
+    receipts: BTreeMap<SubtaskIndex, Receipt>,
+}
+
+impl Coordinator {
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        self.state.next_trigger = self.schedule.interval.map(|interval| now() + interval);
+        loop {
+            let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
+            let due = self.state.next_trigger.filter(|_| self.state.pending.is_none());
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(Command::Close(reply)) => {
+                        self.give_up(&Error::new(ErrorKind::Closed, "the job was closed"));
+                        // Nobody waits for the answer if the caller was cancelled.
+                        let _ = reply.send(self.collect_all().await);
+                        return;
+                    }
+                    Some(command) => self.handle(command).await,
+                    None => return,
+                },
+                () = sleep_until(deadline) => {
+                    let timeout = self.schedule.timeout;
+                    self.give_up(&Error::new(ErrorKind::Aborted, format!("not durable within {timeout:?}")));
+                }
+                () = sleep_until(due) => self.trigger_by_schedule(),
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Trigger(trigger) => self.begin(trigger),
+            Command::Receipt(receipt) => self.receive(*receipt).await,
+            Command::Refused(id, error) => {
+                if self.pending_id() == Some(id) {
+                    self.give_up(&error);
+                }
+            }
+            Command::Abort(id) => {
+                if self.pending_id() == Some(id) {
+                    self.give_up(&Error::new(ErrorKind::Aborted, "the checkpoint was aborted by the caller"));
+                }
+            }
+            Command::Metadata(metadata) => self.state.metadata = metadata,
+            Command::Materialized(report) => {
+                if let Some(listener) = &self.listener {
+                    listener.materialized(&report);
+                }
+            }
+            // Handled where the inbox is read.
+            Command::Close(_) => {}
+        }
+    }
+
+    fn pending_id(&self) -> Option<CheckpointId> {
+        self.state.pending.as_ref().map(|pending| pending.trigger.id)
+    }
+
+    fn trigger_by_schedule(&mut self) {
+        let interval = self.schedule.interval.unwrap_or_default();
+        self.state.next_trigger = Some(now() + interval);
+        if self.attempt.health().is_err() {
+            return;
+        }
+        // A caller's own trigger may be in the inbox already; then this one is left out.
+        if let Ok(id) = self.triggers.next() {
+            let start = self.monotonic();
+            self.begin(Trigger { id, metadata: self.state.metadata.clone(), start, reply: None });
+            self.attempt.set_barrier(id.number);
+        }
+    }
+
+    fn begin(&mut self, trigger: Trigger) {
+        let deadline = now() + self.schedule.timeout;
+        self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
+    }
+
+    async fn receive(&mut self, receipt: Receipt) {
+        let (id, subtask) = (receipt.checkpoint, receipt.subtask);
+        match &mut self.state.pending {
+            Some(pending) if pending.trigger.id == id => {
+                pending.receipts.insert(subtask, receipt);
+                if pending.receipts.len() == self.stores.len() {
+                    self.commit().await;
+                }
+            }
+            // Too late: what it holds must become durable by itself.
+            _ => self.tell(subtask, Event::Aborted(id)),
+        }
+    }
+
+    async fn commit(&mut self) {
+        let Some(mut pending) = self.state.pending.take() else { return };
+        let id = pending.trigger.id;
+        let draft = self.draft(&mut pending);
+        let result = match tokio::time::timeout_at(pending.deadline, self.chain.commit(draft)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let message = format!("no verdict on the commit within {:?}", self.schedule.timeout);
+                Err(Error::new(ErrorKind::Aborted, message).object(format!("checkpoint {id}")))
+            }
+        };
+        match result {
+            Ok(committed) => self.succeed(pending, &committed),
+            Err(error) => {
+                self.state.pending = Some(pending);
+                if self.chain.stopped().is_some() {
+                    self.attempt.fail(error.clone());
+                }
+                self.give_up(&error);
+            }
+        }
+    }
+
+    /// The checkpoint's record. Inlined bytes go into the manifest, the references to them into the
+    /// record.
+    fn draft(&self, pending: &mut Pending) -> CommitDraft {
+        let carrier = ObjectName::manifest(self.chain.next_version());
+        let mut inline = Inline::new();
+        let mut states = BTreeMap::new();
+        let mut subtasks = Vec::with_capacity(pending.receipts.len());
+        for receipt in pending.receipts.values() {
+            let deltas = receipt.deltas.iter().map(|delta| match delta {
+                ReceiptDelta::Stored(delta) => delta.clone(),
+                ReceiptDelta::Inline { seq, entries, crc32c, bytes } => DeltaRef {
+                    object: carrier.clone(),
+                    offset: inline.push(bytes.clone()),
+                    length: bytes.len() as u64,
+                    crc32c: *crc32c,
+                    first: *seq,
+                    last: *seq,
+                    entries: *entries,
+                },
+            });
+            let deltas = deltas.collect();
+            let base = receipt.base.clone().map(|base| match base {
+                ReceiptBase::Stored(base) => base,
+                ReceiptBase::Inline { index, mut reference } => {
+                    reference.object = carrier.clone();
+                    reference.offset = inline.push(index);
+                    reference
+                }
+            });
+            states.extend(receipt.states.iter().map(|state| (state.id, state.clone())));
+            subtasks.push(SubtaskRecord {
+                subtask: receipt.subtask,
+                range: receipt.range,
+                base,
+                deltas,
+                seq: receipt.seq,
+                metadata: receipt.metadata.clone(),
+                instance: receipt.instance,
+            });
+        }
+        let record = CheckpointRecord {
+            id: pending.trigger.id,
+            mode: self.mode,
+            unix_millis: self.remote.env().clock.unix_millis(),
+            metadata: std::mem::take(&mut pending.trigger.metadata),
+            subtasks,
+            states: states.into_values().collect(),
+        };
+        CommitDraft { record, inline, keep: self.keep }
+    }
+
+    fn succeed(&mut self, pending: Pending, committed: &Committed) {
+        let Some(record) = committed.manifest.checkpoint() else { return };
+        let carrier = ObjectName::manifest(committed.manifest.version);
+        for subtask in &record.subtasks {
+            let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
+            self.tell(subtask.subtask, Event::Committed { refs: inlined.cloned().collect() });
+        }
+        let report = self.report(&pending, record, committed);
+        self.state.committed = record.subtasks.iter().map(|subtask| (subtask.subtask, subtask.seq)).collect();
+        {
+            let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            progress.completed += 1;
+            progress.retained = summaries(&self.chain);
+        }
+        self.finish(report.id);
+        if let Some(listener) = &self.listener {
+            listener.completed(&report);
+        }
+        if let Some(reply) = pending.trigger.reply {
+            // The caller may not be interested.
+            let _ = reply.send(Ok(report));
+        }
+        if let Some(objects) = packing_due(record.subtasks.iter().flat_map(|subtask| &subtask.deltas)) {
+            Arc::clone(&self.packer).start(objects);
+        }
+        self.state.dropped.extend(self.chain.take_dropped());
+        let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
+        if self.state.dropped.len() >= GC_BATCH || rested {
+            self.collect();
+        }
+    }
+
+    fn report(&self, pending: &Pending, record: &CheckpointRecord, committed: &Committed) -> CheckpointReport {
+        let costs = || pending.receipts.values().map(|receipt| receipt.cost);
+        let since = |subtask: &SubtaskRecord| {
+            self.state.committed.get(&subtask.subtask).copied().unwrap_or(DeltaSeq(0))
+        };
+        let new_deltas = record.subtasks.iter().flat_map(|subtask| {
+            let since = since(subtask);
+            subtask.deltas.iter().filter(move |delta| delta.last > since)
+        });
+        CheckpointReport {
+            id: record.id,
+            version: committed.manifest.version.0,
+            start_ms: millis(pending.trigger.start),
+            duration_ms: millis(self.monotonic().saturating_sub(pending.trigger.start)),
+            cut_ms: costs().map(|cost| cost.cut_micros).max().unwrap_or(0) as f64 / 1e3,
+            delta_bytes: new_deltas.map(|delta| delta.length).sum(),
+            sst_bytes: costs().map(|cost| cost.sst_bytes).sum(),
+            manifest_bytes: committed.bytes,
+            puts: costs().map(|cost| cost.puts).sum::<u64>() + 1,
+            bytes_after_trigger: costs().map(|cost| cost.late_bytes).sum::<u64>() + committed.bytes,
+            largest_object: costs().map(|cost| cost.largest_object).max().unwrap_or(0).max(committed.bytes),
+            full_bytes: full_bytes(record),
+        }
+    }
+
+    /// Ends the checkpoint under way without a result. What was cut for it belongs to the next one.
+    fn give_up(&mut self, error: &Error) {
+        let Some(pending) = self.state.pending.take() else { return };
+        let id = pending.trigger.id;
+        let error = error.clone().object(format!("checkpoint {id}"));
+        tracing::warn!(%error, "a checkpoint was given up");
+        for store in &self.stores {
+            store.send(Event::Aborted(id));
+        }
+        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed += 1;
+        self.finish(id);
+        if let Some(listener) = &self.listener {
+            listener.failed(id, &error);
+        }
+        if let Some(reply) = pending.trigger.reply {
+            let _ = reply.send(Err(error));
+        }
+    }
+
+    fn finish(&mut self, id: CheckpointId) {
+        self.attempt.set_barrier(0);
+        self.triggers.done(id);
+        let earliest = now() + self.schedule.min_pause;
+        self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
+    }
+
+    fn tell(&self, subtask: SubtaskIndex, event: Event) {
+        if let Some(store) = usize::try_from(subtask.0).ok().and_then(|index| self.stores.get(index)) {
+            store.send(event);
+        }
+    }
+
+    /// Deletes beside the coordinator what is no longer reachable.
+    fn collect(&mut self) {
+        let Ok(mut collector) = Arc::clone(&self.state.collector).try_lock_owned() else { return };
+        self.state.collected = Some(now());
+        let dropped = std::mem::take(&mut self.state.dropped);
+        let (remote, roots) = (Arc::clone(&self.remote), self.chain.roots());
+        // What attempts before this one left behind is looked for once.
+        let sweep = !std::mem::replace(&mut self.state.swept, true);
+        tokio::spawn(async move {
+            let mut result = collector.collect(&remote, &roots, dropped).await;
+            if sweep && result.is_ok() {
+                result = collector.sweep(&remote, &roots, false).await;
+            }
+            if let Err(error) = result {
+                tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
+            }
+        });
+    }
+
+    async fn collect_all(&mut self) -> Result<()> {
+        if self.chain.stopped().is_some() {
+            // Fenced: what is garbage is now for the later attempt to say.
+            return Ok(());
+        }
+        let dropped = std::mem::take(&mut self.state.dropped);
+        let mut collector = self.state.collector.lock().await;
+        collector.collect(&self.remote, &self.chain.roots(), dropped).await.map(|_| ())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.remote.env().clock.monotonic()
+    }
+}
+
+/// The retained checkpoints of a chain, oldest first.
+pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
+    let roots = chain.roots();
+    let manifests = roots.retained.iter().filter_map(|found| found.manifest.as_ref().ok());
+    let summary = |manifest: &Arc<Manifest>| {
+        let record = manifest.checkpoint()?;
+        Some(CheckpointSummary {
+            id: record.id,
+            version: manifest.version.0,
+            unix_millis: record.unix_millis,
+            full_bytes: full_bytes(record),
+        })
+    };
+    manifests.filter_map(summary).collect()
+}
+
+pub(crate) fn full_bytes(record: &CheckpointRecord) -> u64 {
+    let of = |subtask: &SubtaskRecord| {
+        let base = subtask.base.as_ref().map_or(0, |base| base.state_bytes);
+        base + subtask.deltas.iter().map(|delta| delta.length).sum::<u64>()
+    };
+    record.subtasks.iter().map(of).sum()
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// The runtime's clock, which its timers follow (and a test may pause).
+fn now() -> Instant {
+    Instant::now()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

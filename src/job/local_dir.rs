@@ -1,0 +1,96 @@
+//! A job's local directory: locked by one process, one directory for each store instance. What is in
+//! it is a cache; the truth is in the object store.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Nonce, SubtaskIndex};
+
+const LOCK: &str = "LOCK";
+const INSTANCES: &str = "instances";
+
+/// The directory, locked until dropped.
+#[derive(Debug)]
+pub(crate) struct LocalDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl LocalDir {
+    /// Creates the directory if it is absent, and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path.join(INSTANCES))
+            .map_err(|error| Error::disk("create the job's local directory", path, error))?;
+        let lock = path.join(LOCK);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock)
+            .map_err(|error| Error::disk("open the lock file", &lock, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new(ErrorKind::Locked, "another process uses the job's local directory")
+                    .object(path.display())
+                    .advice("stop it, or give this one a directory of its own"))
+            }
+            Err(TryLockError::Error(error)) => Err(Error::disk("lock the lock file", &lock, error)),
+        }
+    }
+
+    /// Where a store instance keeps its files.
+    pub(crate) fn instance(&self, subtask: SubtaskIndex, instance: Nonce) -> PathBuf {
+        self.path.join(INSTANCES).join(format!("{:05}-{instance}", subtask.0))
+    }
+
+    /// The directories of earlier instances, whose files a restore may take over.
+    pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>> {
+        let dir = self.path.join(INSTANCES);
+        let fail = |error| Error::disk("list the job's local directory", &dir, error);
+        let entries = fs::read_dir(&dir).map_err(fail)?;
+        let mut found = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// Removes directories of instances, as far as they exist. Failing to is no reason not to start.
+pub(crate) fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) {
+    for dir in dirs {
+        if let Err(error) = fs::remove_dir_all(dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, dir = %dir.display(), "an old local directory stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = LocalDir::open(dir.path()).unwrap();
+        let error = LocalDir::open(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+        drop(first);
+        LocalDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn earlier_instances_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = LocalDir::open(dir.path()).unwrap();
+        assert!(local.earlier().unwrap().is_empty());
+        let instance = local.instance(SubtaskIndex(3), Nonce([1; 16]));
+        fs::create_dir(&instance).unwrap();
+        assert_eq!(local.earlier().unwrap(), vec![instance.clone()]);
+        remove([&instance]);
+        assert!(local.earlier().unwrap().is_empty());
+    }
+}

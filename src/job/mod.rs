@@ -1,0 +1,350 @@
+//! A running attempt of a job: its stores, its checkpoints, its schedule.
+
+mod coordinator;
+mod local_dir;
+mod open;
+mod packer;
+mod report;
+mod triggers;
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use object_store::ObjectStore;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use crate::changelog::Receipt;
+use crate::config::JobOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CheckpointId, Epoch};
+use crate::manifest::{CheckpointMode, OpenMode};
+use crate::remote::{Remote, open_url};
+use crate::restore::RestoreReport;
+use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
+use crate::table::Table;
+use crate::wait::wait;
+
+pub(crate) use coordinator::{Command, full_bytes};
+use coordinator::{Progress, Trigger};
+use local_dir::LocalDir;
+pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport};
+use triggers::Triggers;
+
+/// A running attempt of a job. Cheap to clone, and may be used from any thread.
+///
+/// Dropping the last clone and all stores ends the background. It waits at most for the delta that is
+/// being applied, and never panics, also inside an async runtime. State after the last checkpoint is
+/// lost with it, as in a crash; [`Job::close`] ends it in order.
+#[derive(Clone)]
+pub struct Job {
+    inner: JobHold,
+}
+
+/// What keeps a job's background alive.
+#[derive(Clone)]
+pub(crate) struct JobHold(#[expect(dead_code, reason = "held, not read, by the stores")] Arc<Inner>);
+
+struct Inner {
+    /// None only while dropping.
+    runtime: Option<Runtime>,
+    mode: CheckpointMode,
+    attempt: Arc<Attempt>,
+    remote: Arc<Remote>,
+    commands: mpsc::UnboundedSender<Command>,
+    triggers: Arc<Triggers>,
+    progress: Arc<Mutex<Progress>>,
+    stores: Vec<StoreHandle>,
+    table_options: Vec<(String, String)>,
+    _dir: LocalDir,
+}
+
+/// What the job holds of a store that is in an operator's hands.
+struct StoreHandle {
+    shared: Arc<StoreShared>,
+    events: EventSender,
+    // Ends before the table is closed.
+    _applier: ApplierThread,
+    table: Arc<Table>,
+}
+
+/// A job that was opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Opened {
+    /// The job.
+    pub job: Job,
+    /// One store for each subtask, in their order: to be handed to the operators' threads.
+    pub stores: Vec<StateStore>,
+    /// What was restored, and what it took.
+    pub restored: RestoreReport,
+    /// What was given to [`Job::trigger`] at the checkpoint that was restored.
+    pub metadata: Option<Vec<u8>>,
+}
+
+impl Job {
+    /// Opens the job that lives at `url`, and restores its newest checkpoint if there is one. From
+    /// here on every earlier attempt of the job is fenced (I2).
+    ///
+    /// `url` is `file:///path` or a plain path, `memory:///`, and with the cargo features of the same
+    /// names `s3://bucket/prefix` (`aws`), `gs://bucket/prefix` (`gcp`), `az://container/prefix`
+    /// (`azure`).
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
+    /// [`NotFound`](ErrorKind::NotFound) or [`AlreadyExists`](ErrorKind::AlreadyExists) if the job is not
+    /// as the open mode says, [`ForeignData`](ErrorKind::ForeignData) if the place holds something else,
+    /// [`UnsafeStore`](ErrorKind::UnsafeStore) if the store does not honour conditional creates,
+    /// [`Locked`](ErrorKind::Locked) if another process uses the local directory,
+    /// [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject),
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) and
+    /// [`Incompatible`](ErrorKind::Incompatible) if the checkpoint cannot be restored,
+    /// [`Disk`](ErrorKind::Disk) and [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    pub fn open(url: &str, options: JobOptions) -> Result<Opened> {
+        options.validate()?;
+        let create = options.open_mode != OpenMode::Existing;
+        let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
+        open::open(store, prefix, options)
+    }
+
+    /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
+    /// it; it must not lie within another job's.
+    ///
+    /// # Errors
+    /// As [`Job::open`].
+    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str, options: JobOptions) -> Result<Opened> {
+        options.validate()?;
+        let prefix = object_store::path::Path::parse(prefix).map_err(|error| {
+            Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
+        })?;
+        open::open(store, prefix, options)
+    }
+
+    /// The attempt's epoch: greater than that of every earlier attempt.
+    pub fn epoch(&self) -> Epoch {
+        self.inner.0.attempt.epoch
+    }
+
+    /// How checkpoints are taken.
+    pub fn mode(&self) -> CheckpointMode {
+        self.inner.0.mode
+    }
+
+    /// Starts a checkpoint. From now on [`StateStore::due`] of every store gives its id, until the
+    /// store has cut for it. `metadata` is the coordinator's own; it is given back as
+    /// [`Opened::metadata`].
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock) while another checkpoint is under way; the attempt's failure.
+    pub fn trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
+        let inner = &self.inner.0;
+        inner.attempt.health()?;
+        let id = inner.triggers.next()?;
+        let (reply, result) = oneshot::channel();
+        let start = inner.remote.env().clock.monotonic();
+        let trigger = Trigger { id, metadata: metadata.into(), start, reply: Some(reply) };
+        inner.send(Command::Trigger(trigger))?;
+        // After the command, so that the coordinator knows of it before any receipt comes in.
+        inner.attempt.set_barrier(id.number);
+        Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
+    }
+
+    /// The metadata that scheduled checkpoints carry from now on.
+    pub fn set_metadata(&self, metadata: impl Into<Vec<u8>>) {
+        // A job that is going down takes no more checkpoints.
+        let _ = self.inner.0.send(Command::Metadata(metadata.into()));
+    }
+
+    /// Hands in a receipt that came from elsewhere ([`Cut::receipt`](crate::Cut::receipt),
+    /// [`Receipt::from_bytes`]). Those of the job's own stores are handed in by themselves; one that
+    /// comes twice counts once.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is of another attempt; the attempt's failure.
+    pub fn submit(&self, receipt: Receipt) -> Result<()> {
+        let inner = &self.inner.0;
+        inner.attempt.health()?;
+        if receipt.checkpoint().epoch != inner.attempt.epoch {
+            return Err(Error::invalid(format!(
+                "the receipt is of checkpoint {}, the attempt's epoch is {}",
+                receipt.checkpoint(),
+                inner.attempt.epoch
+            )));
+        }
+        inner.send(Command::Receipt(Box::new(receipt)))
+    }
+
+    /// The failure that ended the attempt, if any. Never blocks.
+    ///
+    /// # Errors
+    /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,
+    /// [`Disk`](ErrorKind::Disk), …
+    pub fn health(&self) -> Result<()> {
+        self.inner.0.attempt.health()
+    }
+
+    /// Asks for a new base of every subtask now, whatever the schedule says.
+    pub fn materialize(&self) {
+        for store in &self.inner.0.stores {
+            store.events.send(Event::Materialize);
+        }
+    }
+
+    /// Waits until all deferred work is done: every cut delta applied, nothing being uploaded, no
+    /// materialization under way, RocksDB's compaction settled.
+    ///
+    /// # Errors
+    /// [`Aborted`](ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
+    pub fn settle(&self, timeout: Duration) -> Result<()> {
+        let inner = &self.inner.0;
+        let clock = &inner.remote.env().clock;
+        let start = clock.monotonic();
+        let late = || Error::new(ErrorKind::Aborted, format!("work is left after {timeout:?}"));
+        for store in &inner.stores {
+            store.events.send(Event::Flush);
+        }
+        while !inner.stores.iter().all(|store| store.shared.is_settled()) {
+            inner.attempt.health()?;
+            if clock.monotonic().saturating_sub(start) > timeout {
+                return Err(late());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for store in &inner.stores {
+            let left = timeout.saturating_sub(clock.monotonic().saturating_sub(start));
+            if !store.table.wait_idle(left)? {
+                return Err(late());
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites the whole table of every subtask by a full compaction, and waits for it. For
+    /// maintenance and for measuring: it is what makes native incremental checkpoints upload
+    /// everything again.
+    ///
+    /// # Errors
+    /// [`Disk`](ErrorKind::Disk); the attempt's failure.
+    pub fn compact(&self) -> Result<()> {
+        self.health()?;
+        self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
+    }
+
+    /// The checkpoints that can be restored, oldest first.
+    pub fn checkpoints(&self) -> Vec<CheckpointSummary> {
+        self.inner.0.progress().retained.clone()
+    }
+
+    /// Numbers since the job was opened.
+    pub fn stats(&self) -> JobStats {
+        let inner = &self.inner.0;
+        let (completed, failed) = {
+            let progress = inner.progress();
+            (progress.completed, progress.failed)
+        };
+        JobStats {
+            remote: inner.remote.counters(),
+            checkpoints_completed: completed,
+            checkpoints_failed: failed,
+            stores: inner.stores.iter().map(|store| StoreStats::gather(&store.shared, &store.table)).collect(),
+            table_options: inner.table_options.clone(),
+        }
+    }
+
+    /// Ends the attempt in order: gives up a checkpoint that is under way, and deletes what the last
+    /// commits have left unreachable. The stores are closed with it. State after the last checkpoint
+    /// is not kept: take one first.
+    ///
+    /// # Errors
+    /// What the object store answers to the last deletions.
+    pub fn close(self) -> Result<()> {
+        let (reply, done) = oneshot::channel();
+        let result = match self.inner.0.send(Command::Close(reply)) {
+            Ok(()) => wait(done).unwrap_or(Ok(())),
+            // Closed by another clone.
+            Err(_) => Ok(()),
+        };
+        self.inner.0.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
+        result
+    }
+}
+
+impl Inner {
+    fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| Error::new(ErrorKind::Closed, "the job was closed"))
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Whatever is still queued at the appliers is not worth doing.
+        self.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
+        if let Some(runtime) = self.runtime.take() {
+            // Neither blocks nor panics inside a caller's runtime, as a plain drop would.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("epoch", &self.epoch())
+            .field("mode", &self.mode())
+            .field("stores", &self.inner.0.stores.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A checkpoint under way. Wait for it with [`PendingCheckpoint::wait`], or `.await` it.
+///
+/// Dropping it changes nothing: the checkpoint goes on.
+#[derive(Debug)]
+pub struct PendingCheckpoint {
+    id: CheckpointId,
+    result: oneshot::Receiver<Result<CheckpointReport>>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl PendingCheckpoint {
+    /// Its id.
+    pub fn id(&self) -> CheckpointId {
+        self.id
+    }
+
+    /// Blocks until the checkpoint is durable.
+    ///
+    /// # Errors
+    /// [`Aborted`](ErrorKind::Aborted) after a timeout or [`PendingCheckpoint::abort`],
+    /// [`Fenced`](ErrorKind::Fenced), [`StoreUnavailable`](ErrorKind::StoreUnavailable),
+    /// [`Closed`](ErrorKind::Closed). Whatever it is, the state is unharmed.
+    pub fn wait(self) -> Result<CheckpointReport> {
+        wait(self.into_future())
+    }
+
+    /// Gives the checkpoint up, unless it is being committed already.
+    pub fn abort(&self) {
+        // Nothing to abort if the job is gone.
+        let _ = self.commands.send(Command::Abort(self.id));
+    }
+}
+
+impl IntoFuture for PendingCheckpoint {
+    type Output = Result<CheckpointReport>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let closed = |_| Err(Error::new(ErrorKind::Closed, "the job was closed"));
+            self.result.await.unwrap_or_else(closed)
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! What a job tells about its checkpoints.
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::remote::RemoteCounters;
+use crate::store::StoreStats;
+
+/// A checkpoint that became durable. Times in milliseconds, sizes in bytes.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct CheckpointReport {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Its version in the manifest chain.
+    pub version: u64,
+    /// The trigger, since the job's clock began.
+    pub start_ms: f64,
+    /// From the trigger until the manifest was durable.
+    pub duration_ms: f64,
+    /// The longest time that an operator's thread spent in its cut.
+    pub cut_ms: f64,
+    /// Bytes of deltas that this checkpoint added, as objects or inside the manifest.
+    pub delta_bytes: u64,
+    /// Bytes of SST files and base indexes uploaded for this checkpoint (native mode).
+    pub sst_bytes: u64,
+    /// Size of the manifest, with the deltas inside it.
+    pub manifest_bytes: u64,
+    /// PUT requests that the checkpoint had to wait for, the manifest's included.
+    pub puts: u64,
+    /// Bytes PUT after the cut: what the checkpoint had to wait for.
+    pub bytes_after_trigger: u64,
+    /// The largest object among them.
+    pub largest_object: u64,
+    /// What a restore of it has to read.
+    pub full_bytes: u64,
+}
+
+/// A checkpoint that can be restored.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct CheckpointSummary {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Its version in the manifest chain.
+    pub version: u64,
+    /// When it was committed, in milliseconds since 1970 UTC.
+    pub unix_millis: u64,
+    /// What a restore of it has to read, in bytes.
+    pub full_bytes: u64,
+}
+
+/// A base that was taken in the background.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct MaterializationReport {
+    /// Whose state it holds.
+    pub subtask: SubtaskIndex,
+    /// When it began, in milliseconds since the job's clock began.
+    pub start_ms: f64,
+    /// How long it took, snapshot and uploads, in milliseconds.
+    pub duration_ms: f64,
+    /// The last delta in it.
+    pub seq: DeltaSeq,
+    /// Bytes of the files that were uploaded.
+    pub new_bytes: u64,
+    /// Number of files that were uploaded.
+    pub new_files: u64,
+    /// Bytes of the files that the store had already.
+    pub reused_bytes: u64,
+    /// Number of files that the store had already.
+    pub reused_files: u64,
+}
+
+/// Numbers of a job since it was opened.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct JobStats {
+    /// Requests to the object store and their bytes.
+    pub remote: RemoteCounters,
+    /// Checkpoints that became durable.
+    pub checkpoints_completed: u64,
+    /// Checkpoints that were given up.
+    pub checkpoints_failed: u64,
+    /// Each subtask's store.
+    pub stores: Vec<StoreStats>,
+    /// The RocksDB options in force, by name.
+    pub table_options: Vec<(String, String)>,
+}
+
+/// Is told what becomes of checkpoints, on a background thread that should not be kept busy.
+pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
+    /// A checkpoint became durable.
+    fn completed(&self, report: &CheckpointReport) {
+        let _ = report;
+    }
+
+    /// A checkpoint was given up. The state is unharmed.
+    fn failed(&self, id: CheckpointId, error: &Error) {
+        let _ = (id, error);
+    }
+
+    /// A new base is in the object store.
+    fn materialized(&self, report: &MaterializationReport) {
+        let _ = report;
+    }
+}

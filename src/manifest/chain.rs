@@ -1,0 +1,323 @@
+//! An attempt's hold on the manifest chain: open, commit, notice that a later attempt has taken
+//! over. Carries out what [`protocol`](super::protocol) decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::format::{self, Inline};
+use super::model::{CheckpointRecord, Manifest, Retained};
+use super::open;
+use super::protocol::{Answer, Commit, CommitVerdict, Seen, Step};
+use super::read::{find_manifest, newest_version};
+use super::roots::{Found, Roots};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CheckpointId, Epoch, Nonce, Version};
+use crate::key_group::MaxParallelism;
+use crate::remote::{Created, ObjectName, Remote};
+
+/// A commit that has no verdict by then is given up, and resolved by the next one.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What the caller expects to find at the job's place. A mistyped URL must not silently start empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OpenMode {
+    /// The job must not exist yet.
+    Create,
+    /// The job must exist.
+    Existing,
+    /// Either. The default.
+    #[default]
+    CreateOrOpen,
+}
+
+/// An attempt that has begun.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub chain: Chain,
+    /// The checkpoints that can be restored, oldest first.
+    pub checkpoints: Vec<Found>,
+}
+
+/// A checkpoint to be committed.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitDraft {
+    /// References to what travels inline name manifest [`Chain::next_version`] and the offsets that
+    /// [`Inline::push`] returned.
+    pub record: CheckpointRecord,
+    pub inline: Inline,
+    /// Newest checkpoints to retain, this one included; at least 1.
+    pub keep: usize,
+}
+
+/// A checkpoint that is durable and will be found by the next attempt.
+#[derive(Debug, Clone)]
+pub(crate) struct Committed {
+    /// As written. Its version may differ from the draft's, see `adopted`; the references to what
+    /// travels inline have moved along.
+    pub manifest: Arc<Manifest>,
+    /// No longer retained.
+    pub dropped: Vec<Retained>,
+    /// Checkpoints whose commits had ended without a verdict, and turn out to have been committed.
+    pub adopted: Vec<CheckpointId>,
+    /// Size of the manifest.
+    pub bytes: u64,
+}
+
+/// An attempt's hold on the chain.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    remote: Arc<Remote>,
+    deadline: Duration,
+    epoch: Epoch,
+    head: Arc<Manifest>,
+    /// What `head` retains.
+    retained: Vec<Found>,
+    /// Nonces under which the next version was tried by commits that ended without a verdict.
+    /// Each may have been applied, or may yet be.
+    doubt: Vec<Nonce>,
+    /// Why this attempt will never commit again.
+    stopped: Option<Error>,
+    /// No longer retained, and not yet handed to garbage collection.
+    dropped: Vec<Arc<Manifest>>,
+}
+
+impl Chain {
+    /// Begins an attempt. Every earlier attempt is fenced from here on.
+    ///
+    /// # Errors
+    /// `NotFound` or `AlreadyExists` if the job is not as `mode` says, `ForeignData` if the place holds something
+    /// else, `Incompatible` if `max_parallelism` is not the job's; nothing was written then.
+    /// `UnsafeStore` if the store does not honour conditional creates, `Fenced` if another attempt
+    /// began at the same time, `Corrupt`, `UnsupportedVersion`, or what the store answers.
+    pub(crate) async fn open(
+        remote: Arc<Remote>,
+        mode: OpenMode,
+        max_parallelism: Option<MaxParallelism>,
+    ) -> Result<Opened> {
+        let (head, checkpoints) = open::open(&remote, mode, max_parallelism).await?;
+        let chain = Self {
+            remote,
+            deadline: DEFAULT_DEADLINE,
+            epoch: head.epoch,
+            head: Arc::new(head),
+            retained: checkpoints.clone(),
+            doubt: Vec::new(),
+            stopped: None,
+            dropped: Vec::new(),
+        };
+        Ok(Opened { chain, checkpoints })
+    }
+
+    /// How long a commit may stay without a verdict. Default 2 minutes.
+    #[must_use]
+    pub(crate) fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn max_parallelism(&self) -> MaxParallelism {
+        self.head.max_parallelism
+    }
+
+    /// The last manifest that is known to be ours.
+    pub(crate) fn head(&self) -> &Arc<Manifest> {
+        &self.head
+    }
+
+    /// The version that the next commit tries to create.
+    pub(crate) fn next_version(&self) -> Version {
+        self.head.version.next()
+    }
+
+    /// Why this attempt will never commit again, if so.
+    pub(crate) fn stopped(&self) -> Option<&Error> {
+        self.stopped.as_ref()
+    }
+
+    /// What must not be deleted as of now.
+    pub(crate) fn roots(&self) -> Roots {
+        Roots { newest: self.head.version, epoch: self.epoch, retained: self.retained.clone() }
+    }
+
+    /// Hands over the manifests that commits have dropped since the last call.
+    pub(crate) fn take_dropped(&mut self) -> Vec<Arc<Manifest>> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Commits a checkpoint.
+    ///
+    /// May be given up at any point (dropped, or run into its deadline). Whether the checkpoint
+    /// counts is then found out by the next commit, which reports it as adopted; until then the
+    /// caller keeps the bytes.
+    ///
+    /// # Errors
+    /// `Fenced`, for good, if a later attempt has begun. `StoreUnavailable` and the like without a
+    /// verdict. `Internal` if the draft breaks a rule.
+    pub(crate) async fn commit(&mut self, draft: CommitDraft) -> Result<Committed> {
+        if let Some(error) = &self.stopped {
+            return Err(error.clone());
+        }
+        let (deadline, name) = (self.deadline, ObjectName::manifest(self.next_version()));
+        match tokio::time::timeout(deadline, self.commit_unbounded(draft)).await {
+            Ok(result) => result,
+            Err(_elapsed) => {
+                let message = format!("no verdict on the commit within {deadline:?}");
+                Err(Error::new(ErrorKind::StoreUnavailable, message).object(name))
+            }
+        }
+    }
+
+    async fn commit_unbounded(&mut self, draft: CommitDraft) -> Result<Committed> {
+        let CommitDraft { mut record, inline, keep } = draft;
+        let mut drafted_for = self.next_version();
+        let (mut adopted, mut dropped) = (Vec::new(), Vec::new());
+        loop {
+            let version = self.next_version();
+            record.relocate(drafted_for, version);
+            drafted_for = version;
+            self.head.may_precede(&record)?;
+            let nonce = self.remote.env().nonces.nonce();
+            let manifest = self.head.next(nonce, record.clone(), keep);
+            let payload = format::encode(&manifest, &inline)?;
+            let bytes = payload.len() as u64;
+            match self.create(version, nonce, payload).await? {
+                None => {
+                    dropped.extend(self.advance(manifest));
+                    return Ok(Committed { manifest: Arc::clone(&self.head), dropped, adopted, bytes });
+                }
+                Some(earlier) => {
+                    tracing::info!(%version, "an earlier commit without a verdict turns out to have succeeded");
+                    adopted.extend(earlier.checkpoint().map(|record| record.id));
+                    dropped.extend(self.advance(earlier));
+                }
+            }
+        }
+    }
+
+    /// Makes `manifest` the head, which ends all doubt about its version. Returns what it drops.
+    fn advance(&mut self, manifest: Manifest) -> Vec<Retained> {
+        let manifest = Arc::new(manifest);
+        let kept = |found: &Found| manifest.retained.contains(&found.retained);
+        let (mut retained, dropped): (Vec<_>, Vec<_>) = self.retained.drain(..).partition(kept);
+        // A checkpoint retains itself last.
+        retained.extend(
+            manifest
+                .retained
+                .last()
+                .map(|newest| Found { retained: *newest, manifest: Ok(Arc::clone(&manifest)) }),
+        );
+        self.dropped.extend(dropped.iter().filter_map(|found| found.manifest.clone().ok()));
+        self.retained = retained;
+        self.head = manifest;
+        self.doubt.clear();
+        dropped.into_iter().map(|found| found.retained).collect()
+    }
+
+    /// Creates the next version. Returns the manifest that is there already, if it is that of an
+    /// earlier commit of ours.
+    async fn create(&mut self, version: Version, nonce: Nonce, payload: Bytes) -> Result<Option<Manifest>> {
+        let name = ObjectName::manifest(version);
+        let mut machine = Commit::new(self.epoch, version, nonce, &self.doubt);
+        let mut tries = Tries::new(&self.remote);
+        let mut there = None;
+        let mut step = machine.start();
+        loop {
+            step = match step {
+                Step::Create => {
+                    tries.next(&name).await?;
+                    // Before the request: whoever gives up on us now must know that it may be applied.
+                    if !self.doubt.contains(&nonce) {
+                        self.doubt.push(nonce);
+                    }
+                    machine.created(tries.create(&name, &payload).await)
+                }
+                Step::Read => {
+                    there = find_manifest(&self.remote, version).await?;
+                    machine.read(seen(there.as_ref()))
+                }
+                Step::List => machine.listed(newest_version(&self.remote).await?),
+                Step::ReadNewest(_) => return Err(Error::internal("a commit does not read the newest")),
+                Step::Done(CommitVerdict::Won(winner)) => {
+                    return Ok(if winner == nonce { None } else { there });
+                }
+                Step::Done(CommitVerdict::Fenced(by)) => return Err(self.stop(fenced(&name, by))),
+                Step::Done(CommitVerdict::Foreign { nonce, epoch }) => {
+                    let message = format!(
+                        "the version after epoch {}'s own is of epoch {epoch}, nonce {nonce}, which the protocol rules out",
+                        self.epoch
+                    );
+                    let error = Error::corrupt(message).object(&name);
+                    return Err(self.stop(error.advice(
+                        "check that nothing else writes below this prefix, and start the job again",
+                    )));
+                }
+                Step::Done(CommitVerdict::Unlisted) => return Err(unlisted(&name)),
+            };
+        }
+    }
+
+    fn stop(&mut self, error: Error) -> Error {
+        self.stopped.get_or_insert(error).clone()
+    }
+}
+
+/// The tries of one conditional create.
+pub(super) struct Tries<'a> {
+    remote: &'a Remote,
+    made: u32,
+    /// What the last one ended with, if not a verdict.
+    failure: Option<Error>,
+}
+
+impl<'a> Tries<'a> {
+    pub(super) fn new(remote: &'a Remote) -> Self {
+        Self { remote, made: 0, failure: None }
+    }
+
+    /// Waits before the next try, or says that there is none.
+    pub(super) async fn next(&mut self, name: &ObjectName) -> Result<()> {
+        if self.made >= self.remote.retry_policy().attempts.max(1) {
+            let unclear =
+                || Error::new(ErrorKind::StoreUnavailable, "cannot create the manifest").object(name);
+            return Err(self.failure.take().unwrap_or_else(unclear));
+        }
+        self.remote.pause(self.made).await;
+        self.made += 1;
+        Ok(())
+    }
+
+    pub(super) async fn create(&mut self, name: &ObjectName, payload: &Bytes) -> Answer {
+        match self.remote.create(name, payload.clone()).await {
+            Created::Created => Answer::Created,
+            Created::Exists => Answer::Exists,
+            Created::Doubt(error) => {
+                tracing::debug!(%name, %error, "no verdict on the create of a manifest");
+                self.failure = Some(error);
+                Answer::Unclear
+            }
+        }
+    }
+}
+
+pub(super) fn seen(manifest: Option<&Manifest>) -> Seen {
+    manifest.map_or(Seen::Absent, |there| Seen::Record { nonce: there.nonce, epoch: there.epoch })
+}
+
+pub(super) fn fenced(name: &ObjectName, by: Option<Epoch>) -> Error {
+    let by = by.map_or_else(String::new, |epoch| format!(", epoch {epoch},"));
+    Error::new(ErrorKind::Fenced, format!("a later attempt of this job{by} has taken over"))
+        .object(name)
+        .advice("stop this process; the later attempt carries on")
+}
+
+pub(super) fn unlisted(name: &ObjectName) -> Error {
+    Error::new(ErrorKind::UnsafeStore, "the store does not list an object that it has just created")
+        .object(name)
+        .advice("use a store whose listings are consistent")
+}

@@ -1,0 +1,609 @@
+//! The protocol explored state by state: some attempts, each of which may pause anywhere and for
+//! ever, requests whose answers are lost or that are applied late, commits that are given up,
+//! garbage collection alongside, and a reader that pins. Every interleaving within the bounds is
+//! visited, with the very state machines that [`chain`](super::chain) runs.
+//!
+//! Each guard of the protocol can be taken away, to show that the exploration would notice.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::protocol::{Answer, Commit, CommitVerdict, Open, OpenVerdict, Seen, Step};
+use super::samples::nonce;
+use crate::ids::{Epoch, Nonce, Version};
+
+#[derive(Clone, Copy)]
+struct Guards {
+    opens_are_kept: bool,
+    newest_is_kept: bool,
+    open_lists_again: bool,
+    commit_lists_after_doubt: bool,
+    pins_are_listed_after_the_drop: bool,
+    reader_looks_again: bool,
+}
+
+const ALL: Guards = Guards {
+    opens_are_kept: true,
+    newest_is_kept: true,
+    open_lists_again: true,
+    commit_lists_after_doubt: true,
+    pins_are_listed_after_the_drop: true,
+    reader_looks_again: true,
+};
+
+/// How much may happen.
+#[derive(Clone)]
+struct Bounds {
+    /// Commits of each attempt.
+    commits: Vec<u8>,
+    /// Requests that are applied later than they were given up on, over the whole run.
+    late: u8,
+    /// Answers that are lost, over the whole run.
+    lost: u8,
+    reader: bool,
+}
+
+/// A manifest, with all its ancestors instead of its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Rec {
+    version: u8,
+    epoch: u8,
+    open: bool,
+    lineage: Vec<u8>,
+    /// The one retained checkpoint: version and nonce.
+    retained: Option<(u8, u8)>,
+}
+
+impl Rec {
+    fn nonce(&self) -> u8 {
+        *self.lineage.last().unwrap()
+    }
+
+    fn after(head: Option<&Rec>, version: u8, epoch: u8, nonce: u8, open: bool) -> Self {
+        let mut lineage = head.map_or_else(Vec::new, |head| head.lineage.clone());
+        lineage.push(nonce);
+        let carried = head.and_then(|head| head.retained);
+        let retained = if open { carried } else { Some((version, nonce)) };
+        Self { version, epoch, open, lineage, retained }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Attempt {
+    Idle,
+    /// Has listed the chain.
+    Listed(Option<u8>),
+    Opening {
+        machine: Open,
+        rec: Rec,
+        step: Step<OpenVerdict>,
+    },
+    Owner {
+        head: Rec,
+        doubt: Vec<Nonce>,
+        commit: Option<Committing>,
+        gc: Gc,
+    },
+    Stopped,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Committing {
+    machine: Commit,
+    rec: Rec,
+    step: Step<CommitVerdict>,
+    there: Option<Rec>,
+    /// Pins, listed too early.
+    early: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Gc {
+    Rest,
+    ListPins { roots: Rec },
+    ListChain { roots: Rec, pins: Vec<u8> },
+    Delete(Vec<u8>),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Reader {
+    Idle,
+    Chosen((u8, u8)),
+    Pinned((u8, u8)),
+    Listed((u8, u8), u8),
+    Reading((u8, u8)),
+    Done,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct State {
+    store: BTreeMap<u8, Rec>,
+    pins: Vec<u8>,
+    late: Vec<Rec>,
+    late_left: u8,
+    lost_left: u8,
+    attempts: Vec<Attempt>,
+    /// Writes that each attempt has begun, and commits it may still begin.
+    writes: Vec<u8>,
+    commits_left: Vec<u8>,
+    reader: Reader,
+    /// Nonces of opens and commits that were reported as successful.
+    reported: Vec<u8>,
+}
+
+impl State {
+    fn new(bounds: &Bounds) -> Self {
+        let count = bounds.commits.len();
+        Self {
+            store: BTreeMap::new(),
+            pins: Vec::new(),
+            late: Vec::new(),
+            late_left: bounds.late,
+            lost_left: bounds.lost,
+            attempts: vec![Attempt::Idle; count],
+            writes: vec![0; count],
+            commits_left: bounds.commits.clone(),
+            reader: if bounds.reader { Reader::Idle } else { Reader::Done },
+            reported: Vec::new(),
+        }
+    }
+
+    fn newest(&self) -> Option<&Rec> {
+        self.store.last_key_value().map(|(_, rec)| rec)
+    }
+
+    fn newest_version(&self) -> Option<Version> {
+        self.newest().map(|rec| Version(rec.version.into()))
+    }
+
+    fn see(&self, version: u8) -> Seen {
+        self.store.get(&version).map_or(Seen::Absent, |rec| Seen::Record {
+            nonce: nonce(rec.nonce()),
+            epoch: Epoch(rec.epoch.into()),
+        })
+    }
+
+    fn report(&mut self, nonce: u8) {
+        self.reported.push(nonce);
+        self.reported.sort_unstable();
+        self.reported.dedup();
+    }
+
+    fn apply(&mut self, rec: &Rec) -> bool {
+        let absent = !self.store.contains_key(&rec.version);
+        if absent {
+            self.store.insert(rec.version, rec.clone());
+        }
+        absent
+    }
+
+    /// A nonce of its own for each write of each attempt.
+    fn draw(&mut self, who: usize) -> u8 {
+        self.writes[who] += 1;
+        who as u8 * 16 + self.writes[who]
+    }
+
+    /// Everything that can come of one conditional create.
+    fn create(&self, rec: &Rec) -> Vec<(State, Answer)> {
+        let mut applied = self.clone();
+        let answer = if applied.apply(rec) { Answer::Created } else { Answer::Exists };
+        let mut outcomes = vec![(applied.clone(), answer)];
+        if self.lost_left > 0 {
+            applied.lost_left -= 1;
+            // Applied, and the answer is lost, or is that to a retry which met its own first try.
+            outcomes.push((applied.clone(), Answer::Exists));
+            outcomes.push((applied, Answer::Unclear));
+            // Never applied.
+            let mut lost = self.clone();
+            lost.lost_left -= 1;
+            outcomes.push((lost, Answer::Unclear));
+        }
+        if self.late_left > 0 {
+            let mut late = self.clone();
+            late.late_left -= 1;
+            late.late.push(rec.clone());
+            late.late.sort_unstable_by_key(|rec| (rec.version, rec.nonce()));
+            outcomes.push((late, Answer::Unclear));
+        }
+        outcomes
+    }
+
+    /// I2 and I3 as they must hold in every state.
+    fn check(&self) -> Result<(), &'static str> {
+        let Some(newest) = self.newest() else { return Ok(()) };
+        if !self.reported.iter().all(|nonce| newest.lineage.contains(nonce)) {
+            return Err("I2: what was reported as committed or opened is not part of the history");
+        }
+        let holds =
+            |(version, nonce): (u8, u8)| self.store.get(&version).is_some_and(|rec| rec.nonce() == nonce);
+        if newest.retained.is_some_and(|retained| !holds(retained)) {
+            return Err("I3: the retained checkpoint is gone");
+        }
+        match self.reader {
+            Reader::Reading(target) if !holds(target) => Err("I3: a checkpoint is gone while it is read"),
+            _ => Ok(()),
+        }
+    }
+
+    fn successors(&self, guards: Guards) -> Vec<(String, State)> {
+        let mut all = Vec::new();
+        for who in 0..self.attempts.len() {
+            self.attempt(who, guards, &mut all);
+        }
+        for index in 0..self.late.len() {
+            let mut next = self.clone();
+            let rec = next.late.remove(index);
+            next.apply(&rec);
+            all.push((format!("a late request for {} arrives", rec.version), next));
+        }
+        self.read(guards, &mut all);
+        all
+    }
+
+    fn attempt(&self, who: usize, guards: Guards, all: &mut Vec<(String, State)>) {
+        let mut push = |what: &str, mut next: State, attempt: Attempt| {
+            next.attempts[who] = attempt;
+            all.push((format!("{who}: {what}"), next));
+        };
+        match &self.attempts[who] {
+            Attempt::Stopped => {}
+            Attempt::Idle => {
+                let newest = self.newest().map(|rec| rec.version);
+                push("lists", self.clone(), Attempt::Listed(newest));
+            }
+            Attempt::Listed(newest) => {
+                let head = newest.map(|newest| self.store.get(&newest));
+                if head == Some(None) {
+                    return push("finds the newest collected", self.clone(), Attempt::Idle);
+                }
+                if self.writes[who] >= 3 {
+                    // Started over often enough.
+                    return;
+                }
+                let mut next = self.clone();
+                let version = newest.unwrap_or(0) + 1;
+                let rec = Rec::after(head.flatten(), version, version, next.draw(who), true);
+                let machine = Open::new(Version(version.into()), nonce(rec.nonce()));
+                let step = machine.start();
+                push("begins to open", next, Attempt::Opening { machine, rec, step });
+            }
+            Attempt::Opening { machine, rec, step } => {
+                let opening = |step| Attempt::Opening { machine: machine.clone(), rec: rec.clone(), step };
+                match step {
+                    Step::Create => {
+                        for (next, answer) in self.create(rec) {
+                            push(
+                                &format!("open {}: {answer:?}", rec.version),
+                                next,
+                                opening(machine.created(answer)),
+                            );
+                        }
+                    }
+                    Step::Read => {
+                        push("reads its version", self.clone(), opening(machine.read(self.see(rec.version))));
+                    }
+                    Step::List => {
+                        let newest = self.newest_version();
+                        let own = Some(Version(rec.version.into()));
+                        let seen = if guards.open_lists_again { newest } else { own };
+                        push("lists again", self.clone(), opening(machine.listed(seen)));
+                    }
+                    Step::ReadNewest(newest) => {
+                        let step = machine.newest_read(self.see(newest.0 as u8));
+                        push("reads the newest", self.clone(), opening(step));
+                    }
+                    Step::Done(OpenVerdict::Opened) => {
+                        let mut next = self.clone();
+                        next.report(rec.nonce());
+                        let (head, doubt) = (rec.clone(), Vec::new());
+                        push("is open", next, Attempt::Owner { head, doubt, commit: None, gc: Gc::Rest });
+                    }
+                    Step::Done(OpenVerdict::StartOver) => push("starts over", self.clone(), Attempt::Idle),
+                    Step::Done(OpenVerdict::Fenced(_) | OpenVerdict::Unlisted) => {
+                        push("gives way", self.clone(), Attempt::Stopped);
+                    }
+                }
+            }
+            Attempt::Owner { head, doubt, commit, gc } => {
+                self.commit(who, guards, (head, doubt, commit.as_ref(), gc), all);
+                self.collect(who, guards, (head, doubt, commit.as_ref(), gc), all);
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        who: usize,
+        guards: Guards,
+        (head, doubt, commit, gc): (&Rec, &[Nonce], Option<&Committing>, &Gc),
+        all: &mut Vec<(String, State)>,
+    ) {
+        let mut push = |what: &str, mut next: State, head: &Rec, doubt: &[Nonce], commit, gc: &Gc| {
+            next.attempts[who] =
+                Attempt::Owner { head: head.clone(), doubt: doubt.to_vec(), commit, gc: gc.clone() };
+            all.push((format!("{who}: {what}"), next));
+        };
+        let Some(now) = commit else {
+            if self.commits_left[who] > 0 {
+                let mut next = self.clone();
+                next.commits_left[who] -= 1;
+                let rec = Rec::after(Some(head), head.version + 1, head.epoch, next.draw(who), false);
+                let (epoch, version) = (Epoch(rec.epoch.into()), Version(rec.version.into()));
+                let machine = Commit::new(epoch, version, nonce(rec.nonce()), doubt);
+                let step = machine.start();
+                let early =
+                    if guards.pins_are_listed_after_the_drop { Vec::new() } else { self.pins.clone() };
+                push(
+                    "begins to commit",
+                    next,
+                    head,
+                    doubt,
+                    Some(Committing { machine, rec, step, there: None, early }),
+                    gc,
+                );
+            }
+            return;
+        };
+        let own = nonce(now.rec.nonce());
+        let moved = |machine: Commit, step, there| Some(Committing { machine, step, there, ..now.clone() });
+        let mut machine = now.machine.clone();
+        match now.step {
+            Step::Create => {
+                let mut doubt = doubt.to_vec();
+                if !doubt.contains(&own) {
+                    doubt.push(own);
+                }
+                for (next, answer) in self.create(&now.rec) {
+                    let mut machine = machine.clone();
+                    let step = machine.created(answer);
+                    let what = format!("commit {}: {answer:?}", now.rec.version);
+                    push(&what, next, head, &doubt, moved(machine, step, None), gc);
+                }
+            }
+            Step::Read => {
+                let step = machine.read(self.see(now.rec.version));
+                let there = self.store.get(&now.rec.version).cloned();
+                push("reads its version", self.clone(), head, doubt, moved(machine, step, there), gc);
+            }
+            Step::List => {
+                let seen = if guards.commit_lists_after_doubt {
+                    self.newest_version()
+                } else {
+                    Some(Version(now.rec.version.into()))
+                };
+                let step = machine.listed(seen);
+                push(
+                    "lists after doubt",
+                    self.clone(),
+                    head,
+                    doubt,
+                    moved(machine, step, now.there.clone()),
+                    gc,
+                );
+            }
+            Step::ReadNewest(_) => unreachable!(),
+            Step::Done(CommitVerdict::Won(winner)) => {
+                let rec = if winner == own { &now.rec } else { now.there.as_ref().unwrap() };
+                let mut next = self.clone();
+                next.report(rec.nonce());
+                let collect = match gc {
+                    Gc::Rest if guards.pins_are_listed_after_the_drop => Gc::ListPins { roots: rec.clone() },
+                    Gc::Rest => Gc::ListChain { roots: rec.clone(), pins: now.early.clone() },
+                    busy => busy.clone(),
+                };
+                push("has committed", next, rec, &[], None, &collect);
+            }
+            Step::Done(
+                CommitVerdict::Fenced(_) | CommitVerdict::Unlisted | CommitVerdict::Foreign { .. },
+            ) => {
+                // Its collection may still be under way.
+                let mut next = self.clone();
+                next.commits_left[who] = 0;
+                push("is fenced", next, head, doubt, None, gc);
+            }
+        }
+        // Given up at any point (timeout, cancelled), with a commit to follow.
+        let settled = matches!(now.step, Step::Done(_));
+        if !settled && self.commits_left[who] > 0 && doubt.contains(&own) {
+            push("gives up", self.clone(), head, doubt, None, gc);
+        }
+    }
+
+    fn collect(
+        &self,
+        who: usize,
+        guards: Guards,
+        (head, doubt, commit, gc): (&Rec, &[Nonce], Option<&Committing>, &Gc),
+        all: &mut Vec<(String, State)>,
+    ) {
+        let mut push = |what: &str, mut next: State, gc| {
+            let (head, doubt, commit) = (head.clone(), doubt.to_vec(), commit.cloned());
+            next.attempts[who] = Attempt::Owner { head, doubt, commit, gc };
+            all.push((format!("{who}: {what}"), next));
+        };
+        match gc {
+            Gc::Rest => {}
+            Gc::ListPins { roots } => {
+                let (roots, pins) = (roots.clone(), self.pins.clone());
+                push("lists the pins", self.clone(), Gc::ListChain { roots, pins });
+            }
+            Gc::ListChain { roots, pins } => {
+                let kept = |rec: &Rec| {
+                    (rec.version >= roots.version && guards.newest_is_kept)
+                        || (rec.open && guards.opens_are_kept)
+                        || roots.retained.is_some_and(|(version, _)| version == rec.version)
+                        || pins.contains(&rec.version)
+                };
+                let doomed: Vec<_> =
+                    self.store.values().filter(|rec| !kept(rec)).map(|rec| rec.version).collect();
+                push(
+                    "plans to collect",
+                    self.clone(),
+                    if doomed.is_empty() { Gc::Rest } else { Gc::Delete(doomed) },
+                );
+            }
+            Gc::Delete(doomed) => {
+                let mut left = doomed.clone();
+                let version = left.remove(0);
+                let mut next = self.clone();
+                next.store.remove(&version);
+                push(
+                    &format!("deletes {version}"),
+                    next,
+                    if left.is_empty() { Gc::Rest } else { Gc::Delete(left) },
+                );
+            }
+        }
+    }
+
+    fn read(&self, guards: Guards, all: &mut Vec<(String, State)>) {
+        let mut next = self.clone();
+        let what = match &self.reader {
+            Reader::Idle => {
+                let Some(target) = self.newest().and_then(|newest| newest.retained) else { return };
+                next.reader = Reader::Chosen(target);
+                "chooses a checkpoint"
+            }
+            Reader::Chosen(target) => {
+                next.pins.push(target.0);
+                next.reader = Reader::Pinned(*target);
+                "pins it"
+            }
+            Reader::Pinned(target) if !guards.reader_looks_again => {
+                next.reader = Reader::Reading(*target);
+                "reads at once"
+            }
+            Reader::Pinned(target) => {
+                let Some(newest) = self.newest() else { return };
+                next.reader = Reader::Listed(*target, newest.version);
+                "lists again"
+            }
+            Reader::Listed(target, newest) => {
+                next.reader = match self.store.get(newest) {
+                    None => Reader::Pinned(*target),
+                    Some(newest) if newest.retained == Some(*target) => Reader::Reading(*target),
+                    Some(_) => {
+                        next.pins.clear();
+                        Reader::Done
+                    }
+                };
+                "looks whether it is retained"
+            }
+            Reader::Reading(_) | Reader::Done => return,
+        };
+        all.push((format!("reader {what}"), next));
+    }
+}
+
+struct Outcome {
+    states: usize,
+    /// What was violated, and the steps that lead there.
+    violation: Option<(&'static str, Vec<String>)>,
+}
+
+/// Breadth first, so that a violation comes with one of its shortest traces.
+fn explore(bounds: &Bounds, guards: Guards) -> Outcome {
+    let hash = |state: &State| {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        hasher.finish()
+    };
+    let first = State::new(bounds);
+    let mut seen = HashSet::from([hash(&first)]);
+    let mut steps: Vec<(usize, String)> = vec![(0, String::new())];
+    let mut queue = VecDeque::from([(first, 0)]);
+    while let Some((state, at)) = queue.pop_front() {
+        for (what, next) in state.successors(guards) {
+            if !seen.insert(hash(&next)) {
+                continue;
+            }
+            steps.push((at, what));
+            let index = steps.len() - 1;
+            if let Err(violated) = next.check() {
+                let mut trace = Vec::new();
+                let mut at = index;
+                while at != 0 {
+                    trace.push(steps[at].1.clone());
+                    at = steps[at].0;
+                }
+                trace.reverse();
+                return Outcome { states: seen.len(), violation: Some((violated, trace)) };
+            }
+            queue.push_back((next, index));
+        }
+    }
+    Outcome { states: seen.len(), violation: None }
+}
+
+fn bounds(commits: &[u8], late: u8, lost: u8, reader: bool) -> Bounds {
+    Bounds { commits: commits.to_vec(), late, lost, reader }
+}
+
+fn sound(bounds: &Bounds) {
+    let outcome = explore(bounds, ALL);
+    if let Some((violated, trace)) = outcome.violation {
+        panic!("{violated}\n{}", trace.join("\n"));
+    }
+    println!("{} states", outcome.states);
+    assert!(outcome.states > 10_000, "{} states are no exploration", outcome.states);
+}
+
+fn broken(bounds: &Bounds, guards: Guards, invariant: &str) {
+    let outcome = explore(bounds, guards);
+    let (violated, trace) = outcome.violation.expect("the guard that was removed is needed");
+    println!("{violated}, after {} states and {} steps:\n{}", outcome.states, trace.len(), trace.join("\n"));
+    assert!(violated.starts_with(invariant), "{violated}");
+}
+
+#[test]
+fn i2_no_earlier_attempt_commits_after_a_later_one_opened() {
+    sound(&bounds(&[2, 2], 1, 1, false));
+}
+
+#[test]
+fn i2_holds_among_three_attempts() {
+    sound(&bounds(&[1, 1, 0], 0, 1, false));
+}
+
+#[test]
+#[ignore = "takes minutes; for changes to the protocol"]
+fn i2_and_i3_hold_in_longer_histories() {
+    sound(&bounds(&[3, 2], 2, 1, false));
+    sound(&bounds(&[3, 2], 0, 2, true));
+    sound(&bounds(&[2, 1, 1], 1, 1, false));
+}
+
+#[test]
+fn i3_what_is_retained_or_pinned_is_not_deleted() {
+    sound(&bounds(&[2, 2], 0, 1, true));
+}
+
+#[test]
+fn without_kept_open_records_a_sleeper_commits() {
+    broken(&bounds(&[1, 1], 0, 0, false), Guards { opens_are_kept: false, ..ALL }, "I2");
+}
+
+#[test]
+fn without_a_kept_newest_the_history_is_lost() {
+    broken(&bounds(&[1, 1], 0, 0, false), Guards { newest_is_kept: false, ..ALL }, "I");
+}
+
+#[test]
+fn without_the_second_listing_an_attempt_opens_in_a_hole() {
+    broken(&bounds(&[2, 0], 0, 0, false), Guards { open_lists_again: false, ..ALL }, "I2");
+}
+
+#[test]
+fn without_a_listing_after_doubt_a_commit_lands_in_a_hole() {
+    broken(&bounds(&[2, 1], 0, 1, false), Guards { commit_lists_after_doubt: false, ..ALL }, "I2");
+}
+
+#[test]
+fn without_listing_the_pins_after_the_drop_a_reader_loses_its_checkpoint() {
+    broken(&bounds(&[2], 0, 0, true), Guards { pins_are_listed_after_the_drop: false, ..ALL }, "I3");
+}
+
+#[test]
+fn without_a_second_look_a_reader_pins_what_is_going() {
+    broken(&bounds(&[2], 0, 0, true), Guards { reader_looks_again: false, ..ALL }, "I3");
+}

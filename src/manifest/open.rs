@@ -1,0 +1,142 @@
+//! How an attempt begins: look before touching anything, probe, and put the `Open` record on top.
+
+use super::chain::{OpenMode, Tries, fenced, seen, unlisted};
+use super::format::{self, Inline};
+use super::model::Manifest;
+use super::protocol::{Open, OpenVerdict, Step};
+use super::read::{find_manifest, newest_version};
+use super::roots::{Found, find_retained};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Version;
+use crate::key_group::MaxParallelism;
+use crate::remote::{ObjectName, Remote};
+
+/// How often an opener that loses a race looks again.
+const OPEN_ATTEMPTS: u32 = 16;
+
+pub(super) async fn open(
+    remote: &Remote,
+    mode: OpenMode,
+    max_parallelism: Option<MaxParallelism>,
+) -> Result<(Manifest, Vec<Found>)> {
+    let mut probed = false;
+    for attempt in 0..OPEN_ATTEMPTS {
+        remote.pause(attempt).await;
+        let newest = newest_version(remote).await?;
+        check_mode(remote, mode, newest).await?;
+        let head = match newest {
+            None => None,
+            Some(newest) => match find_manifest(remote, newest).await? {
+                Some(head) => Some(head),
+                // Superseded and collected since it was listed.
+                None => continue,
+            },
+        };
+        let max_parallelism = agree(head.as_ref(), max_parallelism)?;
+        if !probed {
+            remote.probe().await?;
+            probed = true;
+        }
+        let version = newest.unwrap_or(Version(0)).next();
+        let nonce = remote.env().nonces.nonce();
+        let manifest = Manifest::open(version, nonce, head.as_ref(), max_parallelism);
+        if begin(remote, &manifest).await? {
+            let checkpoints = find_retained(remote, &manifest).await?;
+            return Ok((manifest, checkpoints));
+        }
+    }
+    Err(Error::new(ErrorKind::StoreUnavailable, "other attempts of this job keep getting in first")
+        .object(ObjectName::MANIFESTS)
+        .advice("see that only one is started at a time"))
+}
+
+/// Nothing has been written yet when this refuses.
+async fn check_mode(remote: &Remote, mode: OpenMode, newest: Option<Version>) -> Result<()> {
+    match (newest, mode) {
+        (Some(newest), OpenMode::Create) => Err(Error::new(
+            ErrorKind::AlreadyExists,
+            "a job exists here, and the caller said that it must not",
+        )
+        .object(ObjectName::manifest(newest))
+        .advice("open it as an existing job, or choose another place")),
+        (Some(_), OpenMode::Existing | OpenMode::CreateOrOpen) => Ok(()),
+        (None, mode) => {
+            refuse_foreign(remote).await?;
+            if mode == OpenMode::Existing {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    "no job exists here, and the caller said that it must",
+                )
+                .advice("check the URL, or open it as a new job"));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Without a chain, the place must be empty but for probes that someone has left.
+async fn refuse_foreign(remote: &Remote) -> Result<()> {
+    let foreign = |name: &str| {
+        Error::new(ErrorKind::ForeignData, "the place holds something that is not a job of alluvium")
+            .object(name)
+            .advice("give the job a prefix or directory of its own; nothing was touched")
+    };
+    let top = remote.list_top().await?;
+    if let Some(name) = top.iter().find(|name| !ObjectName::FOLDERS.contains(&name.as_str())) {
+        return Err(foreign(name));
+    }
+    for folder in top {
+        for listed in remote.list(&folder).await? {
+            if ObjectName::parse(&listed.name).is_none() {
+                return Err(foreign(&listed.name));
+            }
+            if folder == ObjectName::DATA {
+                return Err(Error::corrupt("the place holds a job's data, but its manifests are gone")
+                    .object(listed.name)
+                    .advice("choose another place, or restore the folder manifest/"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The job's number of key groups: fixed when it was created.
+fn agree(head: Option<&Manifest>, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
+    match (head.map(|head| head.max_parallelism), wanted) {
+        (Some(fixed), Some(wanted)) if fixed != wanted => {
+            let (fixed, wanted) = (fixed.get(), wanted.get());
+            let message = format!("the job was created with max parallelism {fixed}, not {wanted}");
+            Err(Error::new(ErrorKind::Incompatible, message)
+                .advice("leave it unset or as it is: keys are placed by it"))
+        }
+        (Some(fixed), _) => Ok(fixed),
+        (None, wanted) => Ok(wanted.unwrap_or_default()),
+    }
+}
+
+/// Puts the open record on top of the chain; false if that has to start over.
+async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
+    let version = manifest.version;
+    let name = ObjectName::manifest(version);
+    let payload = format::encode(manifest, &Inline::new())?;
+    let machine = Open::new(version, manifest.nonce);
+    let mut tries = Tries::new(remote);
+    let mut step = machine.start();
+    loop {
+        step = match step {
+            Step::Create => {
+                tries.next(&name).await?;
+                machine.created(tries.create(&name, &payload).await)
+            }
+            Step::Read => machine.read(seen(find_manifest(remote, version).await?.as_ref())),
+            Step::List => machine.listed(newest_version(remote).await?),
+            Step::ReadNewest(newest) => {
+                machine.newest_read(seen(find_manifest(remote, newest).await?.as_ref()))
+            }
+            Step::Done(OpenVerdict::Opened) => return Ok(true),
+            Step::Done(OpenVerdict::StartOver) => return Ok(false),
+            Step::Done(OpenVerdict::Fenced(by)) => return Err(fenced(&name, Some(by))),
+            Step::Done(OpenVerdict::Unlisted) => return Err(unlisted(&name)),
+        };
+    }
+}

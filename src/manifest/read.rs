@@ -1,0 +1,90 @@
+//! Looking at a chain without taking part in it.
+
+use bytes::Bytes;
+
+use super::format::{self, HEADER_LEN, Header};
+use super::model::{Manifest, RecordKind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Version;
+use crate::remote::{ObjectName, ParsedName, Remote};
+
+/// How often a reader that loses the race against garbage collection lists the chain again.
+const READ_ATTEMPTS: u32 = 16;
+
+/// One version as the listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChainEntry {
+    pub version: Version,
+    pub size: u64,
+}
+
+/// All versions there are, ascending. Objects with other names are passed over.
+pub(crate) async fn list_chain(remote: &Remote) -> Result<Vec<ChainEntry>> {
+    let listing = remote.list(ObjectName::MANIFESTS).await?;
+    let mut chain: Vec<_> = listing
+        .iter()
+        .filter_map(|listed| match ObjectName::parse(&listed.name) {
+            Some(ParsedName::Manifest(version)) => Some(ChainEntry { version, size: listed.size }),
+            _ => None,
+        })
+        .collect();
+    chain.sort_by_key(|entry| entry.version);
+    Ok(chain)
+}
+
+/// The newest version; None where there is no chain.
+pub(super) async fn newest_version(remote: &Remote) -> Result<Option<Version>> {
+    Ok(list_chain(remote).await?.last().map(|entry| entry.version))
+}
+
+/// A manifest and its bytes, all checked.
+///
+/// # Errors
+/// `MissingObject` if there is none, `Corrupt`, `UnsupportedVersion`, or what the store answers.
+pub(crate) async fn read_manifest(remote: &Remote, version: Version) -> Result<(Manifest, Bytes)> {
+    let name = ObjectName::manifest(version);
+    let bytes = remote.get(&name).await?;
+    Ok((decode(&name, version, &bytes)?, bytes))
+}
+
+/// A manifest, or None if there is none of this version.
+pub(super) async fn find_manifest(remote: &Remote, version: Version) -> Result<Option<Manifest>> {
+    let name = ObjectName::manifest(version);
+    match remote.get_optional(&name).await? {
+        Some(bytes) => decode(&name, version, &bytes).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn decode(name: &ObjectName, version: Version, bytes: &[u8]) -> Result<Manifest> {
+    let manifest = format::decode(bytes).map_err(|error| error.object(name))?;
+    if manifest.version != version {
+        let message = format!("the object holds version {} of the chain", manifest.version);
+        return Err(Error::corrupt(message).object(name));
+    }
+    Ok(manifest)
+}
+
+/// What a version stands for, from its first bytes; None if there is none.
+pub(crate) async fn read_kind(remote: &Remote, version: Version) -> Result<Option<RecordKind>> {
+    let name = ObjectName::manifest(version);
+    let bytes = match remote.get_range(&name, 0..HEADER_LEN).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::MissingObject => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Header::decode(&bytes).map(|header| Some(header.kind)).map_err(|error| error.object(name))
+}
+
+/// The newest manifest; None where there is no chain.
+pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
+    for _ in 0..READ_ATTEMPTS {
+        let Some(newest) = newest_version(remote).await? else { return Ok(None) };
+        if let Some(manifest) = find_manifest(remote, newest).await? {
+            return Ok(Some(manifest));
+        }
+        // It was the newest, is no longer, and is collected already.
+    }
+    Err(Error::new(ErrorKind::StoreUnavailable, "the manifest chain moves on faster than it can be read")
+        .object(ObjectName::MANIFESTS))
+}

@@ -1,0 +1,215 @@
+//! Manifests for tests, here and in other modules.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::format::Inline;
+use super::model::{
+    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, StateInfo, SubtaskRecord,
+};
+use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
+use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::remote::{DataKind, ObjectName};
+
+pub(crate) fn nonce(byte: u8) -> Nonce {
+    Nonce([byte; 16])
+}
+
+pub(crate) fn id(epoch: u64, number: u64) -> CheckpointId {
+    CheckpointId { epoch: Epoch(epoch), number }
+}
+
+pub(crate) fn data(epoch: u64, kind: DataKind, n: u64) -> ObjectName {
+    ObjectName::data(Epoch(epoch), SubtaskIndex(0), nonce(7), kind, n)
+}
+
+/// Deltas `first..=last` in `length` bytes.
+pub(crate) fn delta(object: ObjectName, offset: u64, length: u64, first: u64, last: u64) -> DeltaRef {
+    let (first, last) = (DeltaSeq(first), DeltaSeq(last));
+    DeltaRef { object, offset, length, crc32c: 0xc0ff_ee00, first, last, entries: 3 }
+}
+
+pub(crate) fn base(epoch: u64, n: u64, seq: u64, files: Vec<ObjectName>) -> BaseRef {
+    BaseRef {
+        object: data(epoch, DataKind::Base, n),
+        offset: 0,
+        length: 400,
+        crc32c: 0xbead,
+        seq: DeltaSeq(seq),
+        state_bytes: 1 << 30,
+        files,
+    }
+}
+
+/// Subtask 0, owner of all 128 key groups.
+pub(crate) fn subtask(base: Option<BaseRef>, deltas: Vec<DeltaRef>) -> SubtaskRecord {
+    let seq = deltas.last().map(|delta| delta.last).or(base.as_ref().map(|base| base.seq));
+    SubtaskRecord {
+        subtask: SubtaskIndex(0),
+        range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) },
+        base,
+        deltas,
+        seq: seq.unwrap_or_default(),
+        metadata: b"offset 17".to_vec(),
+        instance: nonce(7),
+    }
+}
+
+pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> CheckpointRecord {
+    CheckpointRecord {
+        id,
+        mode: CheckpointMode::Changelog,
+        unix_millis: 1_700_000_000_000,
+        metadata: b"coordinator".to_vec(),
+        subtasks,
+        states: vec![StateInfo {
+            id: StateId::of("counts"),
+            name: "counts".to_owned(),
+            kind: 0,
+            merge: 0,
+            schema: 1,
+        }],
+    }
+}
+
+/// A checkpoint with everything in it: two subtasks, bases, deltas here, there and elsewhere.
+pub(crate) fn rich() -> (Manifest, Inline) {
+    let version = Version(9);
+    let here = ObjectName::manifest(version);
+    let mut inline = Inline::new();
+    let place = inline.push(Bytes::from_static(b"the bytes of delta five"));
+    let files = (1..4).map(|n| data(3, DataKind::Sst, n)).collect();
+    let first = SubtaskRecord {
+        range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(63) },
+        ..subtask(
+            Some(base(4, 10, 2, files)),
+            vec![
+                delta(data(4, DataKind::Pack, 11), 64, 1000, 3, 3),
+                delta(ObjectName::manifest(Version(8)), 28, 10, 4, 4),
+                delta(here, place, 23, 5, 5),
+            ],
+        )
+    };
+    let second = SubtaskRecord {
+        subtask: SubtaskIndex(1),
+        range: KeyGroupRange { first: KeyGroup(64), last: KeyGroup(127) },
+        metadata: Vec::new(),
+        ..subtask(None, vec![delta(data(5, DataKind::Delta, 300), 0, 70_000, 1, 4)])
+    };
+    let record = checkpoint(id(5, 3), vec![first, second]);
+    let manifest = Manifest {
+        version,
+        nonce: nonce(0xaa),
+        parent: nonce(0xbb),
+        epoch: Epoch(5),
+        max_parallelism: MaxParallelism::default(),
+        retained: vec![
+            Retained { version: Version(4), id: id(1, 9) },
+            Retained { version: Version(8), id: id(5, 2) },
+            Retained { version, id: id(5, 3) },
+        ],
+        record: Record::Checkpoint(record),
+    };
+    (manifest, inline)
+}
+
+/// Any valid manifest.
+pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
+    let ends = (any::<[u8; 16]>(), any::<[u8; 16]>(), 1..1000_u64, 1..=64_u16);
+    (ends, vec(any_subtask(), 0..4), vec(any::<u8>(), 0..40), any::<bool>(), any::<bool>()).prop_map(
+        |((nonce, parent, epoch, groups), parts, metadata, native, open)| {
+            let version = Version(if open { epoch } else { epoch + 7 });
+            let max_parallelism = MaxParallelism::new(groups).unwrap();
+            let earlier =
+                (epoch > 1).then_some(Retained { version: Version(epoch - 1), id: id(epoch - 1, 5) });
+            let mut inline = Inline::new();
+            let record = if open {
+                Record::Open
+            } else {
+                let count = parts.len().min(usize::from(groups)) as u32;
+                let subtasks = (0..count).map(SubtaskIndex).zip(parts).map(|(index, part)| {
+                    part.record(version, index, max_parallelism.range_of(index, count).unwrap(), &mut inline)
+                });
+                let mut record = checkpoint(id(epoch, 3), subtasks.collect());
+                record.metadata = metadata;
+                if native {
+                    record.mode = CheckpointMode::NativeIncremental;
+                }
+                Record::Checkpoint(record)
+            };
+            let itself = (!open).then_some(Retained { version, id: id(epoch, 3) });
+            let manifest = Manifest {
+                version,
+                nonce: Nonce(nonce),
+                parent: Nonce(parent),
+                epoch: Epoch(epoch),
+                max_parallelism,
+                retained: earlier.into_iter().chain(itself).collect(),
+                record,
+            };
+            (manifest, inline)
+        },
+    )
+}
+
+#[derive(Debug, Clone)]
+struct Part {
+    base: Option<(u64, u16)>,
+    deltas: Vec<(Place, u64)>,
+    metadata: Vec<u8>,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Data(u64),
+    Earlier(u64),
+    Inline(Vec<u8>),
+}
+
+fn any_subtask() -> impl Strategy<Value = Part> {
+    let place = prop_oneof![
+        any::<u64>().prop_map(Place::Data),
+        (1..7_u64).prop_map(Place::Earlier),
+        vec(any::<u8>(), 1..50).prop_map(Place::Inline),
+    ];
+    let base = proptest::option::of((any::<u32>().prop_map(u64::from), 0..50_u16));
+    (base, vec((place, 1..5_u64), 0..6), vec(any::<u8>(), 0..20)).prop_map(|(base, deltas, metadata)| Part {
+        base,
+        deltas,
+        metadata,
+    })
+}
+
+impl Part {
+    fn record(
+        self,
+        version: Version,
+        index: SubtaskIndex,
+        range: KeyGroupRange,
+        inline: &mut Inline,
+    ) -> SubtaskRecord {
+        let base = self.base.map(|(seq, files)| {
+            let files = (0..files).map(|n| data(u64::from(n % 3) + 1, DataKind::Sst, u64::from(n)));
+            base(1, 99, seq, files.collect())
+        });
+        let mut end = base.as_ref().map_or(0, |base| base.seq.0);
+        let deltas = self.deltas.into_iter().map(|(place, count)| {
+            let first = end + 1;
+            end += count;
+            match place {
+                Place::Data(n) => delta(data(1, DataKind::Delta, n), 5, 9, first, end),
+                Place::Earlier(back) => {
+                    delta(ObjectName::manifest(Version(version.0 - back)), 28, 9, first, end)
+                }
+                Place::Inline(bytes) => {
+                    let length = bytes.len() as u64;
+                    let offset = inline.push(bytes.into());
+                    delta(ObjectName::manifest(version), offset, length, first, end)
+                }
+            }
+        });
+        let deltas = deltas.collect();
+        SubtaskRecord { subtask: index, range, metadata: self.metadata, ..subtask(base, deltas) }
+    }
+}

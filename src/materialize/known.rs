@@ -1,0 +1,184 @@
+//! What the object store is known to have already, for one subtask's table.
+//!
+//! Which objects a base may refer to is a matter of life and death (I3): garbage collection deletes
+//! an object once a commit has made it unreachable, so one that was known long ago may be gone. The
+//! rule here needs no word from the committer: *a base is built only from files of the base before it,
+//! and from what this instance has uploaded since.* Let base n be pending and n+1 under way. If n is
+//! never committed, the files that n took over from n−1 live because n−1 is still the newest
+//! committed base, and the others live because they are unreferenced objects of the current epoch. If n is
+//! committed, all its files live until its successor is. Either way n+1 refers to nothing that is dead.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::Metadata;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::{BaseIndex, FileId, Place};
+use crate::ids::DeltaSeq;
+use crate::remote::ObjectName;
+
+/// Objects that the next base may refer to, by the content they hold, and a memo of the content of
+/// local files. Belongs to one open database; shared by reference, so that what an upload has
+/// achieved is kept even when the rest of it fails or is given up.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    objects: HashMap<FileId, ObjectName>,
+    /// Where the base stands that `objects` is of.
+    settled: DeltaSeq,
+    /// Only valid within this database: it never gives the same file number twice while it is open,
+    /// and a restored one starts with a memo of its own.
+    memo: HashMap<String, (Stamp, FileId)>,
+}
+
+/// What the file system says of a file; a belt beside the braces of the memo's lineage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self { size: metadata.len(), modified: metadata.modified().ok() }
+    }
+}
+
+impl Known {
+    /// What is known after a restore from `base`.
+    pub(crate) fn from_base(base: &BaseIndex) -> Self {
+        let known = Self::default();
+        known.settle(base);
+        known
+    }
+
+    /// The object that holds this content, if one may be referred to.
+    pub(crate) fn object(&self, id: &FileId) -> Option<ObjectName> {
+        self.lock().objects.get(id).cloned()
+    }
+
+    /// Number of objects that may be referred to.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().objects.len()
+    }
+
+    /// Notes that `object` was uploaded with this content by this instance. The first one stays:
+    /// an earlier upload may be referred to already.
+    pub(crate) fn uploaded(&self, id: FileId, object: ObjectName) {
+        self.lock().objects.entry(id).or_insert(object);
+    }
+
+    /// Ends a run: from now on only files of `base` may be referred to, and what is uploaded later.
+    ///
+    /// A base older than the last has no say: it comes from a run that was given up long ago.
+    pub(crate) fn settle(&self, base: &BaseIndex) {
+        let mut inner = self.lock();
+        if base.seq < inner.settled {
+            return;
+        }
+        inner.settled = base.seq;
+        inner.objects.clear();
+        for file in &base.files {
+            if let Place::Object(object) = &file.place {
+                inner.objects.insert(file.id, object.clone());
+            }
+        }
+        let names: HashSet<_> = base.files.iter().map(|file| file.name.as_str()).collect();
+        inner.memo.retain(|name, _| names.contains(name.as_str()));
+    }
+
+    /// The content of the local file `name`, if it was read before and has not changed.
+    pub(crate) fn recall(&self, name: &str, stamp: Stamp) -> Option<FileId> {
+        self.lock().memo.get(name).filter(|(known, _)| *known == stamp).map(|(_, id)| *id)
+    }
+
+    /// Notes the content of an SST file: those never change once written.
+    pub(crate) fn remember(&self, name: &str, stamp: Stamp, id: FileId) {
+        self.lock().memo.insert(name.to_owned(), (stamp, id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every change is one call on a map: a panic elsewhere leaves nothing half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::BaseFile;
+    use super::*;
+    use crate::ids::{Epoch, Nonce, SubtaskIndex};
+    use crate::key_group::{KeyGroup, KeyGroupRange};
+    use crate::remote::DataKind;
+
+    fn object(n: u64) -> ObjectName {
+        ObjectName::data(Epoch(1), SubtaskIndex(0), Nonce([1; 16]), DataKind::Sst, n)
+    }
+
+    fn id(n: u64) -> FileId {
+        FileId::of_bytes(&n.to_le_bytes())
+    }
+
+    fn base(files: &[u64]) -> BaseIndex {
+        let file =
+            |n: &u64| BaseFile { name: format!("{n:06}.sst"), id: id(*n), place: Place::Object(object(*n)) };
+        BaseIndex {
+            epoch: Epoch(1),
+            subtask: SubtaskIndex(0),
+            range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(1) },
+            seq: DeltaSeq(1),
+            merge_operator: String::new(),
+            files: files.iter().map(file).collect(),
+        }
+    }
+
+    #[test]
+    fn i3_a_file_that_left_the_base_is_never_referred_to_again() {
+        let known = Known::from_base(&base(&[1, 2]));
+        known.uploaded(id(3), object(3));
+        assert_eq!(known.object(&id(1)), Some(object(1)));
+        // The next base no longer has 1: once it is committed, object 1 may be collected.
+        known.settle(&base(&[2, 3]));
+        assert_eq!(known.object(&id(1)), None);
+        assert_eq!(known.object(&id(2)), Some(object(2)));
+        assert_eq!(known.object(&id(3)), Some(object(3)));
+    }
+
+    #[test]
+    fn a_run_that_ends_late_does_not_bring_old_files_back() {
+        let known = Known::from_base(&base(&[1]));
+        known.settle(&BaseIndex { seq: DeltaSeq(3), ..base(&[3]) });
+        known.settle(&BaseIndex { seq: DeltaSeq(2), ..base(&[1]) });
+        assert_eq!(known.object(&id(1)), None);
+        assert_eq!(known.object(&id(3)), Some(object(3)));
+    }
+
+    #[test]
+    fn what_a_failed_run_has_uploaded_is_not_sent_again() {
+        let known = Known::from_base(&base(&[1]));
+        known.uploaded(id(2), object(2));
+        known.uploaded(id(2), object(99));
+        assert_eq!(known.object(&id(2)), Some(object(2)), "the first upload stays");
+        assert_eq!(known.len(), 2);
+    }
+
+    #[test]
+    fn the_memo_holds_for_the_same_file_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000001.sst");
+        std::fs::write(&path, b"old").unwrap();
+        let stamp = Stamp::of(&std::fs::metadata(&path).unwrap());
+        let known = Known::default();
+        known.remember("000001.sst", stamp, id(1));
+        assert_eq!(known.recall("000001.sst", stamp), Some(id(1)));
+        assert_eq!(known.recall("000002.sst", stamp), None);
+        std::fs::write(&path, b"other").unwrap();
+        assert_eq!(known.recall("000001.sst", Stamp::of(&std::fs::metadata(&path).unwrap())), None);
+        known.settle(&base(&[2]));
+        assert_eq!(known.recall("000001.sst", stamp), None, "files that are gone are forgotten");
+    }
+}

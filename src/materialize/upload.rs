@@ -1,0 +1,176 @@
+//! A materialization run: upload what the store lacks, then one index object that names everything.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::known::Stamp;
+use super::parallel::{blocking, run_all};
+use super::{BaseFile, BaseIndex, FileId, Known, NameSource, Place};
+use crate::error::{Error, Result};
+use crate::ids::DeltaSeq;
+use crate::key_group::KeyGroupRange;
+use crate::manifest::BaseRef;
+use crate::remote::{DataKind, ObjectName, RateLimiter, Remote};
+
+/// Files other than SSTs up to this size travel in the index. RocksDB's own MANIFEST is the only one
+/// of any size, and it is kept to about 4 MiB.
+const EMBED_LIMIT: u64 = 8 << 20;
+
+/// Uploads the snapshots of one store instance.
+#[derive(Debug)]
+pub(crate) struct Uploader {
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) names: Arc<NameSource>,
+    /// None: as fast as it goes.
+    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    /// Files under way at a time.
+    pub(crate) parallel: usize,
+}
+
+/// A snapshot whose files are all in the object store.
+#[derive(Debug, Clone)]
+pub(crate) struct Uploaded {
+    pub(crate) index: BaseIndex,
+    /// The index as stored. It is an object of its own, or is carried inline by a manifest.
+    pub(crate) encoded: Bytes,
+    /// Bytes of the files that had to be sent, without the index.
+    pub(crate) new_bytes: u64,
+    pub(crate) new_files: usize,
+    pub(crate) reused_bytes: u64,
+    pub(crate) reused_files: usize,
+}
+
+/// A file of the snapshot directory.
+#[derive(Debug)]
+struct LocalFile {
+    name: String,
+    path: PathBuf,
+    stamp: Stamp,
+    size: u64,
+    /// Read already, because it goes into the index.
+    content: Option<Bytes>,
+}
+
+impl Uploader {
+    /// Brings the snapshot in `dir`, which stands at `seq`, into the store, but for its index.
+    ///
+    /// May be dropped or fail at any point and be called again: what was sent is in `known` and is
+    /// not sent twice. One run per subtask at a time.
+    pub(crate) async fn upload(
+        &self,
+        dir: &Path,
+        range: KeyGroupRange,
+        seq: DeltaSeq,
+        merge_operator: &str,
+        known: &Known,
+    ) -> Result<Uploaded> {
+        let dir = dir.to_owned();
+        let files = blocking(move || list(&dir)).await?;
+        // Collected first: a lazy `map` would make the future too particular for `tokio::spawn`.
+        let work: Vec<_> = files.into_iter().map(|file| self.place(file, known)).collect();
+        let placed = run_all(work, self.parallel).await?;
+
+        let sum = |sent: bool| {
+            let files = placed.iter().filter(move |file| file.sent == Some(sent));
+            files.fold((0, 0), |(bytes, count), file| (bytes + file.file.id.size, count + 1))
+        };
+        let ((new_bytes, new_files), (reused_bytes, reused_files)) = (sum(true), sum(false));
+        let mut files: Vec<_> = placed.into_iter().map(|placed| placed.file).collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let index = BaseIndex {
+            epoch: self.names.epoch(),
+            subtask: self.names.subtask(),
+            range,
+            seq,
+            merge_operator: merge_operator.to_owned(),
+            files,
+        };
+        known.settle(&index);
+        let encoded = index.encode();
+        Ok(Uploaded { index, encoded, new_bytes, new_files, reused_bytes, reused_files })
+    }
+
+    /// Makes the base usable: writes its index as an object of its own.
+    pub(crate) async fn publish(&self, uploaded: &Uploaded) -> Result<BaseRef> {
+        let object = self.names.next(DataKind::Base);
+        self.remote.put_data(&object, uploaded.encoded.clone()).await?;
+        Ok(uploaded.index.reference(object, 0, &uploaded.encoded))
+    }
+
+    /// Finds or makes a place for one file.
+    async fn place(&self, file: LocalFile, known: &Known) -> Result<Placed> {
+        if let Some(content) = file.content {
+            let id = FileId::of_bytes(&content);
+            let file = BaseFile { name: file.name, id, place: Place::Embedded(content) };
+            return Ok(Placed { file, sent: None });
+        }
+        let id = identify(&file, known).await?;
+        if let Some(object) = known.object(&id) {
+            return Ok(Placed::object(file.name, id, object, false));
+        }
+        let object = self.names.next(DataKind::Sst);
+        self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        known.uploaded(id, object.clone());
+        Ok(Placed::object(file.name, id, object, true))
+    }
+}
+
+/// A file and how it came to its place: sent, found there already, or embedded (None).
+struct Placed {
+    file: BaseFile,
+    sent: Option<bool>,
+}
+
+impl Placed {
+    fn object(name: String, id: FileId, object: ObjectName, sent: bool) -> Self {
+        Self { file: BaseFile { name, id, place: Place::Object(object) }, sent: Some(sent) }
+    }
+}
+
+async fn identify(file: &LocalFile, known: &Known) -> Result<FileId> {
+    if let Some(id) = known.recall(&file.name, file.stamp) {
+        return Ok(id);
+    }
+    let path = file.path.clone();
+    let id = blocking(move || FileId::of_file(&path)).await?;
+    if id.size != file.size {
+        return Err(
+            Error::internal("a file of a snapshot changed while it was read").object(file.path.display())
+        );
+    }
+    // Only SST files are never written to again under the same name.
+    if is_sst(&file.name) {
+        known.remember(&file.name, file.stamp, id);
+    }
+    Ok(id)
+}
+
+fn is_sst(name: &str) -> bool {
+    name.ends_with(".sst")
+}
+
+/// The files of a snapshot directory, the largest first, so that they don't come last and alone.
+fn list(dir: &Path) -> Result<Vec<LocalFile>> {
+    let fail = |error| Error::disk("list the files of a snapshot", dir, error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let path = entry.path();
+        let metadata =
+            entry.metadata().map_err(|error| Error::disk("inspect a file of a snapshot", &path, error))?;
+        let name = entry.file_name().into_string().ok().filter(|_| metadata.is_file()).ok_or_else(|| {
+            Error::internal("a snapshot holds something other than RocksDB's files").object(path.display())
+        })?;
+        let content = if is_sst(&name) || metadata.len() > EMBED_LIMIT {
+            None
+        } else {
+            let content = std::fs::read(&path);
+            Some(content.map_err(|error| Error::disk("read a file of a snapshot", &path, error))?.into())
+        };
+        files.push(LocalFile { name, path, stamp: Stamp::of(&metadata), size: metadata.len(), content });
+    }
+    files.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.name.cmp(&b.name)));
+    Ok(files)
+}

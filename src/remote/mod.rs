@@ -1,0 +1,137 @@
+//! The object store: names, conditional creates, retries, timeouts, rate limits and counters. Every
+//! request of this crate to a store goes through [`Remote`].
+//!
+//! The only condition that is used is "create if absent", because every backend has it. A create is
+//! either [`Created`], [`Exists`](Created::Exists), or in [`Doubt`](Created::Doubt): a timeout or a
+//! broken connection does not say whether the store applied the request, and may apply it much
+//! later. Who may try again blindly does so here (data objects, whose names are never used twice);
+//! who may not, the manifest chain, gets the doubt and resolves it by its own rules.
+
+mod counters;
+mod download;
+mod error;
+#[cfg(test)]
+pub(crate) mod faulty;
+mod limit;
+mod names;
+mod probe;
+mod read;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod url;
+mod write;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::path::{Path, PathPart};
+
+use crate::env::Env;
+use counters::Counters;
+pub use counters::RemoteCounters;
+use error::Failure;
+pub use limit::RateLimiter;
+pub(crate) use names::{DataKind, ObjectName, ParsedName};
+pub(crate) use read::Listed;
+pub(crate) use retry::RetryPolicy;
+pub(crate) use url::open_url;
+pub(crate) use write::Created;
+
+/// How long a store may take to answer, unless the caller says otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A transfer may take longer than the timeout by what its bytes need at this rate: a slow store is
+/// not a dead one, and giving up on a large object half-way would never end.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 * 1024;
+
+/// One job's prefix in an object store.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    store: Arc<dyn ObjectStore>,
+    root: Path,
+    env: Env,
+    timeout: Duration,
+    retry: RetryPolicy,
+    counters: Counters,
+}
+
+impl Remote {
+    /// The objects of `store` whose names begin with `root`. Touches nothing yet.
+    ///
+    /// `store` should not retry by itself: a create that it repeats behind our back hides a doubt.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, root: Path, env: Env) -> Self {
+        Self {
+            store,
+            root,
+            env,
+            timeout: DEFAULT_TIMEOUT,
+            retry: RetryPolicy::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// How long the store may take to answer one request, before its bytes are counted. Default 30 s.
+    #[must_use]
+    pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How often a failed request is repeated.
+    #[must_use]
+    pub(crate) fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn retry_policy(&self) -> RetryPolicy {
+        self.retry
+    }
+
+    /// What was asked of the store so far.
+    pub(crate) fn counters(&self) -> RemoteCounters {
+        self.counters.read()
+    }
+
+    fn path(&self, name: &ObjectName) -> Path {
+        self.below(name.as_str())
+    }
+
+    /// The root followed by a relative path.
+    fn below(&self, relative: &str) -> Path {
+        self.root.parts().chain(relative.split('/').map(PathPart::from)).collect()
+    }
+
+    /// Longest time for a request that moves `bytes`.
+    fn limit(&self, bytes: u64) -> Duration {
+        self.timeout
+            .saturating_add(Duration::from_millis(bytes.saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND))
+    }
+
+    /// One request: bounded in time, its failure sorted and counted.
+    async fn request<T>(
+        &self,
+        what: &'static str,
+        object: &str,
+        limit: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let failure = match tokio::time::timeout(limit, request).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => Failure::from_store(what, object, error),
+            Err(_elapsed) => Failure::no_answer(what, object, limit),
+        };
+        if failure.is_failure() {
+            self.counters.failure();
+        }
+        Err(failure)
+    }
+}

@@ -1,0 +1,207 @@
+//! Local files into objects.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::FuturesUnordered;
+use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
+use tokio::task::spawn_blocking;
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::error::Failure;
+use super::{ObjectName, RateLimiter, Remote};
+
+/// Size of a part, and the largest file that goes in one request. S3 wants parts of 5 MiB or more,
+/// and takes at most 10,000 of them: enough for 78 GiB.
+const PART: u64 = 8 * 1024 * 1024;
+
+impl Remote {
+    /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created like
+    /// any data object; larger ones go in parts of 8 MiB, up to `parallel` of them at a time, and
+    /// appear at once when the last part has arrived. `limiter` is asked before each part.
+    pub(crate) async fn put_file(
+        &self,
+        name: &ObjectName,
+        file: &Path,
+        length: u64,
+        limiter: Option<&RateLimiter>,
+        parallel: usize,
+    ) -> Result<()> {
+        if length <= PART {
+            let source = Source::open(file, length).await?;
+            let (_, bytes) = source.read(length, limiter).await?;
+            return self.put_data(name, bytes).await;
+        }
+        let mut attempts = self.attempts();
+        loop {
+            match self.try_put_parts(name, file, length, limiter, parallel).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+    }
+
+    async fn try_put_parts(
+        &self,
+        name: &ObjectName,
+        file: &Path,
+        length: u64,
+        limiter: Option<&RateLimiter>,
+        parallel: usize,
+    ) -> Result<(), Failure> {
+        let source = Source::open(file, length).await.map_err(Failure::lasting)?;
+        self.counters.put(0);
+        let path = self.path(name);
+        let begin = self.store.put_multipart_opts(&path, self.multipart_options());
+        let mut upload = self.request("begin the upload of", name.as_str(), self.timeout, begin).await?;
+        let sent = self.put_parts(name, &mut *upload, source, limiter, parallel).await;
+        let done = match sent {
+            Ok(()) => {
+                self.counters.put(0);
+                let limit = self.limit(length);
+                self.request("complete the upload of", name.as_str(), limit, upload.complete())
+                    .await
+                    .map(|_| ())
+            }
+            Err(failure) => Err(failure),
+        };
+        if done.is_err() {
+            // Parts without an end cost money in some stores. If this fails as well, the store's own
+            // rules for unfinished uploads must do.
+            self.counters.put(0);
+            let _ = self.request("abort the upload of", name.as_str(), self.timeout, upload.abort()).await;
+        }
+        done
+    }
+
+    async fn put_parts(
+        &self,
+        name: &ObjectName,
+        upload: &mut dyn MultipartUpload,
+        source: Source,
+        limiter: Option<&RateLimiter>,
+        parallel: usize,
+    ) -> Result<(), Failure> {
+        let mut running = FuturesUnordered::new();
+        let mut source = source;
+        while source.left > 0 {
+            let size = source.left.min(PART);
+            while running.len() >= parallel.max(1) {
+                running.try_next().await?;
+            }
+            // Reading, waiting for the limiter and sending overlap: earlier parts go on meanwhile.
+            let mut reading = pin!(source.read(size, limiter));
+            let (rest, bytes) = loop {
+                tokio::select! {
+                    read = &mut reading => break read.map_err(Failure::lasting)?,
+                    sent = running.try_next(), if !running.is_empty() => { sent?; }
+                }
+            };
+            self.counters.put(bytes.len());
+            let sending = upload.put_part(PutPayload::from_bytes(bytes));
+            running.push(self.request("upload a part of", name.as_str(), self.limit(size), sending));
+            source = rest;
+        }
+        while running.try_next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Has single parts repeated, where the store can do that: it can't be done from outside, and
+    /// starting over with a large file for the sake of one part is dear.
+    fn multipart_options(&self) -> PutMultipartOptions {
+        let options = PutMultipartOptions::default();
+        #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+        let options = options.with_retry_policy(std::sync::Arc::new(parts::PartRetry {
+            policy: self.retry_policy(),
+            env: self.env().clone(),
+        }));
+        options
+    }
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+mod parts {
+    use std::future::Future;
+    use std::pin::Pin;
+
+    use object_store::retry::{RetryContext, RetryPolicy};
+
+    use crate::env::Env;
+
+    /// Our own rules for retries, in the store's terms.
+    #[derive(Debug)]
+    pub(super) struct PartRetry {
+        pub(super) policy: super::super::RetryPolicy,
+        pub(super) env: Env,
+    }
+
+    impl RetryPolicy for PartRetry {
+        // What `async_trait` makes of `async fn retry(&self, context) -> bool`.
+        fn retry<'a, 'b>(&'a self, context: RetryContext) -> Pin<Box<dyn Future<Output = bool> + Send + 'b>>
+        where
+            'a: 'b,
+        {
+            Box::pin(async move {
+                let failed = u32::try_from(context.attempt).unwrap_or(u32::MAX);
+                if failed >= self.policy.attempts {
+                    return false;
+                }
+                tokio::time::sleep(self.policy.pause(failed, &self.env)).await;
+                true
+            })
+        }
+    }
+}
+
+/// A file that is read from front to back.
+struct Source {
+    file: File,
+    path: Box<Path>,
+    left: u64,
+}
+
+impl Source {
+    async fn open(path: &Path, length: u64) -> Result<Self> {
+        let path: Box<Path> = path.into();
+        blocking(move || {
+            let mut file = File::open(&path).map_err(|error| Error::disk("open the file", &path, error))?;
+            let size = file.seek(SeekFrom::End(0)).and_then(|size| file.rewind().map(|()| size));
+            let size = size.map_err(|error| Error::disk("read the file", &path, error))?;
+            if size < length {
+                let text = format!("the file has {size} bytes, not {length}");
+                return Err(Error::new(ErrorKind::Disk, text).object(path.display()));
+            }
+            Ok(Self { file, path, left: length })
+        })
+        .await
+    }
+
+    /// The next `size` bytes, when the limiter lets them pass.
+    async fn read(mut self, size: u64, limiter: Option<&RateLimiter>) -> Result<(Self, Bytes)> {
+        if let Some(limiter) = limiter {
+            limiter.acquire(size).await;
+        }
+        blocking(move || {
+            let mut bytes =
+                vec![0; usize::try_from(size).map_err(|_| Error::internal("a part is too large"))?];
+            self.file
+                .read_exact(&mut bytes)
+                .map_err(|error| Error::disk("read the file", &self.path, error))?;
+            self.left -= size;
+            Ok((self, bytes.into()))
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::internal("a task that reads a file ended early").source(error)),
+    }
+}

@@ -1,0 +1,144 @@
+//! Creating and deleting objects.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::error::{Failure, Verdict};
+use super::{ObjectName, Remote};
+
+/// What is known after one attempt to create an object.
+#[derive(Debug, Clone)]
+pub(crate) enum Created {
+    /// It did not exist, and now holds our bytes.
+    Created,
+    /// An object of this name exists. It may be our own, from an earlier attempt.
+    Exists,
+    /// No verdict: the request may have been applied, or may be applied later.
+    Doubt(Error),
+}
+
+impl Remote {
+    /// Tries once to create `name`. Never overwrites.
+    pub(crate) async fn create(&self, name: &ObjectName, payload: Bytes) -> Created {
+        match self.try_create(name, payload).await {
+            Ok(()) => Created::Created,
+            Err(failure) if failure.verdict == Verdict::Exists => Created::Exists,
+            Err(failure) => Created::Doubt(failure.error),
+        }
+    }
+
+    pub(super) async fn try_create(&self, name: &ObjectName, payload: Bytes) -> Result<(), Failure> {
+        self.counters.put(payload.len());
+        let limit = self.limit(payload.len() as u64);
+        let path = self.path(name);
+        let options = PutOptions::from(PutMode::Create);
+        let put = self.store.put_opts(&path, PutPayload::from_bytes(payload), options);
+        match self.request("create the object", name.as_str(), limit, put).await {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
+                error: failure.error.advice("check that the bucket or container exists"),
+                // S3 says so, too, to a create that meets a deletion of the same name.
+                verdict: Verdict::Passing,
+            }),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Creates a data object, trying again after failures. Its name belongs to this store instance
+    /// alone, so that what is found there after a doubt can only be an earlier try of ours; it counts
+    /// as success only if it holds the same bytes.
+    pub(crate) async fn put_data(&self, name: &ObjectName, payload: Bytes) -> Result<()> {
+        let mut attempts = self.attempts();
+        loop {
+            let failure = match self.try_create(name, payload.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(failure) if failure.verdict == Verdict::Exists => match self.try_get(name, None).await {
+                    Ok(there) if there == payload => return Ok(()),
+                    Ok(there) => return Err(not_ours(name, &there, &payload)),
+                    // Two of our own creates met (409), and neither was applied.
+                    Err(gone) if gone.verdict == Verdict::Absent => Failure::passing(Error::new(
+                        ErrorKind::StoreUnavailable,
+                        format!(
+                            "cannot create the object {name}: the store answers that it exists, and that it does not"
+                        ),
+                    )),
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            attempts.again(failure).await?;
+        }
+    }
+
+    /// Deletes objects, and returns how many the store says it deleted (some stores count absent ones,
+    /// too). One that does not exist is no error.
+    pub(crate) async fn delete(&self, names: Vec<ObjectName>) -> Result<usize> {
+        let mut left: HashMap<Path, ObjectName> =
+            names.into_iter().map(|name| (self.path(&name), name)).collect();
+        let all = left.len();
+        let mut absent = 0;
+        let mut attempts = self.attempts();
+        while !left.is_empty() {
+            match self.try_delete(&mut left).await {
+                Ok(()) => {
+                    absent = left.len();
+                    break;
+                }
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+        Ok(all - absent)
+    }
+
+    /// Takes out of `left` what was deleted. `Ok` says that the rest did not exist.
+    async fn try_delete(&self, left: &mut HashMap<Path, ObjectName>) -> Result<(), Failure> {
+        self.counters.delete(left.len());
+        let mut paths: Vec<Path> = left.keys().cloned().collect();
+        // A fixed order, for the sake of runs that must be repeatable.
+        paths.sort_unstable();
+        let mut answers = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
+        let mut failed = None;
+        loop {
+            let next = async { answers.next().await.transpose() };
+            match self.request("delete objects", self.root.as_ref(), self.timeout, next).await {
+                Ok(Some(path)) => {
+                    left.remove(&path);
+                }
+                Ok(None) => return failed.map_or(Ok(()), Err),
+                // Their errors carry no name that we could strike off; they are told apart at the end.
+                Err(failure) if failure.verdict == Verdict::Absent => {}
+                // The stream may be stuck, and is of no more use.
+                Err(failure) if failure.error.kind() == ErrorKind::StoreUnavailable => return Err(failure),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+    }
+
+    /// The size of an object, without reading it.
+    pub(super) async fn try_head(&self, name: &ObjectName) -> Result<u64, Failure> {
+        self.counters.get();
+        let path = self.path(name);
+        let meta =
+            self.request("look up the object", name.as_str(), self.timeout, self.store.head(&path)).await?;
+        Ok(meta.size)
+    }
+}
+
+fn not_ours(name: &ObjectName, there: &Bytes, payload: &Bytes) -> Error {
+    Error::corrupt(format!(
+        "an object of this name exists with other content: {} bytes with CRC32C {:08x}, not {} bytes with {:08x}",
+        there.len(),
+        crc32c::crc32c(there),
+        payload.len(),
+        crc32c::crc32c(payload),
+    ))
+    .object(name)
+    .advice("another process writes below this prefix; give each job a prefix of its own")
+}

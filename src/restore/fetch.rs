@@ -1,0 +1,225 @@
+//! Brings everything that a plan names onto this machine, and checks every byte of it (I4).
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::local::LocalFiles;
+use super::plan::{Read, Source, SubtaskPlan, coalesce};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::{BaseRef, DeltaRef};
+use crate::materialize::{BaseFile, BaseIndex, FileId, Place, blocking, run_all};
+use crate::remote::{ObjectName, Remote};
+use crate::table;
+
+/// A subtask whose base files lie in `dir` and whose deltas are in memory.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) plan: SubtaskPlan,
+    pub(super) dir: PathBuf,
+    /// One for each of the plan's sources.
+    pub(super) sources: Vec<FetchedSource>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct FetchedSource {
+    pub(super) base: Option<BaseIndex>,
+    /// As in the plan, oldest first.
+    pub(super) deltas: Vec<Bytes>,
+}
+
+/// What it took.
+#[derive(Debug, Default)]
+pub(super) struct Cost {
+    pub(super) downloaded: AtomicU64,
+    pub(super) reused: AtomicU64,
+    pub(super) requests: AtomicU64,
+}
+
+/// What a part of an object is: which base or delta of which source of which plan.
+#[derive(Debug, Clone, Copy)]
+struct Tag {
+    plan: usize,
+    source: usize,
+    /// None: the index of the base.
+    delta: Option<usize>,
+}
+
+/// Fetches all `plans`, each into its directory, which must be there and empty.
+pub(super) async fn fetch(
+    remote: &Remote,
+    plans: Vec<(SubtaskPlan, PathBuf)>,
+    local: &Arc<LocalFiles>,
+    parallel: usize,
+    cost: &Cost,
+) -> Result<Vec<Fetched>> {
+    let reads: Vec<_> =
+        coalesce(parts(&plans)?).into_iter().map(|read| read_parts(remote, read, cost)).collect();
+    let parts = run_all(reads, parallel).await?;
+    let mut fetched: Vec<_> = plans.into_iter().map(|(plan, dir)| Fetched::empty(plan, dir)).collect();
+    for (tag, bytes) in parts.into_iter().flatten() {
+        fetched.get_mut(tag.plan).and_then(|fetched| fetched.place(tag, bytes).transpose()).transpose()?;
+    }
+
+    let mut files: Vec<_> = fetched
+        .iter()
+        .flat_map(|fetched| fetched.sources.iter().map(move |source| (&fetched.dir, source)))
+        .flat_map(|(dir, source)| {
+            source.base.iter().flat_map(|base| &base.files).map(move |file| (dir, file))
+        })
+        .collect();
+    // The largest first, so that they don't come last and alone.
+    files.sort_by_key(|(_, file)| std::cmp::Reverse(file.id.size));
+    let work: Vec<_> =
+        files.into_iter().map(|(dir, file)| fetch_file(remote, dir, file, local, cost)).collect();
+    run_all(work, parallel).await?;
+    Ok(fetched)
+}
+
+/// Everything but the base's files.
+fn parts(plans: &[(SubtaskPlan, PathBuf)]) -> Result<Vec<(ObjectName, std::ops::Range<u64>, Tag)>> {
+    let range = |object: &ObjectName, offset: u64, length: u64| {
+        let end = offset.checked_add(length).filter(|_| length > 0);
+        end.map(|end| offset..end).ok_or_else(|| {
+            Error::corrupt(format!("a reference to {length} bytes at {offset}")).object(object)
+        })
+    };
+    let mut parts = Vec::new();
+    for (plan, (wanted, _)) in plans.iter().enumerate() {
+        for (source, wanted) in wanted.sources.iter().enumerate() {
+            if let Some(base) = &wanted.base {
+                let range = range(&base.object, base.offset, base.length)?;
+                parts.push((base.object.clone(), range, Tag { plan, source, delta: None }));
+            }
+            for (index, delta) in wanted.deltas.iter().enumerate() {
+                let range = range(&delta.object, delta.offset, delta.length)?;
+                parts.push((delta.object.clone(), range, Tag { plan, source, delta: Some(index) }));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+async fn read_parts(remote: &Remote, read: Read<Tag>, cost: &Cost) -> Result<Vec<(Tag, Bytes)>> {
+    let start = read.range.start;
+    cost.requests.fetch_add(1, Ordering::Relaxed);
+    let bytes = remote.get_range(&read.object, read.range).await?;
+    cost.downloaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    let part = |(range, tag): (std::ops::Range<u64>, Tag)| {
+        let at = |offset: u64| usize::try_from(offset - start).ok().filter(|at| *at <= bytes.len());
+        let slice = at(range.start).zip(at(range.end)).map(|(from, to)| bytes.slice(from..to));
+        slice
+            .map(|slice| (tag, slice))
+            .ok_or_else(|| Error::corrupt("the object is cut short").object(&read.object))
+    };
+    read.parts.into_iter().map(part).collect()
+}
+
+impl Fetched {
+    fn empty(plan: SubtaskPlan, dir: PathBuf) -> Self {
+        let empty =
+            |source: &Source| FetchedSource { base: None, deltas: vec![Bytes::new(); source.deltas.len()] };
+        let sources = plan.sources.iter().map(empty).collect();
+        Self { plan, dir, sources }
+    }
+
+    /// Checks what was read and puts it where it belongs.
+    fn place(&mut self, tag: Tag, bytes: Bytes) -> Result<Option<()>> {
+        let (Some(wanted), Some(source)) =
+            (self.plan.sources.get(tag.source), self.sources.get_mut(tag.source))
+        else {
+            return Ok(None);
+        };
+        match (tag.delta, &wanted.base) {
+            (None, Some(base)) => source.base = Some(check_base(wanted, base, &bytes)?),
+            (None, None) => return Ok(None),
+            (Some(index), _) => {
+                let (Some(delta), Some(place)) = (wanted.deltas.get(index), source.deltas.get_mut(index))
+                else {
+                    return Ok(None);
+                };
+                check_delta(delta, &bytes)?;
+                *place = bytes;
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+fn check_delta(delta: &DeltaRef, bytes: &[u8]) -> Result<()> {
+    if crc32c::crc32c(bytes) == delta.crc32c {
+        return Ok(());
+    }
+    let message = format!("deltas {}..={} do not match their checksum", delta.first, delta.last);
+    Err(Error::corrupt(message).object(&delta.object))
+}
+
+fn check_base(source: &Source, base: &BaseRef, bytes: &Bytes) -> Result<BaseIndex> {
+    if crc32c::crc32c(bytes) != base.crc32c {
+        return Err(Error::corrupt("the index of a base does not match its checksum").object(&base.object));
+    }
+    let index = BaseIndex::decode(bytes).map_err(|error| error.object(&base.object))?;
+    let reachable: HashSet<_> = base.files.iter().collect();
+    let same = index.subtask == source.subtask && index.range == source.range && index.seq == base.seq;
+    // A file that the reference does not name would not be safe from garbage collection (I3).
+    if !same || !index.objects().iter().all(|object| reachable.contains(object)) {
+        let message = format!(
+            "the index is of subtask {} up to delta {} and does not fit the manifest's reference",
+            index.subtask, index.seq
+        );
+        return Err(Error::corrupt(message).object(&base.object));
+    }
+    if index.merge_operator != table::OPERATOR_NAME {
+        let message = format!(
+            "the base was written with the merge operator {:?}; this build has {:?}",
+            index.merge_operator,
+            table::OPERATOR_NAME
+        );
+        return Err(Error::new(ErrorKind::Incompatible, message).object(&base.object));
+    }
+    Ok(index)
+}
+
+async fn fetch_file(
+    remote: &Remote,
+    dir: &Path,
+    file: &BaseFile,
+    local: &Arc<LocalFiles>,
+    cost: &Cost,
+) -> Result<()> {
+    let target = dir.join(&file.name);
+    let object = match &file.place {
+        Place::Embedded(content) => {
+            let content = content.clone();
+            return blocking(move || {
+                std::fs::write(&target, content)
+                    .map_err(|error| Error::disk("write a file of the base", &target, error))
+            })
+            .await;
+        }
+        Place::Object(object) => object,
+    };
+    let found = {
+        let (local, file, target) = (Arc::clone(local), file.clone(), target.clone());
+        blocking(move || local.take_over(&file, &target)).await?
+    };
+    if found {
+        cost.reused.fetch_add(file.id.size, Ordering::Relaxed);
+        return Ok(());
+    }
+    cost.requests.fetch_add(1, Ordering::Relaxed);
+    let (size, hash) = remote.get_to_file(object, None, &target).await?;
+    cost.downloaded.fetch_add(size, Ordering::Relaxed);
+    if (FileId { size, hash: *hash.as_bytes() }) != file.id {
+        let message = if size == file.id.size {
+            format!("the content of {} does not match its checksum", file.name)
+        } else {
+            format!("{} has {size} bytes where {} are expected", file.name, file.id.size)
+        };
+        return Err(Error::corrupt(message).object(object));
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! Files of earlier store instances on this machine: a restart need not download what is still here.
+//! They are found by size, and believed only after their whole content was read (I4).
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::materialize::{BaseFile, FileId};
+
+/// How deep below an instance's directory a table may lie.
+const MAX_DEPTH: usize = 3;
+
+/// Files of the wanted size that are read at most before one is downloaded instead.
+const MAX_CANDIDATES: usize = 4;
+
+/// SST files below some directories, by size.
+#[derive(Debug, Default)]
+pub(crate) struct LocalFiles {
+    by_size: HashMap<u64, Vec<PathBuf>>,
+}
+
+impl LocalFiles {
+    /// Looks through `dirs`; blocks. What cannot be read is passed over: it is downloaded then.
+    pub(crate) fn scan(dirs: &[PathBuf]) -> Self {
+        let mut files = Self::default();
+        dirs.iter().for_each(|dir| files.scan_dir(dir, MAX_DEPTH));
+        files
+    }
+
+    fn scan_dir(&mut self, dir: &Path, depth: usize) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let (path, metadata) = (entry.path(), entry.metadata());
+            match metadata {
+                Ok(metadata) if metadata.is_dir() && depth > 1 => self.scan_dir(&path, depth - 1),
+                // Only SST files never change under their name; links to others would be dangerous.
+                Ok(metadata) if metadata.is_file() && path.extension().is_some_and(|end| end == "sst") => {
+                    self.by_size.entry(metadata.len()).or_default().push(path);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts `file` to `target` if its content is here; blocks.
+    pub(crate) fn take_over(&self, file: &BaseFile, target: &Path) -> Result<bool> {
+        let Some(candidates) = self.by_size.get(&file.id.size) else { return Ok(false) };
+        // The same name is the most likely one, and no more than that.
+        let same_name = |path: &&PathBuf| path.file_name().is_some_and(|name| *name == *file.name);
+        let (likely, others): (Vec<_>, Vec<_>) = candidates.iter().partition(same_name);
+        for candidate in likely.into_iter().chain(others).take(MAX_CANDIDATES) {
+            // Linked first and read then, so that what was read is what is kept.
+            if fs::hard_link(candidate, target).is_err() && fs::copy(candidate, target).is_err() {
+                // Gone meanwhile, or on another disk that has no room: the download says more.
+                let _ = fs::remove_file(target);
+                continue;
+            }
+            if FileId::of_file(target).is_ok_and(|id| id == file.id) {
+                return Ok(true);
+            }
+            fs::remove_file(target).map_err(|error| {
+                crate::error::Error::disk("remove a file that does not match", target, error)
+            })?;
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::materialize::Place;
+
+    fn wanted(name: &str, content: &[u8]) -> BaseFile {
+        BaseFile {
+            name: name.to_owned(),
+            id: FileId::of_bytes(content),
+            place: Place::Embedded(Bytes::new()),
+        }
+    }
+
+    #[test]
+    fn content_counts_and_the_name_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("00000-abc/table");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("000007.sst"), b"wrong").unwrap();
+        fs::write(old.join("000009.sst"), b"right").unwrap();
+        fs::write(old.join("MANIFEST-000001"), b"other").unwrap();
+        let files = LocalFiles::scan(&[dir.path().to_owned(), dir.path().join("absent")]);
+        let target = dir.path().join("000007.sst");
+        assert!(files.take_over(&wanted("000007.sst", b"right"), &target).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), b"right");
+        fs::remove_file(&target).unwrap();
+
+        assert!(!files.take_over(&wanted("000007.sst", b"tight"), &target).unwrap());
+        assert!(!files.take_over(&wanted("MANIFEST-000001", b"other"), &target).unwrap());
+        assert!(!files.take_over(&wanted("000007.sst", b"longer"), &target).unwrap());
+        assert!(!target.exists(), "nothing is left of a file that did not match");
+        assert_eq!(fs::read(old.join("000007.sst")).unwrap(), b"wrong", "the old instance is untouched");
+    }
+
+    #[test]
+    fn a_file_that_vanished_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("000001.sst");
+        fs::write(&old, b"x").unwrap();
+        let files = LocalFiles::scan(&[dir.path().to_owned()]);
+        fs::remove_file(&old).unwrap();
+        assert!(!files.take_over(&wanted("000001.sst", b"x"), &dir.path().join("new.sst")).unwrap());
+    }
+}

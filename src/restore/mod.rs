@@ -1,0 +1,13 @@
+//! Restore: from a checkpoint's record back to an open table, by way of a plan (pure), a fetch
+//! (everything verified) and a replay.
+
+mod fetch;
+mod local;
+mod plan;
+mod replay;
+mod report;
+mod run;
+
+pub(crate) use plan::{Source, SubtaskPlan, plan};
+pub use report::RestoreReport;
+pub(crate) use run::{Restoration, Restored, Restorer, Target, may_fall_back};

@@ -1,0 +1,35 @@
+//! What a restore did, for people and programs.
+
+use serde::Serialize;
+
+use crate::ids::CheckpointId;
+
+/// What was restored, what it cost, and where the time went.
+///
+/// Subtasks restore in parallel: bytes, objects and entries are sums over them, times are those of
+/// the slowest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// The checkpoint that the state is now that of; None after a fresh start.
+    pub checkpoint: Option<CheckpointId>,
+    /// Bytes read from the object store: base indexes, files and deltas.
+    pub bytes_downloaded: u64,
+    /// Bytes of files that were found on the local disk with the same content, and not downloaded.
+    pub bytes_reused: u64,
+    /// Requests made to the object store: one an object, but for parts of one that lie far apart.
+    pub objects: u64,
+    /// Deltas after the bases; several that were packed into one count once.
+    pub deltas: u64,
+    /// Entries applied by the replay, after the deltas were merged to the last value per key.
+    pub entries_replayed: u64,
+    /// Milliseconds until everything was on this machine and verified.
+    pub download_ms: f64,
+    /// Milliseconds that RocksDB took to open.
+    pub open_ms: f64,
+    /// Milliseconds to decode, merge and apply the deltas.
+    pub replay_ms: f64,
+    /// Newer checkpoints that could not be restored, and why; not empty only if the caller allowed to
+    /// fall back.
+    pub skipped: Vec<(CheckpointId, String)>,
+}

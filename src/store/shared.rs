@@ -1,0 +1,151 @@
+//! What an operator's thread and the background of its store share: the layers on their way into the
+//! table, the sticky failure, and a few numbers.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::delta::FrozenDelta;
+use crate::error::{Error, Result};
+use crate::ids::{DeltaSeq, Epoch};
+
+use super::budget::{Budget, BudgetShare};
+
+/// A frozen delta between the operator's thread and the table.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) seq: DeltaSeq,
+    pub(crate) delta: FrozenDelta,
+    /// Set once the table holds it; from then on reads go past it.
+    applied: AtomicBool,
+    _share: BudgetShare,
+}
+
+impl Layer {
+    pub(crate) fn new(seq: DeltaSeq, delta: FrozenDelta, share: BudgetShare) -> Arc<Self> {
+        Arc::new(Self { seq, delta, applied: AtomicBool::new(false), _share: share })
+    }
+
+    pub(crate) fn is_applied(&self) -> bool {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_applied(&self) {
+        self.applied.store(true, Ordering::Release);
+    }
+}
+
+/// State of a whole attempt that every part of it can see without a lock.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) epoch: Epoch,
+    failure: OnceLock<Error>,
+    failed: AtomicBool,
+    /// Number of the checkpoint that was triggered last; 0 when none is under way.
+    barrier: AtomicU64,
+}
+
+impl Attempt {
+    pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
+        Arc::new(Self {
+            epoch,
+            failure: OnceLock::new(),
+            failed: AtomicBool::new(false),
+            barrier: AtomicU64::new(0),
+        })
+    }
+
+    /// Keeps the first failure that the attempt cannot recover from.
+    pub(crate) fn fail(&self, error: Error) {
+        // The first one is the cause; what follows are consequences.
+        if self.health().is_ok() {
+            tracing::error!(%error, "the attempt has failed");
+        }
+        self.fail_quietly(error);
+    }
+
+    /// As [`Attempt::fail`], for an end that nobody needs to be told of.
+    pub(crate) fn fail_quietly(&self, error: Error) {
+        let _ = self.failure.set(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn health(&self) -> Result<()> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let cause = self.failure.get().cloned();
+        Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
+    }
+
+    pub(crate) fn barrier(&self) -> u64 {
+        self.barrier.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_barrier(&self, number: u64) {
+        self.barrier.store(number, Ordering::Release);
+    }
+}
+
+/// What one store's threads share.
+#[derive(Debug)]
+pub(crate) struct StoreShared {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) budget: Arc<Budget>,
+    /// The last delta that was frozen, and the last that the table holds.
+    frozen: AtomicU64,
+    applied: AtomicU64,
+    pub(crate) deltas_sealed: AtomicU64,
+    pub(crate) sealed_bytes: AtomicU64,
+    /// Messages that the store's task has not dealt with, and whether it waits for anything.
+    inbox: AtomicU64,
+    idle: AtomicBool,
+}
+
+impl StoreShared {
+    pub(crate) fn new(attempt: Arc<Attempt>, budget: Arc<Budget>, seq: DeltaSeq) -> Arc<Self> {
+        Arc::new(Self {
+            attempt,
+            budget,
+            frozen: AtomicU64::new(seq.0),
+            applied: AtomicU64::new(seq.0),
+            deltas_sealed: AtomicU64::new(0),
+            sealed_bytes: AtomicU64::new(0),
+            inbox: AtomicU64::new(0),
+            idle: AtomicBool::new(true),
+        })
+    }
+
+    /// Records a background failure and wakes a writer that waits for memory.
+    pub(crate) fn fail(&self, error: Error) {
+        self.attempt.fail(error);
+        self.budget.notify();
+    }
+
+    pub(crate) fn set_frozen(&self, seq: DeltaSeq) {
+        self.frozen.store(seq.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_applied(&self, seq: DeltaSeq) {
+        self.applied.store(seq.0, Ordering::Release);
+        self.budget.notify();
+    }
+
+    pub(crate) fn unapplied(&self) -> u64 {
+        self.frozen.load(Ordering::Acquire).saturating_sub(self.applied.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn message_sent(&self) {
+        self.inbox.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A message was dealt with; `idle` tells whether anything is under way after it.
+    pub(crate) fn message_done(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
+        self.inbox.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether all that was frozen is applied, and nothing is being sealed or uploaded.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unapplied() == 0 && self.inbox.load(Ordering::Acquire) == 0 && self.idle.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,50 @@
+//! Numbers of one store.
+
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use crate::table::{Table, TableStats};
+
+use super::shared::StoreShared;
+
+/// Numbers of one store: sizes as of now, counts since the job was opened.
+#[derive(Debug, Clone, Default, Serialize)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Entries in the active delta. Only known on the operator's thread.
+    pub active_entries: u64,
+    /// Bytes in the active delta. Only known on the operator's thread.
+    pub active_bytes: u64,
+    /// Bytes of deltas that are not yet applied or not yet durable.
+    pub held_bytes: u64,
+    /// Deltas that the table does not hold yet.
+    pub unapplied_deltas: u64,
+    /// Deltas encoded for the changelog.
+    pub deltas_sealed: u64,
+    /// Their bytes as encoded.
+    pub sealed_bytes: u64,
+    /// How often a write waited at the memory bound.
+    pub blocked_writes: u64,
+    /// How long these writes waited, in milliseconds.
+    pub blocked_ms: f64,
+    /// RocksDB's own numbers.
+    pub table: TableStats,
+}
+
+impl StoreStats {
+    pub(crate) fn gather(shared: &StoreShared, table: &Table) -> Self {
+        let (blocked_writes, blocked) = shared.budget.blocked();
+        Self {
+            active_entries: 0,
+            active_bytes: 0,
+            held_bytes: shared.budget.held(),
+            unapplied_deltas: shared.unapplied(),
+            deltas_sealed: shared.deltas_sealed.load(Ordering::Relaxed),
+            sealed_bytes: shared.sealed_bytes.load(Ordering::Relaxed),
+            blocked_writes,
+            blocked_ms: blocked.as_secs_f64() * 1e3,
+            table: table.stats(),
+        }
+    }
+}

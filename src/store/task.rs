@@ -1,0 +1,456 @@
+//! The background of one store: seals frozen deltas, uploads them, answers barriers with receipts, and
+//! takes new bases. One task owns all of that state, so nothing in it is locked; slow work runs beside
+//! it and reports back by an [`Event`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::channel::oneshot;
+use tokio::sync::mpsc;
+
+use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptCost, ReceiptDelta, Tail, Upload};
+use crate::delta::{self, DeltaHeader, Sealed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CheckpointId, DeltaSeq};
+use crate::job::{Command, MaterializationReport};
+use crate::key_group::KeyGroupRange;
+use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, StateInfo};
+use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
+use crate::remote::DataKind;
+use crate::table;
+
+use super::applier::{Applier, Work};
+use super::shared::{Layer, StoreShared};
+
+/// How often the task looks whether a new base is due or the attempt has failed.
+const TICK: Duration = Duration::from_millis(100);
+/// Pause after an upload has failed in spite of the retries below it; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What happens to a store's background.
+pub(crate) enum Event {
+    Frozen(Arc<Layer>),
+    Sealed { seq: DeltaSeq, sealed: Sealed },
+    /// Deltas are durable in new places.
+    Stored { refs: Vec<DeltaRef>, bytes: u64 },
+    /// A cut in changelog mode.
+    Barrier { seq: DeltaSeq, ticket: Box<Ticket> },
+    /// A cut in native mode: the files to upload are in `dir`.
+    NativeCut { seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket> },
+    NativeUploaded { seq: DeltaSeq, ticket: Box<Ticket>, result: Result<(ReceiptBase, u64, u64)> },
+    /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
+    Committed { refs: Vec<DeltaRef> },
+    /// Durable deltas were copied together elsewhere.
+    Packed(Vec<DeltaRef>),
+    Aborted(CheckpointId),
+    /// Take a new base now.
+    Materialize,
+    Snapshot { dir: PathBuf, result: Result<DeltaSeq> },
+    Materialized { seq: DeltaSeq, result: Result<(BaseRef, Uploaded)> },
+    /// Asks for the durable deltas, with the bytes that are in memory.
+    Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
+    /// Upload everything that is held, whatever its size.
+    Flush,
+}
+
+/// A cut on its way to its receipt.
+pub(crate) struct Ticket {
+    pub(crate) id: CheckpointId,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) states: Arc<[StateInfo]>,
+    pub(crate) cost: ReceiptCost,
+    pub(crate) reply: oneshot::Sender<Result<Receipt>>,
+}
+
+/// Sends events and counts them, so that "settled" can be told from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSender {
+    sender: mpsc::UnboundedSender<Event>,
+    shared: Arc<StoreShared>,
+}
+
+impl EventSender {
+    pub(crate) fn send(&self, event: Event) {
+        self.shared.message_sent();
+        // Fails only when the job is going down; nobody waits for the effect then.
+        let _ = self.sender.send(event);
+    }
+}
+
+/// What the task is made of.
+pub(crate) struct TaskParts {
+    pub(crate) mode: CheckpointMode,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) dir: PathBuf,
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) applier: Applier,
+    pub(crate) uploader: Arc<Uploader>,
+    pub(crate) known: Arc<Known>,
+    pub(crate) tail: Tail<Box<Ticket>>,
+    pub(crate) inline_limit: u64,
+    pub(crate) policy: Settings,
+    pub(crate) share: Share,
+    pub(crate) opened: Duration,
+    pub(crate) base_seq: DeltaSeq,
+    pub(crate) coordinator: mpsc::UnboundedSender<Command>,
+}
+
+/// Where a materialization stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Idle,
+    /// Since this moment the applier or the uploader is at it.
+    Under(Duration),
+}
+
+pub(crate) struct StoreTask {
+    parts: TaskParts,
+    events: EventSender,
+    run: Run,
+    history: History,
+    wanted: bool,
+    flush: bool,
+    snapshots: u64,
+}
+
+/// The task's inbox and the task, which runs until the runtime ends.
+pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> EventSender {
+    let (sender, inbox) = mpsc::unbounded_channel();
+    let events = EventSender { sender, shared: Arc::clone(&parts.shared) };
+    let history = History { opened: parts.opened, ..History::default() };
+    let task = StoreTask {
+        parts,
+        events: events.clone(),
+        run: Run::Idle,
+        history,
+        wanted: false,
+        flush: false,
+        snapshots: 0,
+    };
+    runtime.spawn(task.run(inbox));
+    events
+}
+
+impl StoreTask {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                event = inbox.recv() => {
+                    let Some(event) = event else { return };
+                    self.handle(event);
+                    self.advance();
+                    self.parts.shared.message_done(self.is_idle());
+                }
+                _ = tick.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.run == Run::Idle && !self.wanted && self.parts.tail.is_idle()
+    }
+
+    fn now(&self) -> Duration {
+        self.parts.uploader.remote.env().clock.monotonic()
+    }
+
+    fn handle(&mut self, event: Event) {
+        let tail = &mut self.parts.tail;
+        match event {
+            Event::Frozen(layer) => {
+                tail.frozen(layer.seq);
+                self.seal(layer);
+            }
+            Event::Sealed { seq, sealed } => {
+                let shared = &self.parts.shared;
+                let bytes = sealed.bytes.len() as u64;
+                shared.deltas_sealed.fetch_add(1, Ordering::Relaxed);
+                shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
+                tail.sealed(seq, sealed, shared.budget.take(bytes));
+            }
+            Event::Stored { refs, bytes } => {
+                if let Some(ticket) = tail.waiting_mut() {
+                    ticket.cost.late_bytes += bytes;
+                    ticket.cost.largest_object = ticket.cost.largest_object.max(bytes);
+                    ticket.cost.puts += 1;
+                }
+                tail.stored(refs);
+            }
+            Event::Barrier { seq, ticket } => tail.barrier(seq, ticket),
+            Event::NativeCut { seq, dir, ticket } => self.upload_native(seq, dir, ticket),
+            Event::NativeUploaded { seq, mut ticket, result } => match result {
+                Ok((base, bytes, files)) => {
+                    ticket.cost.sst_bytes = bytes;
+                    ticket.cost.late_bytes += bytes;
+                    ticket.cost.puts += files;
+                    self.answer(*ticket, seq, Some(base), Vec::new());
+                }
+                Err(error) => self.refuse(*ticket, error),
+            },
+            Event::Committed { refs } | Event::Packed(refs) => tail.stored(refs),
+            Event::Aborted(id) => {
+                // What was held for it must not be held on: an aborted tail is uploaded.
+                self.flush = true;
+                if let Some(ticket) = tail.aborted(id, |ticket| ticket.id) {
+                    let error = Error::new(ErrorKind::Aborted, "the checkpoint was given up");
+                    self.refuse(*ticket, error.object(format!("checkpoint {id}")));
+                }
+            }
+            Event::Materialize => self.wanted = true,
+            Event::Snapshot { dir, result } => self.upload_base(dir, result),
+            Event::Materialized { seq, result } => self.materialized(seq, result),
+            Event::Durable(reply) => {
+                let durable = tail.durable().map(|(delta, bytes)| (delta.clone(), bytes.cloned()));
+                // The asker may be gone: the job is going down.
+                let _ = reply.send(durable.collect());
+            }
+            Event::Flush => self.flush = true,
+        }
+    }
+
+    fn advance(&mut self) {
+        loop {
+            let flush = if std::mem::take(&mut self.flush) { Flush::All } else { Flush::AboveLimit };
+            match self.parts.tail.advance(flush, |ticket| ticket.id) {
+                Some(Action::Upload(uploads)) => self.upload(uploads),
+                Some(Action::Ready { context, seq, base, deltas }) => {
+                    self.answer(*context, seq, base.map(ReceiptBase::Stored), deltas);
+                }
+                None => break,
+            }
+        }
+        self.start_run();
+    }
+
+    fn tick(&mut self) {
+        if let Err(error) = self.parts.shared.attempt.health() {
+            let tickets: Vec<_> = self.parts.tail.give_up().collect();
+            for ticket in tickets {
+                self.refuse(*ticket, error.clone());
+            }
+            return;
+        }
+        let decision = materialize::decide(
+            self.now(),
+            &self.parts.policy,
+            self.parts.share,
+            &self.history,
+            self.parts.tail.bytes_since_base(),
+        );
+        if self.parts.mode == CheckpointMode::Changelog && matches!(decision, Decision::Run(_)) {
+            self.wanted = true;
+            self.start_run();
+        }
+    }
+
+    /// Encodes a frozen delta beside the task.
+    fn seal(&self, layer: Arc<Layer>) {
+        let names = &self.parts.uploader.names;
+        let header = DeltaHeader {
+            epoch: names.epoch(),
+            subtask: names.subtask(),
+            range: self.parts.range,
+            first: layer.seq,
+            last: layer.seq,
+        };
+        let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
+        tokio::spawn(async move {
+            let seq = layer.seq;
+            match blocking(move || Ok(delta::seal(&layer.delta, &header))).await {
+                Ok(sealed) => events.send(Event::Sealed { seq, sealed }),
+                Err(error) => shared.fail(error),
+            }
+        });
+    }
+
+    /// Uploads sealed deltas as one object, for as long as it takes: an outage of the store costs
+    /// latency, never data (I6).
+    fn upload(&self, uploads: Vec<Upload>) {
+        let kind = if uploads.len() == 1 { DataKind::Delta } else { DataKind::Pack };
+        let object = self.parts.uploader.names.next(kind);
+        let (payload, refs) = join(uploads, &object);
+        let remote = Arc::clone(&self.parts.uploader.remote);
+        let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
+        tokio::spawn(async move {
+            let bytes = payload.len() as u64;
+            let mut pause = FIRST_PAUSE;
+            while let Err(error) = remote.put_data(&object, payload.clone()).await {
+                if shared.attempt.health().is_err() {
+                    return;
+                }
+                tracing::warn!(%error, "a delta could not be uploaded; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            events.send(Event::Stored { refs, bytes });
+        });
+    }
+
+    fn upload_native(&self, seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket>) {
+        let parts = &self.parts;
+        let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
+        let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
+        tokio::spawn(async move {
+            let upload = async {
+                let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                let (bytes, files) = (uploaded.new_bytes, uploaded.new_files as u64);
+                if uploaded.encoded.len() as u64 > inline_limit {
+                    let bytes = bytes + uploaded.encoded.len() as u64;
+                    return Ok((ReceiptBase::Stored(uploader.publish(&uploaded).await?), bytes, files + 1));
+                }
+                let index = uploaded.encoded.clone();
+                // Where the index lies is known once the manifest has a version.
+                let nowhere = uploader.names.next(DataKind::Base);
+                let reference = uploaded.index.reference(nowhere, 0, &index);
+                Ok((ReceiptBase::Inline { index, reference }, bytes, files))
+            };
+            let result = upload.await;
+            remove_snapshot(dir).await;
+            events.send(Event::NativeUploaded { seq, ticket, result });
+        });
+    }
+
+    /// Starts a materialization if one is wanted and none is under way.
+    fn start_run(&mut self) {
+        if !self.wanted || self.run != Run::Idle || self.parts.mode != CheckpointMode::Changelog {
+            return;
+        }
+        self.wanted = false;
+        self.run = Run::Under(self.now());
+        self.snapshots += 1;
+        let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
+        let events = self.events.clone();
+        let work = Work::Snapshot {
+            dir: dir.clone(),
+            done: Box::new(move |result| events.send(Event::Snapshot { dir, result })),
+        };
+        if self.parts.applier.send(work).is_err() {
+            // The applier has panicked; the failure is recorded there.
+            self.run = Run::Idle;
+        }
+    }
+
+    fn upload_base(&mut self, dir: PathBuf, snapshot: Result<DeltaSeq>) {
+        let seq = match snapshot {
+            Ok(seq) if seq > self.parts.base_seq => seq,
+            Ok(_) => {
+                // Nothing has changed since the last base.
+                self.run = Run::Idle;
+                self.history.last_run = Some(self.now());
+                tokio::spawn(remove_snapshot(dir));
+                return;
+            }
+            Err(error) => return self.materialized(DeltaSeq(0), Err(error)),
+        };
+        let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
+        let (range, events) = (self.parts.range, self.events.clone());
+        tokio::spawn(async move {
+            let upload = async {
+                let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                Ok((uploader.publish(&uploaded).await?, uploaded))
+            };
+            let result = upload.await;
+            remove_snapshot(dir).await;
+            events.send(Event::Materialized { seq, result });
+        });
+    }
+
+    fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {
+        let Run::Under(start) = std::mem::replace(&mut self.run, Run::Idle) else { return };
+        match result {
+            Ok((base, uploaded)) => {
+                self.parts.base_seq = seq;
+                self.history = History { opened: self.history.opened, last_run: Some(start), ..History::default() };
+                self.parts.tail.materialized(base);
+                let report = MaterializationReport {
+                    subtask: self.parts.uploader.names.subtask(),
+                    start_ms: start.as_secs_f64() * 1e3,
+                    duration_ms: self.now().saturating_sub(start).as_secs_f64() * 1e3,
+                    seq,
+                    new_bytes: uploaded.new_bytes,
+                    new_files: uploaded.new_files as u64,
+                    reused_bytes: uploaded.reused_bytes,
+                    reused_files: uploaded.reused_files as u64,
+                };
+                let _ = self.parts.coordinator.send(Command::Materialized(report));
+            }
+            Err(error) => {
+                // The changelog goes on without it; what was uploaded is not sent again.
+                tracing::warn!(%error, "a materialization failed and will be tried again");
+                self.history.failures += 1;
+                self.history.last_failure = self.now();
+            }
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, seq: DeltaSeq, base: Option<ReceiptBase>, deltas: Vec<ReceiptDelta>) {
+        let names = &self.parts.uploader.names;
+        let receipt = Receipt {
+            checkpoint: ticket.id,
+            subtask: names.subtask(),
+            range: self.parts.range,
+            instance: names.instance(),
+            seq,
+            base,
+            deltas,
+            metadata: ticket.metadata,
+            states: ticket.states.to_vec(),
+            cost: ticket.cost,
+        };
+        // Either of the two may not be listening; that is its own business.
+        let _ = self.parts.coordinator.send(Command::Receipt(Box::new(receipt.clone())));
+        let _ = ticket.reply.send(Ok(receipt));
+    }
+
+    fn refuse(&self, ticket: Ticket, error: Error) {
+        let _ = self.parts.coordinator.send(Command::Refused(ticket.id, error.clone()));
+        let _ = ticket.reply.send(Err(error));
+    }
+}
+
+/// Lays deltas side by side in one object.
+pub(crate) fn join(uploads: Vec<Upload>, object: &crate::remote::ObjectName) -> (Bytes, Vec<DeltaRef>) {
+    let mut refs = Vec::with_capacity(uploads.len());
+    let mut offset = 0;
+    for upload in &uploads {
+        let length = upload.bytes.len() as u64;
+        refs.push(DeltaRef {
+            object: object.clone(),
+            offset,
+            length,
+            crc32c: upload.crc32c,
+            first: upload.seq,
+            last: upload.seq,
+            entries: upload.entries,
+        });
+        offset += length;
+    }
+    let payload = match <[Upload; 1]>::try_from(uploads) {
+        Ok([upload]) => upload.bytes,
+        Err(uploads) => {
+            let mut payload = BytesMut::with_capacity(usize::try_from(offset).unwrap_or(0));
+            uploads.iter().for_each(|upload| payload.extend_from_slice(&upload.bytes));
+            payload.freeze()
+        }
+    };
+    (payload, refs)
+}
+
+/// Snapshots are hard links; one that stays behind pins files that RocksDB has deleted.
+async fn remove_snapshot(dir: PathBuf) {
+    let removed = blocking(move || match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::disk("remove a snapshot", &dir, error))
+        }
+        _ => Ok(()),
+    });
+    if let Err(error) = removed.await {
+        tracing::warn!(%error, "a snapshot's directory stays behind until the next start");
+    }
+}

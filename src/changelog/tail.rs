@@ -130,10 +130,11 @@ impl<B> Tail<B> {
         for delta in refs {
             if let Some(slot) = self.slots.get_mut(&delta.last) {
                 // What lives in a manifest is kept for packing, but no longer counts as not durable.
-                slot.kept = slot.kept.take().filter(|_| delta.object.is_manifest()).map(|kept| Kept {
-                    _share: None,
-                    ..kept
-                });
+                slot.kept = slot
+                    .kept
+                    .take()
+                    .filter(|_| delta.object.is_manifest())
+                    .map(|kept| Kept { _share: None, ..kept });
                 slot.place = Place::Stored(delta);
             }
         }

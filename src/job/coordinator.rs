@@ -296,7 +296,12 @@ impl Coordinator {
         }
     }
 
-    fn report(&self, pending: &Pending, record: &CheckpointRecord, committed: &Committed) -> CheckpointReport {
+    fn report(
+        &self,
+        pending: &Pending,
+        record: &CheckpointRecord,
+        committed: &Committed,
+    ) -> CheckpointReport {
         let costs = || pending.receipts.values().map(|receipt| receipt.cost);
         let since = |subtask: &SubtaskRecord| {
             self.state.committed.get(&subtask.subtask).copied().unwrap_or(DeltaSeq(0))

@@ -154,8 +154,7 @@ impl Receipt {
             .object("receipt")
             .advice("run the same version of alluvium in all processes"));
         }
-        let (crc, body) =
-            rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
+        let (crc, body) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(corrupt("the receipt's checksum does not match"));
         }

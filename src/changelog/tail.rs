@@ -137,10 +137,11 @@ impl<B> Tail<B> {
                     self.retired.push(old.object.clone());
                 }
                 // What lives in a manifest is kept for packing, but no longer counts as not durable.
-                slot.kept = slot.kept.take().filter(|_| delta.object.is_manifest()).map(|kept| Kept {
-                    _share: None,
-                    ..kept
-                });
+                slot.kept = slot
+                    .kept
+                    .take()
+                    .filter(|_| delta.object.is_manifest())
+                    .map(|kept| Kept { _share: None, ..kept });
                 slot.place = Place::Stored(delta);
             } else {
                 self.retired.push(delta.object);

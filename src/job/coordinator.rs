@@ -355,7 +355,12 @@ impl Coordinator {
         }
     }
 
-    fn report(&self, pending: &Pending, record: &CheckpointRecord, committed: &Committed) -> CheckpointReport {
+    fn report(
+        &self,
+        pending: &Pending,
+        record: &CheckpointRecord,
+        committed: &Committed,
+    ) -> CheckpointReport {
         let costs = || pending.receipts.values().map(|receipt| receipt.cost);
         let since = |subtask: &SubtaskRecord| {
             self.subtasks.get(&subtask.subtask).map_or(DeltaSeq(0), |own| own.committed)

@@ -252,7 +252,11 @@ impl Job {
             remote: inner.remote.counters(),
             checkpoints_completed: completed,
             checkpoints_failed: failed,
-            stores: inner.stores.iter().map(|store| StoreStats::gather(&store.shared, &store.table)).collect(),
+            stores: inner
+                .stores
+                .iter()
+                .map(|store| StoreStats::gather(&store.shared, &store.table))
+                .collect(),
             table_options: inner.table_options.clone(),
         }
     }

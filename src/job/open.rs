@@ -122,10 +122,14 @@ fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
     let subtasks = instances.len();
     let target = |(subtask, instance): (u32, &Instance)| {
         let subtask = SubtaskIndex(subtask);
-        let range = u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
-            Error::invalid(format!("{subtasks} subtasks are more than the max parallelism of {}", max.get()))
+        let range =
+            u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{subtasks} subtasks are more than the max parallelism of {}",
+                    max.get()
+                ))
                 .advice("open the job with fewer subtasks")
-        })?;
+            })?;
         Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
     };
     (0..).zip(instances).map(target).collect()
@@ -268,21 +272,22 @@ fn assemble(
         table_options: resources.options_summary(),
         _dir: dir,
     }));
-    let stores = halves.into_iter().map(|(subtask, range, seq, restored_metadata, table, shared, events, mode)| {
-        let parts = StoreParts {
-            subtask,
-            range,
-            max_parallelism,
-            registry: Registry::new(&states),
-            table,
-            shared,
-            events,
-            clock: Arc::clone(&clock),
-            seq,
-            restored_metadata,
-            job: hold.clone(),
-        };
-        StateStore::new(parts, mode)
-    });
+    let stores =
+        halves.into_iter().map(|(subtask, range, seq, restored_metadata, table, shared, events, mode)| {
+            let parts = StoreParts {
+                subtask,
+                range,
+                max_parallelism,
+                registry: Registry::new(&states),
+                table,
+                shared,
+                events,
+                clock: Arc::clone(&clock),
+                seq,
+                restored_metadata,
+                job: hold.clone(),
+            };
+            StateStore::new(parts, mode)
+        });
     Ok(Opened { stores: stores.collect(), job: Job { inner: hold.clone() }, restored: report, metadata })
 }

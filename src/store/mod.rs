@@ -89,7 +89,9 @@ pub struct StateStore {
 enum Engine {
     Changelog(Box<Layers>),
     /// Straight into the table; snapshots are linked into numbered directories below this one.
-    Native { dir: PathBuf },
+    Native {
+        dir: PathBuf,
+    },
 }
 
 /// Everything above the table.
@@ -250,7 +252,13 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`StateStore::scan_prefix`].
-    pub fn scan_range(&self, state: State, group: KeyGroup, start: &[u8], end: Option<&[u8]>) -> Result<Scan> {
+    pub fn scan_range(
+        &self,
+        state: State,
+        group: KeyGroup,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Scan> {
         self.check(group, start)?;
         let mut from = Vec::new();
         key::encode_into(&mut from, group, state.id, start);
@@ -409,7 +417,10 @@ impl StateStore {
             id,
             metadata: metadata.into(),
             states: self.registry.list(),
-            cost: ReceiptCost { cut_micros: u64::try_from(micros).unwrap_or(u64::MAX), ..ReceiptCost::default() },
+            cost: ReceiptCost {
+                cut_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+                ..ReceiptCost::default()
+            },
             reply,
         });
         let seq = self.seq;

@@ -34,7 +34,11 @@ enum Part {
         next: Option<(Vec<u8>, Change)>,
         tombstones: RangeSet,
     },
-    Frozen { layer: Arc<Layer>, at: usize, end: Vec<u8> },
+    Frozen {
+        layer: Arc<Layer>,
+        at: usize,
+        end: Vec<u8>,
+    },
 }
 
 /// An entry of its own.
@@ -67,9 +71,7 @@ impl Part {
     fn peek(&self) -> Option<(&[u8], Entry<'_>)> {
         match self {
             Self::Copied { next, .. } => next.as_ref().map(|(key, change)| (key.as_slice(), change.entry())),
-            Self::Frozen { layer, at, end } => {
-                layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice())
-            }
+            Self::Frozen { layer, at, end } => layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice()),
         }
     }
 
@@ -180,9 +182,10 @@ impl Scan {
 
 /// Folds operands, newest first, into a base.
 pub(super) fn fold(base: Option<Vec<u8>>, operands: Vec<(MergeOp, Vec<u8>)>) -> Option<Vec<u8>> {
-    operands.into_iter().rev().fold(base, |value, (op, operand)| {
-        Some(op.fold(value.as_deref(), [operand.as_slice()]))
-    })
+    operands
+        .into_iter()
+        .rev()
+        .fold(base, |value, (op, operand)| Some(op.fold(value.as_deref(), [operand.as_slice()])))
 }
 
 impl Iterator for Scan {

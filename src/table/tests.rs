@@ -66,6 +66,14 @@ fn sst_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[test]
 fn a_table_may_be_shared_with_an_applier_thread() {
     fn shared<T: Send + Sync>() {}
@@ -157,6 +165,26 @@ fn i1_no_view_shows_a_half_delta() {
     drop(dir);
 }
 
+/// I1: a read that says after which delta it was is right, however close a delta comes.
+#[test]
+fn i1_a_read_knows_its_delta() {
+    let (_dir, table) = table();
+    let key = k("a");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for seq in 1..=30_000_u64 {
+                let value = seq.to_be_bytes();
+                table.apply(DeltaSeq(seq), NO_TOMBSTONES, [(key.as_slice(), Entry::Put(&value))]).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let (value, at) = table.get_at(&key).unwrap();
+            let value = value.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
+            assert_eq!(value, at.0);
+        }
+    });
+}
+
 /// I1: a checkpoint on disk stands at one delta as well, though deltas are applied while it is taken.
 #[test]
 fn i1_a_checkpoint_stands_at_one_delta() {
@@ -164,6 +192,8 @@ fn i1_a_checkpoint_stands_at_one_delta() {
     let keys: Vec<Vec<u8>> = (0..100).map(|i| k(&format!("{i:05}"))).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when an assertion below fails.
+        let stop = StopOnDrop(&done);
         scope.spawn(|| {
             for seq in (1..).take_while(|_| !done.load(Ordering::Acquire)) {
                 let value = u64::to_be_bytes(seq);
@@ -180,7 +210,7 @@ fn i1_a_checkpoint_stands_at_one_delta() {
             assert!(applied >= before);
             assert!(scan(&copy).iter().all(|(_, value)| *value == applied.0.to_be_bytes()));
         }
-        done.store(true, Ordering::Release);
+        drop(stop);
     });
 }
 

@@ -178,7 +178,8 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
             .checkpoint()
             .map(|record| describe(record, retained.contains(&manifest.version))),
     });
-    let opens = manifests.iter().map(|(manifest, _)| manifest).filter(|manifest| manifest.checkpoint().is_none());
+    let opens =
+        manifests.iter().map(|(manifest, _)| manifest).filter(|manifest| manifest.checkpoint().is_none());
     Ok(Inspection {
         max_parallelism: head.max_parallelism.get(),
         newest_version: newest.version.0,

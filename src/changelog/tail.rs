@@ -106,7 +106,14 @@ impl<B> Tail<B> {
             let entries = delta.entries;
             (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
-        Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new(), retired: Vec::new() }
+        Self {
+            inline_limit,
+            base,
+            next_base: None,
+            slots: slots.collect(),
+            barriers: VecDeque::new(),
+            retired: Vec::new(),
+        }
     }
 
     /// A delta was frozen; its bytes will follow.

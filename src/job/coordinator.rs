@@ -229,7 +229,8 @@ impl Coordinator {
     async fn commit(&mut self) {
         let Some(mut pending) = self.state.pending.take() else { return };
         let aborted = |message: String| {
-            Err(Error::new(ErrorKind::Aborted, message).advice("whether it counts is found out by the next commit"))
+            Err(Error::new(ErrorKind::Aborted, message)
+                .advice("whether it counts is found out by the next commit"))
         };
         let result = match self.draft(&mut pending) {
             Ok(draft) => tokio::select! {

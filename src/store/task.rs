@@ -36,23 +36,48 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What happens to a store's background.
 pub(crate) enum Event {
     Frozen(Held),
-    Sealed { seq: DeltaSeq, sealed: Sealed },
+    Sealed {
+        seq: DeltaSeq,
+        sealed: Sealed,
+    },
     /// Deltas are durable in new places.
-    Stored { refs: Vec<DeltaRef>, bytes: u64 },
+    Stored {
+        refs: Vec<DeltaRef>,
+        bytes: u64,
+    },
     /// A cut in changelog mode.
-    Barrier { seq: DeltaSeq, ticket: Box<Ticket> },
+    Barrier {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+    },
     /// A cut in native mode: the files to upload are in `dir`.
-    NativeCut { seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket> },
-    NativeUploaded { seq: DeltaSeq, ticket: Box<Ticket>, result: Result<(ReceiptBase, u64, u64)> },
+    NativeCut {
+        seq: DeltaSeq,
+        dir: PathBuf,
+        ticket: Box<Ticket>,
+    },
+    NativeUploaded {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+        result: Result<(ReceiptBase, u64, u64)>,
+    },
     /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
-    Committed { refs: Vec<DeltaRef> },
+    Committed {
+        refs: Vec<DeltaRef>,
+    },
     /// Durable deltas were copied together elsewhere.
     Packed(Vec<DeltaRef>),
     Aborted(CheckpointId),
     /// Take a new base now.
     Materialize,
-    Snapshot { dir: PathBuf, result: Result<DeltaSeq> },
-    Materialized { seq: DeltaSeq, result: Result<(BaseRef, Uploaded)> },
+    Snapshot {
+        dir: PathBuf,
+        result: Result<DeltaSeq>,
+    },
+    Materialized {
+        seq: DeltaSeq,
+        result: Result<(BaseRef, Uploaded)>,
+    },
     /// Asks for the durable deltas, with the bytes that are in memory.
     Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
     /// Upload everything that is held, whatever its size.
@@ -403,7 +428,8 @@ impl StoreTask {
         match result {
             Ok((base, uploaded)) => {
                 self.parts.base_seq = seq;
-                self.history = History { opened: self.history.opened, last_run: Some(start), ..History::default() };
+                self.history =
+                    History { opened: self.history.opened, last_run: Some(start), ..History::default() };
                 self.parts.tail.materialized(base);
                 let report = MaterializationReport {
                     subtask: self.parts.uploader.names.subtask(),

@@ -12,7 +12,7 @@ use rocksdb::{
 };
 
 use super::options::{self, TableResources};
-use super::snapshot::{Cursor, Snapshot};
+use super::snapshot::Snapshot;
 use super::stats::TableStats;
 use super::{error, marker, merge};
 use crate::delta::{Entry, MergeOp};
@@ -98,6 +98,7 @@ impl Table {
     }
 
     /// Where the table's files lie.
+    #[cfg(test)]
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
@@ -158,8 +159,9 @@ impl Table {
     }
 
     /// The entries of the half-open range in order, as of now. Cheaper than by a snapshot.
-    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
-        Cursor::new(self, options::read_options(), start, end)
+    #[cfg(test)]
+    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<super::snapshot::Cursor<'_>> {
+        super::snapshot::Cursor::new(self, options::read_options(), start, end)
     }
 
     /// The last delta that the table holds; `DeltaSeq(0)` before the first.

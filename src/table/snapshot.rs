@@ -3,7 +3,9 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::options;
-use super::rocks::{Table, TableValue};
+use super::rocks::Table;
+#[cfg(test)]
+use super::rocks::TableValue;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -33,11 +35,13 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The value of `key` in this view.
+    #[cfg(test)]
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<TableValue<'a>>> {
         self.table.get_with(key, &self.reads)
     }
 
     /// The values of `keys`, in their order, as one batch; ascending keys are faster.
+    #[cfg(test)]
     pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Vec<Result<Option<TableValue<'a>>>> {
         self.table.multi_get_with(keys, &self.reads)
     }
@@ -50,6 +54,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// As [`Snapshot::cursor`], as an iterator over copies.
+    #[cfg(test)]
     pub(crate) fn iter(&self, start: &[u8], end: &[u8]) -> Result<Entries<'_>> {
         Ok(Entries { cursor: Some(self.cursor(start, end)?) })
     }
@@ -101,10 +106,12 @@ impl<'a> Cursor<'a> {
 }
 
 /// Iterator over copies of the entries of a range. Ends after the first error.
+#[cfg(test)]
 pub(crate) struct Entries<'a> {
     cursor: Option<Cursor<'a>>,
 }
 
+#[cfg(test)]
 impl Iterator for Entries<'_> {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 

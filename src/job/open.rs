@@ -44,7 +44,7 @@ const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
-const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
 pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptions) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
@@ -168,7 +168,7 @@ fn assemble(
 
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes =
-        options.delta_bytes.unwrap_or_else(|| (share / 16).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+        options.delta_bytes.unwrap_or_else(|| (share / 64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
     // Far below what a store may hold, or held bytes could fill it.
     let inline_limit = options.inline_limit.min(share / 16);
     let mut handles = Vec::new();

@@ -135,7 +135,7 @@ fn table(c: &mut Criterion) {
             },
             |keys| {
                 let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-                black_box(table.multi_get(&keys).into_iter().filter(|value| value.is_ok()).count())
+                black_box(table.multi_get(&keys).into_iter().filter(Result::is_ok).count())
             },
             BatchSize::SmallInput,
         );

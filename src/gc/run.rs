@@ -42,6 +42,7 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::default()
     }

@@ -335,6 +335,9 @@ impl Coordinator {
             }
             progress.retained = summaries(&self.chain);
         }
+        tracing::debug!(
+            checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
+        );
         if let Some(listener) = &self.listener {
             committed.adopted.iter().for_each(|id| listener.adopted(*id));
         }

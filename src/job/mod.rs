@@ -48,7 +48,7 @@ pub struct Job {
 
 /// What keeps a job's background alive.
 #[derive(Clone)]
-pub(crate) struct JobHold(#[expect(dead_code, reason = "held, not read, by the stores")] Arc<Inner>);
+pub(crate) struct JobHold(Arc<Inner>);
 
 struct Inner {
     /// None only while dropping.
@@ -111,7 +111,7 @@ impl Job {
         options.validate()?;
         let create = options.open_mode != OpenMode::Existing;
         let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        open::open(store, prefix, options)
+        open::open(store, prefix, &options)
     }
 
     /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
@@ -124,7 +124,7 @@ impl Job {
         let prefix = object_store::path::Path::parse(prefix).map_err(|error| {
             Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
         })?;
-        open::open(store, prefix, options)
+        open::open(store, prefix, &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.

@@ -46,7 +46,7 @@ const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
 
-pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOptions) -> Result<Opened> {
+pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptions) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -73,7 +73,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
         let _ = reply.send(task.await);
     });
     match wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end"))) {
-        Ok(begun) => assemble(begun, instances, runtime, remote, dir, &options),
+        Ok(begun) => assemble(begun, instances, runtime, remote, dir, options),
         Err(error) => {
             // A plain drop would panic inside a caller's runtime.
             runtime.shutdown_background();

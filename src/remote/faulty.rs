@@ -127,11 +127,6 @@ impl Faulty {
         applied
     }
 
-    /// The store beneath, which never fails.
-    pub(crate) fn inner(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.inner)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -244,7 +244,7 @@ impl StateStore {
         let mut start = Vec::new();
         key::encode_into(&mut start, group, state.id, prefix);
         let end = end_of(&start)?;
-        self.scan(start, end)
+        self.scan(&start, &end)
     }
 
     /// All keys of a state within `group` from `start` up to but without `end` (None: to the last),
@@ -272,17 +272,17 @@ impl StateStore {
         };
         // A range that is the wrong way round is empty.
         let end = end.max(from.clone());
-        self.scan(from, end)
+        self.scan(&from, &end)
     }
 
-    fn scan(&self, start: Vec<u8>, end: Vec<u8>) -> Result<Scan> {
-        let mut builder = ScanBuilder::new(start.clone(), end.clone());
+    fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
+        let mut builder = ScanBuilder::new(start, end);
         if let Engine::Changelog(layers) = &self.engine {
-            builder.copied(None, layers.active.range(&start, &end), layers.active.tombstones());
+            builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
         }
         // After the layers: what is applied in between is then in both, and told apart by its number.
-        let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), &start, &end)?;
+        let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), start, end)?;
         Ok(builder.build(cursor, applied))
     }
 

@@ -100,8 +100,8 @@ pub(super) struct ScanBuilder {
 
 impl ScanBuilder {
     /// A scan of the encoded keys `start..end`.
-    pub(super) fn new(start: Vec<u8>, end: Vec<u8>) -> Self {
-        Self { start, end, layers: Vec::new() }
+    pub(super) fn new(start: &[u8], end: &[u8]) -> Self {
+        Self { start: start.to_vec(), end: end.to_vec(), layers: Vec::new() }
     }
 
     /// Adds a copy of a layer's part.
@@ -138,9 +138,12 @@ impl ScanBuilder {
     }
 }
 
+/// A key and its value, None if it turns out deleted.
+type Step = (Vec<u8>, Option<Vec<u8>>);
+
 impl Scan {
-    /// Moves past the smallest key of all layers. Its value is None where it turns out deleted.
-    fn step(&mut self) -> Option<Result<(Vec<u8>, Option<Vec<u8>>)>> {
+    /// Moves past the smallest key of all layers.
+    fn step(&mut self) -> Option<Result<Step>> {
         let heads = self.layers.iter().filter_map(|part| part.peek().map(|(key, _)| key));
         let key = heads.chain(self.table.entry().map(|(key, _)| key)).min()?.to_vec();
 

@@ -1,6 +1,6 @@
 //! RocksDB's options, the same for both checkpoint modes, and what all tables of a process share.
 //!
-//! Where an option was chosen by measuring, `docs/notes-table.md` has the figures.
+//! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,

@@ -60,6 +60,7 @@ pub struct JobOptions {
     pub(crate) checkpoint_interval: Option<Duration>,
     pub(crate) min_pause: Duration,
     pub(crate) checkpoint_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) materialization: MaterializationOptions,
     pub(crate) store_options: Vec<(String, String)>,
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
@@ -85,6 +86,7 @@ impl JobOptions {
             checkpoint_interval: None,
             min_pause: Duration::from_millis(100),
             checkpoint_timeout: Duration::from_secs(600),
+            request_timeout: Duration::from_secs(30),
             materialization: MaterializationOptions::default(),
             store_options: Vec::new(),
             listener: None,
@@ -137,7 +139,8 @@ impl JobOptions {
     }
 
     /// Size in bytes at which a subtask's active delta is cut between two barriers and uploaded
-    /// early. Default: its share of the memory divided by 16, 1 to 32 MiB.
+    /// early: what a checkpoint has to upload at its barrier is at most that. Default: its share of the memory
+    /// divided by 64, 1 to 4 MiB.
     #[must_use]
     pub fn delta_bytes(mut self, bytes: u64) -> Self {
         self.delta_bytes = Some(bytes);
@@ -183,6 +186,14 @@ impl JobOptions {
         self
     }
 
+    /// How long a request to the object store may take, beside the time that its bytes need at
+    /// 256 KiB/s. Default 30 seconds.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
     /// When new bases are taken. Default: see [`MaterializationOptions`].
     #[must_use]
     pub fn materialization(mut self, options: MaterializationOptions) -> Self {
@@ -217,7 +228,9 @@ impl JobOptions {
         if self.subtasks == 0 {
             return refuse("a job has at least 1 subtask");
         }
-        if let Some(max) = self.max_parallelism
+        // A new job's is known before anything is written.
+        let new = (self.open_mode == OpenMode::Create).then(MaxParallelism::default);
+        if let Some(max) = self.max_parallelism.or(new)
             && self.subtasks > u32::from(max.get())
         {
             return Err(Error::invalid(format!(
@@ -237,15 +250,23 @@ impl JobOptions {
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
             return refuse("the checkpoint interval must be longer than 0");
         }
-        if self.checkpoint_timeout.is_zero() {
-            return refuse("the checkpoint timeout must be longer than 0");
+        if self.checkpoint_timeout.is_zero() || self.request_timeout.is_zero() {
+            return refuse("a timeout must be longer than 0");
         }
-        if self.delta_bytes.is_some_and(|bytes| bytes < 4096) {
-            return refuse("a delta's size limit must be at least 4096 bytes");
+        if self.delta_bytes.is_some_and(|bytes| !DELTA_BYTES.contains(&bytes)) {
+            return refuse("a delta's size limit must be 4096 bytes to 1 GiB");
+        }
+        if self.materialization.bytes_per_second == Some(0) {
+            return refuse("an upload rate of 0 bytes per second would never end; None is unlimited");
+        }
+        if self.materialization.interval.is_some_and(|interval| interval.is_zero()) {
+            return refuse("the materialization interval must be longer than 0");
         }
         Ok(())
     }
 }
 
+/// What a delta's size limit may be.
+const DELTA_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Below this a store has no room for a delta, a memtable and a block cache at once.
 const MIN_MEMORY_PER_SUBTASK: u64 = 4_000_000;

@@ -89,9 +89,9 @@ impl SeededNonces {
 
 impl NonceSource for SeededNonces {
     fn nonce(&self) -> Nonce {
-        let mut draw = || {
+        let draw = || {
             let state = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-            crate::env::splitmix64(state)
+            splitmix64(state)
         };
         let mut bytes = [0; 16];
         let (low, high) = bytes.split_at_mut(8);

@@ -17,13 +17,11 @@ macro_rules! number {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// The number that follows.
-            ///
-            /// # Panics
-            /// On overflow, which no job lives long enough to see.
+            /// The number that follows. Stops at the greatest, which no job lives long enough to see,
+            /// but which bytes from outside may claim.
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0.checked_add(1).expect("a counter of 64 bits does not run over"))
+                Self(self.0.saturating_add(1))
             }
         }
 

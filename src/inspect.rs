@@ -8,12 +8,14 @@ use serde::Serialize;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, SubtaskIndex};
+use crate::ids::{CheckpointId, SubtaskIndex, Version};
 use crate::job::full_bytes;
 use crate::manifest::{CheckpointMode, CheckpointRecord, Manifest, SubtaskRecord, list_chain, read_manifest};
 use crate::remote::{ObjectName, Remote, open_url};
 use crate::wait::wait;
 
+/// A running job may collect what was listed a moment ago; then everything is looked at anew.
+const TRIES: usize = 8;
 /// Manifests read at the same time.
 const PARALLEL_READS: usize = 16;
 
@@ -122,17 +124,40 @@ pub fn inspect(url: &str, store_options: &[(String, String)]) -> Result<Inspecti
     result.unwrap_or_else(|error| Err(Error::internal("the inspection came to a bad end").source(error)))
 }
 
+/// Looks until nothing has moved meanwhile, or often enough.
 async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
+    for _ in 1..TRIES {
+        match look_once(remote, url).await {
+            Ok(inspection) if inspection.missing.is_empty() => return Ok(inspection),
+            Ok(inspection) => {
+                // Lost, or collected by the running job: then the chain has grown as well.
+                let newest = list_chain(remote).await?.last().map(|entry| entry.version.0);
+                if newest == Some(inspection.newest_version) {
+                    return Ok(inspection);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::MissingObject => {}
+            Err(error) => return Err(error),
+        }
+    }
+    look_once(remote, url).await
+}
+
+async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
     let chain = list_chain(remote).await?;
     let Some(newest) = chain.last() else {
         return Err(Error::new(ErrorKind::NotFound, "there is no job at this place")
             .object(url)
             .advice("check the URL"));
     };
-    let reads: Vec<_> = chain.iter().map(|entry| read_manifest(remote, entry.version)).collect();
+    let reads: Vec<_> = chain.iter().map(|entry| read(remote, entry.version, entry.size)).collect();
     let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
-    let manifests: Vec<Manifest> = read.into_iter().map(|(manifest, _)| manifest).collect();
-    let head = manifests.last().ok_or_else(|| Error::internal("a chain without its end"))?;
+    // What is gone by now was collected, unless the newest still retains it.
+    let manifests: Vec<(Manifest, u64)> = read.into_iter().flatten().collect();
+    let (head, _) = manifests
+        .last()
+        .filter(|(head, _)| head.version == newest.version)
+        .ok_or_else(|| Error::new(ErrorKind::MissingObject, "the newest manifest is gone").object(url))?;
 
     let mut sizes = BTreeMap::new();
     for folder in ObjectName::FOLDERS {
@@ -141,19 +166,20 @@ async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
     }
     let retained: BTreeSet<_> = head.retained.iter().map(|retained| retained.version).collect();
     let mut live = BTreeSet::new();
-    for manifest in manifests.iter().filter(|manifest| retained.contains(&manifest.version)) {
-        live.insert(ObjectName::manifest(manifest.version).to_string());
+    live.extend(retained.iter().map(|version| ObjectName::manifest(*version).to_string()));
+    for (manifest, _) in manifests.iter().filter(|(manifest, _)| retained.contains(&manifest.version)) {
         live.extend(manifest.references().map(ToString::to_string));
     }
-    let records = manifests.iter().zip(&chain).map(|(manifest, entry)| InspectedRecord {
+    let records = manifests.iter().map(|(manifest, bytes)| InspectedRecord {
         version: manifest.version.0,
         epoch: manifest.epoch.0,
-        bytes: entry.size,
+        bytes: *bytes,
         checkpoint: manifest
             .checkpoint()
             .map(|record| describe(record, retained.contains(&manifest.version))),
     });
-    let opens = manifests.iter().filter(|manifest| manifest.checkpoint().is_none());
+    let opens =
+        manifests.iter().map(|(manifest, _)| manifest).filter(|manifest| manifest.checkpoint().is_none());
     Ok(Inspection {
         max_parallelism: head.max_parallelism.get(),
         newest_version: newest.version.0,
@@ -165,6 +191,15 @@ async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
         total_objects: sizes.len() as u64,
         missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
     })
+}
+
+/// A manifest and its size; None if it is gone.
+async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<(Manifest, u64)>> {
+    match read_manifest(remote, version).await {
+        Ok((manifest, _)) => Ok(Some((manifest, size))),
+        Err(error) if error.kind() == ErrorKind::MissingObject => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn describe(record: &CheckpointRecord, retained: bool) -> InspectedCheckpoint {

@@ -16,7 +16,7 @@ const MAX_CARRIERS: usize = 16;
 /// Objects of one size class that may exist side by side.
 const FANOUT: usize = 8;
 /// Objects of this size are worth a request of their own.
-const LARGE: u64 = 8 << 20;
+const LARGE: u64 = 2 << 20;
 /// Upper end of the smallest size class.
 const SMALLEST: u64 = 256 << 10;
 

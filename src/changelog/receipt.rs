@@ -67,15 +67,42 @@ pub(crate) struct ReceiptCost {
 /// `Bytes` as one piece, not as a sequence of numbers.
 mod as_bytes {
     use bytes::Bytes;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
 
     pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        // Postcard lends the bytes out of its input.
-        <&[u8]>::deserialize(deserializer).map(Bytes::copy_from_slice)
+        deserializer.deserialize_byte_buf(Pieces)
+    }
+
+    /// Takes bytes however a format brings them.
+    struct Pieces;
+
+    impl<'de> Visitor<'de> for Pieces {
+        type Value = Bytes;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(Bytes::copy_from_slice(bytes))
+        }
+
+        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+            Ok(bytes.into())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Bytes, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = sequence.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes.into())
+        }
     }
 }
 
@@ -127,11 +154,97 @@ impl Receipt {
             .object("receipt")
             .advice("run the same version of alluvium in all processes"));
         }
-        let (crc, body) =
-            rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
+        let (crc, body) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(corrupt("the receipt's checksum does not match"));
         }
         postcard::from_bytes(body).map_err(|error| corrupt("the receipt cannot be decoded").source(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, StateId};
+    use crate::key_group::KeyGroup;
+    use crate::remote::{DataKind, ObjectName};
+
+    fn sample() -> Receipt {
+        let object = |kind, n| ObjectName::data(Epoch(3), SubtaskIndex(1), Nonce([5; 16]), kind, n);
+        let reference = BaseRef {
+            object: object(DataKind::Base, 2),
+            offset: 0,
+            length: 300,
+            crc32c: 7,
+            seq: DeltaSeq(4),
+            state_bytes: 4096,
+            files: vec![object(DataKind::Sst, 1)],
+        };
+        Receipt {
+            checkpoint: CheckpointId { epoch: Epoch(3), number: 17 },
+            subtask: SubtaskIndex(1),
+            range: KeyGroupRange { first: KeyGroup(64), last: KeyGroup(127) },
+            instance: Nonce([5; 16]),
+            seq: DeltaSeq(6),
+            base: Some(ReceiptBase::Inline { index: Bytes::from_static(b"index"), reference }),
+            deltas: vec![
+                ReceiptDelta::Stored(DeltaRef {
+                    object: object(DataKind::Delta, 3),
+                    offset: 1,
+                    length: 2,
+                    crc32c: 3,
+                    first: DeltaSeq(5),
+                    last: DeltaSeq(5),
+                    entries: 9,
+                }),
+                ReceiptDelta::Inline {
+                    seq: DeltaSeq(6),
+                    entries: 1,
+                    crc32c: 8,
+                    bytes: Bytes::from_static(b"delta"),
+                },
+            ],
+            metadata: b"offset 40000".to_vec(),
+            states: vec![StateInfo {
+                id: StateId::of("clicks"),
+                name: "clicks".into(),
+                kind: 1,
+                merge: 0,
+                schema: 2,
+            }],
+            cost: ReceiptCost { cut_micros: 90, late_bytes: 1, largest_object: 2, puts: 3, sst_bytes: 4 },
+        }
+    }
+
+    #[test]
+    fn golden() {
+        let golden = include_bytes!("../../tests/golden/receipt-v1.bin");
+        assert_eq!(Receipt::from_bytes(golden).unwrap(), sample());
+        assert_eq!(sample().to_bytes().unwrap(), golden);
+    }
+
+    #[test]
+    fn i4_a_flipped_or_missing_byte_is_an_error() {
+        let bytes = sample().to_bytes().unwrap();
+        for at in 0..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x20;
+            assert!(Receipt::from_bytes(&flipped).is_err(), "byte {at}");
+            assert!(Receipt::from_bytes(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_newer_format_says_so() {
+        let mut bytes = sample().to_bytes().unwrap();
+        bytes[4] = 2;
+        let error = Receipt::from_bytes(&bytes).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::UnsupportedVersion);
+    }
+
+    #[test]
+    fn other_serde_formats_work_as_well() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        assert_eq!(serde_json::from_str::<Receipt>(&text).unwrap(), sample());
     }
 }

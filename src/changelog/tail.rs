@@ -6,12 +6,14 @@
 //! Stored` where it is small enough to travel inside the manifest.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeBounds;
 
 use bytes::Bytes;
 
 use crate::delta::Sealed;
-use crate::ids::{CheckpointId, DeltaSeq};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::manifest::{BaseRef, DeltaRef};
+use crate::remote::ObjectName;
 use crate::store::BudgetShare;
 
 use super::receipt::ReceiptDelta;
@@ -93,6 +95,8 @@ pub(crate) struct Tail<B> {
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
     barriers: VecDeque<Barrier<B>>,
+    /// Objects that nothing in the tail refers to any more.
+    retired: Vec<ObjectName>,
 }
 
 impl<B> Tail<B> {
@@ -102,7 +106,14 @@ impl<B> Tail<B> {
             let entries = delta.entries;
             (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
-        Self { inline_limit, base, next_base: None, slots: slots.collect(), barriers: VecDeque::new() }
+        Self {
+            inline_limit,
+            base,
+            next_base: None,
+            slots: slots.collect(),
+            barriers: VecDeque::new(),
+            retired: Vec::new(),
+        }
     }
 
     /// A delta was frozen; its bytes will follow.
@@ -129,12 +140,18 @@ impl<B> Tail<B> {
     pub(crate) fn stored(&mut self, refs: Vec<DeltaRef>) {
         for delta in refs {
             if let Some(slot) = self.slots.get_mut(&delta.last) {
+                if let Place::Stored(old) = &slot.place {
+                    self.retired.push(old.object.clone());
+                }
                 // What lives in a manifest is kept for packing, but no longer counts as not durable.
-                slot.kept = slot.kept.take().filter(|_| delta.object.is_manifest()).map(|kept| Kept {
-                    _share: None,
-                    ..kept
-                });
+                slot.kept = slot
+                    .kept
+                    .take()
+                    .filter(|_| delta.object.is_manifest())
+                    .map(|kept| Kept { _share: None, ..kept });
                 slot.place = Place::Stored(delta);
+            } else {
+                self.retired.push(delta.object);
             }
         }
     }
@@ -153,17 +170,39 @@ impl<B> Tail<B> {
 
     /// A newer base is durable.
     pub(crate) fn materialized(&mut self, base: BaseRef) {
-        self.next_base = Some(base);
+        if let Some(old) = self.next_base.replace(base) {
+            self.retire_base(old);
+        }
     }
 
-    /// The oldest delta that no base contains: what the changelog weighs since the base.
+    /// What the changelog weighs since the newest base.
     pub(crate) fn bytes_since_base(&self) -> u64 {
-        self.slots.values().map(|slot| slot.length()).sum()
+        let base = self.next_base.as_ref().or(self.base.as_ref()).map_or(DeltaSeq(0), |base| base.seq);
+        self.slots.range(base.next()..).map(|(_, slot)| slot.length()).sum()
     }
 
-    /// Whether every delta is durable.
-    pub(crate) fn is_durable(&self) -> bool {
-        self.slots.values().all(|slot| matches!(slot.place, Place::Stored(_)))
+    /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.slots.values().all(|slot| !matches!(slot.place, Place::Sealing | Place::Held))
+    }
+
+    /// Objects of store instance `instance` that nothing here refers to any more. A checkpoint that is
+    /// being committed, or a retained one, may still do. Objects that hold deltas of several
+    /// subtasks are not of one instance, and are left out: another tail may refer to them.
+    pub(crate) fn take_retired(&mut self, instance: Nonce) -> Vec<ObjectName> {
+        let mut retired = std::mem::take(&mut self.retired);
+        retired.retain(|object| {
+            let named = self.durable().any(|(delta, _)| delta.object == *object);
+            !named && object.instance() == Some(instance)
+        });
+        retired
+    }
+
+    fn retire_base(&mut self, old: BaseRef) {
+        let newer = self.next_base.as_ref().or(self.base.as_ref());
+        let kept = |object: &ObjectName| newer.is_some_and(|base| base.files.contains(object));
+        self.retired.extend(old.files.into_iter().filter(|object| !kept(object)));
+        self.retired.push(old.object);
     }
 
     /// Whether nothing is being encoded, uploaded or waited for. Small deltas may still be held for
@@ -198,7 +237,7 @@ impl<B> Tail<B> {
     pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
         self.adopt_base();
         let Some(barrier) = self.barriers.front() else {
-            let held = self.held_up_to(DeltaSeq(u64::MAX));
+            let held = self.held(..);
             let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
             // No path that frees memory waits for a barrier: above the low-water mark it goes at once.
             let due = weight > self.inline_limit || (flush == Flush::All && weight > 0);
@@ -206,10 +245,17 @@ impl<B> Tail<B> {
         };
 
         let seq = barrier.seq;
+        if flush == Flush::All {
+            // Memory is short: what came after the barrier does not wait for it.
+            let held = self.held(seq.next()..);
+            if !held.is_empty() {
+                return Some(self.start(held));
+            }
+        }
         if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Sealing) {
             return None;
         }
-        let held = self.held_up_to(seq);
+        let held = self.held(..=seq);
         let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
         if weight > self.inline_limit {
             return Some(self.start(held));
@@ -230,13 +276,21 @@ impl<B> Tail<B> {
         if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
             return;
         }
-        self.slots = self.slots.split_off(&base.seq.next());
+        let newer = self.slots.split_off(&base.seq.next());
+        for slot in std::mem::replace(&mut self.slots, newer).into_values() {
+            if let Place::Stored(delta) = slot.place {
+                self.retired.push(delta.object);
+            }
+        }
+        if let Some(old) = self.base.take() {
+            self.retire_base(old);
+        }
         self.base = self.next_base.take();
     }
 
-    fn held_up_to(&self, seq: DeltaSeq) -> Vec<Upload> {
+    fn held(&self, range: impl RangeBounds<DeltaSeq>) -> Vec<Upload> {
         self.slots
-            .range(..=seq)
+            .range(range)
             .filter(|(_, slot)| slot.place == Place::Held)
             .filter_map(|(seq, slot)| {
                 let kept = slot.kept.as_ref()?;
@@ -295,4 +349,198 @@ pub(crate) enum Flush {
     AboveLimit,
     /// A checkpoint was aborted, or the job drains: everything goes now.
     All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, SubtaskIndex, Version};
+    use crate::remote::DataKind;
+    use crate::store::Budget;
+
+    const LIMIT: u64 = 100;
+    const INSTANCE: Nonce = Nonce([7; 16]);
+
+    fn id(number: u64) -> CheckpointId {
+        CheckpointId { epoch: Epoch(1), number }
+    }
+
+    fn object(n: u64) -> ObjectName {
+        ObjectName::data(Epoch(1), SubtaskIndex(0), INSTANCE, DataKind::Delta, n)
+    }
+
+    fn delta(seq: u64, object: ObjectName) -> DeltaRef {
+        let seq = DeltaSeq(seq);
+        DeltaRef { object, offset: 0, length: 10, crc32c: 0, first: seq, last: seq, entries: 1 }
+    }
+
+    fn base(seq: u64) -> BaseRef {
+        BaseRef {
+            object: object(1000 + seq),
+            offset: 0,
+            length: 1,
+            crc32c: 0,
+            seq: DeltaSeq(seq),
+            state_bytes: 1,
+            files: vec![object(2000 + seq)],
+        }
+    }
+
+    /// A tail whose barriers carry nothing but the checkpoint's id.
+    struct Fixture {
+        tail: Tail<CheckpointId>,
+        budget: std::sync::Arc<Budget>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self { tail: Tail::new(LIMIT, None, Vec::new()), budget: Budget::new(1 << 20) }
+        }
+
+        fn sealed(&mut self, seq: u64, bytes: usize) {
+            let sealed = Sealed { bytes: vec![0; bytes].into(), crc32c: 0, entries: 1 };
+            let share = self.budget.take(bytes as u64);
+            self.tail.sealed(DeltaSeq(seq), sealed, share);
+        }
+
+        fn held(&mut self, seq: u64, bytes: usize) {
+            self.tail.frozen(DeltaSeq(seq));
+            self.sealed(seq, bytes);
+        }
+
+        fn advance(&mut self, flush: Flush) -> Option<Action<CheckpointId>> {
+            self.tail.advance(flush, |id| *id)
+        }
+
+        /// The deltas that have to be uploaded now.
+        fn uploads(&mut self, flush: Flush) -> Vec<u64> {
+            match self.advance(flush) {
+                Some(Action::Upload(uploads)) => uploads.iter().map(|upload| upload.seq.0).collect(),
+                None => Vec::new(),
+                Some(Action::Ready { .. }) => panic!("no barrier is ready"),
+            }
+        }
+
+        /// The deltas of the receipt, with whether each is inline, and the base's number.
+        fn ready(&mut self) -> (Vec<(u64, bool)>, Option<u64>) {
+            let Some(Action::Ready { deltas, base, .. }) = self.advance(Flush::AboveLimit) else {
+                panic!("the barrier is not ready");
+            };
+            let deltas = deltas.iter().map(|delta| match delta {
+                ReceiptDelta::Stored(delta) => (delta.last.0, false),
+                ReceiptDelta::Inline { seq, .. } => (seq.0, true),
+            });
+            (deltas.collect(), base.map(|base| base.seq.0))
+        }
+    }
+
+    #[test]
+    fn a_small_tail_waits_for_the_barrier_and_travels_inline() {
+        let mut f = Fixture::new();
+        f.held(1, 40);
+        assert!(f.advance(Flush::AboveLimit).is_none());
+        f.tail.frozen(DeltaSeq(2));
+        f.tail.barrier(DeltaSeq(2), id(1));
+        assert!(f.advance(Flush::AboveLimit).is_none(), "delta 2 is not sealed yet");
+        f.sealed(2, 40);
+        assert_eq!(f.ready(), (vec![(1, true), (2, true)], None));
+        assert_eq!(f.budget.held(), 80);
+        let carrier = ObjectName::manifest(Version(9));
+        f.tail.stored(vec![delta(1, carrier.clone()), delta(2, carrier)]);
+        assert_eq!(f.budget.held(), 0, "what is durable no longer counts");
+        assert!(f.tail.durable().all(|(_, bytes)| bytes.is_some()), "kept for packing");
+    }
+
+    #[test]
+    fn above_the_limit_nothing_waits_for_a_barrier() {
+        let mut f = Fixture::new();
+        f.held(1, 60);
+        f.held(2, 60);
+        assert_eq!(f.uploads(Flush::AboveLimit), [1, 2]);
+        assert!(f.advance(Flush::AboveLimit).is_none(), "once is enough");
+        f.tail.barrier(DeltaSeq(2), id(1));
+        assert!(f.advance(Flush::AboveLimit).is_none(), "not durable yet");
+        f.tail.stored(vec![delta(1, object(1)), delta(2, object(1))]);
+        assert_eq!(f.ready(), (vec![(1, false), (2, false)], None));
+    }
+
+    #[test]
+    fn a_large_tail_at_the_barrier_is_uploaded_first() {
+        let mut f = Fixture::new();
+        f.tail.frozen(DeltaSeq(1));
+        f.tail.barrier(DeltaSeq(1), id(1));
+        f.sealed(1, 200);
+        assert_eq!(f.uploads(Flush::AboveLimit), [1]);
+        f.tail.stored(vec![delta(1, object(1))]);
+        assert_eq!(f.ready(), (vec![(1, false)], None));
+    }
+
+    #[test]
+    fn i6_an_aborted_tail_is_uploaded_and_belongs_to_the_next_checkpoint() {
+        let mut f = Fixture::new();
+        f.held(1, 40);
+        f.tail.barrier(DeltaSeq(1), id(1));
+        f.ready();
+        assert!(f.tail.is_flushed());
+        assert_eq!(f.tail.aborted(id(1), |id| *id), None);
+        assert!(!f.tail.is_flushed());
+        assert_eq!(f.uploads(Flush::All), [1]);
+        f.tail.stored(vec![delta(1, object(1))]);
+        f.tail.barrier(DeltaSeq(1), id(2));
+        assert_eq!(f.ready(), (vec![(1, false)], None));
+    }
+
+    #[test]
+    fn an_aborted_barrier_waits_no_longer() {
+        let mut f = Fixture::new();
+        f.tail.frozen(DeltaSeq(1));
+        f.tail.barrier(DeltaSeq(1), id(1));
+        assert_eq!(f.tail.aborted(id(1), |id| *id), Some(id(1)));
+        f.sealed(1, 10);
+        assert!(f.advance(Flush::AboveLimit).is_none());
+    }
+
+    #[test]
+    fn i1_a_base_newer_than_a_waiting_cut_is_not_used_for_it() {
+        let mut f = Fixture::new();
+        f.held(1, 10);
+        f.tail.frozen(DeltaSeq(2));
+        f.tail.barrier(DeltaSeq(2), id(1));
+        f.tail.frozen(DeltaSeq(3));
+        f.tail.materialized(base(3));
+        f.sealed(2, 10);
+        assert_eq!(f.ready(), (vec![(1, true), (2, true)], None), "base 3 has more than the cut at 2");
+        f.tail.barrier(DeltaSeq(3), id(2));
+        assert_eq!(f.ready(), (vec![], Some(3)), "for the next cut it stands for all");
+        assert_eq!(f.tail.bytes_since_base(), 0);
+    }
+
+    #[test]
+    fn what_nothing_refers_to_is_handed_out_once() {
+        let mut f = Fixture::new();
+        f.held(1, 10);
+        f.tail.stored(vec![delta(1, object(1))]);
+        f.tail.materialized(base(1));
+        f.advance(Flush::AboveLimit);
+        assert_eq!(f.tail.take_retired(INSTANCE), [object(1)]);
+        f.tail.materialized(base(2));
+        f.advance(Flush::AboveLimit);
+        let mut retired = f.tail.take_retired(INSTANCE);
+        retired.sort();
+        assert_eq!(retired, [object(1001), object(2001)]);
+        f.tail.stored(vec![delta(1, object(9))]);
+        assert_eq!(f.tail.take_retired(INSTANCE), [object(9)], "came after its base");
+        f.tail.stored(vec![delta(2, object(10))]);
+        assert_eq!(f.tail.take_retired(Nonce([1; 16])), [], "of another instance");
+    }
+
+    #[test]
+    fn memory_that_is_short_does_not_wait_for_a_barrier_in_front() {
+        let mut f = Fixture::new();
+        f.tail.frozen(DeltaSeq(1));
+        f.tail.barrier(DeltaSeq(1), id(1));
+        f.held(2, 10);
+        assert!(f.advance(Flush::AboveLimit).is_none());
+        assert_eq!(f.uploads(Flush::All), [2]);
+    }
 }

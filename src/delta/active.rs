@@ -99,9 +99,10 @@ impl ActiveDelta {
         FrozenDelta::new(std::mem::replace(&mut self.table, next), Arc::clone(&self.recycler))
     }
 
-    /// [`cut`](Self::cut) for the last delta of a store.
-    pub(crate) fn freeze(self) -> FrozenDelta {
-        FrozenDelta::new(self.table, self.recycler)
+    /// A delta that nothing follows.
+    #[cfg(test)]
+    pub(crate) fn freeze(mut self) -> FrozenDelta {
+        self.cut()
     }
 }
 

@@ -53,7 +53,7 @@ impl DecodedDelta {
         self.items.len()
     }
 
-    /// Whether it changes nothing.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.tombstones.is_empty()
     }
@@ -64,6 +64,7 @@ impl DecodedDelta {
     }
 
     /// The entries in ascending order of their keys.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
         self.items.iter().map(|item| self.resolve(*item))
     }

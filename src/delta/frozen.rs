@@ -92,11 +92,6 @@ impl FrozenDelta {
         self.table().len()
     }
 
-    /// Whether nothing was changed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.table().is_empty()
-    }
-
     /// Memory held, in bytes, as [`ActiveDelta::bytes`](super::ActiveDelta::bytes) counted at the cut.
     pub(crate) fn bytes(&self) -> usize {
         self.table().bytes()

@@ -3,7 +3,7 @@
 //! Open addressing with linear probing, 8 bytes a slot: 32 bits of the key's hash, and the position. A
 //! lookup in a delta of many megabytes is a matter of cache misses, and this takes two: one for the slot, one
 //! for the record, which is read only when the hash makes it nearly sure to be the right one. (A table
-//! with control bytes beside its slots, as hashbrown's, takes a third; measured in docs/design.md.)
+//! with control bytes beside its slots, as hashbrown's, takes a third; see docs/measurements/delta.md.)
 //! Growing reads no record at all.
 //!
 //! The index is cut into shards that grow one by one: growing a shard of a delta of a million entries
@@ -11,7 +11,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use hashbrown::DefaultHashBuilder;
+use foldhash::fast::RandomState;
 
 use super::arena::{Arena, Pos};
 
@@ -135,7 +135,7 @@ pub(crate) struct SpareShards(Vec<Shard>);
 
 /// Key to position. The keys themselves are in the arena.
 pub(crate) struct HashIndex {
-    hasher: DefaultHashBuilder,
+    hasher: RandomState,
     shards: Vec<Shard>,
     len: usize,
     /// Entries that a shard makes room for when it gets its first one.
@@ -152,7 +152,7 @@ impl HashIndex {
         // Keys do not spread evenly: an eighth more, and four standard deviations.
         let mean = entries / SHARDS;
         let shard_hint = mean + mean / 8 + 4 * mean.isqrt();
-        Self { hasher: DefaultHashBuilder::default(), shards, len: 0, shard_hint }
+        Self { hasher: RandomState::default(), shards, len: 0, shard_hint }
     }
 
     pub(crate) fn len(&self) -> usize {

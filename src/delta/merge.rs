@@ -28,11 +28,6 @@ impl MergedDeltas {
         self.order.len()
     }
 
-    /// Whether it changes nothing.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty() && self.tombstones.is_empty()
-    }
-
     /// The entries in ascending order of their keys.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
         self.order.iter().map(|(source, index)| {
@@ -118,8 +113,9 @@ fn resolve<'a>(key: &[u8], versions: &[Version<'a>], deltas: &[DecodedDelta]) ->
         if has_base {
             break;
         }
-        // Its own delta has no tombstone over it, or it would be a put. Older ones may.
-        above = source;
+        // Later deltas are known to have no tombstone over the key. This one has none either, or the
+        // operand would be a put; but bytes from outside may break that rule.
+        above = source + 1;
     }
     let (Some(op), Some(newest)) = (operator, newest_operand) else { return Resolved::Gone };
     let put = has_base || covered(0, above);

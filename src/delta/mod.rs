@@ -29,9 +29,9 @@ mod recycle;
 pub(crate) use active::ActiveDelta;
 pub(crate) use decoded::DecodedDelta;
 pub(crate) use entry::{Entry, Lookup, MergeOp};
-pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, encode, seal};
+pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal};
 pub(crate) use frozen::FrozenDelta;
-pub(crate) use merge::{MergedDeltas, merge_all};
+pub(crate) use merge::merge_all;
 pub(crate) use range_set::RangeSet;
 
 /// How the part of the delta that belongs to one state is organised.

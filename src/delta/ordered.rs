@@ -1,9 +1,10 @@
 //! The ordered index of a delta: positions of records in the order of their keys.
 //!
 //! A tree of two levels: a `BTreeMap` from separator keys to leaves of up to 128 positions. Beside
-//! each position a leaf keeps 8 bytes of the key, those after the prefix that all keys of the leaf
-//! share, so that a search reads records only where these 8 bytes are equal. Keys of one state and key
-//! group, or of one map of a user's, share long prefixes; without the cut the 8 bytes would often be equal.
+//! each position a leaf keeps 8 bytes of the key, those after a prefix that all keys of the leaf share,
+//! so that a search reads records, which are not in the cache, only where these 8 bytes are equal. Keys
+//! of one state and key group, or of one map of a user's, share long prefixes; without the cut the 8
+//! bytes would often be equal.
 //! Measured against `BTreeMap<key, position>`: see docs/design.md.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,9 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use super::arena::{Arena, Pos};
 
 const LEAF: usize = 128;
+
+/// Bytes of a key that a leaf keeps beside its position.
+const HEAD: usize = 8;
 
 /// Memory of an entry in the index: 12 bytes in leaves that are half full at worst, and its share of
 /// the leaf and the upper level.
@@ -36,7 +40,7 @@ impl OrderedIndex {
         let mut at_or_before = self.leaves.range_mut::<[u8], _>((Unbounded, Included(key)));
         let Some((_, leaf)) = at_or_before.next_back() else {
             // The first leaf, for all keys.
-            self.leaves.insert(Box::default(), Leaf::of(vec![pos], arena));
+            self.leaves.insert(Box::default(), Leaf::of(key, pos));
             return;
         };
         let at = leaf.insert(key, pos, arena);
@@ -92,41 +96,46 @@ impl OrderedIndex {
 
 /// Up to 128 positions in the order of their keys.
 struct Leaf {
-    /// Length of a prefix that all keys of the leaf share.
-    shared: usize,
-    /// The 8 bytes of each key after the shared prefix.
+    /// A prefix that all keys of the leaf share. A copy, because the records are not in the cache.
+    prefix: Box<[u8]>,
+    /// The 8 bytes of each key after the prefix.
     heads: Vec<u64>,
     positions: Vec<Pos>,
 }
 
 impl Leaf {
-    fn of(mut positions: Vec<Pos>, arena: &Arena) -> Self {
-        positions.reserve_exact(LEAF - positions.len());
-        let mut leaf = Self { shared: 0, heads: Vec::with_capacity(LEAF), positions };
-        leaf.share_prefix(arena);
+    fn of(key: &[u8], pos: Pos) -> Self {
+        let mut leaf = Self::with_prefix(key);
+        leaf.heads.push(head(&[]));
+        leaf.positions.push(pos);
         leaf
     }
 
-    /// Finds the longest prefix that all keys share, and the heads that follow from it.
-    fn share_prefix(&mut self, arena: &Arena) {
-        self.shared = match (self.positions.first(), self.positions.last()) {
-            (Some(first), Some(last)) => common_prefix(arena.key(*first), arena.key(*last)),
-            _ => 0,
-        };
-        self.fill_heads(arena);
+    fn with_prefix(prefix: &[u8]) -> Self {
+        Self { prefix: prefix.into(), heads: Vec::with_capacity(LEAF), positions: Vec::with_capacity(LEAF) }
     }
 
-    fn fill_heads(&mut self, arena: &Arena) {
+    /// Makes the prefix longer if the heads begin with much that all of them share. Seldom, because it
+    /// reads every key of the leaf.
+    fn lengthen_prefix(&mut self, arena: &Arena) {
+        let (Some(first), Some(last)) = (self.positions.first(), self.positions.last()) else { return };
+        let first = arena.key(*first);
+        let shared = common_prefix(first, arena.key(*last));
+        if shared >= self.prefix.len() + HEAD / 2 {
+            self.set_prefix(first[..shared].into(), arena);
+        }
+    }
+
+    fn set_prefix(&mut self, prefix: Box<[u8]>, arena: &Arena) {
         self.heads.clear();
-        self.heads.extend(self.positions.iter().map(|pos| head(&arena.key(*pos)[self.shared..])));
+        self.heads.extend(self.positions.iter().map(|pos| head(&arena.key(*pos)[prefix.len()..])));
+        self.prefix = prefix;
     }
 
     /// Number of keys in the leaf below `key`.
     fn search(&self, key: &[u8], arena: &Arena) -> usize {
-        let Some(first) = self.positions.first() else { return 0 };
-        let prefix = &arena.key(*first)[..self.shared];
-        let Some(rest) = key.strip_prefix(prefix) else {
-            return if key < prefix { 0 } else { self.positions.len() };
+        let Some(rest) = key.strip_prefix(&*self.prefix) else {
+            return if key < &*self.prefix { 0 } else { self.positions.len() };
         };
         let head = head(rest);
         let below = self.heads.partition_point(|other| *other < head);
@@ -136,26 +145,25 @@ impl Leaf {
 
     /// Adds a key and says where in the leaf.
     fn insert(&mut self, key: &[u8], pos: Pos, arena: &Arena) -> usize {
-        match self.positions.first() {
-            None => self.shared = key.len(),
-            Some(first) => {
-                let prefix = &arena.key(*first)[..self.shared];
-                if !key.starts_with(prefix) {
-                    self.shared = common_prefix(prefix, key);
-                    self.fill_heads(arena);
-                }
-            }
+        if self.positions.is_empty() {
+            self.prefix = key.into();
+        } else if !key.starts_with(&self.prefix) {
+            let shared = common_prefix(&self.prefix, key);
+            self.set_prefix(key[..shared].into(), arena);
         }
         let at = self.search(key, arena);
-        self.heads.insert(at, head(&key[self.shared..]));
+        self.heads.insert(at, head(&key[self.prefix.len()..]));
         self.positions.insert(at, pos);
         at
     }
 
     /// Splits off the part from `at` on, with the separator it begins at.
     fn split(&mut self, at: usize, arena: &Arena) -> (Box<[u8]>, Self) {
-        let upper = Self::of(self.positions.split_off(at), arena);
-        self.share_prefix(arena);
+        let mut upper = Self::with_prefix(&self.prefix);
+        upper.heads.extend(self.heads.drain(at..));
+        upper.positions.extend(self.positions.drain(at..));
+        self.lengthen_prefix(arena);
+        upper.lengthen_prefix(arena);
         let (below, above) = match (self.positions.last(), upper.positions.first()) {
             (Some(below), Some(above)) => (arena.key(*below), arena.key(*above)),
             _ => unreachable!("both parts of a full leaf hold something"),
@@ -172,7 +180,7 @@ fn head(bytes: &[u8]) -> u64 {
     if let Some(first) = bytes.first_chunk() {
         return u64::from_be_bytes(*first);
     }
-    let mut first = [0; 8];
+    let mut first = [0; HEAD];
     first[..bytes.len()].copy_from_slice(bytes);
     u64::from_be_bytes(first)
 }

@@ -13,6 +13,4 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use pin::Pin;
-pub(crate) use plan::GcPlan;
-pub(crate) use run::{Collector, GcReport};
+pub(crate) use run::Collector;

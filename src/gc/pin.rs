@@ -29,6 +29,7 @@ pub(crate) struct Pin {
     version: Version,
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "for readers from outside, which are to come"))]
 impl Pin {
     /// Pins the checkpoint of `version`, and reads its manifest.
     ///

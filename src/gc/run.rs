@@ -42,8 +42,15 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Notes objects that this attempt wrote and refers to no more. Whatever is still reachable is kept
+    /// when it comes to deleting; what a commit under way may yet name must not be handed in.
+    pub(crate) fn retire(&mut self, objects: Vec<ObjectName>) {
+        self.dead.extend(objects);
     }
 
     /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but that

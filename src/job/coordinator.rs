@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use tokio::sync::{Mutex, mpsc};
-use tokio::time::Instant;
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta, packing_due};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
-use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
+use crate::key_group::KeyGroupRange;
 use crate::manifest::{
-    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest,
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, StateInfo,
     SubtaskRecord,
 };
 use crate::remote::{ObjectName, Remote};
@@ -29,6 +31,11 @@ use super::triggers::Triggers;
 const GC_BATCH: usize = 16;
 const GC_PAUSE: Duration = Duration::from_secs(10);
 
+/// How often a checkpoint under way looks whether the attempt has failed.
+const WATCH: Duration = Duration::from_millis(100);
+/// How long closing a job may wait for the last deletions.
+const LAST_COLLECTION: Duration = Duration::from_secs(10);
+
 /// What the coordinator is asked to do.
 pub(crate) enum Command {
     Trigger(Trigger),
@@ -38,6 +45,8 @@ pub(crate) enum Command {
     Abort(CheckpointId),
     /// Metadata for scheduled checkpoints.
     Metadata(Vec<u8>),
+    /// Objects that a store has written and refers to no more.
+    Retired(Vec<ObjectName>),
     Materialized(MaterializationReport),
     Close(oneshot::Sender<Result<()>>),
 }
@@ -72,13 +81,25 @@ pub(crate) struct Coordinator {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) progress: Arc<std::sync::Mutex<Progress>>,
-    pub(crate) stores: Vec<EventSender>,
+    /// The job's subtasks: whose receipts make a checkpoint complete.
+    pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
     pub(crate) packer: Arc<Packer>,
     pub(crate) mode: CheckpointMode,
     pub(crate) keep: usize,
     pub(crate) schedule: Schedule,
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
+    /// Ends a commit that is under way, because the job is being closed.
+    pub(crate) closing: Arc<Notify>,
     pub(crate) state: State,
+}
+
+/// What the coordinator knows of a subtask.
+pub(crate) struct Subtask {
+    pub(crate) range: KeyGroupRange,
+    pub(crate) instance: Nonce,
+    pub(crate) events: EventSender,
+    /// The last delta in the newest checkpoint.
+    pub(crate) committed: DeltaSeq,
 }
 
 /// What changes while the coordinator runs.
@@ -87,12 +108,11 @@ pub(crate) struct State {
     pending: Option<Pending>,
     metadata: Vec<u8>,
     next_trigger: Option<Instant>,
-    /// The last delta of each subtask in the newest checkpoint of this attempt.
-    committed: BTreeMap<SubtaskIndex, DeltaSeq>,
+    retired: Vec<ObjectName>,
     /// Dropped by commits and not yet collected.
     dropped: Vec<Arc<Manifest>>,
     collected: Option<Instant>,
-    swept: bool,
+    swept: Arc<AtomicBool>,
     collector: Arc<Mutex<Collector>>,
 }
 
@@ -104,7 +124,9 @@ struct Pending {
 
 impl Coordinator {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        self.state.next_trigger = self.schedule.interval.map(|interval| now() + interval);
+        self.state.next_trigger = self.schedule.interval.map(after);
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
             let due = self.state.next_trigger.filter(|_| self.state.pending.is_none());
@@ -124,6 +146,12 @@ impl Coordinator {
                     self.give_up(&Error::new(ErrorKind::Aborted, format!("not durable within {timeout:?}")));
                 }
                 () = sleep_until(due) => self.trigger_by_schedule(),
+                // An operator that has met the failure never cuts: nobody else would end the waiting.
+                _ = watch.tick(), if self.state.pending.is_some() => {
+                    if let Err(error) = self.attempt.health() {
+                        self.give_up(&error);
+                    }
+                }
             }
         }
     }
@@ -143,6 +171,7 @@ impl Coordinator {
                 }
             }
             Command::Metadata(metadata) => self.state.metadata = metadata,
+            Command::Retired(objects) => self.state.retired.extend(objects),
             Command::Materialized(report) => {
                 if let Some(listener) = &self.listener {
                     listener.materialized(&report);
@@ -159,20 +188,21 @@ impl Coordinator {
 
     fn trigger_by_schedule(&mut self) {
         let interval = self.schedule.interval.unwrap_or_default();
-        self.state.next_trigger = Some(now() + interval);
+        self.state.next_trigger = Some(after(interval));
         if self.attempt.health().is_err() {
             return;
         }
         // A caller's own trigger may be in the inbox already; then this one is left out.
-        if let Ok(id) = self.triggers.next() {
-            let start = self.monotonic();
-            self.begin(Trigger { id, metadata: self.state.metadata.clone(), start, reply: None });
-            self.attempt.set_barrier(id.number);
-        }
+        let (triggers, attempt) = (Arc::clone(&self.triggers), Arc::clone(&self.attempt));
+        let (start, metadata) = (self.monotonic(), self.state.metadata.clone());
+        let _ = triggers.start(&attempt, |id| {
+            self.begin(Trigger { id, metadata, start, reply: None });
+            Ok(())
+        });
     }
 
     fn begin(&mut self, trigger: Trigger) {
-        let deadline = now() + self.schedule.timeout;
+        let deadline = after(self.schedule.timeout);
         self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
     }
 
@@ -180,8 +210,14 @@ impl Coordinator {
         let (id, subtask) = (receipt.checkpoint, receipt.subtask);
         match &mut self.state.pending {
             Some(pending) if pending.trigger.id == id => {
-                pending.receipts.insert(subtask, receipt);
-                if pending.receipts.len() == self.stores.len() {
+                // One from another instance, or another job, would commit a state that never was (I1).
+                let own = self.subtasks.get(&subtask);
+                if !own.is_some_and(|own| own.range == receipt.range && own.instance == receipt.instance) {
+                    tracing::warn!(%subtask, checkpoint = %id, "a receipt of another store was ignored");
+                    return;
+                }
+                pending.receipts.entry(subtask).or_insert(receipt);
+                if pending.receipts.len() == self.subtasks.len() {
                     self.commit().await;
                 }
             }
@@ -192,14 +228,19 @@ impl Coordinator {
 
     async fn commit(&mut self) {
         let Some(mut pending) = self.state.pending.take() else { return };
-        let id = pending.trigger.id;
-        let draft = self.draft(&mut pending);
-        let result = match tokio::time::timeout_at(pending.deadline, self.chain.commit(draft)).await {
-            Ok(result) => result,
-            Err(_) => {
-                let message = format!("no verdict on the commit within {:?}", self.schedule.timeout);
-                Err(Error::new(ErrorKind::Aborted, message).object(format!("checkpoint {id}")))
-            }
+        let aborted = |message: String| {
+            Err(Error::new(ErrorKind::Aborted, message)
+                .advice("whether it counts is found out by the next commit"))
+        };
+        let result = match self.draft(&mut pending) {
+            Ok(draft) => tokio::select! {
+                result = tokio::time::timeout_at(pending.deadline, self.chain.commit(draft)) => {
+                    let timeout = self.schedule.timeout;
+                    result.unwrap_or_else(|_| aborted(format!("no verdict on the commit within {timeout:?}")))
+                }
+                () = self.closing.notified() => aborted("the job was closed during the commit".into()),
+            },
+            Err(error) => Err(error),
         };
         match result {
             Ok(committed) => self.succeed(pending, &committed),
@@ -215,7 +256,7 @@ impl Coordinator {
 
     /// The checkpoint's record. Inlined bytes go into the manifest, the references to them into the
     /// record.
-    fn draft(&self, pending: &mut Pending) -> CommitDraft {
+    fn draft(&self, pending: &mut Pending) -> Result<CommitDraft> {
         let carrier = ObjectName::manifest(self.chain.next_version());
         let mut inline = Inline::new();
         let mut states = BTreeMap::new();
@@ -242,7 +283,15 @@ impl Coordinator {
                     reference
                 }
             });
-            states.extend(receipt.states.iter().map(|state| (state.id, state.clone())));
+            for state in &receipt.states {
+                let known: &mut StateInfo = states.entry(state.id).or_insert_with(|| state.clone());
+                if known != state {
+                    let message = format!("another subtask uses it, or {:?}, as another kind", known.name);
+                    return Err(Error::new(ErrorKind::Incompatible, message)
+                        .object(format!("state {:?}", state.name))
+                        .advice("register the same states in all subtasks"));
+                }
+            }
             subtasks.push(SubtaskRecord {
                 subtask: receipt.subtask,
                 range: receipt.range,
@@ -261,7 +310,7 @@ impl Coordinator {
             subtasks,
             states: states.into_values().collect(),
         };
-        CommitDraft { record, inline, keep: self.keep }
+        Ok(CommitDraft { record, inline, keep: self.keep })
     }
 
     fn succeed(&mut self, pending: Pending, committed: &Committed) {
@@ -272,11 +321,25 @@ impl Coordinator {
             self.tell(subtask.subtask, Event::Committed { refs: inlined.cloned().collect() });
         }
         let report = self.report(&pending, record, committed);
-        self.state.committed = record.subtasks.iter().map(|subtask| (subtask.subtask, subtask.seq)).collect();
+        for subtask in &record.subtasks {
+            if let Some(own) = self.subtasks.get_mut(&subtask.subtask) {
+                own.committed = subtask.seq;
+            }
+        }
         {
             let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             progress.completed += 1;
+            for _ in &committed.adopted {
+                progress.completed += 1;
+                progress.failed = progress.failed.saturating_sub(1);
+            }
             progress.retained = summaries(&self.chain);
+        }
+        tracing::debug!(
+            checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
+        );
+        if let Some(listener) = &self.listener {
+            committed.adopted.iter().for_each(|id| listener.adopted(*id));
         }
         self.finish(report.id);
         if let Some(listener) = &self.listener {
@@ -289,17 +352,22 @@ impl Coordinator {
         if let Some(objects) = packing_due(record.subtasks.iter().flat_map(|subtask| &subtask.deltas)) {
             Arc::clone(&self.packer).start(objects);
         }
-        self.state.dropped.extend(self.chain.take_dropped());
         let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
+        self.state.dropped.extend(self.chain.take_dropped());
         if self.state.dropped.len() >= GC_BATCH || rested {
             self.collect();
         }
     }
 
-    fn report(&self, pending: &Pending, record: &CheckpointRecord, committed: &Committed) -> CheckpointReport {
+    fn report(
+        &self,
+        pending: &Pending,
+        record: &CheckpointRecord,
+        committed: &Committed,
+    ) -> CheckpointReport {
         let costs = || pending.receipts.values().map(|receipt| receipt.cost);
         let since = |subtask: &SubtaskRecord| {
-            self.state.committed.get(&subtask.subtask).copied().unwrap_or(DeltaSeq(0))
+            self.subtasks.get(&subtask.subtask).map_or(DeltaSeq(0), |own| own.committed)
         };
         let new_deltas = record.subtasks.iter().flat_map(|subtask| {
             let since = since(subtask);
@@ -327,8 +395,8 @@ impl Coordinator {
         let id = pending.trigger.id;
         let error = error.clone().object(format!("checkpoint {id}"));
         tracing::warn!(%error, "a checkpoint was given up");
-        for store in &self.stores {
-            store.send(Event::Aborted(id));
+        for subtask in self.subtasks.values() {
+            subtask.events.send(Event::Aborted(id));
         }
         self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed += 1;
         self.finish(id);
@@ -341,30 +409,32 @@ impl Coordinator {
     }
 
     fn finish(&mut self, id: CheckpointId) {
-        self.attempt.set_barrier(0);
-        self.triggers.done(id);
-        let earliest = now() + self.schedule.min_pause;
+        self.triggers.done(&self.attempt, id);
+        let earliest = after(self.schedule.min_pause);
         self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
     }
 
     fn tell(&self, subtask: SubtaskIndex, event: Event) {
-        if let Some(store) = usize::try_from(subtask.0).ok().and_then(|index| self.stores.get(index)) {
-            store.send(event);
+        if let Some(subtask) = self.subtasks.get(&subtask) {
+            subtask.events.send(event);
         }
     }
 
     /// Deletes beside the coordinator what is no longer reachable.
     fn collect(&mut self) {
         let Ok(mut collector) = Arc::clone(&self.state.collector).try_lock_owned() else { return };
-        self.state.collected = Some(now());
+        self.state.collected = Some(Instant::now());
         let dropped = std::mem::take(&mut self.state.dropped);
         let (remote, roots) = (Arc::clone(&self.remote), self.chain.roots());
-        // What attempts before this one left behind is looked for once.
-        let sweep = !std::mem::replace(&mut self.state.swept, true);
+        // Only now, after a commit: one that was in doubt until then could still have named them.
+        collector.retire(std::mem::take(&mut self.state.retired));
+        let swept = Arc::clone(&self.state.swept);
         tokio::spawn(async move {
             let mut result = collector.collect(&remote, &roots, dropped).await;
-            if sweep && result.is_ok() {
+            // What attempts before this one left behind is looked for once.
+            if result.is_ok() && !swept.load(Ordering::Relaxed) {
                 result = collector.sweep(&remote, &roots, false).await;
+                swept.store(result.is_ok(), Ordering::Relaxed);
             }
             if let Err(error) = result {
                 tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
@@ -377,9 +447,17 @@ impl Coordinator {
             // Fenced: what is garbage is now for the later attempt to say.
             return Ok(());
         }
-        let dropped = std::mem::take(&mut self.state.dropped);
-        let mut collector = self.state.collector.lock().await;
-        collector.collect(&self.remote, &self.chain.roots(), dropped).await.map(|_| ())
+        let mut dropped = std::mem::take(&mut self.state.dropped);
+        dropped.extend(self.chain.take_dropped());
+        let collect = async {
+            let mut collector = self.state.collector.lock().await;
+            collector.collect(&self.remote, &self.chain.roots(), dropped).await
+        };
+        match tokio::time::timeout(LAST_COLLECTION, collect).await {
+            Ok(result) => result.map(|_| ()),
+            // The next attempt looks for what stays behind.
+            Err(_) => Ok(()),
+        }
     }
 
     fn monotonic(&self) -> Duration {
@@ -404,20 +482,20 @@ pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
 }
 
 pub(crate) fn full_bytes(record: &CheckpointRecord) -> u64 {
-    let of = |subtask: &SubtaskRecord| {
-        let base = subtask.base.as_ref().map_or(0, |base| base.state_bytes);
-        base + subtask.deltas.iter().map(|delta| delta.length).sum::<u64>()
-    };
-    record.subtasks.iter().map(of).sum()
+    let bases = record.subtasks.iter().filter_map(|subtask| Some(subtask.base.as_ref()?.state_bytes));
+    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).map(|delta| delta.length);
+    // What a manifest says comes from outside.
+    bases.chain(deltas).fold(0, u64::saturating_add)
 }
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// The runtime's clock, which its timers follow (and a test may pause).
-fn now() -> Instant {
-    Instant::now()
+/// A moment on the runtime's clock, which its timers follow (and a test may pause). "For ever" is
+/// taken for a year.
+fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(Duration::from_secs(365 * 24 * 3600))
 }
 
 async fn sleep_until(at: Option<Instant>) {

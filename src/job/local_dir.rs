@@ -50,7 +50,10 @@ impl LocalDir {
         let dir = self.path.join(INSTANCES);
         let fail = |error| Error::disk("list the job's local directory", &dir, error);
         let entries = fs::read_dir(&dir).map_err(fail)?;
-        let mut found = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(fail)?;
+        let mut found = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(fail)?;
         found.sort();
         Ok(found)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 use object_store::ObjectStore;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
 use crate::config::JobOptions;
@@ -32,6 +32,7 @@ use crate::wait::wait;
 pub(crate) use coordinator::{Command, full_bytes};
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
+use packer::Packer;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport};
 use triggers::Triggers;
 
@@ -47,7 +48,7 @@ pub struct Job {
 
 /// What keeps a job's background alive.
 #[derive(Clone)]
-pub(crate) struct JobHold(#[expect(dead_code, reason = "held, not read, by the stores")] Arc<Inner>);
+pub(crate) struct JobHold(Arc<Inner>);
 
 struct Inner {
     /// None only while dropping.
@@ -59,6 +60,8 @@ struct Inner {
     triggers: Arc<Triggers>,
     progress: Arc<Mutex<Progress>>,
     stores: Vec<StoreHandle>,
+    packer: Arc<Packer>,
+    closing: Arc<Notify>,
     table_options: Vec<(String, String)>,
     _dir: LocalDir,
 }
@@ -108,7 +111,7 @@ impl Job {
         options.validate()?;
         let create = options.open_mode != OpenMode::Existing;
         let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        open::open(store, prefix, options)
+        open::open(store, prefix, &options)
     }
 
     /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
@@ -121,7 +124,7 @@ impl Job {
         let prefix = object_store::path::Path::parse(prefix).map_err(|error| {
             Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
         })?;
-        open::open(store, prefix, options)
+        open::open(store, prefix, &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.
@@ -143,13 +146,11 @@ impl Job {
     pub fn trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
         let inner = &self.inner.0;
         inner.attempt.health()?;
-        let id = inner.triggers.next()?;
         let (reply, result) = oneshot::channel();
-        let start = inner.remote.env().clock.monotonic();
-        let trigger = Trigger { id, metadata: metadata.into(), start, reply: Some(reply) };
-        inner.send(Command::Trigger(trigger))?;
-        // After the command, so that the coordinator knows of it before any receipt comes in.
-        inner.attempt.set_barrier(id.number);
+        let (start, metadata) = (inner.remote.env().clock.monotonic(), metadata.into());
+        let id = inner.triggers.start(&inner.attempt, |id| {
+            inner.send(Command::Trigger(Trigger { id, metadata, start, reply: Some(reply) }))
+        })?;
         Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
     }
 
@@ -202,12 +203,13 @@ impl Job {
     pub fn settle(&self, timeout: Duration) -> Result<()> {
         let inner = &self.inner.0;
         let clock = &inner.remote.env().clock;
+        inner.attempt.health()?;
         let start = clock.monotonic();
         let late = || Error::new(ErrorKind::Aborted, format!("work is left after {timeout:?}"));
         for store in &inner.stores {
             store.events.send(Event::Flush);
         }
-        while !inner.stores.iter().all(|store| store.shared.is_settled()) {
+        while inner.packer.is_running() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
             inner.attempt.health()?;
             if clock.monotonic().saturating_sub(start) > timeout {
                 return Err(late());
@@ -250,7 +252,11 @@ impl Job {
             remote: inner.remote.counters(),
             checkpoints_completed: completed,
             checkpoints_failed: failed,
-            stores: inner.stores.iter().map(|store| StoreStats::gather(&store.shared, &store.table)).collect(),
+            stores: inner
+                .stores
+                .iter()
+                .map(|store| StoreStats::gather(&store.shared, &store.table))
+                .collect(),
             table_options: inner.table_options.clone(),
         }
     }
@@ -263,6 +269,7 @@ impl Job {
     /// What the object store answers to the last deletions.
     pub fn close(self) -> Result<()> {
         let (reply, done) = oneshot::channel();
+        self.inner.0.closing.notify_one();
         let result = match self.inner.0.send(Command::Close(reply)) {
             Ok(()) => wait(done).unwrap_or(Ok(())),
             // Closed by another clone.

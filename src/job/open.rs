@@ -1,5 +1,6 @@
 //! Opening a job: begin an attempt, restore a checkpoint, start the background, hand out the stores.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -9,7 +10,7 @@ use futures::channel::oneshot;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
@@ -21,13 +22,13 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, start_applier,
+    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
     start_task,
 };
 use crate::table::TableResources;
 use crate::wait::wait;
 
-use super::coordinator::{Coordinator, Progress, Schedule, State, summaries};
+use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
 use super::triggers::Triggers;
@@ -43,17 +44,19 @@ const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
-const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=32 << 20;
+const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
-pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOptions) -> Result<Opened> {
+pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptions) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
+    let earlier = dir.earlier()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_name("alluvium")
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
-    let remote = Arc::new(Remote::new(store, prefix, options.env.clone()));
+    let remote = Remote::new(store, prefix, options.env.clone()).with_timeout(options.request_timeout);
+    let remote = Arc::new(remote);
     let instances = (0..options.subtasks).map(|subtask| {
         let nonce = options.env.nonces.nonce();
         Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
@@ -62,7 +65,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
     let (reply, opened) = oneshot::channel();
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
-        let (earlier, instances) = (dir.earlier()?, instances.clone());
+        let instances = instances.clone();
         async move { begin(&remote, &options, &instances, earlier).await }
     };
     runtime.spawn(async move {
@@ -70,7 +73,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: JobOption
         let _ = reply.send(task.await);
     });
     match wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end"))) {
-        Ok(begun) => assemble(begun, instances, runtime, remote, dir, &options),
+        Ok(begun) => assemble(begun, instances, runtime, remote, dir, options),
         Err(error) => {
             // A plain drop would panic inside a caller's runtime.
             runtime.shutdown_background();
@@ -119,10 +122,14 @@ fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
     let subtasks = instances.len();
     let target = |(subtask, instance): (u32, &Instance)| {
         let subtask = SubtaskIndex(subtask);
-        let range = u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
-            Error::invalid(format!("{subtasks} subtasks are more than the max parallelism of {}", max.get()))
+        let range =
+            u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{subtasks} subtasks are more than the max parallelism of {}",
+                    max.get()
+                ))
                 .advice("open the job with fewer subtasks")
-        })?;
+            })?;
         Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
     };
     (0..).zip(instances).map(target).collect()
@@ -161,8 +168,11 @@ fn assemble(
 
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes =
-        options.delta_bytes.unwrap_or_else(|| (share / 16).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+        options.delta_bytes.unwrap_or_else(|| (share / 64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+    // Far below what a store may hold, or held bytes could fill it.
+    let inline_limit = options.inline_limit.min(share / 16);
     let mut handles = Vec::new();
+    let mut owners = BTreeMap::new();
     let mut halves = Vec::new();
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
@@ -188,8 +198,8 @@ fn assemble(
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
-            tail: Tail::new(options.inline_limit, restored.base, restored.deltas),
-            inline_limit: options.inline_limit,
+            tail: Tail::new(inline_limit, restored.base, restored.deltas),
+            inline_limit,
             policy: Settings {
                 interval: options.materialization.interval,
                 changelog_bytes: options.materialization.changelog_bytes,
@@ -201,6 +211,8 @@ fn assemble(
             coordinator: commands.clone(),
         };
         let events = start_task(task, runtime.handle());
+        let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
+        owners.insert(subtask, known);
         let mode = if native {
             Mode::Native { dir }
         } else {
@@ -218,21 +230,21 @@ fn assemble(
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
     let progress = Arc::new(Mutex::new(Progress { retained: summaries(&chain), ..Progress::default() }));
-    let senders: Vec<_> = handles.iter().map(|handle| handle.events.clone()).collect();
-    let packer = Packer {
+    let closing = Arc::new(Notify::new());
+    let packer = Arc::new(Packer {
         remote: Arc::clone(&remote),
         names: NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
-        stores: senders.clone(),
+        stores: handles.iter().map(|handle| handle.events.clone()).collect(),
         running: AtomicBool::new(false),
-    };
+    });
     let coordinator = Coordinator {
         chain,
         remote: Arc::clone(&remote),
         attempt: Arc::clone(&attempt),
         triggers: Arc::clone(&triggers),
         progress: Arc::clone(&progress),
-        stores: senders,
-        packer: Arc::new(packer),
+        subtasks: owners,
+        packer: Arc::clone(&packer),
         mode: options.mode,
         keep: options.retained,
         schedule: Schedule {
@@ -241,9 +253,10 @@ fn assemble(
             timeout: options.checkpoint_timeout,
         },
         listener: options.listener.clone(),
+        closing: Arc::clone(&closing),
         state: State::default(),
     };
-    runtime.spawn(coordinator.run(inbox));
+    runtime.spawn(guarded(Arc::clone(&attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(Inner {
         runtime: Some(runtime),
@@ -254,24 +267,27 @@ fn assemble(
         triggers,
         progress,
         stores: handles,
+        packer,
+        closing,
         table_options: resources.options_summary(),
         _dir: dir,
     }));
-    let stores = halves.into_iter().map(|(subtask, range, seq, restored_metadata, table, shared, events, mode)| {
-        let parts = StoreParts {
-            subtask,
-            range,
-            max_parallelism,
-            registry: Registry::new(&states),
-            table,
-            shared,
-            events,
-            clock: Arc::clone(&clock),
-            seq,
-            restored_metadata,
-            job: hold.clone(),
-        };
-        StateStore::new(parts, mode)
-    });
+    let stores =
+        halves.into_iter().map(|(subtask, range, seq, restored_metadata, table, shared, events, mode)| {
+            let parts = StoreParts {
+                subtask,
+                range,
+                max_parallelism,
+                registry: Registry::new(&states),
+                table,
+                shared,
+                events,
+                clock: Arc::clone(&clock),
+                seq,
+                restored_metadata,
+                job: hold.clone(),
+            };
+            StateStore::new(parts, mode)
+        });
     Ok(Opened { stores: stores.collect(), job: Job { inner: hold.clone() }, restored: report, metadata })
 }

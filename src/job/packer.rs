@@ -36,6 +36,10 @@ impl Packer {
         });
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
     async fn pack(&self, objects: &BTreeSet<ObjectName>) -> Result<()> {
         let mut uploads = Vec::new();
         let mut owners = Vec::new();

@@ -101,6 +101,11 @@ pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
         let _ = (id, error);
     }
 
+    /// A checkpoint that was given up without a verdict on its commit turns out to be durable.
+    fn adopted(&self, id: CheckpointId) {
+        let _ = id;
+    }
+
     /// A new base is in the object store.
     fn materialized(&self, report: &MaterializationReport) {
         let _ = report;

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch};
+use crate::store::Attempt;
 
 #[derive(Debug)]
 pub(crate) struct Triggers {
@@ -22,8 +23,14 @@ impl Triggers {
         Self { epoch, state: Mutex::default() }
     }
 
-    /// The id of a new checkpoint, which is from now on the one under way.
-    pub(crate) fn next(&self) -> Result<CheckpointId> {
+    /// Starts a checkpoint under a new id: `announce` tells the coordinator, then the operators see it
+    /// as due. In that order and under the lock, so that no receipt comes before its checkpoint, and no
+    /// barrier outlives it.
+    pub(crate) fn start(
+        &self,
+        attempt: &Attempt,
+        announce: impl FnOnce(CheckpointId) -> Result<()>,
+    ) -> Result<CheckpointId> {
         let mut state = self.lock();
         if let Some(pending) = state.pending {
             return Err(Error::new(ErrorKind::WouldBlock, "a checkpoint is still under way")
@@ -32,13 +39,19 @@ impl Triggers {
         }
         state.last += 1;
         let id = CheckpointId { epoch: self.epoch, number: state.last };
+        announce(id)?;
         state.pending = Some(id);
+        attempt.set_barrier(id.number);
         Ok(id)
     }
 
-    pub(crate) fn done(&self, id: CheckpointId) {
+    /// Ends the checkpoint `id`, if it is the one under way.
+    pub(crate) fn done(&self, attempt: &Attempt, id: CheckpointId) {
         let mut state = self.lock();
-        state.pending = state.pending.filter(|pending| *pending != id);
+        if state.pending == Some(id) {
+            state.pending = None;
+            attempt.set_barrier(0);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -52,14 +65,18 @@ mod tests {
 
     #[test]
     fn one_at_a_time_and_no_id_twice() {
-        let triggers = Triggers::new(Epoch(4));
-        let first = triggers.next().unwrap();
+        let (triggers, attempt) = (Triggers::new(Epoch(4)), Attempt::new(Epoch(4)));
+        let start = || triggers.start(&attempt, |_| Ok(()));
+        let first = start().unwrap();
         assert_eq!(first.to_string(), "4-1");
-        assert_eq!(triggers.next().unwrap_err().kind(), ErrorKind::WouldBlock);
-        triggers.done(first);
-        let second = triggers.next().unwrap();
+        assert_eq!(attempt.barrier(), 1);
+        assert_eq!(start().unwrap_err().kind(), ErrorKind::WouldBlock);
+        triggers.done(&attempt, first);
+        assert_eq!(attempt.barrier(), 0);
+        let second = start().unwrap();
         assert!(second > first);
-        triggers.done(first);
-        assert!(triggers.next().is_err(), "an old checkpoint's end does not end the newer one");
+        triggers.done(&attempt, first);
+        assert!(start().is_err(), "an old checkpoint's end does not end the newer one");
+        assert_eq!(attempt.barrier(), 2);
     }
 }

@@ -111,6 +111,7 @@ impl Chain {
     }
 
     /// How long a commit may stay without a verdict. Default 2 minutes.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -126,6 +127,7 @@ impl Chain {
     }
 
     /// The last manifest that is known to be ours.
+    #[cfg(test)]
     pub(crate) fn head(&self) -> &Arc<Manifest> {
         &self.head
     }

@@ -47,6 +47,7 @@ impl Inline {
     }
 
     /// Bytes in all.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.len
     }

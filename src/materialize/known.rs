@@ -62,6 +62,7 @@ impl Known {
     }
 
     /// Number of objects that may be referred to.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lock().objects.len()
     }

@@ -18,5 +18,5 @@ pub(crate) use index::{BaseFile, BaseIndex, Place};
 pub(crate) use known::{Known, Stamp};
 pub(crate) use names::NameSource;
 pub(crate) use parallel::{blocking, run_all};
-pub(crate) use policy::{Decision, History, Reason, ReplayBound, Settings, Share, decide};
+pub(crate) use policy::{Decision, History, Settings, Share, decide};
 pub(crate) use upload::{Uploaded, Uploader};

@@ -127,11 +127,6 @@ impl Faulty {
         applied
     }
 
-    /// The store beneath, which never fails.
-    pub(crate) fn inner(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.inner)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,17 +203,23 @@ impl ObjectStore for Faulty {
                 if opts.mode != PutMode::Create || conditions == Conditions::Honoured {
                     return self.inner.put_opts(location, payload, opts).await;
                 }
-                let exists = conditions != Conditions::Ignored && self.inner.head(location).await.is_ok();
-                let refusal = || object_store::Error::AlreadyExists {
-                    path: location.to_string(),
-                    source: Box::new(io::Error::from(io::ErrorKind::AlreadyExists)),
+                let exists = match conditions {
+                    Conditions::Honoured | Conditions::Ignored => None,
+                    Conditions::Racy => match self.inner.head(location).await {
+                        Ok(_) => return self.inner.put_opts(location, payload, opts).await,
+                        Err(_) => None,
+                    },
+                    Conditions::Lying => {
+                        let created = self.inner.put_opts(location, payload.clone(), opts).await;
+                        if created.is_ok() {
+                            return created;
+                        }
+                        created.err()
+                    }
                 };
-                if exists && conditions == Conditions::Racy {
-                    return Err(refusal());
-                }
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 let put = self.inner.put_opts(location, payload, PutMode::Overwrite.into()).await;
-                if exists { Err(refusal()) } else { put }
+                exists.map_or(put, Err)
             })
             .await
         })

@@ -18,25 +18,20 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// A token bucket with debt: whoever asks waits until earlier bytes are paid for, not its own. So a
 /// piece that is larger than the burst passes too, and the next one waits for longer.
 #[derive(Debug)]
-pub struct RateLimiter {
+pub(crate) struct RateLimiter {
     bytes_per_second: NonZeroU64,
     paid_at: Mutex<Option<Instant>>,
 }
 
 impl RateLimiter {
     /// A limiter for `bytes_per_second`.
-    pub fn new(bytes_per_second: NonZeroU64) -> Self {
+    pub(crate) fn new(bytes_per_second: NonZeroU64) -> Self {
         Self { bytes_per_second, paid_at: Mutex::new(None) }
-    }
-
-    /// The rate, in bytes per second.
-    pub fn bytes_per_second(&self) -> NonZeroU64 {
-        self.bytes_per_second
     }
 
     /// Waits until `bytes` may pass. Must be called within a tokio runtime with time enabled. Giving up
     /// the wait does not give back the bytes.
-    pub async fn acquire(&self, bytes: u64) {
+    pub(crate) async fn acquire(&self, bytes: u64) {
         let at = self.reserve(bytes, Instant::now());
         tokio::time::sleep_until(at).await;
     }

@@ -24,6 +24,7 @@ mod url;
 mod write;
 
 use std::future::Future;
+#[cfg(test)]
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +36,8 @@ use crate::env::Env;
 use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
-pub use limit::RateLimiter;
+pub(crate) use limit::RateLimiter;
 pub(crate) use names::{DataKind, ObjectName, ParsedName};
-pub(crate) use read::Listed;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use url::open_url;
 pub(crate) use write::Created;
@@ -85,6 +85,7 @@ impl Remote {
 
     /// A transfer may take longer than the timeout by what its bytes need at this rate: a slow store is
     /// not a dead one, and giving up on a large object half-way would never end. Default 256 KiB/s.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn with_slowest(mut self, bytes_per_second: NonZeroU64) -> Self {
         self.slowest = bytes_per_second.get();
@@ -92,6 +93,7 @@ impl Remote {
     }
 
     /// How often a failed request is repeated.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;

@@ -129,6 +129,14 @@ impl ObjectName {
         }
     }
 
+    /// The store instance that wrote it, if it is a data object.
+    pub(crate) fn instance(&self) -> Option<Nonce> {
+        match Self::parse(&self.0)? {
+            ParsedName::Data { instance, .. } => Some(instance),
+            _ => None,
+        }
+    }
+
     /// Whether this is a version of the manifest chain, and not a data object.
     pub(crate) fn is_manifest(&self) -> bool {
         matches!(Self::parse(&self.0), Some(ParsedName::Manifest(_)))

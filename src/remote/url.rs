@@ -211,17 +211,25 @@ mod cloud {
         ($name:ident, $feature:literal, $builder:path) => {
             #[cfg(feature = $feature)]
             pub(super) fn $name(url: &Url, options: Options) -> Result<Store> {
-                // Time limits are those of `Remote`, which grow with the bytes to move.
-                let client = object_store::ClientOptions::new().with_timeout_disabled();
-                let mut builder = <$builder>::from_env()
-                    .with_client_options(client)
-                    .with_url(url.to_string())
-                    .with_retry(super::no_retries());
-                for (key, value) in options {
+                let mut builder =
+                    <$builder>::from_env().with_url(url.to_string()).with_retry(super::no_retries());
+                // Time limits are those of `Remote`, which grow with the bytes to move. Set as an option,
+                // because `with_client_options` would forget what the environment says.
+                let no_limit = ("timeout".to_owned(), "1day".to_owned());
+                for (key, value) in std::iter::once(no_limit).chain(options) {
                     let parsed = key.to_ascii_lowercase().parse().map_err(|error: object_store::Error| {
                         Error::invalid(format!("the store has no option {key:?}")).object(url).source(error)
                     })?;
                     builder = builder.with_config(parsed, value);
+                }
+                // Otherwise each request would fail, and none would say why.
+                let setting = |key: &str| key.parse().ok().and_then(|key| builder.get_config_value(&key));
+                if setting("endpoint").is_some_and(|endpoint| endpoint.starts_with("http://"))
+                    && setting("allow_http").is_none_or(|allowed| !allowed.eq_ignore_ascii_case("true"))
+                {
+                    return Err(Error::invalid("the endpoint of the store is not encrypted")
+                        .object(url)
+                        .advice("give an https:// endpoint, or set the option allow_http to true"));
                 }
                 let store = builder.build().map_err(|error| {
                     Error::invalid("the object store cannot be set up").object(url).source(error)
@@ -355,6 +363,9 @@ mod tests {
         let (store, root) = open_url("s3://bucket/some/job/", options, false).unwrap();
         assert!(store.to_string().contains("bucket"), "{store}");
         assert_eq!(root, Path::from("some/job"));
+        let plain = [option("region", "x"), option("endpoint", "http://localhost:1")];
+        let error = open_url("s3://bucket/job", plain, false).unwrap_err();
+        assert!(error.to_string().contains("allow_http"), "{error}");
         let error = open_url("s3://bucket/job", [option("regoin", "x")], false).unwrap_err();
         assert!(error.to_string().contains("regoin"), "{error}");
     }

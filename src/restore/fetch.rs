@@ -131,10 +131,8 @@ impl Fetched {
 
     /// Checks what was read and puts it where it belongs.
     fn place(&mut self, tag: Tag, bytes: Bytes) -> Result<()> {
-        let (wanted, source) = match (self.plan.sources.get(tag.source), self.sources.get_mut(tag.source)) {
-            (Some(wanted), Some(source)) => (wanted, source),
-            _ => return Err(astray()),
-        };
+        let wanted = self.plan.sources.get(tag.source).ok_or_else(astray)?;
+        let source = self.sources.get_mut(tag.source).ok_or_else(astray)?;
         match tag.delta {
             None => {
                 let base = wanted.base.as_ref().ok_or_else(astray)?;

@@ -10,6 +10,5 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{Source, SubtaskPlan, plan};
 pub use report::RestoreReport;
-pub(crate) use run::{Restoration, Restored, Restorer, Target, may_fall_back};
+pub(crate) use run::{Restoration, Restorer, Target};

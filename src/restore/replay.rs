@@ -171,7 +171,7 @@ mod tests {
         };
         const MIB: u64 = 1 << 20;
         assert!(groups(&[]).is_empty());
-        assert_eq!(groups(&deltas(&[1, 2, 3])), [0..3]);
+        assert_eq!(groups(&deltas(&[1, 2, 3])), vec![0..3]);
         assert_eq!(groups(&deltas(&[32 * MIB, 32 * MIB, 1, 63 * MIB, MIB])), [0..2, 2..4, 4..5]);
         assert_eq!(groups(&deltas(&[u64::MAX, u64::MAX, 1])), [0..1, 1..2, 2..3]);
     }

@@ -62,7 +62,7 @@ pub(crate) struct Restoration {
 }
 
 /// Whether an older checkpoint may be restorable where this one was not.
-pub(crate) fn may_fall_back(error: &Error) -> bool {
+fn may_fall_back(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::MissingObject)
 }
 

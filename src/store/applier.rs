@@ -11,11 +11,11 @@ use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
 use crate::table::Table;
 
-use super::shared::{Layer, StoreShared};
+use super::shared::{Held, StoreShared};
 
 /// What the applier has to do next.
 pub(crate) enum Work {
-    Apply(Arc<Layer>),
+    Apply(Held),
     /// Hard-link the table's files into `dir` and tell `done` which delta they stand at.
     Snapshot {
         dir: PathBuf,
@@ -67,7 +67,8 @@ pub(crate) fn start(
 fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
     for work in inbox {
         match work {
-            Work::Apply(layer) => {
+            Work::Apply(held) => {
+                let layer = &held.layer;
                 // After a failure nothing may follow: a later delta without this one would be a hole.
                 if shared.attempt.health().is_err() {
                     continue;
@@ -78,7 +79,7 @@ fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
                         layer.set_applied();
                         let seq = layer.seq;
                         // Freed before anyone is told, so that a waiting writer finds the memory.
-                        drop(layer);
+                        drop(held);
                         shared.set_applied(seq);
                     }
                     Err(error) => shared.fail(error),

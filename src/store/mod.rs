@@ -21,7 +21,7 @@ mod value;
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,10 +44,10 @@ pub(crate) use registry::{Registry, StateKind};
 pub use registry::{State, StateOptions};
 pub use scan::Scan;
 use scan::ScanBuilder;
-use shared::Layer;
 pub(crate) use shared::{Attempt, StoreShared};
+use shared::{Held, Layer};
 pub use stats::StoreStats;
-pub(crate) use task::{Event, EventSender, TaskParts, Ticket, join, start as start_task};
+pub(crate) use task::{Event, EventSender, TaskParts, Ticket, guarded, join, start as start_task};
 pub use value::Value;
 
 /// Longest value in bytes: RocksDB's own limit is 4 GiB, a delta's far below it.
@@ -89,7 +89,9 @@ pub struct StateStore {
 enum Engine {
     Changelog(Box<Layers>),
     /// Straight into the table; snapshots are linked into numbered directories below this one.
-    Native { dir: PathBuf },
+    Native {
+        dir: PathBuf,
+    },
 }
 
 /// Everything above the table.
@@ -242,7 +244,7 @@ impl StateStore {
         let mut start = Vec::new();
         key::encode_into(&mut start, group, state.id, prefix);
         let end = end_of(&start)?;
-        self.scan(start, end)
+        self.scan(&start, &end)
     }
 
     /// All keys of a state within `group` from `start` up to but without `end` (None: to the last),
@@ -250,7 +252,13 @@ impl StateStore {
     ///
     /// # Errors
     /// As [`StateStore::scan_prefix`].
-    pub fn scan_range(&self, state: State, group: KeyGroup, start: &[u8], end: Option<&[u8]>) -> Result<Scan> {
+    pub fn scan_range(
+        &self,
+        state: State,
+        group: KeyGroup,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Scan> {
         self.check(group, start)?;
         let mut from = Vec::new();
         key::encode_into(&mut from, group, state.id, start);
@@ -264,17 +272,17 @@ impl StateStore {
         };
         // A range that is the wrong way round is empty.
         let end = end.max(from.clone());
-        self.scan(from, end)
+        self.scan(&from, &end)
     }
 
-    fn scan(&self, start: Vec<u8>, end: Vec<u8>) -> Result<Scan> {
-        let mut builder = ScanBuilder::new(start.clone(), end.clone());
+    fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
+        let mut builder = ScanBuilder::new(start, end);
         if let Engine::Changelog(layers) = &self.engine {
-            builder.copied(None, layers.active.range(&start, &end), layers.active.tombstones());
+            builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
         }
         // After the layers: what is applied in between is then in both, and told apart by its number.
-        let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), &start, &end)?;
+        let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), start, end)?;
         Ok(builder.build(cursor, applied))
     }
 
@@ -351,11 +359,10 @@ impl StateStore {
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
     pub fn try_reserve(&mut self) -> Result<()> {
         self.health()?;
-        if let Engine::Changelog(layers) = &mut self.engine
-            && layers.needs_room()
-        {
-            layers.purge();
+        if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
+            self.freeze();
             if self.shared.budget.is_full() {
+                self.events.send(Event::Flush);
                 return Err(Error::new(ErrorKind::WouldBlock, "the memory for deltas is full")
                     .object(format!("subtask {}", self.subtask))
                     .advice("try again once the object store or the disk has caught up"));
@@ -382,8 +389,8 @@ impl StateStore {
     /// returned [`Cut`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `id` is of another attempt or was cut for
-    /// already; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `id` is of another attempt, or not greater than
+    /// that of the last cut; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
     pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
         let start = self.clock.monotonic();
         self.health()?;
@@ -394,34 +401,47 @@ impl StateStore {
             )));
         }
         let (reply, receipt) = oneshot::channel();
-        let event = match &mut self.engine {
+        self.last_cut = id.number;
+        let native = match &self.engine {
             Engine::Changelog(_) => {
                 self.freeze();
                 None
             }
             Engine::Native { dir } => {
-                let seq = self.seq.next();
                 let dir = dir.join(format!("cut-{}", id.number));
-                self.table.set_applied(seq)?;
-                self.table.checkpoint(&dir)?;
-                self.seq = seq;
-                Some(dir)
+                Some(self.flush(&dir).map(|()| dir))
             }
         };
-        self.last_cut = id.number;
         let micros = self.clock.monotonic().saturating_sub(start).as_micros();
         let ticket = Box::new(Ticket {
             id,
             metadata: metadata.into(),
             states: self.registry.list(),
-            cost: ReceiptCost { cut_micros: u64::try_from(micros).unwrap_or(u64::MAX), ..ReceiptCost::default() },
+            cost: ReceiptCost {
+                cut_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+                ..ReceiptCost::default()
+            },
             reply,
         });
-        self.events.send(match event {
-            None => Event::Barrier { seq: self.seq, ticket },
-            Some(dir) => Event::NativeCut { seq: self.seq, dir, ticket },
-        });
+        let seq = self.seq;
+        match native {
+            None => self.events.send(Event::Barrier { seq, ticket }),
+            Some(Ok(dir)) => self.events.send(Event::NativeCut { seq, dir, ticket }),
+            Some(Err(error)) => {
+                // The job has to hear of it as well, or it would wait for the receipt.
+                self.events.send(Event::NativeUploaded { seq, ticket, result: Err(error.clone()) });
+                return Err(error);
+            }
+        }
         Ok(Cut { id, receipt })
+    }
+
+    /// Native mode: everything into files, and links to them in `dir`.
+    fn flush(&mut self, dir: &Path) -> Result<()> {
+        let seq = self.seq.next();
+        self.table.set_applied(seq)?;
+        self.seq = seq;
+        self.table.checkpoint(dir)
     }
 
     /// The failure that ended the attempt, if any: fenced, disk full, or a bug. Every other call
@@ -490,11 +510,7 @@ impl StateStore {
         if !layers.needs_room() {
             return Ok(());
         }
-        if layers.active.is_empty() {
-            layers.purge();
-        } else {
-            self.freeze();
-        }
+        self.freeze();
         if !self.shared.budget.is_full() {
             return Ok(());
         }
@@ -524,13 +540,14 @@ impl StateStore {
         if layers.active.is_empty() {
             return;
         }
-        let share = self.shared.budget.take(layers.active.bytes() as u64);
+        let share = Arc::new(self.shared.budget.take(layers.active.bytes() as u64));
         self.seq = self.seq.next();
-        let layer = Layer::new(self.seq, layers.active.cut(), share);
+        let layer = Layer::new(self.seq, layers.active.cut());
         layers.frozen.push(Arc::clone(&layer));
         self.shared.set_frozen(self.seq);
-        self.events.send(Event::Frozen(Arc::clone(&layer)));
-        if layers.applier.send(Work::Apply(layer)).is_err() {
+        let held = Held { layer, _share: share };
+        self.events.send(Event::Frozen(held.clone()));
+        if layers.applier.send(Work::Apply(held)).is_err() {
             self.shared.fail(Error::internal("the applier's thread is gone"));
         }
     }

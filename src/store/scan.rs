@@ -14,7 +14,8 @@ use super::shared::Layer;
 /// bytes. It is a snapshot of the moment it was made: writes that come after it are not seen, and it
 /// borrows nothing from the store, so that a program may write while it iterates.
 ///
-/// A snapshot keeps memory and files alive: drop it when done.
+/// A snapshot keeps memory and files alive, which no bound on memory counts (at most what the store may
+/// hold at that moment): drop it when done.
 #[derive(Debug)]
 pub struct Scan {
     /// Newest first: the active delta's part, then the frozen layers.
@@ -33,7 +34,11 @@ enum Part {
         next: Option<(Vec<u8>, Change)>,
         tombstones: RangeSet,
     },
-    Frozen { layer: Arc<Layer>, at: usize, end: Vec<u8> },
+    Frozen {
+        layer: Arc<Layer>,
+        at: usize,
+        end: Vec<u8>,
+    },
 }
 
 /// An entry of its own.
@@ -66,9 +71,7 @@ impl Part {
     fn peek(&self) -> Option<(&[u8], Entry<'_>)> {
         match self {
             Self::Copied { next, .. } => next.as_ref().map(|(key, change)| (key.as_slice(), change.entry())),
-            Self::Frozen { layer, at, end } => {
-                layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice())
-            }
+            Self::Frozen { layer, at, end } => layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice()),
         }
     }
 
@@ -97,8 +100,8 @@ pub(super) struct ScanBuilder {
 
 impl ScanBuilder {
     /// A scan of the encoded keys `start..end`.
-    pub(super) fn new(start: Vec<u8>, end: Vec<u8>) -> Self {
-        Self { start, end, layers: Vec::new() }
+    pub(super) fn new(start: &[u8], end: &[u8]) -> Self {
+        Self { start: start.to_vec(), end: end.to_vec(), layers: Vec::new() }
     }
 
     /// Adds a copy of a layer's part.
@@ -135,9 +138,12 @@ impl ScanBuilder {
     }
 }
 
+/// A key and its value, None if it turns out deleted.
+type Step = (Vec<u8>, Option<Vec<u8>>);
+
 impl Scan {
-    /// Moves past the smallest key of all layers. Its value is None where it turns out deleted.
-    fn step(&mut self) -> Option<Result<(Vec<u8>, Option<Vec<u8>>)>> {
+    /// Moves past the smallest key of all layers.
+    fn step(&mut self) -> Option<Result<Step>> {
         let heads = self.layers.iter().filter_map(|part| part.peek().map(|(key, _)| key));
         let key = heads.chain(self.table.entry().map(|(key, _)| key)).min()?.to_vec();
 
@@ -179,9 +185,10 @@ impl Scan {
 
 /// Folds operands, newest first, into a base.
 pub(super) fn fold(base: Option<Vec<u8>>, operands: Vec<(MergeOp, Vec<u8>)>) -> Option<Vec<u8>> {
-    operands.into_iter().rev().fold(base, |value, (op, operand)| {
-        Some(op.fold(value.as_deref(), [operand.as_slice()]))
-    })
+    operands
+        .into_iter()
+        .rev()
+        .fold(base, |value, (op, operand)| Some(op.fold(value.as_deref(), [operand.as_slice()])))
 }
 
 impl Iterator for Scan {

@@ -17,12 +17,11 @@ pub(crate) struct Layer {
     pub(crate) delta: FrozenDelta,
     /// Set once the table holds it; from then on reads go past it.
     applied: AtomicBool,
-    _share: BudgetShare,
 }
 
 impl Layer {
-    pub(crate) fn new(seq: DeltaSeq, delta: FrozenDelta, share: BudgetShare) -> Arc<Self> {
-        Arc::new(Self { seq, delta, applied: AtomicBool::new(false), _share: share })
+    pub(crate) fn new(seq: DeltaSeq, delta: FrozenDelta) -> Arc<Self> {
+        Arc::new(Self { seq, delta, applied: AtomicBool::new(false) })
     }
 
     pub(crate) fn is_applied(&self) -> bool {
@@ -32,6 +31,15 @@ impl Layer {
     pub(crate) fn set_applied(&self) {
         self.applied.store(true, Ordering::Release);
     }
+}
+
+/// A layer with its share of the budget, held by the background until its work on it is done. What a
+/// scan or the operator's list of layers still holds does not count: an operator that writes while
+/// it scans must not wait for itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Held {
+    pub(crate) layer: Arc<Layer>,
+    pub(crate) _share: Arc<BudgetShare>,
 }
 
 /// State of a whole attempt that every part of it can see without a lock.
@@ -128,6 +136,10 @@ impl StoreShared {
     pub(crate) fn set_applied(&self, seq: DeltaSeq) {
         self.applied.store(seq.0, Ordering::Release);
         self.budget.notify();
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Release);
     }
 
     pub(crate) fn unapplied(&self) -> u64 {

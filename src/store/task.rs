@@ -2,12 +2,14 @@
 //! takes new bases. One task owns all of that state, so nothing in it is locked; slow work runs beside
 //! it and reports back by an [`Event`].
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
@@ -23,7 +25,7 @@ use crate::remote::DataKind;
 use crate::table;
 
 use super::applier::{Applier, Work};
-use super::shared::{Layer, StoreShared};
+use super::shared::{Attempt, Held, StoreShared};
 
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
@@ -33,24 +35,49 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What happens to a store's background.
 pub(crate) enum Event {
-    Frozen(Arc<Layer>),
-    Sealed { seq: DeltaSeq, sealed: Sealed },
+    Frozen(Held),
+    Sealed {
+        seq: DeltaSeq,
+        sealed: Sealed,
+    },
     /// Deltas are durable in new places.
-    Stored { refs: Vec<DeltaRef>, bytes: u64 },
+    Stored {
+        refs: Vec<DeltaRef>,
+        bytes: u64,
+    },
     /// A cut in changelog mode.
-    Barrier { seq: DeltaSeq, ticket: Box<Ticket> },
+    Barrier {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+    },
     /// A cut in native mode: the files to upload are in `dir`.
-    NativeCut { seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket> },
-    NativeUploaded { seq: DeltaSeq, ticket: Box<Ticket>, result: Result<(ReceiptBase, u64, u64)> },
+    NativeCut {
+        seq: DeltaSeq,
+        dir: PathBuf,
+        ticket: Box<Ticket>,
+    },
+    NativeUploaded {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+        result: Result<(ReceiptBase, u64, u64)>,
+    },
     /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
-    Committed { refs: Vec<DeltaRef> },
+    Committed {
+        refs: Vec<DeltaRef>,
+    },
     /// Durable deltas were copied together elsewhere.
     Packed(Vec<DeltaRef>),
     Aborted(CheckpointId),
     /// Take a new base now.
     Materialize,
-    Snapshot { dir: PathBuf, result: Result<DeltaSeq> },
-    Materialized { seq: DeltaSeq, result: Result<(BaseRef, Uploaded)> },
+    Snapshot {
+        dir: PathBuf,
+        result: Result<DeltaSeq>,
+    },
+    Materialized {
+        seq: DeltaSeq,
+        result: Result<(BaseRef, Uploaded)>,
+    },
     /// Asks for the durable deltas, with the bytes that are in memory.
     Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
     /// Upload everything that is held, whatever its size.
@@ -115,6 +142,8 @@ pub(crate) struct StoreTask {
     wanted: bool,
     flush: bool,
     snapshots: u64,
+    /// The native upload under way, and how to stop it.
+    native: Option<(CheckpointId, oneshot::Sender<()>)>,
 }
 
 /// The task's inbox and the task, which runs until the runtime ends.
@@ -130,8 +159,10 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
         wanted: false,
         flush: false,
         snapshots: 0,
+        native: None,
     };
-    runtime.spawn(task.run(inbox));
+    let attempt = Arc::clone(&events.shared.attempt);
+    runtime.spawn(guarded(attempt, task.run(inbox)));
     events
 }
 
@@ -147,7 +178,11 @@ impl StoreTask {
                     self.advance();
                     self.parts.shared.message_done(self.is_idle());
                 }
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => {
+                    self.tick();
+                    // Memory may have filled up since the last event.
+                    self.advance();
+                }
             }
         }
     }
@@ -163,9 +198,9 @@ impl StoreTask {
     fn handle(&mut self, event: Event) {
         let tail = &mut self.parts.tail;
         match event {
-            Event::Frozen(layer) => {
-                tail.frozen(layer.seq);
-                self.seal(layer);
+            Event::Frozen(held) => {
+                tail.frozen(held.layer.seq);
+                self.seal(held);
             }
             Event::Sealed { seq, sealed } => {
                 let shared = &self.parts.shared;
@@ -198,11 +233,14 @@ impl StoreTask {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;
                 if let Some(ticket) = tail.aborted(id, |ticket| ticket.id) {
-                    let error = Error::new(ErrorKind::Aborted, "the checkpoint was given up");
-                    self.refuse(*ticket, error.object(format!("checkpoint {id}")));
+                    self.refuse(*ticket, given_up(id));
+                }
+                if let Some((_, stop)) = self.native.take_if(|(native, _)| *native == id) {
+                    // It may have ended by itself.
+                    let _ = stop.send(());
                 }
             }
-            Event::Materialize => self.wanted = true,
+            Event::Materialize => self.wanted = self.parts.mode == CheckpointMode::Changelog,
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable(reply) => {
@@ -216,7 +254,8 @@ impl StoreTask {
 
     fn advance(&mut self) {
         loop {
-            let flush = if std::mem::take(&mut self.flush) { Flush::All } else { Flush::AboveLimit };
+            let all = self.flush || self.parts.shared.budget.is_full();
+            let flush = if all { Flush::All } else { Flush::AboveLimit };
             match self.parts.tail.advance(flush, |ticket| ticket.id) {
                 Some(Action::Upload(uploads)) => self.upload(uploads),
                 Some(Action::Ready { context, seq, base, deltas }) => {
@@ -224,6 +263,12 @@ impl StoreTask {
                 }
                 None => break,
             }
+        }
+        // A flush holds until nothing is left that it could have meant.
+        self.flush &= !self.parts.tail.is_flushed();
+        let retired = self.parts.tail.take_retired(self.parts.uploader.names.instance());
+        if !retired.is_empty() {
+            let _ = self.parts.coordinator.send(Command::Retired(retired));
         }
         self.start_run();
     }
@@ -236,6 +281,10 @@ impl StoreTask {
             }
             return;
         }
+        // A run under way is the answer to what the policy says now.
+        if self.run != Run::Idle || self.parts.mode != CheckpointMode::Changelog {
+            return;
+        }
         let decision = materialize::decide(
             self.now(),
             &self.parts.policy,
@@ -243,26 +292,27 @@ impl StoreTask {
             &self.history,
             self.parts.tail.bytes_since_base(),
         );
-        if self.parts.mode == CheckpointMode::Changelog && matches!(decision, Decision::Run(_)) {
+        if matches!(decision, Decision::Run(_)) {
             self.wanted = true;
             self.start_run();
+            self.parts.shared.set_idle(self.is_idle());
         }
     }
 
     /// Encodes a frozen delta beside the task.
-    fn seal(&self, layer: Arc<Layer>) {
+    fn seal(&self, held: Held) {
         let names = &self.parts.uploader.names;
         let header = DeltaHeader {
             epoch: names.epoch(),
             subtask: names.subtask(),
             range: self.parts.range,
-            first: layer.seq,
-            last: layer.seq,
+            first: held.layer.seq,
+            last: held.layer.seq,
         };
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
         tokio::spawn(async move {
-            let seq = layer.seq;
-            match blocking(move || Ok(delta::seal(&layer.delta, &header))).await {
+            let seq = held.layer.seq;
+            match blocking(move || Ok(delta::seal(&held.layer.delta, &header))).await {
                 Ok(sealed) => events.send(Event::Sealed { seq, sealed }),
                 Err(error) => shared.fail(error),
             }
@@ -273,8 +323,9 @@ impl StoreTask {
     /// latency, never data (I6).
     fn upload(&self, uploads: Vec<Upload>) {
         let kind = if uploads.len() == 1 { DataKind::Delta } else { DataKind::Pack };
-        let object = self.parts.uploader.names.next(kind);
-        let (payload, refs) = join(uploads, &object);
+        let names = Arc::clone(&self.parts.uploader.names);
+        let mut object = names.next(kind);
+        let (payload, mut refs) = join(uploads, &object);
         let remote = Arc::clone(&self.parts.uploader.remote);
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
         tokio::spawn(async move {
@@ -285,6 +336,11 @@ impl StoreTask {
                     return;
                 }
                 tracing::warn!(%error, "a delta could not be uploaded; trying again");
+                if error.kind() == ErrorKind::Corrupt {
+                    // Something else stands under this name, and will go on standing there.
+                    object = names.next(kind);
+                    refs.iter_mut().for_each(|delta| delta.object = object.clone());
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -292,10 +348,12 @@ impl StoreTask {
         });
     }
 
-    fn upload_native(&self, seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket>) {
+    fn upload_native(&mut self, seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket>) {
         let parts = &self.parts;
         let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
         let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
+        let (stop, stopped) = oneshot::channel();
+        self.native = Some((ticket.id, stop));
         tokio::spawn(async move {
             let upload = async {
                 let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
@@ -310,7 +368,11 @@ impl StoreTask {
                 let reference = uploaded.index.reference(nowhere, 0, &index);
                 Ok((ReceiptBase::Inline { index, reference }, bytes, files))
             };
-            let result = upload.await;
+            // What was sent is known and not sent again; only one run at a time.
+            let result = tokio::select! {
+                result = upload => result,
+                Ok(()) = stopped => Err(given_up(ticket.id)),
+            };
             remove_snapshot(dir).await;
             events.send(Event::NativeUploaded { seq, ticket, result });
         });
@@ -366,7 +428,8 @@ impl StoreTask {
         match result {
             Ok((base, uploaded)) => {
                 self.parts.base_seq = seq;
-                self.history = History { opened: self.history.opened, last_run: Some(start), ..History::default() };
+                self.history =
+                    History { opened: self.history.opened, last_run: Some(start), ..History::default() };
                 self.parts.tail.materialized(base);
                 let report = MaterializationReport {
                     subtask: self.parts.uploader.names.subtask(),
@@ -411,6 +474,17 @@ impl StoreTask {
     fn refuse(&self, ticket: Ticket, error: Error) {
         let _ = self.parts.coordinator.send(Command::Refused(ticket.id, error.clone()));
         let _ = ticket.reply.send(Err(error));
+    }
+}
+
+fn given_up(id: CheckpointId) -> Error {
+    Error::new(ErrorKind::Aborted, "the checkpoint was given up").object(format!("checkpoint {id}"))
+}
+
+/// Turns a panic of a background task into a failure that callers see.
+pub(crate) async fn guarded(attempt: Arc<Attempt>, task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        attempt.fail(Error::internal("a background task of the job panicked"));
     }
 }
 

@@ -24,5 +24,4 @@ pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;
 pub(crate) use rocks::{Table, TableValue};
-pub(crate) use snapshot::{Cursor, Entries, Snapshot};
 pub use stats::TableStats;

@@ -1,6 +1,6 @@
 //! RocksDB's options, the same for both checkpoint modes, and what all tables of a process share.
 //!
-//! Where an option was chosen by measuring, `docs/notes-table.md` has the figures.
+//! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,
@@ -12,15 +12,21 @@ use super::merge;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-const BLOCK_SIZE: usize = 4 * KIB;
+const BLOCK_SIZE: usize = 8 * KIB;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+/// Makes the cache size its table by itself: memtables, filters and blocks are of very different sizes.
+const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;
 const BYTES_PER_SYNC: u64 = MIB as u64;
 /// Options that neither the Rust nor the C interface has a setter for.
 /// - RocksDB would flush at close; but what is in the memtable is in the changelog already.
 /// - Batched point reads walk a memtable's skip list from key to key rather than from its head.
-const BY_NAME: &str = "avoid_flush_during_shutdown=true;memtable_batch_lookup_optimization=true";
+/// - The memtable remembers where it last inserted into a key group (the first 2 bytes), so the next
+///   key of a sorted delta is found from there.
+const BY_NAME: &str = "avoid_flush_during_shutdown=true;\
+    memtable_batch_lookup_optimization=true;\
+    memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
 /// Block cache, memtable budget and background threads that all tables of a process share.
 #[derive(Clone)]
@@ -36,7 +42,7 @@ impl TableResources {
     /// and compactions at once. Memtables are charged to the cache and may fill half of it.
     pub(crate) fn new(memory: u64, background_jobs: usize) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MIB);
-        let cache = Cache::new_lru_cache(memory);
+        let cache = Cache::new_hyper_clock_cache(memory, VARYING_CHARGE);
         // Writers are never stalled by the budget alone: that could wait for a flush of another
         // subtask. RocksDB only flushes earlier.
         let memtables =
@@ -116,7 +122,7 @@ impl TableResources {
             ("bloom_bits_per_key", BLOOM_BITS_PER_KEY.to_string()),
             ("memtable_bloom_ratio", MEMTABLE_BLOOM_RATIO.to_string()),
             ("compression", "lz4".to_owned()),
-            ("block_cache", "lru, memtables charged".to_owned()),
+            ("block_cache", "hyper clock, memtables charged".to_owned()),
             ("wal", "off".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))

@@ -12,7 +12,7 @@ use rocksdb::{
 };
 
 use super::options::{self, TableResources};
-use super::snapshot::{Cursor, Snapshot};
+use super::snapshot::Snapshot;
 use super::stats::TableStats;
 use super::{error, marker, merge};
 use crate::delta::{Entry, MergeOp};
@@ -97,11 +97,6 @@ impl Table {
         Ok(table)
     }
 
-    /// Where the table's files lie.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     // Reads.
 
     /// The value of `key` now. A delta that is being applied is seen whole or not at all.
@@ -131,14 +126,6 @@ impl Table {
 
     /// The values of `keys`, in their order, as one batch; ascending keys are faster.
     pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Vec<Result<Option<TableValue<'_>>>> {
-        self.multi_get_with(keys, &self.reads)
-    }
-
-    pub(super) fn multi_get_with(
-        &self,
-        keys: &[&[u8]],
-        reads: &ReadOptions,
-    ) -> Vec<Result<Option<TableValue<'_>>>> {
         let Some(family) = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
             return keys
                 .iter()
@@ -146,7 +133,7 @@ impl Table {
                 .collect();
         };
         self.db
-            .batched_multi_get_cf_opt(&family, keys.iter().copied(), keys.is_sorted(), reads)
+            .batched_multi_get_cf_opt(&family, keys.iter().copied(), keys.is_sorted(), &self.reads)
             .into_iter()
             .map(|value| value.map_err(|source| self.failed("read a key", source)))
             .collect()
@@ -155,11 +142,6 @@ impl Table {
     /// A consistent view that says by itself which delta it stands at.
     pub(crate) fn snapshot(&self) -> Snapshot<'_> {
         Snapshot::new(self)
-    }
-
-    /// The entries of the half-open range in order, as of now. Cheaper than by a snapshot.
-    pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
-        Cursor::new(self, options::read_options(), start, end)
     }
 
     /// The last delta that the table holds; `DeltaSeq(0)` before the first.

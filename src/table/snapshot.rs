@@ -3,7 +3,7 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::options;
-use super::rocks::{Table, TableValue};
+use super::rocks::Table;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -32,16 +32,6 @@ impl<'a> Snapshot<'a> {
         self.table.read_marker(&self.reads)
     }
 
-    /// The value of `key` in this view.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<TableValue<'a>>> {
-        self.table.get_with(key, &self.reads)
-    }
-
-    /// The values of `keys`, in their order, as one batch; ascending keys are faster.
-    pub(crate) fn multi_get(&self, keys: &[&[u8]]) -> Vec<Result<Option<TableValue<'a>>>> {
-        self.table.multi_get_with(keys, &self.reads)
-    }
-
     /// The entries of the half-open range in order.
     pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
         let mut reads = options::read_options();
@@ -49,9 +39,22 @@ impl<'a> Snapshot<'a> {
         Cursor::new(self.table, reads, start, end)
     }
 
-    /// As [`Snapshot::cursor`], as an iterator over copies.
-    pub(crate) fn iter(&self, start: &[u8], end: &[u8]) -> Result<Entries<'_>> {
-        Ok(Entries { cursor: Some(self.cursor(start, end)?) })
+    /// Copies of all entries of the half-open range in order.
+    #[cfg(test)]
+    pub(crate) fn iter(
+        &self,
+        start: &[u8],
+        end: &[u8],
+    ) -> Result<impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + use<>> {
+        let mut cursor = self.cursor(start, end)?;
+        let mut entries = Vec::new();
+        while let Some((key, value)) = cursor.entry() {
+            entries.push(Ok((key.to_vec(), value.to_vec())));
+            if let Err(error) = cursor.advance() {
+                entries.push(Err(error));
+            }
+        }
+        Ok(entries.into_iter())
     }
 }
 
@@ -97,27 +100,5 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         self.inner.status().map_err(|source| self.table.failed("scan the table", source))
-    }
-}
-
-/// Iterator over copies of the entries of a range. Ends after the first error.
-pub(crate) struct Entries<'a> {
-    cursor: Option<Cursor<'a>>,
-}
-
-impl Iterator for Entries<'_> {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let cursor = self.cursor.as_mut()?;
-        let (key, value) = cursor.entry()?;
-        let entry = (key.to_vec(), value.to_vec());
-        match cursor.advance() {
-            Ok(()) => Some(Ok(entry)),
-            Err(error) => {
-                self.cursor = None;
-                Some(Err(error))
-            }
-        }
     }
 }

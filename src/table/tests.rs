@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{Table, TableResources};
+use super::snapshot::Snapshot;
+use super::{OwnedCursor, Table, TableResources};
 use crate::delta::{Entry, MergeOp};
 use crate::error::{ErrorKind, Result};
 use crate::ids::{DeltaSeq, StateId};
@@ -51,9 +53,12 @@ fn get(table: &Table, key: &str) -> Option<Vec<u8>> {
 }
 
 fn scan(table: &Table) -> Vec<(Vec<u8>, Vec<u8>)> {
+    try_scan(&table.snapshot()).unwrap()
+}
+
+fn try_scan(snapshot: &Snapshot<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let (start, end) = key::bounds_of(RANGE);
-    let (start, end) = (start.as_slice(), end.as_slice());
-    table.snapshot().iter(start, end).unwrap().collect::<Result<_>>().unwrap()
+    snapshot.iter(&start, &end)?.collect()
 }
 
 fn sst_files(dir: &Path) -> Vec<PathBuf> {
@@ -64,6 +69,14 @@ fn sst_files(dir: &Path) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 #[test]
@@ -136,13 +149,12 @@ fn i1_no_view_shows_a_half_delta() {
             }
             done.store(true, Ordering::Release);
         });
-        let (start, end) = key::bounds_of(RANGE);
         let number = |value: &[u8]| u64::from_be_bytes(value.try_into().unwrap());
         let mut views = 0;
         while !done.load(Ordering::Acquire) {
             let snapshot = table.snapshot();
             let seq = snapshot.applied().unwrap();
-            let seen: Vec<_> = snapshot.iter(&start, &end).unwrap().map(|e| number(&e.unwrap().1)).collect();
+            let seen: Vec<_> = try_scan(&snapshot).unwrap().iter().map(|(_, value)| number(value)).collect();
             assert!(seen.iter().all(|value| *value == seq.0), "{seq}: {seen:?}");
             assert_eq!(seen.len() as u64, if seq.0 == 0 { 0 } else { KEYS });
             // The read that needs no snapshot knows just as well where it stands.
@@ -157,6 +169,26 @@ fn i1_no_view_shows_a_half_delta() {
     drop(dir);
 }
 
+/// I1: a read that says after which delta it was is right, however close a delta comes.
+#[test]
+fn i1_a_read_knows_its_delta() {
+    let (_dir, table) = table();
+    let key = k("a");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for seq in 1..=30_000_u64 {
+                let value = seq.to_be_bytes();
+                table.apply(DeltaSeq(seq), NO_TOMBSTONES, [(key.as_slice(), Entry::Put(&value))]).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let (value, at) = table.get_at(&key).unwrap();
+            let value = value.map_or(0, |value| u64::from_be_bytes(value[..].try_into().unwrap()));
+            assert_eq!(value, at.0);
+        }
+    });
+}
+
 /// I1: a checkpoint on disk stands at one delta as well, though deltas are applied while it is taken.
 #[test]
 fn i1_a_checkpoint_stands_at_one_delta() {
@@ -164,6 +196,8 @@ fn i1_a_checkpoint_stands_at_one_delta() {
     let keys: Vec<Vec<u8>> = (0..100).map(|i| k(&format!("{i:05}"))).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when an assertion below fails.
+        let stop = StopOnDrop(&done);
         scope.spawn(|| {
             for seq in (1..).take_while(|_| !done.load(Ordering::Acquire)) {
                 let value = u64::to_be_bytes(seq);
@@ -180,7 +214,7 @@ fn i1_a_checkpoint_stands_at_one_delta() {
             assert!(applied >= before);
             assert!(scan(&copy).iter().all(|(_, value)| *value == applied.0.to_be_bytes()));
         }
-        done.store(true, Ordering::Release);
+        drop(stop);
     });
 }
 
@@ -247,7 +281,8 @@ fn a_scan_keeps_to_its_bounds() {
     let (_dir, table) = table();
     apply(&table, 1, &["a", "b", "c", "d"].map(|key| (key, Entry::Put(b"1")))).unwrap();
     let keys = |start: &str, end: &str| {
-        let mut cursor = table.cursor(&k(start), &k(end)).unwrap();
+        let snapshot = table.snapshot();
+        let mut cursor = snapshot.cursor(&k(start), &k(end)).unwrap();
         let mut keys = String::new();
         while let Some((key, _)) = cursor.entry() {
             keys.push(char::from(key::user_key(key)[0]));
@@ -268,14 +303,25 @@ fn a_scan_keeps_to_its_bounds() {
 fn a_snapshot_and_a_cursor_stay_as_they_were() {
     let (_dir, table) = table();
     apply(&table, 1, &[("a", Entry::Put(b"1")), ("b", Entry::Put(b"1"))]).unwrap();
+    let table = Arc::new(table);
     let snapshot = table.snapshot();
-    let cursor = table.cursor(&k("a"), &k("z")).unwrap();
+    let (mut cursor, at) = OwnedCursor::new(Arc::clone(&table), &k("a"), &k("z")).unwrap();
+    assert_eq!(at, DeltaSeq(1));
     apply(&table, 2, &[("a", Entry::Put(b"2")), ("b", Entry::Delete)]).unwrap();
     table.compact_all().unwrap();
+    let expected = [(k("a"), b"1".to_vec()), (k("b"), b"1".to_vec())];
     assert_eq!(snapshot.applied().unwrap(), DeltaSeq(1));
-    assert_eq!(snapshot.get(&k("b")).unwrap().as_deref(), Some(b"1".as_slice()));
-    assert_eq!(cursor.entry(), Some((k("a").as_slice(), b"1".as_slice())));
-    assert_eq!(snapshot.multi_get(&[&k("a")])[0].as_ref().unwrap().as_deref(), Some(b"1".as_slice()));
+    assert_eq!(try_scan(&snapshot).unwrap(), expected);
+    drop(snapshot);
+    apply(&table, 3, &[("a", Entry::Put(b"3"))]).unwrap();
+    table.compact_all().unwrap();
+    // The cursor needs neither the snapshot that it came from nor any other handle of the table.
+    drop(table);
+    for (key, value) in &expected {
+        assert_eq!(cursor.entry(), Some((key.as_slice(), value.as_slice())));
+        cursor.advance().unwrap();
+    }
+    assert!(cursor.entry().is_none());
 }
 
 #[test]
@@ -325,7 +371,7 @@ fn work_left_over_can_be_awaited() {
 #[test]
 fn opening_names_what_is_wrong() {
     let (dir, table) = table();
-    let db = table.dir().to_owned();
+    let db = table.dir.clone();
     let kind = |result: Result<Table>| result.map(drop).unwrap_err().kind();
 
     // Held by another.
@@ -372,11 +418,7 @@ fn i4_a_flipped_byte_never_reads_as_a_value() {
         let mut damaged = original.clone();
         damaged[position] ^= 0x10;
         fs::write(file, &damaged).unwrap();
-        let read = Table::open(&copy, RANGE, &resources()).and_then(|table| {
-            let (start, end) = key::bounds_of(RANGE);
-            let snapshot = table.snapshot();
-            snapshot.iter(&start, &end)?.collect::<Result<Vec<_>>>()
-        });
+        let read = Table::open(&copy, RANGE, &resources()).and_then(|table| try_scan(&table.snapshot()));
         match read {
             // The flip hit what a scan does not read (filter, properties).
             Ok(entries) => assert_eq!(entries, clean, "byte {position}"),
@@ -395,10 +437,10 @@ fn i4_a_flipped_byte_never_reads_as_a_value() {
 fn a_failing_disk_is_an_error() {
     let (_dir, table) = table();
     apply(&table, 1, &[("a", Entry::Put(b"1"))]).unwrap();
-    fs::remove_dir_all(table.dir()).unwrap();
+    fs::remove_dir_all(&table.dir).unwrap();
     let error = table.flush().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disk, "{error}");
-    assert_eq!(table.checkpoint(&table.dir().join("../copy")).unwrap_err().kind(), ErrorKind::Disk);
+    assert_eq!(table.checkpoint(&table.dir.join("../copy")).unwrap_err().kind(), ErrorKind::Disk);
     assert_eq!(apply(&table, 2, &[("a", Entry::Put(b"2"))]).unwrap_err().kind(), ErrorKind::Disk);
     assert_eq!(get(&table, "a").as_deref(), Some(b"1".as_slice()));
     assert!(table.stats().background_errors > 0);

@@ -37,7 +37,7 @@ use crate::ids::{DeltaSeq, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 
 pub(crate) use reader::DeltaReader;
-pub(crate) use writer::{encode, seal};
+pub(crate) use writer::seal;
 
 const MAGIC: [u8; 4] = *b"ALVD";
 const VERSION: u16 = 1;
@@ -79,8 +79,6 @@ pub(crate) struct Sealed {
     pub(crate) crc32c: u32,
     /// Number of entries, tombstones not counted.
     pub(crate) entries: u64,
-    /// Bytes before compression.
-    pub(crate) raw_bytes: u64,
 }
 
 /// What the index says about a block or the tombstones.

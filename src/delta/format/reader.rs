@@ -87,8 +87,8 @@ impl DeltaReader {
         &self.header
     }
 
-    /// The ranges deleted in it. They lie below its entries.
-    pub(crate) fn tombstones(&self) -> &RangeSet {
+    #[cfg(test)]
+    pub(super) fn tombstones(&self) -> &RangeSet {
         &self.tombstones
     }
 

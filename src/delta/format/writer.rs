@@ -14,7 +14,7 @@ pub(crate) fn seal(delta: &FrozenDelta, header: &DeltaHeader) -> Sealed {
 }
 
 /// The bytes of a delta with these entries, which come in ascending order of their keys.
-pub(crate) fn encode<'a>(
+pub(super) fn encode<'a>(
     entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>,
     tombstones: &RangeSet,
     header: &DeltaHeader,
@@ -45,16 +45,7 @@ pub(crate) fn encode<'a>(
     out.extend(u64::to_le_bytes(entries));
     let footer_crc = crc32c::crc32c(&out[footer_start..]);
     out.extend(footer_crc.to_le_bytes());
-    let saved: u64 = std::iter::once(&tombstones)
-        .chain(&blocks)
-        .map(|section| u64::from(section.raw_len) - u64::from(section.stored_len))
-        .sum();
-    Sealed {
-        crc32c: crc32c::crc32c(&out),
-        entries,
-        raw_bytes: out.len() as u64 + saved,
-        bytes: Bytes::from(out),
-    }
+    Sealed { crc32c: crc32c::crc32c(&out), entries, bytes: Bytes::from(out) }
 }
 
 fn header_bytes(header: &DeltaHeader) -> Vec<u8> {

@@ -172,8 +172,9 @@ fn assemble(
     let (commands, inbox) = mpsc::unbounded_channel();
 
     let share = options.memory / u64::from(options.subtasks);
-    let delta_bytes =
-        options.delta_bytes.unwrap_or_else(|| (share / 64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+    let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
+        share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 16)
+    });
     // Far below what a store may hold, or held bytes could fill it.
     let inline_limit = options.inline_limit.min(share / 16);
     let mut handles = Vec::new();

@@ -540,13 +540,16 @@ impl StateStore {
         if layers.active.is_empty() {
             return;
         }
-        let share = Arc::new(self.shared.budget.take(layers.active.bytes() as u64));
+        let bytes = layers.active.bytes() as u64;
+        let share = Arc::new(self.shared.budget.take(bytes));
+        // For the sealed bytes to come, which are there before the layer is gone.
+        let sealed_share = self.shared.budget.take(bytes);
         self.seq = self.seq.next();
         let layer = Layer::new(self.seq, layers.active.cut());
         layers.frozen.push(Arc::clone(&layer));
         self.shared.set_frozen(self.seq);
         let held = Held { layer, _share: share };
-        self.events.send(Event::Frozen(held.clone()));
+        self.events.send(Event::Frozen { held: held.clone(), sealed_share });
         if layers.applier.send(Work::Apply(held)).is_err() {
             self.shared.fail(Error::internal("the applier's thread is gone"));
         }

@@ -25,6 +25,7 @@ use crate::remote::DataKind;
 use crate::table;
 
 use super::applier::{Applier, Work};
+use super::budget::BudgetShare;
 use super::shared::{Attempt, Held, StoreShared};
 
 /// How often the task looks whether a new base is due or the attempt has failed.
@@ -35,10 +36,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What happens to a store's background.
 pub(crate) enum Event {
-    Frozen(Held),
+    Frozen {
+        held: Held,
+        sealed_share: BudgetShare,
+    },
     Sealed {
         seq: DeltaSeq,
         sealed: Sealed,
+        share: BudgetShare,
     },
     /// Deltas are durable in new places.
     Stored {
@@ -198,16 +203,18 @@ impl StoreTask {
     fn handle(&mut self, event: Event) {
         let tail = &mut self.parts.tail;
         match event {
-            Event::Frozen(held) => {
+            Event::Frozen { held, sealed_share } => {
                 tail.frozen(held.layer.seq);
-                self.seal(held);
+                self.seal(held, sealed_share);
             }
-            Event::Sealed { seq, sealed } => {
+            Event::Sealed { seq, sealed, share } => {
                 let shared = &self.parts.shared;
                 let bytes = sealed.bytes.len() as u64;
                 shared.deltas_sealed.fetch_add(1, Ordering::Relaxed);
                 shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
-                tail.sealed(seq, sealed, shared.budget.take(bytes));
+                let exact = shared.budget.take(bytes);
+                drop(share);
+                tail.sealed(seq, sealed, exact);
             }
             Event::Stored { refs, bytes } => {
                 if let Some(ticket) = tail.waiting_mut() {
@@ -300,7 +307,7 @@ impl StoreTask {
     }
 
     /// Encodes a frozen delta beside the task.
-    fn seal(&self, held: Held) {
+    fn seal(&self, held: Held, share: BudgetShare) {
         let names = &self.parts.uploader.names;
         let header = DeltaHeader {
             epoch: names.epoch(),
@@ -313,7 +320,7 @@ impl StoreTask {
         tokio::spawn(async move {
             let seq = held.layer.seq;
             match blocking(move || Ok(delta::seal(&held.layer.delta, &header))).await {
-                Ok(sealed) => events.send(Event::Sealed { seq, sealed }),
+                Ok(sealed) => events.send(Event::Sealed { seq, sealed, share }),
                 Err(error) => shared.fail(error),
             }
         });

@@ -13,19 +13,20 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptCost, ReceiptDelta, Tail, Upload};
-use crate::delta::{self, DeltaHeader, Sealed};
+use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Tail, Upload};
+use crate::delta::{self, DeltaHeader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, StateInfo};
+use crate::manifest::{BaseRef, CheckpointMode, DeltaRef};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
 use crate::table;
 
 use super::applier::{Applier, Work};
 use super::budget::BudgetShare;
+use super::event::{Event, EventSender, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
 
 /// How often the task looks whether a new base is due or the attempt has failed.
@@ -33,85 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Pause after an upload has failed in spite of the retries below it; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What happens to a store's background.
-pub(crate) enum Event {
-    Frozen {
-        held: Held,
-        sealed_share: BudgetShare,
-    },
-    Sealed {
-        seq: DeltaSeq,
-        sealed: Sealed,
-        share: BudgetShare,
-    },
-    /// Deltas are durable in new places.
-    Stored {
-        refs: Vec<DeltaRef>,
-        bytes: u64,
-    },
-    /// A cut in changelog mode.
-    Barrier {
-        seq: DeltaSeq,
-        ticket: Box<Ticket>,
-    },
-    /// A cut in native mode: the files to upload are in `dir`.
-    NativeCut {
-        seq: DeltaSeq,
-        dir: PathBuf,
-        ticket: Box<Ticket>,
-    },
-    NativeUploaded {
-        seq: DeltaSeq,
-        ticket: Box<Ticket>,
-        result: Result<(ReceiptBase, u64, u64)>,
-    },
-    /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
-    Committed {
-        refs: Vec<DeltaRef>,
-    },
-    /// Durable deltas were copied together elsewhere.
-    Packed(Vec<DeltaRef>),
-    Aborted(CheckpointId),
-    /// Take a new base now.
-    Materialize,
-    Snapshot {
-        dir: PathBuf,
-        result: Result<DeltaSeq>,
-    },
-    Materialized {
-        seq: DeltaSeq,
-        result: Result<(BaseRef, Uploaded)>,
-    },
-    /// Asks for the durable deltas, with the bytes that are in memory.
-    Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
-    /// Upload everything that is held, whatever its size.
-    Flush,
-}
-
-/// A cut on its way to its receipt.
-pub(crate) struct Ticket {
-    pub(crate) id: CheckpointId,
-    pub(crate) metadata: Vec<u8>,
-    pub(crate) states: Arc<[StateInfo]>,
-    pub(crate) cost: ReceiptCost,
-    pub(crate) reply: oneshot::Sender<Result<Receipt>>,
-}
-
-/// Sends events and counts them, so that "settled" can be told from outside.
-#[derive(Clone, Debug)]
-pub(crate) struct EventSender {
-    sender: mpsc::UnboundedSender<Event>,
-    shared: Arc<StoreShared>,
-}
-
-impl EventSender {
-    pub(crate) fn send(&self, event: Event) {
-        self.shared.message_sent();
-        // Fails only when the job is going down; nobody waits for the effect then.
-        let _ = self.sender.send(event);
-    }
-}
 
 /// What the task is made of.
 pub(crate) struct TaskParts {
@@ -154,7 +76,8 @@ pub(crate) struct StoreTask {
 /// The task's inbox and the task, which runs until the runtime ends.
 pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> EventSender {
     let (sender, inbox) = mpsc::unbounded_channel();
-    let events = EventSender { sender, shared: Arc::clone(&parts.shared) };
+    let shared = Arc::clone(&parts.shared);
+    let events = EventSender::new(sender, Arc::clone(&parts.shared));
     let history = History { opened: parts.opened, ..History::default() };
     let task = StoreTask {
         parts,
@@ -166,7 +89,7 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
         snapshots: 0,
         native: None,
     };
-    let attempt = Arc::clone(&events.shared.attempt);
+    let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
     events
 }

@@ -110,6 +110,7 @@ impl StoreTask {
                     self.tick();
                     // Memory may have filled up since the last event.
                     self.advance();
+                    self.parts.shared.set_idle(self.is_idle());
                 }
             }
         }
@@ -225,7 +226,6 @@ impl StoreTask {
         if matches!(decision, Decision::Run(_)) {
             self.wanted = true;
             self.start_run();
-            self.parts.shared.set_idle(self.is_idle());
         }
     }
 
@@ -338,7 +338,10 @@ impl StoreTask {
                 tokio::spawn(remove_snapshot(dir));
                 return;
             }
-            Err(error) => return self.materialized(DeltaSeq(0), Err(error)),
+            Err(error) => {
+                tokio::spawn(remove_snapshot(dir));
+                return self.materialized(DeltaSeq(0), Err(error));
+            }
         };
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());

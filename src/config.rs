@@ -140,7 +140,7 @@ impl JobOptions {
 
     /// Size in bytes at which a subtask's active delta is cut between two barriers and uploaded
     /// early: what a checkpoint has to upload at its barrier is at most that. Default: its share of the memory
-    /// divided by 64, 1 to 4 MiB.
+    /// divided by 64, 1 to 4 MiB, but never more than a sixteenth of the share.
     #[must_use]
     pub fn delta_bytes(mut self, bytes: u64) -> Self {
         self.delta_bytes = Some(bytes);

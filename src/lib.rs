@@ -1,4 +1,54 @@
-//! Alluvium: keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
+//! Alluvium keeps the keyed state of a stream processor in RocksDB, with checkpoints that cost only
+//! what changed.
+//!
+//! Every change goes into a *changelog* as well as into the table. A checkpoint uploads the last bit of the
+//! changelog, whatever RocksDB's compaction is doing; the SST files follow by themselves in the
+//! background. The idea is Apache Flink's generic log-based incremental checkpoint (FLIP-158). RocksDB's own
+//! incremental checkpoints are built in as well, as the baseline to compare with
+//! ([`CheckpointMode::NativeIncremental`]).
+//!
+//! It is not a stream processor (no operators, sources or exchange), not a database server, and not a
+//! log for your data: after a crash the state is that of the last checkpoint, and the source must start
+//! again from the offset that the checkpoint carries.
+//!
+//! # Example
+//!
+//! ```
+//! use alluvium::{Job, JobOptions, OpenMode, ValueState};
+//!
+//! # fn main() -> alluvium::Result<()> {
+//! # let place = tempfile::tempdir().unwrap();
+//! # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+//! // A job lives below a URL and has one store for each subtask.
+//! let options = JobOptions::new(dir, OpenMode::CreateOrOpen);
+//! let mut opened = Job::open(&url, options.clone())?;
+//! let store = &mut opened.stores[0];
+//! let clicks = store.value_state(ValueState::<u64>::descriptor("clicks"))?;
+//! clicks.put(store, b"page/1", &1)?;
+//!
+//! // A barrier: each store cuts with its own metadata, the job commits once all are in.
+//! let checkpoint = opened.job.trigger("coordinator's metadata")?;
+//! store.cut(checkpoint.id(), "source offset 1")?;
+//! checkpoint.wait()?;
+//! drop(opened);
+//!
+//! // A later attempt goes on from there, and fences the earlier one.
+//! let mut opened = Job::open(&url, options)?;
+//! let store = &mut opened.stores[0];
+//! assert_eq!(store.restored_metadata(), Some("source offset 1".as_bytes()));
+//! let clicks = store.value_state(ValueState::<u64>::descriptor("clicks"))?;
+//! assert_eq!(clicks.get(store, b"page/1")?, Some(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to go from here
+//!
+//! - [`Job`] opens, triggers and commits; [`JobOptions`] says how.
+//! - [`StateStore`] is what an operator's thread holds; [`ValueState`] is typed state on top of it.
+//! - [`Receipt`] joins cut and commit where they are not in one process.
+//! - [`inspect`] looks at a job from outside.
+//! - `docs/design.md` in the repository explains the protocol, the formats and the invariants.
 
 mod changelog;
 mod config;
@@ -38,3 +88,8 @@ pub use restore::RestoreReport;
 pub use state::{ValueDescriptor, ValueEntries, ValueState};
 pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

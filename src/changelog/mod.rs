@@ -4,6 +4,8 @@
 mod pack;
 mod receipt;
 mod tail;
+#[cfg(test)]
+mod tail_tests;
 
 pub(crate) use pack::due as packing_due;
 pub use receipt::Receipt;

@@ -8,6 +8,8 @@
 //! A record is a header (key length and tag, value length, room for the value; 4 bytes each), the key,
 //! and the room. Records begin at multiples of 8 bytes.
 
+use std::hint::black_box;
+
 use super::entry::{Entry, MergeOp};
 
 /// Bytes of a chunk. Records of more than a quarter of it get a chunk of their own, so at most a
@@ -15,6 +17,7 @@ use super::entry::{Entry, MergeOp};
 pub(crate) const CHUNK: usize = 256 * 1024;
 const OWN_CHUNK: usize = CHUNK / 4;
 
+const CACHE_LINE: usize = 64;
 const UNIT: usize = 8;
 const UNITS_PER_CHUNK: u32 = (CHUNK / UNIT) as u32;
 const HEADER: usize = 12;
@@ -238,6 +241,20 @@ impl Arena {
     fn record_mut(&mut self, pos: Pos) -> &mut [u8] {
         let chunk = &mut self.chunks[(pos.0 / UNITS_PER_CHUNK) as usize];
         &mut chunk[(pos.0 % UNITS_PER_CHUNK) as usize * UNIT..]
+    }
+
+    /// Brings the records at `positions` into the cache. The misses overlap, as they would not if each
+    /// record were worked on before the next one is looked at.
+    pub(crate) fn fetch(&self, positions: &[Pos]) {
+        let mut sum = 0_u8;
+        for pos in positions {
+            let record = self.record(*pos);
+            // As far as a record of some hundred bytes goes.
+            for at in [0, CACHE_LINE, 2 * CACHE_LINE] {
+                sum ^= record.get(at).copied().unwrap_or_default();
+            }
+        }
+        black_box(sum);
     }
 
     /// The key of the record at `pos`.

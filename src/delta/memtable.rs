@@ -136,6 +136,11 @@ impl Memtable {
         (self.arena.key(pos), self.arena.entry(pos))
     }
 
+    /// Brings records that are needed next into the cache.
+    pub(crate) fn fetch(&self, positions: &[Pos]) {
+        self.arena.fetch(positions);
+    }
+
     /// The positions of all keys from `start` up to but without `end`, in order. Keys of hash states
     /// are found by a walk over the whole delta and sorted.
     pub(crate) fn range<'a>(

@@ -17,7 +17,7 @@ use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Nonce, SubtaskIndex};
 use crate::key_group::MaxParallelism;
-use crate::manifest::{Chain, CheckpointMode, Found};
+use crate::manifest::{Chain, CheckpointMode, Found, read_newest};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
@@ -102,6 +102,11 @@ async fn begin(
     instances: &[Instance],
     earlier: Vec<PathBuf>,
 ) -> Result<Begun> {
+    // Before anything is written. What cannot be read is for the opening to report.
+    if let Ok(newest) = read_newest(remote).await {
+        let existing = newest.map(|manifest| manifest.max_parallelism);
+        targets(existing.or(options.max_parallelism).unwrap_or_default(), instances)?;
+    }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
@@ -167,8 +172,9 @@ fn assemble(
     let (commands, inbox) = mpsc::unbounded_channel();
 
     let share = options.memory / u64::from(options.subtasks);
-    let delta_bytes =
-        options.delta_bytes.unwrap_or_else(|| (share / 64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()));
+    let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
+        share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 16)
+    });
     // Far below what a store may hold, or held bytes could fill it.
     let inline_limit = options.inline_limit.min(share / 16);
     let mut handles = Vec::new();

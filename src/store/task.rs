@@ -13,18 +13,20 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptCost, ReceiptDelta, Tail, Upload};
-use crate::delta::{self, DeltaHeader, Sealed};
+use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Tail, Upload};
+use crate::delta::{self, DeltaHeader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, StateInfo};
+use crate::manifest::{BaseRef, CheckpointMode, DeltaRef};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
 use crate::table;
 
 use super::applier::{Applier, Work};
+use super::budget::BudgetShare;
+use super::event::{Event, EventSender, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
 
 /// How often the task looks whether a new base is due or the attempt has failed.
@@ -32,81 +34,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// Pause after an upload has failed in spite of the retries below it; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What happens to a store's background.
-pub(crate) enum Event {
-    Frozen(Held),
-    Sealed {
-        seq: DeltaSeq,
-        sealed: Sealed,
-    },
-    /// Deltas are durable in new places.
-    Stored {
-        refs: Vec<DeltaRef>,
-        bytes: u64,
-    },
-    /// A cut in changelog mode.
-    Barrier {
-        seq: DeltaSeq,
-        ticket: Box<Ticket>,
-    },
-    /// A cut in native mode: the files to upload are in `dir`.
-    NativeCut {
-        seq: DeltaSeq,
-        dir: PathBuf,
-        ticket: Box<Ticket>,
-    },
-    NativeUploaded {
-        seq: DeltaSeq,
-        ticket: Box<Ticket>,
-        result: Result<(ReceiptBase, u64, u64)>,
-    },
-    /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
-    Committed {
-        refs: Vec<DeltaRef>,
-    },
-    /// Durable deltas were copied together elsewhere.
-    Packed(Vec<DeltaRef>),
-    Aborted(CheckpointId),
-    /// Take a new base now.
-    Materialize,
-    Snapshot {
-        dir: PathBuf,
-        result: Result<DeltaSeq>,
-    },
-    Materialized {
-        seq: DeltaSeq,
-        result: Result<(BaseRef, Uploaded)>,
-    },
-    /// Asks for the durable deltas, with the bytes that are in memory.
-    Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
-    /// Upload everything that is held, whatever its size.
-    Flush,
-}
-
-/// A cut on its way to its receipt.
-pub(crate) struct Ticket {
-    pub(crate) id: CheckpointId,
-    pub(crate) metadata: Vec<u8>,
-    pub(crate) states: Arc<[StateInfo]>,
-    pub(crate) cost: ReceiptCost,
-    pub(crate) reply: oneshot::Sender<Result<Receipt>>,
-}
-
-/// Sends events and counts them, so that "settled" can be told from outside.
-#[derive(Clone, Debug)]
-pub(crate) struct EventSender {
-    sender: mpsc::UnboundedSender<Event>,
-    shared: Arc<StoreShared>,
-}
-
-impl EventSender {
-    pub(crate) fn send(&self, event: Event) {
-        self.shared.message_sent();
-        // Fails only when the job is going down; nobody waits for the effect then.
-        let _ = self.sender.send(event);
-    }
-}
 
 /// What the task is made of.
 pub(crate) struct TaskParts {
@@ -149,7 +76,8 @@ pub(crate) struct StoreTask {
 /// The task's inbox and the task, which runs until the runtime ends.
 pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> EventSender {
     let (sender, inbox) = mpsc::unbounded_channel();
-    let events = EventSender { sender, shared: Arc::clone(&parts.shared) };
+    let shared = Arc::clone(&parts.shared);
+    let events = EventSender::new(sender, Arc::clone(&parts.shared));
     let history = History { opened: parts.opened, ..History::default() };
     let task = StoreTask {
         parts,
@@ -161,7 +89,7 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
         snapshots: 0,
         native: None,
     };
-    let attempt = Arc::clone(&events.shared.attempt);
+    let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
     events
 }
@@ -182,6 +110,7 @@ impl StoreTask {
                     self.tick();
                     // Memory may have filled up since the last event.
                     self.advance();
+                    self.parts.shared.set_idle(self.is_idle());
                 }
             }
         }
@@ -198,16 +127,18 @@ impl StoreTask {
     fn handle(&mut self, event: Event) {
         let tail = &mut self.parts.tail;
         match event {
-            Event::Frozen(held) => {
+            Event::Frozen { held, sealed_share } => {
                 tail.frozen(held.layer.seq);
-                self.seal(held);
+                self.seal(held, sealed_share);
             }
-            Event::Sealed { seq, sealed } => {
+            Event::Sealed { seq, sealed, share } => {
                 let shared = &self.parts.shared;
                 let bytes = sealed.bytes.len() as u64;
                 shared.deltas_sealed.fetch_add(1, Ordering::Relaxed);
                 shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
-                tail.sealed(seq, sealed, shared.budget.take(bytes));
+                let exact = shared.budget.take(bytes);
+                drop(share);
+                tail.sealed(seq, sealed, exact);
             }
             Event::Stored { refs, bytes } => {
                 if let Some(ticket) = tail.waiting_mut() {
@@ -295,12 +226,11 @@ impl StoreTask {
         if matches!(decision, Decision::Run(_)) {
             self.wanted = true;
             self.start_run();
-            self.parts.shared.set_idle(self.is_idle());
         }
     }
 
     /// Encodes a frozen delta beside the task.
-    fn seal(&self, held: Held) {
+    fn seal(&self, held: Held, share: BudgetShare) {
         let names = &self.parts.uploader.names;
         let header = DeltaHeader {
             epoch: names.epoch(),
@@ -313,7 +243,7 @@ impl StoreTask {
         tokio::spawn(async move {
             let seq = held.layer.seq;
             match blocking(move || Ok(delta::seal(&held.layer.delta, &header))).await {
-                Ok(sealed) => events.send(Event::Sealed { seq, sealed }),
+                Ok(sealed) => events.send(Event::Sealed { seq, sealed, share }),
                 Err(error) => shared.fail(error),
             }
         });
@@ -408,7 +338,10 @@ impl StoreTask {
                 tokio::spawn(remove_snapshot(dir));
                 return;
             }
-            Err(error) => return self.materialized(DeltaSeq(0), Err(error)),
+            Err(error) => {
+                tokio::spawn(remove_snapshot(dir));
+                return self.materialized(DeltaSeq(0), Err(error));
+            }
         };
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());

@@ -1,0 +1,197 @@
+//! The tail's rules, one by one.
+
+use super::receipt::ReceiptDelta;
+use super::tail::{Action, Flush, Tail};
+use crate::delta::Sealed;
+use crate::ids::{CheckpointId, DeltaSeq, Nonce};
+use crate::ids::{Epoch, SubtaskIndex, Version};
+use crate::manifest::{BaseRef, DeltaRef};
+use crate::remote::DataKind;
+use crate::remote::ObjectName;
+use crate::store::Budget;
+
+const LIMIT: u64 = 100;
+const INSTANCE: Nonce = Nonce([7; 16]);
+
+fn id(number: u64) -> CheckpointId {
+    CheckpointId { epoch: Epoch(1), number }
+}
+
+fn object(n: u64) -> ObjectName {
+    ObjectName::data(Epoch(1), SubtaskIndex(0), INSTANCE, DataKind::Delta, n)
+}
+
+fn delta(seq: u64, object: ObjectName) -> DeltaRef {
+    let seq = DeltaSeq(seq);
+    DeltaRef { object, offset: 0, length: 10, crc32c: 0, first: seq, last: seq, entries: 1 }
+}
+
+fn base(seq: u64) -> BaseRef {
+    BaseRef {
+        object: object(1000 + seq),
+        offset: 0,
+        length: 1,
+        crc32c: 0,
+        seq: DeltaSeq(seq),
+        state_bytes: 1,
+        files: vec![object(2000 + seq)],
+    }
+}
+
+/// A tail whose barriers carry nothing but the checkpoint's id.
+struct Fixture {
+    tail: Tail<CheckpointId>,
+    budget: std::sync::Arc<Budget>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { tail: Tail::new(LIMIT, None, Vec::new()), budget: Budget::new(1 << 20) }
+    }
+
+    fn sealed(&mut self, seq: u64, bytes: usize) {
+        let sealed = Sealed { bytes: vec![0; bytes].into(), crc32c: 0, entries: 1 };
+        let share = self.budget.take(bytes as u64);
+        self.tail.sealed(DeltaSeq(seq), sealed, share);
+    }
+
+    fn held(&mut self, seq: u64, bytes: usize) {
+        self.tail.frozen(DeltaSeq(seq));
+        self.sealed(seq, bytes);
+    }
+
+    fn advance(&mut self, flush: Flush) -> Option<Action<CheckpointId>> {
+        self.tail.advance(flush, |id| *id)
+    }
+
+    /// The deltas that have to be uploaded now.
+    fn uploads(&mut self, flush: Flush) -> Vec<u64> {
+        match self.advance(flush) {
+            Some(Action::Upload(uploads)) => uploads.iter().map(|upload| upload.seq.0).collect(),
+            None => Vec::new(),
+            Some(Action::Ready { .. }) => panic!("no barrier is ready"),
+        }
+    }
+
+    /// The deltas of the receipt, with whether each is inline, and the base's number.
+    fn ready(&mut self) -> (Vec<(u64, bool)>, Option<u64>) {
+        let Some(Action::Ready { deltas, base, .. }) = self.advance(Flush::AboveLimit) else {
+            panic!("the barrier is not ready");
+        };
+        let deltas = deltas.iter().map(|delta| match delta {
+            ReceiptDelta::Stored(delta) => (delta.last.0, false),
+            ReceiptDelta::Inline { seq, .. } => (seq.0, true),
+        });
+        (deltas.collect(), base.map(|base| base.seq.0))
+    }
+}
+
+#[test]
+fn a_small_tail_waits_for_the_barrier_and_travels_inline() {
+    let mut f = Fixture::new();
+    f.held(1, 40);
+    assert!(f.advance(Flush::AboveLimit).is_none());
+    f.tail.frozen(DeltaSeq(2));
+    f.tail.barrier(DeltaSeq(2), id(1));
+    assert!(f.advance(Flush::AboveLimit).is_none(), "delta 2 is not sealed yet");
+    f.sealed(2, 40);
+    assert_eq!(f.ready(), (vec![(1, true), (2, true)], None));
+    assert_eq!(f.budget.held(), 80);
+    let carrier = ObjectName::manifest(Version(9));
+    f.tail.stored(vec![delta(1, carrier.clone()), delta(2, carrier)]);
+    assert_eq!(f.budget.held(), 0, "what is durable no longer counts");
+    assert!(f.tail.durable().all(|(_, bytes)| bytes.is_some()), "kept for packing");
+}
+
+#[test]
+fn above_the_limit_nothing_waits_for_a_barrier() {
+    let mut f = Fixture::new();
+    f.held(1, 60);
+    f.held(2, 60);
+    assert_eq!(f.uploads(Flush::AboveLimit), [1, 2]);
+    assert!(f.advance(Flush::AboveLimit).is_none(), "once is enough");
+    f.tail.barrier(DeltaSeq(2), id(1));
+    assert!(f.advance(Flush::AboveLimit).is_none(), "not durable yet");
+    f.tail.stored(vec![delta(1, object(1)), delta(2, object(1))]);
+    assert_eq!(f.ready(), (vec![(1, false), (2, false)], None));
+}
+
+#[test]
+fn a_large_tail_at_the_barrier_is_uploaded_first() {
+    let mut f = Fixture::new();
+    f.tail.frozen(DeltaSeq(1));
+    f.tail.barrier(DeltaSeq(1), id(1));
+    f.sealed(1, 200);
+    assert_eq!(f.uploads(Flush::AboveLimit), [1]);
+    f.tail.stored(vec![delta(1, object(1))]);
+    assert_eq!(f.ready(), (vec![(1, false)], None));
+}
+
+#[test]
+fn i6_an_aborted_tail_is_uploaded_and_belongs_to_the_next_checkpoint() {
+    let mut f = Fixture::new();
+    f.held(1, 40);
+    f.tail.barrier(DeltaSeq(1), id(1));
+    f.ready();
+    assert!(f.tail.is_flushed());
+    assert_eq!(f.tail.aborted(id(1), |id| *id), None);
+    assert!(!f.tail.is_flushed());
+    assert_eq!(f.uploads(Flush::All), [1]);
+    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.barrier(DeltaSeq(1), id(2));
+    assert_eq!(f.ready(), (vec![(1, false)], None));
+}
+
+#[test]
+fn an_aborted_barrier_waits_no_longer() {
+    let mut f = Fixture::new();
+    f.tail.frozen(DeltaSeq(1));
+    f.tail.barrier(DeltaSeq(1), id(1));
+    assert_eq!(f.tail.aborted(id(1), |id| *id), Some(id(1)));
+    f.sealed(1, 10);
+    assert!(f.advance(Flush::AboveLimit).is_none());
+}
+
+#[test]
+fn i1_a_base_newer_than_a_waiting_cut_is_not_used_for_it() {
+    let mut f = Fixture::new();
+    f.held(1, 10);
+    f.tail.frozen(DeltaSeq(2));
+    f.tail.barrier(DeltaSeq(2), id(1));
+    f.tail.frozen(DeltaSeq(3));
+    f.tail.materialized(base(3));
+    f.sealed(2, 10);
+    assert_eq!(f.ready(), (vec![(1, true), (2, true)], None), "base 3 has more than the cut at 2");
+    f.tail.barrier(DeltaSeq(3), id(2));
+    assert_eq!(f.ready(), (vec![], Some(3)), "for the next cut it stands for all");
+    assert_eq!(f.tail.bytes_since_base(), 0);
+}
+
+#[test]
+fn what_nothing_refers_to_is_handed_out_once() {
+    let mut f = Fixture::new();
+    f.held(1, 10);
+    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.materialized(base(1));
+    f.advance(Flush::AboveLimit);
+    assert_eq!(f.tail.take_retired(INSTANCE), [object(1)]);
+    f.tail.materialized(base(2));
+    f.advance(Flush::AboveLimit);
+    let mut retired = f.tail.take_retired(INSTANCE);
+    retired.sort();
+    assert_eq!(retired, [object(1001), object(2001)]);
+    f.tail.stored(vec![delta(1, object(9))]);
+    assert_eq!(f.tail.take_retired(INSTANCE), [object(9)], "came after its base");
+    f.tail.stored(vec![delta(2, object(10))]);
+    assert_eq!(f.tail.take_retired(Nonce([1; 16])), [], "of another instance");
+}
+
+#[test]
+fn memory_that_is_short_does_not_wait_for_a_barrier_in_front() {
+    let mut f = Fixture::new();
+    f.tail.frozen(DeltaSeq(1));
+    f.tail.barrier(DeltaSeq(1), id(1));
+    f.held(2, 10);
+    assert!(f.advance(Flush::AboveLimit).is_none());
+    assert_eq!(f.uploads(Flush::All), [2]);
+}

@@ -1,0 +1,101 @@
+//! What a store's background is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use tokio::sync::mpsc;
+
+use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
+use crate::delta::Sealed;
+use crate::error::Result;
+use crate::ids::{CheckpointId, DeltaSeq};
+use crate::manifest::{BaseRef, DeltaRef, StateInfo};
+use crate::materialize::Uploaded;
+
+use super::budget::BudgetShare;
+use super::shared::{Held, StoreShared};
+
+/// What happens to a store's background.
+pub(crate) enum Event {
+    Frozen {
+        held: Held,
+        sealed_share: BudgetShare,
+    },
+    Sealed {
+        seq: DeltaSeq,
+        sealed: Sealed,
+        share: BudgetShare,
+    },
+    /// Deltas are durable in new places.
+    Stored {
+        refs: Vec<DeltaRef>,
+        bytes: u64,
+    },
+    /// A cut in changelog mode.
+    Barrier {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+    },
+    /// A cut in native mode: the files to upload are in `dir`.
+    NativeCut {
+        seq: DeltaSeq,
+        dir: PathBuf,
+        ticket: Box<Ticket>,
+    },
+    NativeUploaded {
+        seq: DeltaSeq,
+        ticket: Box<Ticket>,
+        result: Result<(ReceiptBase, u64, u64)>,
+    },
+    /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
+    Committed {
+        refs: Vec<DeltaRef>,
+    },
+    /// Durable deltas were copied together elsewhere.
+    Packed(Vec<DeltaRef>),
+    Aborted(CheckpointId),
+    /// Take a new base now.
+    Materialize,
+    Snapshot {
+        dir: PathBuf,
+        result: Result<DeltaSeq>,
+    },
+    Materialized {
+        seq: DeltaSeq,
+        result: Result<(BaseRef, Uploaded)>,
+    },
+    /// Asks for the durable deltas, with the bytes that are in memory.
+    Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
+    /// Upload everything that is held, whatever its size.
+    Flush,
+}
+
+/// A cut on its way to its receipt.
+pub(crate) struct Ticket {
+    pub(crate) id: CheckpointId,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) states: Arc<[StateInfo]>,
+    pub(crate) cost: ReceiptCost,
+    pub(crate) reply: oneshot::Sender<Result<Receipt>>,
+}
+
+/// Sends events and counts them, so that "settled" can be told from outside.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSender {
+    sender: mpsc::UnboundedSender<Event>,
+    shared: Arc<StoreShared>,
+}
+
+impl EventSender {
+    pub(super) fn new(sender: mpsc::UnboundedSender<Event>, shared: Arc<StoreShared>) -> Self {
+        Self { sender, shared }
+    }
+
+    pub(crate) fn send(&self, event: Event) {
+        self.shared.message_sent();
+        // Fails only when the job is going down; nobody waits for the effect then.
+        let _ = self.sender.send(event);
+    }
+}

@@ -1,0 +1,93 @@
+//! Everything above the table: the active delta and the frozen ones that are not applied yet.
+
+use std::sync::Arc;
+
+use crate::delta::{ActiveDelta, Lookup, MergeOp};
+use crate::ids::DeltaSeq;
+
+use super::applier::Applier;
+use super::scan::fold;
+use super::shared::Layer;
+use super::value::Value;
+
+#[derive(Debug)]
+pub(super) struct Layers {
+    pub(super) active: ActiveDelta,
+    /// Not yet applied, oldest first.
+    pub(super) frozen: Vec<Arc<Layer>>,
+    /// Size at which the active delta is cut between two barriers.
+    delta_bytes: usize,
+    pub(super) applier: Applier,
+}
+
+/// What memory answers to a read.
+pub(super) enum Found<'a> {
+    /// The value, or that there is none; the table need not be asked.
+    Settled(Option<Value<'a>>),
+    /// The table has the answer.
+    Nothing,
+    /// To be folded into what the table has.
+    Operands(Operands<'a>),
+}
+
+/// Merge operands of one key, newest first, each with its layer (None: the active delta).
+#[derive(Default)]
+pub(super) struct Operands<'a>(Vec<(Option<DeltaSeq>, MergeOp, &'a [u8])>);
+
+impl Operands<'_> {
+    /// Drops the operands of layers that a view of the table as of delta `applied` contains.
+    pub(super) fn drop_applied(&mut self, applied: DeltaSeq) {
+        self.0.retain(|(seq, ..)| seq.is_none_or(|seq| seq > applied));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn fold_into(&self, base: Option<&[u8]>) -> Option<Value<'static>> {
+        let operands = self.0.iter().map(|(_, op, operand)| (*op, operand.to_vec())).collect();
+        fold(base.map(<[u8]>::to_vec), operands).map(Value::owned)
+    }
+}
+
+impl Layers {
+    pub(super) fn new(applier: Applier, delta_bytes: usize) -> Self {
+        Self { active: ActiveDelta::new(), frozen: Vec::new(), delta_bytes, applier }
+    }
+
+    /// Looked at once per write: an empty delta is where memory is asked for, a full one is cut.
+    pub(super) fn needs_room(&self) -> bool {
+        self.active.is_empty() || self.active.bytes() >= self.delta_bytes
+    }
+
+    /// Lets go of what the table holds.
+    pub(super) fn purge(&mut self) {
+        self.frozen.retain(|layer| !layer.is_applied());
+    }
+
+    /// What the layers know of a key.
+    pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
+        let mut operands = Operands::default();
+        let active = (None, self.active.get(key));
+        // Deltas are applied in order: whatever is older than an applied one is in the table as well.
+        let frozen = self.frozen.iter().rev().take_while(|layer| !layer.is_applied());
+        let frozen = frozen.map(|layer| (Some(layer.seq), layer.delta.get(key)));
+        for (seq, lookup) in std::iter::once(active).chain(frozen) {
+            let base = match lookup {
+                Lookup::Unknown => continue,
+                Lookup::Operand { op, operand } => {
+                    operands.0.push((seq, op, operand));
+                    continue;
+                }
+                Lookup::Value(value) => Some(value),
+                Lookup::Deleted => None,
+            };
+            return Found::Settled(if operands.is_empty() {
+                base.map(Value::borrowed)
+            } else {
+                operands.fold_into(base)
+            });
+        }
+        if operands.is_empty() { Found::Nothing } else { Found::Operands(operands) }
+    }
+}

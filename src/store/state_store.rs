@@ -1,0 +1,568 @@
+//! [`StateStore`]: what an operator's thread holds.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::channel::oneshot;
+
+use crate::changelog::ReceiptCost;
+use crate::delta::MergeOp;
+use crate::env::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::job::JobHold;
+use crate::key;
+use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::table::{OwnedCursor, Table};
+
+use super::applier::{Applier, Work};
+use super::cut::Cut;
+use super::event::{Event, EventSender, Ticket};
+use super::layers::{Found, Layers};
+use super::registry::{Registry, State, StateOptions};
+use super::scan::{Scan, ScanBuilder};
+use super::shared::{Held, Layer, StoreShared};
+use super::stats::StoreStats;
+use super::value::Value;
+
+/// Longest value in bytes: RocksDB's own limit is 4 GiB, a delta's far below it.
+const MAX_VALUE_LEN: usize = 256 << 20;
+
+/// How long a blocked write sleeps at most before it looks again.
+const BLOCK_STEP: Duration = Duration::from_millis(20);
+
+/// One subtask's state, held by its operator's thread. It may be sent to another thread, but not used
+/// by two at once. All calls are synchronous, never touch the object store, and wait only at the
+/// memory bound (I7); they may be made inside an async runtime.
+///
+/// State is kept by name ([`StateStore::state`]), key group and key. A read always sees the store's
+/// own writes.
+pub struct StateStore {
+    subtask: SubtaskIndex,
+    range: KeyGroupRange,
+    max_parallelism: MaxParallelism,
+    registry: Registry,
+    engine: Engine,
+    table: Arc<Table>,
+    shared: Arc<StoreShared>,
+    events: EventSender,
+    clock: Arc<dyn Clock>,
+    /// The newest delta that was frozen (in native mode: the newest cut).
+    seq: DeltaSeq,
+    last_cut: u64,
+    restored_metadata: Option<Vec<u8>>,
+    /// A buffer for encoded keys, so that no operation allocates one.
+    scratch: Cell<Vec<u8>>,
+    /// Keeps the job's background alive.
+    _job: JobHold,
+    /// `Send`, but not `Sync`.
+    _single: PhantomData<Cell<()>>,
+}
+
+/// Where writes go.
+#[derive(Debug)]
+enum Engine {
+    Changelog(Box<Layers>),
+    /// Straight into the table; snapshots are linked into numbered directories below this one.
+    Native {
+        dir: PathBuf,
+    },
+}
+
+/// What a store is made of.
+pub(crate) struct StoreParts {
+    pub(crate) subtask: SubtaskIndex,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) max_parallelism: MaxParallelism,
+    pub(crate) registry: Registry,
+    pub(crate) table: Arc<Table>,
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) events: EventSender,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) seq: DeltaSeq,
+    pub(crate) restored_metadata: Option<Vec<u8>>,
+    pub(crate) job: JobHold,
+}
+
+/// What the mode adds to [`StoreParts`].
+pub(crate) enum Mode {
+    Changelog { applier: Applier, delta_bytes: usize },
+    Native { dir: PathBuf },
+}
+
+impl StateStore {
+    pub(crate) fn new(parts: StoreParts, mode: Mode) -> Self {
+        let engine = match mode {
+            Mode::Changelog { applier, delta_bytes } => {
+                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes)))
+            }
+            Mode::Native { dir } => Engine::Native { dir },
+        };
+        Self {
+            subtask: parts.subtask,
+            range: parts.range,
+            max_parallelism: parts.max_parallelism,
+            registry: parts.registry,
+            engine,
+            table: parts.table,
+            shared: parts.shared,
+            events: parts.events,
+            clock: parts.clock,
+            seq: parts.seq,
+            last_cut: 0,
+            restored_metadata: parts.restored_metadata,
+            scratch: Cell::default(),
+            _job: parts.job,
+            _single: PhantomData,
+        }
+    }
+
+    /// The subtask that the store belongs to.
+    pub fn subtask(&self) -> SubtaskIndex {
+        self.subtask
+    }
+
+    /// The key groups that the store owns. Any other is refused.
+    pub fn range(&self) -> KeyGroupRange {
+        self.range
+    }
+
+    /// The job's number of key groups.
+    pub fn max_parallelism(&self) -> MaxParallelism {
+        self.max_parallelism
+    }
+
+    /// The key group of `key`, see [`MaxParallelism::group_of`].
+    pub fn group_of(&self, key: &[u8]) -> KeyGroup {
+        self.max_parallelism.group_of(key)
+    }
+
+    /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
+    /// offset for example. None on a fresh start.
+    pub fn restored_metadata(&self) -> Option<&[u8]> {
+        self.restored_metadata.as_deref()
+    }
+
+    /// Registers a named state, or finds it again.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) if the name was used for another kind of state, here
+    /// or in the restored checkpoint.
+    pub fn state(&mut self, options: &StateOptions) -> Result<State> {
+        self.registry.register(options)
+    }
+
+    // Reads.
+
+    /// The value of `key`, or None.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the store does not own `group`, and the
+    /// attempt's failure, if it has failed.
+    pub fn get(&self, state: State, group: KeyGroup, key: &[u8]) -> Result<Option<Value<'_>>> {
+        self.check(group, key)?;
+        self.with_key(state, group, key, |encoded| self.read(encoded))
+    }
+
+    /// The values of several keys of a state, in their order: one batched read of the table for all
+    /// that memory does not answer.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`].
+    pub fn multi_get(&self, state: State, keys: &[(KeyGroup, &[u8])]) -> Result<Vec<Option<Value<'_>>>> {
+        let mut values = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for (at, (group, key)) in keys.iter().enumerate() {
+            self.check(*group, key)?;
+            let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
+            key::encode_into(&mut encoded, *group, state.id, key);
+            values.push(None);
+            match self.find(&encoded) {
+                Found::Settled(value) => values[at] = value,
+                // Operands need a view of the table that says what it contains: one by one.
+                Found::Operands(_) => values[at] = self.read(&encoded)?,
+                Found::Nothing => missing.push((encoded, at)),
+            }
+        }
+        // RocksDB reads ascending keys together.
+        missing.sort_unstable();
+        let encoded: Vec<_> = missing.iter().map(|(key, _)| key.as_slice()).collect();
+        for (value, (_, at)) in self.table.multi_get(&encoded).into_iter().zip(&missing) {
+            values[*at] = value?.map(Value::pinned);
+        }
+        Ok(values)
+    }
+
+    /// All keys of a state within `group` that start with `prefix`, with their values, ordered by the
+    /// bytes of the key. Over several groups, scan them one after the other
+    /// ([`KeyGroupRange::groups`]); there is no order across groups.
+    ///
+    /// # Errors
+    /// As [`StateStore::get`]; the iterator yields what fails on the way.
+    pub fn scan_prefix(&self, state: State, group: KeyGroup, prefix: &[u8]) -> Result<Scan> {
+        self.check(group, prefix)?;
+        let mut start = Vec::new();
+        key::encode_into(&mut start, group, state.id, prefix);
+        let end = end_of(&start)?;
+        self.scan(&start, &end)
+    }
+
+    /// All keys of a state within `group` from `start` up to but without `end` (None: to the last),
+    /// ordered as in [`StateStore::scan_prefix`].
+    ///
+    /// # Errors
+    /// As [`StateStore::scan_prefix`].
+    pub fn scan_range(
+        &self,
+        state: State,
+        group: KeyGroup,
+        start: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Scan> {
+        self.check(group, start)?;
+        let mut from = Vec::new();
+        key::encode_into(&mut from, group, state.id, start);
+        let end = match end {
+            Some(end) => {
+                let mut to = Vec::new();
+                key::encode_into(&mut to, group, state.id, end);
+                to
+            }
+            None => end_of(&key::prefix(group, state.id))?,
+        };
+        // A range that is the wrong way round is empty.
+        let end = end.max(from.clone());
+        self.scan(&from, &end)
+    }
+
+    fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
+        let mut builder = ScanBuilder::new(start, end);
+        if let Engine::Changelog(layers) = &self.engine {
+            builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
+            layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
+        }
+        // After the layers: what is applied in between is then in both, and told apart by its number.
+        let (cursor, applied) = OwnedCursor::new(Arc::clone(&self.table), start, end)?;
+        Ok(builder.build(cursor, applied))
+    }
+
+    // Writes.
+
+    /// Sets the value of `key`.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the store does not own `group`, or key
+    /// (64 KiB) or value (256 MiB) are too long; the attempt's failure, if it has failed. Waits at the
+    /// memory bound, see [`StateStore::try_reserve`].
+    pub fn put(&mut self, state: State, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
+        check_value(value)?;
+        self.write(state, group, key, |engine, table, key| match engine {
+            Engine::Changelog(layers) => {
+                layers.active.put(state.table, key, value);
+                Ok(())
+            }
+            Engine::Native { .. } => table.put(key, value),
+        })
+    }
+
+    /// Removes `key`. Removing an absent key is no error.
+    ///
+    /// # Errors
+    /// As [`StateStore::put`].
+    pub fn delete(&mut self, state: State, group: KeyGroup, key: &[u8]) -> Result<()> {
+        self.write(state, group, key, |engine, table, key| match engine {
+            Engine::Changelog(layers) => {
+                layers.active.delete(state.table, key);
+                Ok(())
+            }
+            Engine::Native { .. } => table.delete(key),
+        })
+    }
+
+    /// Appends `bytes` to the value of `key`; an absent value counts as empty. Neither reads nor
+    /// rewrites the value: whoever keeps a list frames its elements.
+    ///
+    /// # Errors
+    /// As [`StateStore::put`].
+    pub fn append(&mut self, state: State, group: KeyGroup, key: &[u8], bytes: &[u8]) -> Result<()> {
+        check_value(bytes)?;
+        self.write(state, group, key, |engine, table, key| match engine {
+            Engine::Changelog(layers) => {
+                layers.active.merge(state.table, MergeOp::ListAppend, key, bytes);
+                Ok(())
+            }
+            Engine::Native { .. } => table.merge(MergeOp::ListAppend, key, bytes),
+        })
+    }
+
+    /// Removes all keys of a state within `group` that start with `prefix`, without reading them.
+    /// States for which this is frequent should be [`Ordered`](crate::TableKind::Ordered).
+    ///
+    /// # Errors
+    /// As [`StateStore::put`].
+    pub fn delete_prefix(&mut self, state: State, group: KeyGroup, prefix: &[u8]) -> Result<()> {
+        self.write(state, group, prefix, |engine, table, start| {
+            let end = end_of(start)?;
+            match engine {
+                Engine::Changelog(layers) => {
+                    layers.active.delete_range(start, &end);
+                    Ok(())
+                }
+                Engine::Native { .. } => table.delete_range(start, &end),
+            }
+        })
+    }
+
+    /// Tells whether the next write would have to wait at the memory bound, before it does.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
+    pub fn try_reserve(&mut self) -> Result<()> {
+        self.health()?;
+        if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
+            self.freeze();
+            if self.shared.budget.is_full() {
+                self.events.send(Event::Flush);
+                return Err(Error::new(ErrorKind::WouldBlock, "the memory for deltas is full")
+                    .object(format!("subtask {}", self.subtask))
+                    .advice("try again once the object store or the disk has caught up"));
+            }
+        }
+        Ok(())
+    }
+
+    // The barrier.
+
+    /// The checkpoint that was triggered and that this store has not cut for. One load of an atomic:
+    /// made to be called between any two records.
+    pub fn due(&self) -> Option<CheckpointId> {
+        let number = self.shared.attempt.barrier();
+        (number > self.last_cut).then_some(CheckpointId { epoch: self.shared.attempt.epoch, number })
+    }
+
+    /// The barrier of checkpoint `id`: all writes so far belong to it, none that follow do.
+    /// `metadata` is given back by [`StateStore::restored_metadata`] after a restore.
+    ///
+    /// In changelog mode this swaps the active delta for an empty one and returns; in native mode it
+    /// flushes the memtable and hard-links RocksDB's files. Either way the uploads go on in the
+    /// background, and the receipt goes to the job by itself. A committer elsewhere takes it from the
+    /// returned [`Cut`].
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `id` is of another attempt, or not greater than
+    /// that of the last cut; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
+        let start = self.clock.monotonic();
+        self.health()?;
+        if id.epoch != self.shared.attempt.epoch || id.number <= self.last_cut {
+            return Err(Error::invalid(format!(
+                "checkpoint {id} is not one that this store can still cut for; the last was {}-{}",
+                self.shared.attempt.epoch, self.last_cut
+            )));
+        }
+        let (reply, receipt) = oneshot::channel();
+        self.last_cut = id.number;
+        let native = match &self.engine {
+            Engine::Changelog(_) => {
+                self.freeze();
+                None
+            }
+            Engine::Native { dir } => {
+                let dir = dir.join(format!("cut-{}", id.number));
+                Some(self.flush(&dir).map(|()| dir))
+            }
+        };
+        let micros = self.clock.monotonic().saturating_sub(start).as_micros();
+        let ticket = Box::new(Ticket {
+            id,
+            metadata: metadata.into(),
+            states: self.registry.list(),
+            cost: ReceiptCost {
+                cut_micros: u64::try_from(micros).unwrap_or(u64::MAX),
+                ..ReceiptCost::default()
+            },
+            reply,
+        });
+        let seq = self.seq;
+        match native {
+            None => self.events.send(Event::Barrier { seq, ticket }),
+            Some(Ok(dir)) => self.events.send(Event::NativeCut { seq, dir, ticket }),
+            Some(Err(error)) => {
+                // The job has to hear of it as well, or it would wait for the receipt.
+                self.events.send(Event::NativeUploaded { seq, ticket, result: Err(error.clone()) });
+                return Err(error);
+            }
+        }
+        Ok(Cut { id, receipt })
+    }
+
+    /// Native mode: everything into files, and links to them in `dir`.
+    fn flush(&mut self, dir: &Path) -> Result<()> {
+        let seq = self.seq.next();
+        self.table.set_applied(seq)?;
+        self.seq = seq;
+        self.table.checkpoint(dir)
+    }
+
+    /// The failure that ended the attempt, if any: fenced, disk full, or a bug. Every other call
+    /// returns it too. Never blocks.
+    ///
+    /// # Errors
+    /// That failure.
+    pub fn health(&self) -> Result<()> {
+        self.shared.attempt.health()
+    }
+
+    /// Numbers of this store as of now.
+    pub fn stats(&self) -> StoreStats {
+        let mut stats = StoreStats::gather(&self.shared, &self.table);
+        if let Engine::Changelog(layers) = &self.engine {
+            stats.active_entries = layers.active.len() as u64;
+            stats.active_bytes = layers.active.bytes() as u64;
+        }
+        stats
+    }
+
+    // Inside.
+
+    fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
+        if !self.range.contains(group) {
+            return Err(Error::invalid(format!(
+                "subtask {} owns key groups {}, not {group}",
+                self.subtask, self.range
+            ))
+            .advice("send each record to the subtask that owns its key's group"));
+        }
+        if key.len() > key::MAX_USER_KEY_LEN {
+            return Err(Error::invalid(format!("a key of {} bytes is too long", key.len()))
+                .advice(format!("keys may have up to {} bytes", key::MAX_USER_KEY_LEN)));
+        }
+        self.health()
+    }
+
+    fn with_key<R>(&self, state: State, group: KeyGroup, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {
+        let mut encoded = self.scratch.take();
+        key::encode_into(&mut encoded, group, state.id, key);
+        let result = f(&encoded);
+        self.scratch.set(encoded);
+        result
+    }
+
+    fn write(
+        &mut self,
+        state: State,
+        group: KeyGroup,
+        key: &[u8],
+        f: impl FnOnce(&mut Engine, &Table, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.check(group, key)?;
+        self.make_room()?;
+        let mut encoded = self.scratch.take();
+        key::encode_into(&mut encoded, group, state.id, key);
+        let result = f(&mut self.engine, &self.table, &encoded);
+        self.scratch.set(encoded);
+        result
+    }
+
+    /// Cuts a full active delta, and waits where memory is at its bound.
+    fn make_room(&mut self) -> Result<()> {
+        let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
+        if !layers.needs_room() {
+            return Ok(());
+        }
+        self.freeze();
+        if !self.shared.budget.is_full() {
+            return Ok(());
+        }
+        let start = self.clock.monotonic();
+        let outcome = self.wait_for_room();
+        self.shared.budget.count_blocked(self.clock.monotonic().saturating_sub(start));
+        outcome
+    }
+
+    fn wait_for_room(&mut self) -> Result<()> {
+        let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
+        // Small sealed deltas may be waiting for a checkpoint that comes only after this write.
+        self.events.send(Event::Flush);
+        while self.shared.budget.is_full() {
+            self.shared.attempt.health()?;
+            self.shared.budget.wait(BLOCK_STEP);
+            layers.purge();
+        }
+        Ok(())
+    }
+
+    /// Swaps the active delta for an empty one and hands it to the background (I7: no flush, no copy,
+    /// no I/O).
+    fn freeze(&mut self) {
+        let Engine::Changelog(layers) = &mut self.engine else { return };
+        layers.purge();
+        if layers.active.is_empty() {
+            return;
+        }
+        let bytes = layers.active.bytes() as u64;
+        let share = Arc::new(self.shared.budget.take(bytes));
+        // For the sealed bytes to come, which are there before the layer is gone.
+        let sealed_share = self.shared.budget.take(bytes);
+        self.seq = self.seq.next();
+        let layer = Layer::new(self.seq, layers.active.cut());
+        layers.frozen.push(Arc::clone(&layer));
+        self.shared.set_frozen(self.seq);
+        let held = Held { layer, _share: share };
+        self.events.send(Event::Frozen { held: held.clone(), sealed_share });
+        if layers.applier.send(Work::Apply(held)).is_err() {
+            self.shared.fail(Error::internal("the applier's thread is gone"));
+        }
+    }
+
+    fn read(&self, key: &[u8]) -> Result<Option<Value<'_>>> {
+        match self.find(key) {
+            Found::Settled(value) => Ok(value),
+            Found::Nothing => Ok(self.table.get(key)?.map(Value::pinned)),
+            Found::Operands(mut operands) => {
+                let (base, applied) = self.table.get_at(key)?;
+                // A layer may have been applied since it was read: its operands are in the base then.
+                operands.drop_applied(applied);
+                if operands.is_empty() {
+                    return Ok(base.map(Value::pinned));
+                }
+                Ok(operands.fold_into(base.as_deref()))
+            }
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Found<'_> {
+        match &self.engine {
+            Engine::Changelog(layers) => layers.find(key),
+            Engine::Native { .. } => Found::Nothing,
+        }
+    }
+}
+
+impl fmt::Debug for StateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateStore")
+            .field("subtask", &self.subtask)
+            .field("range", &self.range)
+            .field("seq", &self.seq)
+            .finish_non_exhaustive()
+    }
+}
+
+fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE_LEN {
+        return Err(Error::invalid(format!("a value of {} bytes is too long", value.len()))
+            .advice(format!("values may have up to {MAX_VALUE_LEN} bytes")));
+    }
+    Ok(())
+}
+
+/// The end of the range of all keys that start with an encoded `prefix`.
+fn end_of(prefix: &[u8]) -> Result<Vec<u8>> {
+    // Key groups stay below 32,768, so the first byte of an encoded key is never 0xff.
+    key::successor(prefix).ok_or_else(|| Error::internal("an encoded key has no successor"))
+}

@@ -135,9 +135,9 @@ fn threads(mode: CheckpointMode, attempts: u64) {
         let found = contents(&mut stores, "words");
         let mut expected = Contents::new();
         for (store, (offset, state)) in stores.iter().zip(&mut states) {
-            let restored = store.restored_metadata().map_or(0, |text| {
-                std::str::from_utf8(text).unwrap().parse::<u64>().unwrap()
-            });
+            let restored = store
+                .restored_metadata()
+                .map_or(0, |text| std::str::from_utf8(text).unwrap().parse::<u64>().unwrap());
             assert!(restored >= *offset, "subtask {} went back", store.subtask());
             replay(store.subtask().0, store.range(), *offset..restored, state);
             *offset = restored;

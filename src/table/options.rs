@@ -17,7 +17,7 @@ const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 /// Files in level 0 that start a compaction. Twice RocksDB's default: half as many rewrites of the level
 /// below, and the bloom filters of level 0 are always in memory.
-const L0_FILES: i32 = 8;
+pub(super) const L0_FILES: i32 = 8;
 /// Makes the cache size its table by itself: memtables, filters and blocks are of very different sizes.
 const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;

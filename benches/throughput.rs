@@ -188,6 +188,7 @@ trait Store {
 #[derive(Default, Clone)]
 struct Notes {
     checkpoints: usize,
+    median_cut_ms: f64,
     max_cut_ms: f64,
     blocked_ms: f64,
 }
@@ -225,6 +226,7 @@ impl Direct {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_target_file_size_base(write_buffer as u64);
         options.set_max_bytes_for_level_base(4 * write_buffer as u64);
+        options.set_level_zero_file_num_compaction_trigger(8);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(MIB as u64);
         options.set_stats_dump_period_sec(0);
@@ -346,6 +348,7 @@ impl Store for Alluvium {
         let stats = self.store.stats();
         Notes {
             checkpoints: cuts.len(),
+            median_cut_ms: if cuts.is_empty() { 0.0 } else { median(&mut cuts.clone()) },
             max_cut_ms: cuts.iter().copied().fold(0.0, f64::max),
             blocked_ms: stats.blocked_ms,
         }
@@ -416,8 +419,8 @@ impl Stage {
             options.interval.as_millis()
         );
         println!(
-            "{:<6} {:<10} {:>9} {:>7} {:>7} {:>8} {:>6} {:>8} {:>8}",
-            "work", "subject", "ops/s", "busy s", "left s", "cpu us", "ckpts", "max cut", "blocked"
+            "{:<6} {:<10} {:>9} {:>7} {:>7} {:>8} {:>6} {:>8} {:>8} {:>8}",
+            "work", "subject", "ops/s", "busy s", "left s", "cpu us", "ckpts", "cut", "max cut", "blocked"
         );
         for workload in &options.workloads {
             let mut runs = vec![Vec::new(); options.subjects.len()];
@@ -425,7 +428,7 @@ impl Stage {
                 for (subject, runs) in options.subjects.iter().zip(&mut runs) {
                     let run = self.run(*subject, *workload, repeat as u64);
                     println!(
-                        "{:<6} {:<10} {:>9.0} {:>7.2} {:>7.2} {:>8.2} {:>6} {:>5.3} ms {:>5.0} ms",
+                        "{:<6} {:<10} {:>9.0} {:>7.2} {:>7.2} {:>8.2} {:>6} {:>5.3} ms {:>5.3} ms {:>5.0} ms",
                         workload.name(),
                         subject.name(),
                         run.ops_per_s,
@@ -433,6 +436,7 @@ impl Stage {
                         run.settle_s,
                         run.cpu_us,
                         run.notes.checkpoints,
+                        run.notes.median_cut_ms,
                         run.notes.max_cut_ms,
                         run.notes.blocked_ms
                     );
@@ -527,6 +531,7 @@ impl Stage {
             cpu_us: cpu * 1e6 / ops as f64,
             notes: Notes {
                 checkpoints: after.checkpoints - before.checkpoints,
+                median_cut_ms: after.median_cut_ms,
                 max_cut_ms: after.max_cut_ms,
                 blocked_ms: after.blocked_ms - before.blocked_ms,
             },

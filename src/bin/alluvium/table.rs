@@ -1,6 +1,6 @@
 //! Results side by side, for people.
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use crate::recorder::Percentiles;
@@ -203,10 +203,16 @@ pub(crate) fn single(report: &RunReport) -> String {
     table.trim_fmt()
 }
 
+/// Rules above, below and under the header, and none between rows: a report is read as a whole.
+const LINES: TableStyle = TableStyle::new()
+    .top_border(LineStyle::none().fill('─').junction('─'))
+    .header_separator(LineStyle::none().fill('═').junction('═'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
+
 /// A table in this program's style.
 pub(crate) fn empty<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(LINES);
     table
         .set_header(header.iter().enumerate().map(|(i, text)| if i == 0 { cell(text) } else { right(text) }));
     table

@@ -11,7 +11,7 @@ use crate::manifest::{BaseRef, DeltaRef, StateInfo};
 
 /// What one subtask contributes to a checkpoint: its base and deltas, by reference where they are
 /// durable and inline where they are small, with the metadata of its own cut. A checkpoint is
-/// committed from the receipts of all subtasks by [`Job::commit`](crate::Job::commit).
+/// committed once the receipts of all subtasks are in ([`Job::submit`](crate::Job::submit)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     pub(crate) checkpoint: CheckpointId,

@@ -89,7 +89,7 @@ fn run_operator(store: &mut StateStore, from: u64, stop: &AtomicBool) {
         }
         .unwrap();
         offset += 1;
-        if offset % 64 == 0 {
+        if offset.is_multiple_of(64) {
             std::thread::sleep(Duration::from_micros(300));
         }
         if let Some(id) = store.due() {

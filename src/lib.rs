@@ -67,6 +67,8 @@ mod remote;
 mod restore;
 mod state;
 mod store;
+#[cfg(feature = "test-util")]
+mod store_model;
 mod table;
 mod wait;
 
@@ -88,6 +90,12 @@ pub use restore::RestoreReport;
 pub use state::{ValueDescriptor, ValueEntries, ValueState};
 pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
+
+/// A model of an object store to put around any other, for load tests (cargo feature `test-util`).
+#[cfg(feature = "test-util")]
+pub mod test_util {
+    pub use crate::store_model::{Latency, StoreModel, StoreModelOptions, open_store};
+}
 
 /// The README's example compiles and runs.
 #[cfg(doctest)]

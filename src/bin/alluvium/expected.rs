@@ -1,17 +1,31 @@
 //! The state after a prefix of the stream, computed without a store, and a store's state held against
 //! it: every key, by a scan and by point reads.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+
 use alluvium::KeyGroup;
 use serde::Serialize;
 
 use crate::backend::Operator;
 use crate::failure::Result;
-use crate::workload::{Action, Stream, write_element, write_value};
+use crate::workload::{Action, KeyBytes, Operation, Stream, write_element, write_value};
 
-/// What must stand under every key of one subtask.
+/// What must stand under every key, whichever subtask holds it now.
 #[derive(Debug)]
 pub(crate) struct Expected<'a> {
+    parts: Vec<Part<'a>>,
+    /// The part that a key group belongs to.
+    owner: Vec<usize>,
+}
+
+/// What one subtask of the run has left behind.
+#[derive(Debug)]
+struct Part<'a> {
     stream: &'a Stream,
+    /// The window that is open, if the workload has windows.
+    window: Option<u64>,
     slots: Slots,
 }
 
@@ -24,10 +38,42 @@ enum Slots {
 }
 
 impl<'a> Expected<'a> {
-    /// After the first `position` records.
-    pub(crate) fn after(stream: &'a Stream, position: u64) -> Self {
+    /// After the first `positions[s]` records of each stream s.
+    pub(crate) fn after(streams: &'a [Stream], positions: &[u64]) -> Self {
+        let parts = thread::scope(|scope| {
+            let threads: Vec<_> = streams
+                .iter()
+                .zip(positions)
+                .map(|(stream, position)| scope.spawn(move || Part::after(stream, *position)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        let groups = streams.iter().flat_map(Stream::groups).map(|group| usize::from(group.0) + 1);
+        let mut owner = vec![usize::MAX; groups.max().unwrap_or(0)];
+        for (part, stream) in streams.iter().enumerate() {
+            stream.groups().iter().for_each(|group| owner[usize::from(group.0)] = part);
+        }
+        Self { parts, owner }
+    }
+
+    /// The part, and the place in it, of a key as a store holds it. None for one that no record of the
+    /// last window has written there.
+    fn find(&self, group: KeyGroup, bytes: &[u8]) -> Option<(usize, usize)> {
+        let part = *self.owner.get(usize::from(group.0))?;
+        let Part { stream, window, .. } = self.parts.get(part)?;
+        let key = KeyBytes::parse(bytes, *window)?;
+        let index = stream.index_of(key)?;
+        (stream.group_of(key) == group).then_some((part, index))
+    }
+}
+
+impl<'a> Part<'a> {
+    fn after(stream: &'a Stream, position: u64) -> Self {
         let keys = stream.own_keys() as usize;
-        let mut slots = if stream.appends() {
+        let mut slots = if stream.operation() == Operation::Append {
             Slots::Lists(vec![Vec::new(); keys])
         } else {
             Slots::Values(vec![(0, 0); keys])
@@ -40,19 +86,26 @@ impl<'a> Expected<'a> {
                     *slot = (slot.0 + 1, record.number);
                 }
                 (Slots::Values(slots), Action::Put) => slots[record.index] = (1, record.number),
+                (Slots::Values(slots), Action::PutInWindow { first, .. }) => {
+                    if first {
+                        slots.fill((0, 0));
+                    }
+                    slots[record.index] = (1, record.number);
+                }
                 (Slots::Values(slots), Action::Delete) => slots[record.index].0 = 0,
                 (Slots::Lists(slots), Action::Append) => slots[record.index].push(record.number),
                 (Slots::Lists(slots), Action::Delete) => slots[record.index].clear(),
-                (Slots::Values(_), Action::Append) | (Slots::Lists(_), Action::Increment | Action::Put) => {
+                (Slots::Values(_), Action::Append)
+                | (Slots::Lists(_), Action::Increment | Action::Put | Action::PutInWindow { .. }) => {
                     unreachable!("a workload holds values or lists, not both")
                 }
             }
         }
-        Self { stream, slots }
+        Self { stream, window: stream.window_after(position), slots }
     }
 
     /// Writes into `value` what must stand under the key at `index`; false where there must be nothing.
-    pub(crate) fn value(&self, index: usize, value: &mut Vec<u8>) -> bool {
+    fn value(&self, index: usize, value: &mut Vec<u8>) -> bool {
         value.clear();
         match &self.slots {
             Slots::Values(slots) => {
@@ -87,7 +140,7 @@ impl Verdict {
         self.missing_keys == 0 && self.wrong_keys == 0 && self.extra_keys == 0
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    fn add(&mut self, other: Self) {
         self.keys += other.keys;
         self.missing_keys += other.missing_keys;
         self.wrong_keys += other.wrong_keys;
@@ -105,6 +158,7 @@ impl Verdict {
 
 /// How a key was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 enum Seen {
     Not,
     Right,
@@ -112,34 +166,94 @@ enum Seen {
     Extra,
 }
 
-/// Compares what `operator` holds with the state after `position` records of `stream`. A key is
-/// looked at twice, by a scan of its group and by a point read, because a layer may answer one of
-/// them right and the other wrong.
-pub(crate) fn verify<O: Operator>(
-    operator: &O,
-    groups: impl Iterator<Item = KeyGroup>,
-    stream: &Stream,
-    position: u64,
-) -> Result<Verdict> {
-    let expected = Expected::after(stream, position);
-    let mut verdict = Verdict::default();
-    let mut seen = vec![Seen::Not; stream.own_keys() as usize];
-    let mut wanted = Vec::new();
+impl Seen {
+    fn from(code: u8) -> Self {
+        [Self::Not, Self::Right, Self::Wrong, Self::Extra].into_iter().find(|seen| *seen as u8 == code).unwrap_or(Self::Not)
+    }
 
+    fn word(self) -> &'static str {
+        match self {
+            Self::Not => "absent",
+            Self::Right => "right",
+            Self::Wrong => "wrong",
+            Self::Extra => "there",
+        }
+    }
+}
+
+/// Compares what the operators hold, each in its groups, with `expected`; their ranges need not be
+/// those of the run that wrote the state. A key is looked at twice, by a scan of its group and by a
+/// point read, because a layer may answer one of them right and the other wrong.
+pub(crate) fn verify<O: Operator>(operators: &mut [O], expected: &Expected<'_>) -> Result<Verdict> {
+    let seen: Vec<Vec<AtomicU8>> = expected
+        .parts
+        .iter()
+        .map(|part| (0..part.stream.own_keys()).map(|_| AtomicU8::new(Seen::Not as u8)).collect())
+        .collect();
+    let verdict = Mutex::new(Ok(Verdict::default()));
+    let mut owned = vec![false; expected.owner.len()];
+    thread::scope(|scope| {
+        for operator in operators {
+            let groups = operator.groups();
+            for group in &groups {
+                if let Some(owned) = owned.get_mut(usize::from(group.0)) {
+                    *owned = true;
+                }
+            }
+            let (seen, verdict) = (&seen, &verdict);
+            scope.spawn(move || {
+                let found = verify_one(operator, &groups, expected, seen);
+                let mut all = verdict.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match (&mut *all, found) {
+                    (Ok(all), Ok(found)) => all.add(found),
+                    (all @ Ok(_), Err(failure)) => *all = Err(failure),
+                    (Err(_), _) => {}
+                }
+            });
+        }
+    });
+    let mut verdict = verdict.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)?;
+    // Whole groups that nobody holds.
+    let mut wanted = Vec::new();
+    for part in &expected.parts {
+        for index in 0..part.stream.own_keys() as usize {
+            let key = part.stream.key(index);
+            let group = part.stream.group_of(key);
+            if !owned.get(usize::from(group.0)).copied().unwrap_or(false) && part.value(index, &mut wanted) {
+                verdict.keys += 1;
+                verdict.missing_keys += 1;
+                verdict.example(|| format!("key {key}: nobody holds its group {group}"));
+            }
+        }
+    }
+    Ok(verdict)
+}
+
+fn verify_one<O: Operator>(
+    operator: &O,
+    groups: &[KeyGroup],
+    expected: &Expected<'_>,
+    seen: &[Vec<AtomicU8>],
+) -> Result<Verdict> {
+    let mut verdict = Verdict::default();
+    let mut wanted = Vec::new();
     for group in groups {
-        operator.scan(group, &mut |key, value| {
-            let index =
-                <[u8; 8]>::try_from(key).ok().and_then(|key| stream.index_of(u64::from_be_bytes(key)));
-            match index {
-                Some(index) if stream.group_of(key) == group && seen[index] == Seen::Not => {
-                    seen[index] = match expected.value(index, &mut wanted) {
+        operator.scan(*group, &mut |key, value| {
+            let place = expected.find(*group, key).filter(|(part, index)| {
+                seen[*part][*index].load(Ordering::Relaxed) == Seen::Not as u8
+            });
+            match place {
+                Some((part, index)) => {
+                    let found = match expected.parts[part].value(index, &mut wanted) {
                         false => Seen::Extra,
                         true if wanted == value => Seen::Right,
                         true => Seen::Wrong,
                     };
+                    seen[part][index].store(found as u8, Ordering::Relaxed);
                 }
-                // Not a key of this subtask, in a group that is not its own, or a second time.
-                _ => {
+                // No key of the workload, in a group that is not its own, of a window that has ended, or a
+                // second time.
+                None => {
                     verdict.extra_keys += 1;
                     verdict.example(|| format!("extra {key:02x?} in group {group}"));
                 }
@@ -147,11 +261,17 @@ pub(crate) fn verify<O: Operator>(
         })?;
     }
 
-    for (index, scanned) in seen.into_iter().enumerate() {
-        let key = stream.key(index);
-        let wanted = expected.value(index, &mut wanted).then_some(wanted.as_slice());
-        let read =
-            operator.read(stream.group_of(&key.to_be_bytes()), &key.to_be_bytes(), |value| {
+    for (part, seen) in expected.parts.iter().zip(seen) {
+        let stream = part.stream;
+        for (index, scanned) in seen.iter().enumerate() {
+            let key = stream.key(index);
+            let group = stream.group_of(key);
+            if groups.binary_search(&group).is_err() {
+                continue;
+            }
+            let scanned = Seen::from(scanned.load(Ordering::Relaxed));
+            let wanted = part.value(index, &mut wanted).then_some(wanted.as_slice());
+            let read = operator.read(group, &KeyBytes::new(key, part.window), |value| {
                 match (value, wanted) {
                     (None, _) => Seen::Not,
                     (Some(_), None) => Seen::Extra,
@@ -159,25 +279,18 @@ pub(crate) fn verify<O: Operator>(
                     (Some(_), Some(_)) => Seen::Wrong,
                 }
             })?;
-        verdict.keys += u64::from(wanted.is_some());
-        let as_it_must_be = if wanted.is_some() { Seen::Right } else { Seen::Not };
-        // The scan's word is the worse one where the two differ.
-        let found = if scanned == as_it_must_be { read } else { scanned };
-        match found {
-            _ if found == as_it_must_be => continue,
-            Seen::Not => verdict.missing_keys += 1,
-            Seen::Extra => verdict.extra_keys += 1,
-            Seen::Right | Seen::Wrong => verdict.wrong_keys += 1,
+            verdict.keys += u64::from(wanted.is_some());
+            let as_it_must_be = if wanted.is_some() { Seen::Right } else { Seen::Not };
+            // The scan's word is the worse one where the two differ.
+            let found = if scanned == as_it_must_be { read } else { scanned };
+            match found {
+                _ if found == as_it_must_be => continue,
+                Seen::Not => verdict.missing_keys += 1,
+                Seen::Extra => verdict.extra_keys += 1,
+                Seen::Right | Seen::Wrong => verdict.wrong_keys += 1,
+            }
+            verdict.example(|| format!("key {key}: by scan {}, by read {}", scanned.word(), read.word()));
         }
-        verdict.example(|| {
-            let say = |seen| match seen {
-                Seen::Not => "absent",
-                Seen::Right => "right",
-                Seen::Wrong => "wrong",
-                Seen::Extra => "there",
-            };
-            format!("key {key}: by scan {}, by read {}", say(scanned), say(read))
-        });
     }
     Ok(verdict)
 }

@@ -49,6 +49,9 @@ pub(crate) enum Operation {
     Put,
     /// Append 16 bytes to the key's list; every 64th record clears the list instead
     Append,
+    /// Write under (window, key); a window is as many records as the subtask has keys, and is deleted
+    /// whole when the next one begins
+    Window,
     /// 50 % reads, 45 % read-modify-writes, 5 % deletes
     Mixed,
 }
@@ -59,6 +62,7 @@ impl fmt::Display for Operation {
             Self::ReadModifyWrite => "read-modify-write",
             Self::Put => "put",
             Self::Append => "append",
+            Self::Window => "window",
             Self::Mixed => "mixed",
         })
     }
@@ -136,21 +140,24 @@ impl Workload {
     /// The streams of all subtasks, in order.
     pub(crate) fn streams(&self) -> Result<Vec<Stream>, String> {
         self.validate()?;
-        let groups = MaxParallelism::new(self.max_parallelism).map_err(|error| error.to_string())?;
-        let mut owner = vec![0_usize; usize::from(groups.get())];
+        let all = MaxParallelism::new(self.max_parallelism).map_err(|error| error.to_string())?;
+        let mut owner = vec![0_usize; usize::from(all.get())];
+        let mut groups = vec![Vec::new(); self.subtasks as usize];
         for subtask in 0..self.subtasks {
-            let range = groups.range_of(SubtaskIndex(subtask), self.subtasks);
+            let range = all.range_of(SubtaskIndex(subtask), self.subtasks);
             for group in range.into_iter().flat_map(alluvium::KeyGroupRange::groups) {
                 owner[usize::from(group.0)] = subtask as usize;
+                groups[subtask as usize].push(group);
             }
         }
         let mut own = vec![Vec::new(); self.subtasks as usize];
         for key in 0..self.keys {
-            let group = groups.group_of(&key.to_be_bytes());
+            let group = all.group_of(&key.to_be_bytes());
             // `validate` has seen to it that a key fits.
             own[owner[usize::from(group.0)]].push(key as u32);
         }
-        Ok(own.into_iter().zip(0..).map(|(own, subtask)| Stream::new(self, subtask, own)).collect())
+        let parts = own.into_iter().zip(groups).zip(0..);
+        Ok(parts.map(|((own, groups), subtask)| Stream::new(self, subtask, own, groups)).collect())
     }
 }
 
@@ -160,7 +167,9 @@ pub(crate) struct Stream {
     subtask: u32,
     operation: Operation,
     value_bytes: usize,
-    groups: u16,
+    max_parallelism: u16,
+    /// The key groups that this subtask owns.
+    groups: Vec<KeyGroup>,
     /// Zero for the reference stream.
     scramble: u64,
     zipf: Option<Zipf>,
@@ -189,10 +198,13 @@ pub(crate) enum Action {
     Read,
     /// Delete the value, or clear the list.
     Delete,
+    /// Write a count of one under the key in a window; as the window's first record delete the window
+    /// before it.
+    PutInWindow { window: u64, first: bool },
 }
 
 impl Stream {
-    fn new(workload: &Workload, subtask: u32, own: Vec<u32>) -> Self {
+    fn new(workload: &Workload, subtask: u32, own: Vec<u32>, groups: Vec<KeyGroup>) -> Self {
         let zipf = match workload.distribution {
             Distribution::Uniform => None,
             Distribution::Zipf(exponent) => Some(Zipf::new(own.len().max(1) as u64, exponent)),
@@ -201,7 +213,8 @@ impl Stream {
             subtask,
             operation: workload.operation,
             value_bytes: workload.value_bytes,
-            groups: workload.max_parallelism,
+            max_parallelism: workload.max_parallelism,
+            groups,
             scramble: if workload.seed == 0 { 0 } else { splitmix64(workload.seed) },
             zipf,
             own,
@@ -216,8 +229,12 @@ impl Stream {
         self.value_bytes
     }
 
-    pub(crate) fn appends(&self) -> bool {
-        self.operation == Operation::Append
+    pub(crate) fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    pub(crate) fn groups(&self) -> &[KeyGroup] {
+        &self.groups
     }
 
     /// Number of keys, and of records in the load phase: the first records write each key once.
@@ -234,22 +251,30 @@ impl Stream {
         u32::try_from(key).ok().and_then(|key| self.own.binary_search(&key).ok())
     }
 
-    pub(crate) fn group_of(&self, key: &[u8]) -> KeyGroup {
-        match MaxParallelism::new(self.groups) {
-            Ok(groups) => groups.group_of(key),
+    pub(crate) fn group_of(&self, key: u64) -> KeyGroup {
+        match MaxParallelism::new(self.max_parallelism) {
+            Ok(groups) => groups.group_of(&key.to_be_bytes()),
             Err(_) => unreachable!("Workload::validate has checked the number of groups"),
         }
+    }
+
+    /// The window that the last of `position` records belongs to; None if this workload has none.
+    pub(crate) fn window_after(&self, position: u64) -> Option<u64> {
+        let last = position.checked_sub(1).filter(|_| self.operation == Operation::Window)?;
+        last.checked_div(self.own_keys())
     }
 
     /// The `position`-th record, counted from 0. The stream must own a key.
     pub(crate) fn record(&self, position: u64) -> Record {
         let number = (u64::from(self.subtask) << SUBTASK_SHIFT) + position;
         let keys = self.own_keys();
+        let (window, first) = (position / keys, position.is_multiple_of(keys));
         if position < keys {
             let action = match self.operation {
                 Operation::ReadModifyWrite | Operation::Mixed => Action::Increment,
                 Operation::Put => Action::Put,
                 Operation::Append => Action::Append,
+                Operation::Window => Action::PutInWindow { window, first },
             };
             return Record { number, index: position as usize, action };
         }
@@ -264,6 +289,7 @@ impl Stream {
             Operation::Put => Action::Put,
             Operation::Append if position % CLEAR_EVERY == CLEAR_EVERY - 1 => Action::Delete,
             Operation::Append => Action::Append,
+            Operation::Window => Action::PutInWindow { window, first },
             // A second draw: the first one has chosen the key.
             Operation::Mixed => match splitmix64(draw) % 100 {
                 0..50 => Action::Read,
@@ -272,6 +298,39 @@ impl Stream {
             },
         };
         Record { number, index: index as usize, action }
+    }
+}
+
+/// The bytes of a key: big-endian, after its window if there are windows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyBytes {
+    bytes: [u8; 16],
+    from: usize,
+}
+
+impl KeyBytes {
+    pub(crate) fn new(key: u64, window: Option<u64>) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&window.unwrap_or(0).to_be_bytes());
+        bytes[8..].copy_from_slice(&key.to_be_bytes());
+        Self { bytes, from: if window.is_some() { 0 } else { 8 } }
+    }
+
+    /// The key in `bytes`, if they are one of `window`.
+    pub(crate) fn parse(bytes: &[u8], window: Option<u64>) -> Option<u64> {
+        let key = match window {
+            None => bytes,
+            Some(window) => bytes.strip_prefix(window.to_be_bytes().as_slice())?,
+        };
+        Some(u64::from_be_bytes(key.try_into().ok()?))
+    }
+}
+
+impl std::ops::Deref for KeyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.from..]
     }
 }
 
@@ -398,6 +457,34 @@ pub(crate) mod tests {
         assert!(near(count(Operation::Mixed, Action::Delete), 0.05));
         assert_eq!(count(Operation::Append, Action::Delete), 1000);
         assert_eq!(count(Operation::Append, Action::Append), 63_000);
+    }
+
+    #[test]
+    fn a_window_is_as_long_as_a_subtask_has_keys() {
+        let stream = &small(Operation::Window).streams().unwrap()[2];
+        let own = stream.own_keys();
+        let at = |position| match stream.record(position).action {
+            Action::PutInWindow { window, first } => (window, first),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((at(0), at(1), at(own - 1)), ((0, true), (0, false), (0, false)));
+        assert_eq!((at(own), at(3 * own - 1), at(3 * own)), ((1, true), (2, false), (3, true)));
+        let after = |position| stream.window_after(position);
+        assert_eq!((after(0), after(1), after(own), after(own + 1)), (None, Some(0), Some(0), Some(1)));
+        assert_eq!(small(Operation::Put).streams().unwrap()[0].window_after(5), None);
+        let all: usize = small(Operation::Put).streams().unwrap().iter().map(|s| s.groups().len()).sum();
+        assert_eq!(all, 128);
+    }
+
+    #[test]
+    fn keys_are_big_endian_after_their_window() {
+        assert_eq!(*KeyBytes::new(258, None), [0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(*KeyBytes::new(258, Some(3)), [0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 1, 2]);
+        for window in [None, Some(7)] {
+            assert_eq!(KeyBytes::parse(&KeyBytes::new(258, window), window), Some(258));
+            assert_eq!(KeyBytes::parse(&KeyBytes::new(258, Some(8)), window), None);
+            assert_eq!(KeyBytes::parse(b"1234567", window), None);
+        }
     }
 
     #[test]

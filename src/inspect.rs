@@ -73,6 +73,9 @@ pub struct InspectedCheckpoint {
     pub full_bytes: u64,
     /// Size of the coordinator's metadata.
     pub metadata_bytes: u64,
+    /// The coordinator's metadata, as given to [`Job::trigger`](crate::Job::trigger). Not serialized.
+    #[serde(skip)]
+    pub metadata: Vec<u8>,
     /// The names of its states.
     pub states: Vec<String>,
     /// Each subtask's part.
@@ -210,6 +213,7 @@ fn describe(record: &CheckpointRecord, retained: bool) -> InspectedCheckpoint {
         unix_millis: record.unix_millis,
         full_bytes: full_bytes(record),
         metadata_bytes: record.metadata.len() as u64,
+        metadata: record.metadata.clone(),
         states: record.states.iter().map(|state| state.name.clone()).collect(),
         subtasks: record.subtasks.iter().map(describe_subtask).collect(),
     }

@@ -406,10 +406,11 @@ impl MultipartUpload for ModelledUpload {
     where
         'a: 'c,
     {
-        let Self { inner, shared, location, bytes } = self;
+        let (inner, shared) = (&mut self.inner, &self.shared);
+        let (location, bytes) = (self.location.clone(), self.bytes);
         Box::pin(shared.send(0, async move {
             let put = inner.complete().await?;
-            shared.stock.put(location.clone(), *bytes);
+            shared.stock.put(location, bytes);
             Ok(put)
         }))
     }

@@ -90,7 +90,8 @@ fn downloads_have_a_latency_first_and_a_shared_pacer_of_their_own() {
     bench.measure(bench.time.sleep_until(bench.time.now() + MS(1000)));
     let gets = join_all((0..4).map(|_| async { bench.model.get(&location).await.unwrap().bytes().await }));
     let (both, took) = bench.measure(async {
-        let put = bench.model.put(&"other".into(), vec![0; 80 * CHUNK].into());
+        let other = Path::from("other");
+        let put = bench.model.put(&other, vec![0; 80 * CHUNK].into());
         let start = bench.time.now();
         let put = async { put.await.map(|_| bench.time.now() - start) };
         futures::join!(put, gets)

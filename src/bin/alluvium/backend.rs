@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alluvium::{CheckpointId, KeyGroup, RemoteCounters};
 
+use crate::driver::StageKind;
 use crate::failure::Result;
 
 /// One subtask's state, as its operator thread holds it.
@@ -14,6 +15,10 @@ pub(crate) trait Operator: Send {
     fn put(&mut self, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()>;
     fn append(&mut self, group: KeyGroup, key: &[u8], element: &[u8]) -> Result<()>;
     fn delete(&mut self, group: KeyGroup, key: &[u8]) -> Result<()>;
+    /// Deletes all keys of a group that begin with `prefix`.
+    fn delete_prefix(&mut self, group: KeyGroup, prefix: &[u8]) -> Result<()>;
+    /// The groups that this subtask owns, ascending.
+    fn groups(&self) -> Vec<KeyGroup>;
     /// All keys and values of a group.
     fn scan(&self, group: KeyGroup, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()>;
     /// The checkpoint that this subtask has not cut for yet.
@@ -23,17 +28,27 @@ pub(crate) trait Operator: Send {
     fn cut(&mut self, id: CheckpointId, position: u64) -> Result<()>;
 }
 
+/// Asked again and again by whoever waits: an error ends the waiting.
+pub(crate) type GoOn<'a> = &'a mut dyn FnMut() -> Result<()>;
+
 /// The job behind the operators. Its checkpoints and materializations arrive in [`Events`].
 pub(crate) trait Backend: Sync {
+    /// A stage begins now.
+    fn begins(&self, stage: StageKind);
     /// Takes a checkpoint and waits until it is durable; the operators must be cutting meanwhile.
-    fn checkpoint(&self) -> Result<()>;
+    fn checkpoint(&self, go_on: GoOn<'_>) -> Result<()>;
     /// Waits until all deferred work is done.
-    fn settle(&self) -> Result<()>;
+    fn settle(&self, go_on: GoOn<'_>) -> Result<()>;
+    /// Brings local state and object store to where every mode begins alike: one sorted run, all of it
+    /// durable.
+    fn level(&self, go_on: GoOn<'_>) -> Result<()>;
     /// Asks for a new base of every subtask.
     fn materialize(&self);
     /// The error that ended the job, if any.
     fn health(&self) -> Result<()>;
     fn gauges(&self) -> Gauges;
+    /// Gives everything up, so that no operator waits any longer.
+    fn abandon(&self);
 }
 
 /// Counters and levels at one moment, summed over the subtasks.
@@ -48,6 +63,9 @@ pub(crate) struct Gauges {
     pub(crate) held_bytes: u64,
     pub(crate) blocked_writes: u64,
     pub(crate) blocked_ms: f64,
+    /// Bytes that lie in the object store.
+    pub(crate) stored_bytes: u64,
+    pub(crate) last_checkpoint: Option<Checkpoint>,
 }
 
 /// Time as the driver sees it. `now` is monotonic.
@@ -59,10 +77,15 @@ pub(crate) trait Time: Sync {
 /// A checkpoint that became durable.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Checkpoint {
+    pub(crate) id: CheckpointId,
     pub(crate) start: Duration,
     pub(crate) end: Duration,
     pub(crate) bytes: u64,
     pub(crate) puts: u64,
+    /// Bytes that were still to be put at the trigger.
+    pub(crate) bytes_after_trigger: u64,
+    /// The largest object among them.
+    pub(crate) largest_object: u64,
 }
 
 /// A base that became usable.
@@ -78,8 +101,8 @@ pub(crate) struct Materialization {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log {
     pub(crate) checkpoints: Vec<Checkpoint>,
-    /// When checkpoints failed.
-    pub(crate) failed: Vec<Duration>,
+    /// Which checkpoints failed, and when.
+    pub(crate) failed: Vec<(CheckpointId, Duration)>,
     pub(crate) materializations: Vec<Materialization>,
 }
 

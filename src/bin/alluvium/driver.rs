@@ -4,8 +4,8 @@
 //! Open loop: a paced record is due at a time that does not depend on how fast the records before it
 //! were, and its latency counts from there, so a stall shows in every record that it delayed.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::backend::{Backend, Gauges, Operator, Time};
 use crate::failure::{Failure, Result};
 use crate::meter::Usage;
 use crate::progress::{Progress, View};
-use crate::recorder::Recorder;
-use crate::workload::{Action, Record, Stream, count_of, write_element, write_value};
+use crate::recorder::{Recorder, Times};
+use crate::workload::{Action, KeyBytes, Record, Stream, count_of, write_element, write_value};
 
 /// Records that are released together.
 const GROUP: u64 = 32;
@@ -24,6 +24,15 @@ const POLL: Duration = Duration::from_micros(500);
 
 /// How often the conductor looks at the job: short enough to see a compaction of a few MB.
 const WATCH: Duration = Duration::from_millis(20);
+
+/// How often an operator shows its latencies to the conductor.
+const SHOW: Duration = Duration::from_millis(50);
+
+/// Least time between two samples of the result.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
+/// Patience with a run that is to end.
+const PATIENCE_INTERRUPTED: Duration = Duration::from_secs(10);
 
 /// A part of a run with its own figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +76,28 @@ pub(crate) struct Lane<'a, O> {
     pub(crate) position: u64,
 }
 
+/// What is done, and when it is given up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan<'p> {
+    pub(crate) stages: &'p [Stage],
+    /// The run ends when nothing has got on for so long.
+    pub(crate) patience: Duration,
+    /// Set from outside to end the run early.
+    pub(crate) interrupt: &'p AtomicBool,
+}
+
+/// What a run came to, also one that ended early.
+#[derive(Debug)]
+pub(crate) struct Outcome<'a, O> {
+    /// The stages that were begun.
+    pub(crate) runs: Vec<StageRun>,
+    /// With their positions, which are those of the last checkpoint if the last stage settled.
+    pub(crate) lanes: Vec<Lane<'a, O>>,
+    /// Why the run did not come to its end, if it was not interrupted.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) interrupted: bool,
+}
+
 /// What a stage came to.
 #[derive(Debug)]
 pub(crate) struct StageRun {
@@ -80,11 +111,23 @@ pub(crate) struct StageRun {
     pub(crate) usage: Usage,
     pub(crate) first: Gauges,
     pub(crate) last: Gauges,
-    pub(crate) watched: Vec<(Duration, u64, Gauges)>,
+    pub(crate) looks: Vec<Look>,
+}
+
+/// One look at the running job.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) at: Duration,
+    /// Records of the stage so far.
+    pub(crate) records: u64,
+    pub(crate) gauges: Gauges,
+    /// Latencies since the last look that had any; only some looks ask.
+    pub(crate) latency_p99_ms: Option<f64>,
 }
 
 /// What the operators and the conductor share.
-struct Control {
+struct Control<'p> {
+    plan: Plan<'p>,
     /// Number of stages that have been released; one more than there are ends the threads.
     released: AtomicUsize,
     /// Start of the released stage, in nanoseconds of the driver's time.
@@ -92,14 +135,16 @@ struct Control {
     /// Operators that are done with the released stage.
     done: AtomicUsize,
     records: Vec<AtomicU64>,
+    /// Latencies since the conductor last looked.
+    recent: Mutex<Times>,
     stop: AtomicBool,
     failure: Mutex<Option<Failure>>,
     conductor: Thread,
 }
 
-impl Control {
+impl Control<'_> {
     fn fail(&self, failure: Failure) {
-        let mut first = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
         drop(first);
         self.stop.store(true, Ordering::Release);
@@ -110,33 +155,47 @@ impl Control {
         self.stop.load(Ordering::Acquire)
     }
 
-    fn into_failure(self) -> Option<Failure> {
-        self.failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn interrupted(&self) -> bool {
+        self.plan.interrupt.load(Ordering::Acquire)
+    }
+
+    /// Whether operators are to end the stage now.
+    fn ending(&self) -> bool {
+        self.stopped() || self.interrupted()
+    }
+
+    fn records(&self) -> u64 {
+        self.records.iter().map(|n| n.load(Ordering::Relaxed)).sum()
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Times> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Runs the stages in order. The lanes come back with their positions, which are those of the last
-/// checkpoint if the last stage settles.
+/// Runs the stages in order.
 pub(crate) fn run<'a, B: Backend, O: Operator>(
     backend: &B,
     lanes: Vec<Lane<'a, O>>,
-    stages: &[Stage],
+    plan: Plan<'_>,
     time: &impl Time,
     progress: &mut Progress,
-) -> Result<(Vec<StageRun>, Vec<Lane<'a, O>>)> {
+) -> Outcome<'a, O> {
     let control = Control {
+        plan,
         released: AtomicUsize::new(0),
         start: AtomicU64::new(0),
         done: AtomicUsize::new(0),
         records: lanes.iter().map(|_| AtomicU64::new(0)).collect(),
+        recent: Mutex::new(Times::new()),
         stop: AtomicBool::new(false),
         failure: Mutex::new(None),
         conductor: thread::current(),
     };
     let threads = lanes.len();
-    let loads: u64 = lanes.iter().map(|lane| lane.stream.own_keys().saturating_sub(lane.position)).sum();
+    let loads = lanes.iter().map(|lane| lane.stream.own_keys().saturating_sub(lane.position)).sum();
 
-    let (runs, ends) = thread::scope(|scope| {
+    let (mut runs, ends) = thread::scope(|scope| {
         let handles: Vec<_> = lanes
             .into_iter()
             .enumerate()
@@ -150,40 +209,44 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
                         control,
                         time,
                         value: Vec::new(),
+                        recorded: Vec::new(),
                     };
-                    let outcome = thread.run(stages);
-                    match outcome {
-                        Ok(recorded) => Some((thread.lane, recorded)),
-                        Err(failure) => {
-                            control.fail(failure);
-                            None
-                        }
+                    if let Err(failure) = thread.run() {
+                        control.fail(failure);
                     }
+                    (thread.lane, thread.recorded)
                 })
             })
             .collect();
 
+        let mut conductor = Conductor::new(backend, &control, time, progress, threads, loads);
         let mut runs = Vec::new();
-        for stage in stages {
-            match conduct(backend, &control, *stage, threads, loads, time, progress) {
-                Ok(run) => runs.push(run),
-                Err(failure) => {
-                    control.fail(failure);
-                    break;
-                }
+        for stage in plan.stages {
+            let (run, outcome) = conductor.conduct(*stage);
+            runs.push(run);
+            let outcome = match outcome {
+                // Not part of the stage: every mode is to begin the next one alike.
+                Ok(()) if stage.kind == StageKind::Load && !control.interrupted() => conductor.level(),
+                outcome => outcome,
+            };
+            if let Err(failure) = outcome {
+                control.fail(failure);
+                backend.abandon();
+            }
+            if control.ending() {
+                break;
             }
         }
-        control.released.store(stages.len() + 1, Ordering::Release);
+        control.released.store(plan.stages.len() + 1, Ordering::Release);
         let ends: Vec<_> = handles.into_iter().map(thread::ScopedJoinHandle::join).collect();
         (runs, ends)
     });
     progress.finish();
 
     let mut lanes = Vec::new();
-    let mut runs = runs;
     for end in ends {
         match end {
-            Ok(Some((lane, recorded))) => {
+            Ok((lane, recorded)) => {
                 for (run, (recorder, worked)) in runs.iter_mut().zip(recorded) {
                     run.recorder.add(&recorder);
                     run.worked = run.worked.max(worked);
@@ -191,121 +254,245 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
                 }
                 lanes.push(lane);
             }
-            // The control has the failure.
-            Ok(None) => {}
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    match control.into_failure() {
-        None => Ok((runs, lanes)),
-        Some(failure) => Err(failure),
-    }
+    let interrupted = control.interrupted();
+    let failure = control.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Outcome { runs, lanes, failure, interrupted }
 }
 
-/// Releases a stage, watches until all operators are done with it, and lets the deferred work end.
-fn conduct<B: Backend>(
-    backend: &B,
-    control: &Control,
-    stage: Stage,
+/// What has changed if anything has got on: records, bytes in the store, checkpoints, files, held bytes.
+type Mark = (u64, u64, Option<Duration>, u64, u64, u64);
+
+/// Releases the stages, watches, and lets the deferred work end.
+struct Conductor<'c, 'p, B, T> {
+    backend: &'c B,
+    control: &'c Control<'p>,
+    time: &'c T,
+    progress: &'c mut Progress,
     threads: usize,
     loads: u64,
-    time: &impl Time,
-    progress: &mut Progress,
-) -> Result<StageRun> {
-    let records = || control.records.iter().map(|n| n.load(Ordering::Relaxed)).sum::<u64>();
-    let records_before = records();
-    progress.begin(stage, loads);
-    let first = backend.gauges();
-    let usage = Usage::now();
-    let start = time.now();
-    control.start.store(start.as_nanos() as u64, Ordering::Relaxed);
-    control.done.store(0, Ordering::Relaxed);
-    control.released.fetch_add(1, Ordering::Release);
-
-    let mut watched = vec![(start, 0, first)];
-    let mut materialize = stage.materialize;
-    while control.done.load(Ordering::Acquire) < threads {
-        thread::park_timeout(WATCH);
-        if control.stopped() {
-            return Err(Failure::new("an operator thread failed"));
-        }
-        backend.health()?;
-        let (now, gauges) = (time.now(), backend.gauges());
-        let done = records() - records_before;
-        watched.push((now, done, gauges));
-        progress.tick(&View { elapsed: now.saturating_sub(start), records: done, gauges: &gauges });
-        if materialize && stage.duration.is_some_and(|duration| now >= start + duration / 2) {
-            backend.materialize();
-            materialize = false;
-        }
-    }
-    if stage.settle {
-        progress.note("waiting for deferred work");
-        backend.checkpoint()?;
-        backend.settle()?;
-    }
-    let last = backend.gauges();
-    let end = time.now();
-    watched.push((end, records() - records_before, last));
-    let usage = Usage::now().since(usage);
-    Ok(StageRun { stage, start, worked: start, end, recorder: Recorder::new(), usage, first, last, watched })
+    /// Records before the stage, and its start.
+    before: (u64, Duration),
+    looks: Vec<Look>,
+    next_sample: Duration,
+    /// When something last got on, and what it was.
+    moved: (Duration, Mark),
 }
 
-struct OperatorThread<'a, 'c, O, T> {
+impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
+    fn new(
+        backend: &'c B,
+        control: &'c Control<'p>,
+        time: &'c T,
+        progress: &'c mut Progress,
+        threads: usize,
+        loads: u64,
+    ) -> Self {
+        let now = time.now();
+        Self {
+            backend,
+            control,
+            time,
+            progress,
+            threads,
+            loads,
+            before: (0, now),
+            looks: Vec::new(),
+            next_sample: now,
+            moved: (now, Mark::default()),
+        }
+    }
+
+    /// One stage: what was seen of it, and the failure that ended it.
+    fn conduct(&mut self, stage: Stage) -> (StageRun, Result<()>) {
+        let control = self.control;
+        self.progress.begin(stage, self.loads);
+        self.backend.begins(stage.kind);
+        let first = self.backend.gauges();
+        control.recent().take_p99();
+        let usage = Usage::now();
+        let start = self.time.now();
+        self.before = (control.records(), start);
+        self.looks = vec![Look { at: start, records: 0, gauges: first, latency_p99_ms: None }];
+        self.next_sample = start + sample_every(stage.duration);
+        self.moved.0 = start;
+        control.start.store(start.as_nanos() as u64, Ordering::Relaxed);
+        control.done.store(0, Ordering::Release);
+        control.released.fetch_add(1, Ordering::Release);
+
+        let outcome = self.attend(&stage);
+        let usage = Usage::now().since(usage);
+        let last = self.backend.gauges();
+        let end = self.time.now();
+        let mut looks = std::mem::take(&mut self.looks);
+        looks.push(Look {
+            at: end,
+            records: control.records() - self.before.0,
+            gauges: last,
+            latency_p99_ms: control.recent().take_p99(),
+        });
+        let recorder = Recorder::new();
+        (StageRun { stage, start, worked: start, end, recorder, usage, first, last, looks }, outcome)
+    }
+
+    /// Until all operators are done with the stage, and all work that they left behind.
+    fn attend(&mut self, stage: &Stage) -> Result<()> {
+        let (backend, start) = (self.backend, self.before.1);
+        let mut halfway = stage.duration.filter(|_| stage.materialize).map(|duration| start + duration / 2);
+        while self.control.done.load(Ordering::Acquire) < self.threads {
+            thread::park_timeout(WATCH);
+            self.look(stage.duration)?;
+            if halfway.is_some_and(|halfway| self.time.now() >= halfway) {
+                backend.materialize();
+                halfway = None;
+            }
+        }
+        if stage.settle {
+            self.progress.note("waiting for deferred work");
+            backend.checkpoint(&mut || self.look(stage.duration))?;
+            backend.settle(&mut || self.look(stage.duration))?;
+        }
+        Ok(())
+    }
+
+    fn level(&mut self) -> Result<()> {
+        self.progress.note("rewriting all files, so that every mode begins alike");
+        let backend = self.backend;
+        self.moved.0 = self.time.now();
+        backend.level(&mut || self.look(None))
+    }
+
+    /// Looks at the job. An error ends the run.
+    fn look(&mut self, duration: Option<Duration>) -> Result<()> {
+        if self.control.stopped() {
+            return Err(Failure::new("an operator thread failed"));
+        }
+        self.backend.health()?;
+        let now = self.time.now();
+        // Whoever waits asks more often than is worth a look.
+        if self.looks.last().is_some_and(|last| now < last.at + WATCH / 2) {
+            return Ok(());
+        }
+        let gauges = self.backend.gauges();
+        let records = self.control.records() - self.before.0;
+        let mut latency_p99_ms = None;
+        if now >= self.next_sample {
+            self.next_sample = now + sample_every(duration);
+            latency_p99_ms = self.control.recent().take_p99();
+        }
+        self.looks.push(Look { at: now, records, gauges, latency_p99_ms });
+        self.progress.tick(&View { elapsed: now.saturating_sub(self.before.1), records, gauges: &gauges });
+        self.be_patient(now, records, &gauges)
+    }
+
+    /// An error if nothing has got on for too long.
+    fn be_patient(&mut self, now: Duration, records: u64, gauges: &Gauges) -> Result<()> {
+        let mark = (
+            records,
+            gauges.stored_bytes,
+            gauges.last_checkpoint.map(|checkpoint| checkpoint.end),
+            gauges.l0_files,
+            gauges.pending_compaction_bytes,
+            gauges.held_bytes,
+        );
+        if mark != self.moved.1 || gauges.running_compactions > 0 {
+            self.moved = (now, mark);
+            return Ok(());
+        }
+        let patience = if self.control.interrupted() {
+            self.control.plan.patience.min(PATIENCE_INTERRUPTED)
+        } else {
+            self.control.plan.patience
+        };
+        if now.saturating_sub(self.moved.0) < patience {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "nothing has got on for {patience:?}: {} requests to the object store have failed so far, and {} bytes \
+             of deltas are held in memory",
+            gauges.remote.failures, gauges.held_bytes
+        ))
+        .hint("see whether the object store can be reached; --patience waits for longer"))
+    }
+}
+
+/// Time between two samples of the result: not more of them than a chart can show.
+pub(crate) fn sample_every(duration: Option<Duration>) -> Duration {
+    duration.map_or(SAMPLE_EVERY, |duration| (duration / 2000).max(SAMPLE_EVERY))
+}
+
+struct OperatorThread<'a, 'c, 'p, O, T> {
     lane: Lane<'a, O>,
     index: usize,
     parallelism: f64,
-    control: &'c Control,
+    control: &'c Control<'p>,
     time: &'c T,
     value: Vec<u8>,
+    /// Each stage's measurements and the time of its last record.
+    recorded: Vec<(Recorder, Duration)>,
 }
 
-impl<O: Operator, T: Time> OperatorThread<'_, '_, O, T> {
-    /// All stages, then waits for the end. Each stage's measurements and the time of its last record.
-    fn run(&mut self, stages: &[Stage]) -> Result<Vec<(Recorder, Duration)>> {
-        let mut recorded: Vec<(Recorder, Duration)> = Vec::with_capacity(stages.len());
+impl<O: Operator, T: Time> OperatorThread<'_, '_, '_, O, T> {
+    /// All stages, then waits for the end.
+    fn run(&mut self) -> Result<()> {
+        let stages = self.control.plan.stages;
         for turn in 0..=stages.len() {
             // Barriers go on while the others are still at work: they belong to the stage before.
             while self.control.released.load(Ordering::Acquire) <= turn {
                 if self.control.stopped() {
-                    return Ok(recorded);
+                    return Ok(());
                 }
-                match recorded.last_mut() {
-                    Some((recorder, _)) => self.cut_if_due(recorder)?,
-                    None => self.cut_if_due(&mut Recorder::new())?,
-                };
+                self.cut_if_due()?;
                 thread::sleep(POLL);
             }
             let Some(stage) = stages.get(turn) else { break };
-            if self.control.stopped() {
-                return Ok(recorded);
+            if self.control.stopped() || self.control.released.load(Ordering::Acquire) > stages.len() {
+                return Ok(());
             }
-            let mut recorder = Recorder::new();
-            let worked = self.stage(stage, &mut recorder)?;
-            recorded.push((recorder, worked));
+            self.recorded.push((Recorder::new(), Duration::ZERO));
+            let done = self.stage(stage);
+            if let Some((recorder, worked)) = self.recorded.last_mut() {
+                recorder.recent.move_to(&mut self.control.recent());
+                *worked = self.time.now();
+            }
+            done?;
             self.control.done.fetch_add(1, Ordering::Release);
             self.control.conductor.unpark();
         }
-        Ok(recorded)
+        Ok(())
     }
 
-    /// The records of one stage. Returns when the last one was done.
-    fn stage(&mut self, stage: &Stage, recorder: &mut Recorder) -> Result<Duration> {
+    fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorded.last_mut().map(|(recorder, _)| recorder)
+    }
+
+    /// The records of one stage.
+    fn stage(&mut self, stage: &Stage) -> Result<()> {
         let start = Duration::from_nanos(self.control.start.load(Ordering::Relaxed));
         let keys = self.lane.stream.own_keys();
         if keys == 0 {
-            return Ok(start);
+            return Ok(());
         }
         // Seconds between two records of this subtask.
         let gap = stage.rate.map(|rate| self.parallelism / rate);
         let mut now = self.time.now();
+        let mut shown = now;
         let mut release = None;
         for n in 0_u64.. {
             if n % GROUP == 0 {
                 let counter = &self.control.records[self.index];
                 counter.fetch_add(if n == 0 { 0 } else { GROUP }, Ordering::Relaxed);
-                if self.control.stopped() {
+                if self.control.ending() {
                     break;
+                }
+                if now >= shown + SHOW {
+                    shown = now;
+                    let control = self.control;
+                    if let Some(recorder) = self.recorder() {
+                        recorder.recent.move_to(&mut control.recent());
+                    }
                 }
                 if let Some(gap) = gap {
                     // A group is released at its last record's due time.
@@ -313,7 +500,10 @@ impl<O: Operator, T: Time> OperatorThread<'_, '_, O, T> {
                     if stage.duration.is_some_and(|duration| due > start + duration) {
                         break;
                     }
-                    self.wait_until(due, recorder)?;
+                    self.wait_until(due)?;
+                    if self.control.ending() {
+                        break;
+                    }
                     now = self.time.now();
                     release = Some(due);
                 }
@@ -327,7 +517,7 @@ impl<O: Operator, T: Time> OperatorThread<'_, '_, O, T> {
                 self.control.records[self.index].fetch_add(n % GROUP, Ordering::Relaxed);
                 break;
             }
-            if self.cut_if_due(recorder)? {
+            if self.cut_if_due()? {
                 now = self.time.now();
             }
             let record = self.lane.stream.record(self.lane.position);
@@ -335,36 +525,42 @@ impl<O: Operator, T: Time> OperatorThread<'_, '_, O, T> {
             self.lane.position += 1;
             let end = self.time.now();
             let service = end.saturating_sub(now);
-            recorder.record(service, release.map_or(service, |release| end.saturating_sub(release)));
+            if let Some(recorder) = self.recorder() {
+                recorder.record(service, release.map_or(service, |release| end.saturating_sub(release)));
+            }
             now = end;
         }
-        Ok(now)
+        Ok(())
     }
 
     /// Sleeps, but not through a barrier.
-    fn wait_until(&mut self, moment: Duration, recorder: &mut Recorder) -> Result<()> {
+    fn wait_until(&mut self, moment: Duration) -> Result<()> {
         loop {
-            self.cut_if_due(recorder)?;
+            self.cut_if_due()?;
             let now = self.time.now();
-            if now >= moment || self.control.stopped() {
+            if now >= moment || self.control.ending() {
                 return Ok(());
             }
             self.time.sleep_until(moment.min(now + POLL));
         }
     }
 
-    fn cut_if_due(&mut self, recorder: &mut Recorder) -> Result<bool> {
+    fn cut_if_due(&mut self) -> Result<bool> {
         let Some(id) = self.lane.operator.due() else { return Ok(false) };
         let start = self.time.now();
         self.lane.operator.cut(id, self.lane.position)?;
-        recorder.cut(self.time.now().saturating_sub(start));
+        let took = self.time.now().saturating_sub(start);
+        if let Some(recorder) = self.recorder() {
+            recorder.cut(took);
+        }
         Ok(true)
     }
 
     fn perform(&mut self, record: Record) -> Result<()> {
         let (stream, operator) = (self.lane.stream, &mut self.lane.operator);
-        let key = stream.key(record.index).to_be_bytes();
-        let group = stream.group_of(&key);
+        let number = stream.key(record.index);
+        let group = stream.group_of(number);
+        let key = KeyBytes::new(number, None);
         match record.action {
             Action::Read => operator.read(group, &key, |value| {
                 std::hint::black_box(count_of(value));
@@ -384,6 +580,15 @@ impl<O: Operator, T: Time> OperatorThread<'_, '_, O, T> {
                 operator.append(group, &key, &self.value)
             }
             Action::Delete => operator.delete(group, &key),
+            Action::PutInWindow { window, first } => {
+                if let Some(ended) = window.checked_sub(1).filter(|_| first) {
+                    for group in stream.groups() {
+                        operator.delete_prefix(*group, &ended.to_be_bytes())?;
+                    }
+                }
+                write_value(1, record.number, stream.value_bytes(), &mut self.value);
+                operator.put(group, &KeyBytes::new(number, Some(window)), &self.value)
+            }
         }
     }
 }

@@ -136,6 +136,7 @@ pub(crate) struct Verdict {
 const EXAMPLES: usize = 5;
 
 impl Verdict {
+    #[cfg(test)]
     pub(crate) fn is_right(&self) -> bool {
         self.missing_keys == 0 && self.wrong_keys == 0 && self.extra_keys == 0
     }

@@ -1,12 +1,11 @@
 //! Where the difference between two runs comes from, in sentences that follow from the figures: each
 //! is written only if its figures were measured, and says so when they speak against the changelog.
 
-use crate::recorder::Percentiles;
-use crate::report::RunReport;
+use crate::result::{Percentiles, RunResult};
 use crate::units;
 
 /// Sentences about a changelog run beside a native one of the same workload.
-pub(crate) fn explain(changelog: &RunReport, native: &RunReport) -> Vec<String> {
+pub(crate) fn explain(changelog: &RunResult, native: &RunResult) -> Vec<String> {
     [
         bytes_per_checkpoint(changelog, native),
         steady(changelog, native),
@@ -25,8 +24,8 @@ fn size(bytes: f64) -> String {
     units::bytes(bytes)
 }
 
-fn bytes_per_checkpoint(changelog: &RunReport, native: &RunReport) -> Option<String> {
-    let (a, b) = (changelog.checkpoints.bytes?, native.checkpoints.bytes?);
+fn bytes_per_checkpoint(changelog: &RunResult, native: &RunResult) -> Option<String> {
+    let (a, b) = (changelog.checkpoints.as_ref()?.bytes?, native.checkpoints.as_ref()?.bytes?);
     let mut text = format!(
         "Bytes: a native checkpoint uploads whole SST files, those of the flush and those that compaction has \
          rewritten since: {} at the median, {} at most. A changelog checkpoint uploads the changes alone: {} \
@@ -42,7 +41,7 @@ fn bytes_per_checkpoint(changelog: &RunReport, native: &RunReport) -> Option<Str
     Some(text)
 }
 
-fn steady(changelog: &RunReport, native: &RunReport) -> Option<String> {
+fn steady(changelog: &RunResult, native: &RunResult) -> Option<String> {
     let (a, b) = (changelog.steady.as_ref()?, native.steady.as_ref()?);
     let spread = |bytes: Option<Percentiles>| bytes.map(|p| (p.p50, p.max));
     let say = |name: &str, quiet: Option<Percentiles>, busy: Option<Percentiles>| match (
@@ -73,8 +72,8 @@ fn steady(changelog: &RunReport, native: &RunReport) -> Option<String> {
     ))
 }
 
-fn pause(changelog: &RunReport, native: &RunReport) -> Option<String> {
-    let (a, b) = (changelog.checkpoints.cut_ms?, native.checkpoints.cut_ms?);
+fn pause(changelog: &RunResult, native: &RunResult) -> Option<String> {
+    let (a, b) = (changelog.checkpoints.as_ref()?.cut_ms?, native.checkpoints.as_ref()?.cut_ms?);
     let (worst_a, worst_b) = (changelog.operator_pause_ms?, native.operator_pause_ms?);
     Some(format!(
         "Pause: a native cut flushes the memtable on the operator's thread ({} at the median); a changelog cut \
@@ -87,7 +86,7 @@ fn pause(changelog: &RunReport, native: &RunReport) -> Option<String> {
     ))
 }
 
-fn throughput(changelog: &RunReport, native: &RunReport) -> Option<String> {
+fn throughput(changelog: &RunResult, native: &RunResult) -> Option<String> {
     let (a, b) = (changelog.records_per_s, native.records_per_s);
     if b <= 0.0 {
         return None;
@@ -105,7 +104,7 @@ fn throughput(changelog: &RunReport, native: &RunReport) -> Option<String> {
         "writing, sealing and applying each delta costs more here than is saved by applying the last write of \
          each key only"
     };
-    let blocked = changelog.backpressure.blocked_ms;
+    let blocked = changelog.backpressure.map_or(0.0, |backpressure| backpressure.blocked_ms);
     let mut text = format!("Throughput: {}× native's; {cause}.", units::three_digits(a / b));
     if blocked > 0.0 {
         text += &format!(
@@ -116,8 +115,8 @@ fn throughput(changelog: &RunReport, native: &RunReport) -> Option<String> {
     Some(text)
 }
 
-fn total_bytes(changelog: &RunReport, native: &RunReport) -> Option<String> {
-    let (a, b) = (changelog.store.put_bytes as f64, native.store.put_bytes as f64);
+fn total_bytes(changelog: &RunResult, native: &RunResult) -> Option<String> {
+    let (a, b) = (changelog.store.as_ref()?.put_bytes as f64, native.store.as_ref()?.put_bytes as f64);
     let bases: u64 = changelog.materializations.iter().map(|m| m.bytes).sum();
     Some(format!(
         "All bytes put in the measured stretch: {} with the changelog, of which {} by {} materialization(s) in the \
@@ -129,34 +128,43 @@ fn total_bytes(changelog: &RunReport, native: &RunReport) -> Option<String> {
     ))
 }
 
-fn restore(changelog: &RunReport, native: &RunReport) -> Option<String> {
+fn restore(changelog: &RunResult, native: &RunResult) -> Option<String> {
     let (a, b) = (changelog.restore.as_ref()?, native.restore.as_ref()?);
     Some(format!(
         "Restore: the changelog pays for its small checkpoints by replaying {} entries of {} delta(s) in {}; in all \
          {} against {} native.",
-        units::count(a.entries_replayed as f64),
-        units::count(a.deltas as f64),
-        units::millis(a.replay_ms),
+        units::count(a.entries_replayed? as f64),
+        units::count(a.deltas? as f64),
+        units::millis(a.replay_ms?),
         units::millis(a.total_ms),
         units::millis(b.total_ms)
     ))
 }
 
-fn caveats(changelog: &RunReport, native: &RunReport) -> Option<String> {
+fn caveats(changelog: &RunResult, native: &RunResult) -> Option<String> {
     let mut notes = vec![
         "The clock and the CPU meter stop when every delta is applied and durable and compaction has settled"
             .to_owned(),
     ];
-    if changelog.settings.store == "file" || changelog.settings.store == "memory" {
+    let store = changelog.settings.store.as_deref().unwrap_or_default();
+    if changelog.store_model.is_some() {
+        notes.push(
+            "the object store's latency and bandwidth are modelled: there is no TLS, HTTP or signing in the CPU \
+             figures, and its disk and CPU are shared with the job"
+                .to_owned(),
+        );
+    } else if store == "file" || store == "memory" {
         notes.push(format!(
             "the object store is {} on this machine: no network, no TLS, and its disk and CPU are shared with the job",
-            if changelog.settings.store == "file" { "a directory" } else { "memory" }
+            if store == "file" { "a directory" } else { "memory" }
         ));
     }
-    if changelog.restore.is_some() {
-        notes.push("the restore finds the page cache warm".to_owned());
+    match changelog.restore.as_ref().map(|restore| restore.page_cache_warm) {
+        None => {}
+        Some(Some(false)) => notes.push("the restore found the page cache cold".to_owned()),
+        Some(_) => notes.push("the restore found the page cache warm, and ran in the process that wrote".to_owned()),
     }
-    let failed = changelog.checkpoints.failed + native.checkpoints.failed;
+    let failed: u64 = [changelog, native].iter().filter_map(|run| Some(run.checkpoints.as_ref()?.failed)).sum();
     if failed > 0 {
         notes.push(format!("{failed} checkpoint(s) failed and are not in the durations"));
     }

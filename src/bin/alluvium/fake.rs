@@ -2,13 +2,14 @@
 //! figures that the driver and the report come to must be those that were put in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium::{CheckpointId, Epoch, KeyGroup};
 
-use crate::backend::{Backend, Checkpoint, Events, Gauges, Materialization, Operator, Time};
+use crate::backend::{Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, Time};
+use crate::driver::StageKind;
 use crate::failure::{Failure, Result};
 
 /// What everything costs.
@@ -29,6 +30,8 @@ pub(crate) struct Costs {
     pub(crate) lose_every: Option<u64>,
     /// Fails at this put.
     pub(crate) fail_at: Option<u64>,
+    /// From this put on every put waits until the run is given up.
+    pub(crate) stuck_at: Option<u64>,
 }
 
 impl Default for Costs {
@@ -44,6 +47,7 @@ impl Default for Costs {
             compacting: |_| false,
             lose_every: None,
             fail_at: None,
+            stuck_at: None,
         }
     }
 }
@@ -77,6 +81,9 @@ pub(crate) struct Fake {
     next_trigger: AtomicU64,
     cuts: AtomicU64,
     puts: AtomicU64,
+    leveled: AtomicU64,
+    begun: Mutex<Vec<StageKind>>,
+    abandoned: AtomicBool,
 }
 
 impl Fake {
@@ -89,22 +96,50 @@ impl Fake {
             next_trigger,
             cuts: AtomicU64::new(0),
             puts: AtomicU64::new(0),
+            leveled: AtomicU64::new(0),
+            begun: Mutex::default(),
+            abandoned: AtomicBool::new(false),
         });
-        (Arc::clone(&fake), FakeOperator { fake, values: BTreeMap::new() })
+        let groups = (0..128).map(KeyGroup).collect();
+        (Arc::clone(&fake), FakeOperator { fake, values: BTreeMap::new(), groups })
     }
 }
 
 impl Backend for Fake {
-    fn checkpoint(&self) -> Result<()> {
+    fn begins(&self, stage: StageKind) {
+        self.begun.lock().unwrap().push(stage);
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    fn checkpoint(&self, go_on: GoOn<'_>) -> Result<()> {
         let before = self.cuts.load(Ordering::SeqCst);
         self.next_trigger.store(self.time.now().as_nanos() as u64, Ordering::SeqCst);
         while self.cuts.load(Ordering::SeqCst) == before {
+            go_on()?;
             std::thread::yield_now();
         }
         Ok(())
     }
 
-    fn settle(&self) -> Result<()> {
+    fn level(&self, _: GoOn<'_>) -> Result<()> {
+        // Outside of every stage: what it takes must show in no figure.
+        self.next_trigger.store(u64::MAX, Ordering::SeqCst);
+        self.time.advance(Duration::from_secs(77));
+        let (start, id) = (self.time.now(), CheckpointId { epoch: Epoch(1), number: 0 });
+        self.time.advance(self.costs.checkpoint);
+        let end = self.time.now();
+        let checkpoint =
+            Checkpoint { id, start, end, bytes: 1, puts: 1, bytes_after_trigger: 1, largest_object: 1 };
+        self.events.record(|log| log.checkpoints.push(checkpoint));
+        self.leveled.fetch_add(1, Ordering::SeqCst);
+        self.next_trigger.store((end + self.costs.interval).as_nanos() as u64, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn settle(&self, _: GoOn<'_>) -> Result<()> {
         // No barrier falls into it, so that the number of checkpoints does not hang on the threads' timing.
         self.next_trigger.store(u64::MAX, Ordering::SeqCst);
         self.time.advance(self.costs.settle);
@@ -126,7 +161,12 @@ impl Backend for Fake {
 
     fn gauges(&self) -> Gauges {
         let cuts = self.cuts.load(Ordering::SeqCst);
-        Gauges { running_compactions: u64::from((self.costs.compacting)(cuts)), ..Gauges::default() }
+        Gauges {
+            running_compactions: u64::from((self.costs.compacting)(cuts)),
+            stored_bytes: cuts * 1000,
+            last_checkpoint: self.events.read(|log| log.checkpoints.last().copied()),
+            ..Gauges::default()
+        }
     }
 }
 
@@ -135,6 +175,7 @@ impl Backend for Fake {
 pub(crate) struct FakeOperator {
     fake: Arc<Fake>,
     pub(crate) values: BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>,
+    pub(crate) groups: Vec<KeyGroup>,
 }
 
 impl FakeOperator {
@@ -147,6 +188,13 @@ impl FakeOperator {
             && at == n
         {
             self.fake.time.advance(stall);
+        }
+        if costs.stuck_at.is_some_and(|at| n >= at) {
+            while !self.fake.abandoned.load(Ordering::SeqCst) {
+                self.fake.time.advance(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            return Err(Failure::new("the fake was given up"));
         }
         if costs.fail_at == Some(n) {
             return Err(Failure::new("the fake fails"));
@@ -181,6 +229,17 @@ impl Operator for FakeOperator {
         Ok(())
     }
 
+    fn delete_prefix(&mut self, group: KeyGroup, prefix: &[u8]) -> Result<()> {
+        if self.write()? {
+            self.values.retain(|(g, key), _| *g != group || !key.starts_with(prefix));
+        }
+        Ok(())
+    }
+
+    fn groups(&self) -> Vec<KeyGroup> {
+        self.groups.clone()
+    }
+
     fn scan(&self, group: KeyGroup, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
         let range = (group, Vec::new())..;
         for ((_, key), value) in self.values.range(range).take_while(|((g, _), _)| *g == group) {
@@ -204,7 +263,16 @@ impl Operator for FakeOperator {
         fake.next_trigger.store((start + fake.costs.interval).as_nanos() as u64, Ordering::SeqCst);
         let end = start + fake.costs.checkpoint;
         let bytes = (fake.costs.bytes)(id.number);
-        fake.events.record(|log| log.checkpoints.push(Checkpoint { start, end, bytes, puts: 2 }));
+        let checkpoint = Checkpoint {
+            id,
+            start,
+            end,
+            bytes,
+            puts: 2,
+            bytes_after_trigger: 2 * bytes,
+            largest_object: bytes,
+        };
+        fake.events.record(|log| log.checkpoints.push(checkpoint));
         fake.cuts.store(id.number, Ordering::SeqCst);
         Ok(())
     }
@@ -212,13 +280,13 @@ impl Operator for FakeOperator {
 
 #[cfg(test)]
 mod tests {
-    use alluvium::CheckpointMode;
-
     use super::*;
-    use crate::driver::{Lane, Stage, StageKind, run};
-    use crate::expected::verify;
+    use crate::driver::{Lane, Outcome, Plan, Stage, run};
+    use crate::evaluate::{Facts, evaluate};
+    use crate::expected::{Expected, Verdict, verify};
     use crate::progress::Progress;
-    use crate::report::{Facts, RunReport, Settings, build};
+    use crate::result::{Machine, Mode, Prices, RunResult, Settings, StoreModelSpec};
+    use crate::table::{self, Column};
     use crate::workload::tests::small;
     use crate::workload::{Operation, Stream, Workload};
 
@@ -237,33 +305,64 @@ mod tests {
         workload(operation).streams().unwrap().remove(0)
     }
 
-    fn drive(costs: Costs, stages: &[Stage]) -> RunReport {
-        let (fake, operator) = Fake::new(costs);
-        let stream = stream(Operation::Put);
-        let lane = Lane { operator, stream: &stream, position: 0 };
-        let mut progress = Progress::new("test", true);
-        let (runs, lanes) = run(&*fake, vec![lane], stages, &fake.time, &mut progress).unwrap();
-        let records: u64 = runs.iter().map(|run| run.recorder.records).sum();
-        assert_eq!(lanes[0].position, records);
+    fn go<'a>(
+        fake: &Fake,
+        lane: Lane<'a, FakeOperator>,
+        stages: &[Stage],
+        patience: Duration,
+        interrupt: &AtomicBool,
+    ) -> Outcome<'a, FakeOperator> {
+        let plan = Plan { stages, patience, interrupt };
+        run(fake, vec![lane], plan, &fake.time, &mut Progress::new("test", true))
+    }
+
+    fn result(fake: &Fake, outcome: &Outcome<'_, FakeOperator>) -> RunResult {
         let settings = Settings {
             rate: 0.0,
             duration_s: 0.0,
             warm_up_s: 0.0,
-            checkpoint_interval_ms: 0.0,
+            checkpoint_interval_ms: None,
             materialization_interval_ms: None,
-            memory: 0,
-            store: "fake".to_owned(),
+            memory_bytes: 0,
+            read_cache_bytes: None,
+            store: Some("fake".to_owned()),
+            scenario: None,
         };
         let facts = Facts {
-            mode: CheckpointMode::Changelog,
+            mode: Mode::Changelog,
             workload: workload(Operation::Put),
             settings,
+            machine: Machine::default(),
+            store_model: Some(StoreModelSpec {
+                latency_ms: 3.0,
+                latency_p99_ms: None,
+                stream_bytes_per_s: Some(500_000.0),
+                shared_bytes_per_s: Some(1_250_000.0),
+                error_rate: None,
+                outages: Vec::new(),
+            }),
+            prices: Prices::default(),
             log: fake.events.read(Clone::clone),
-            live_bytes: None,
-            restore: None,
+            stored_bytes_peak: 1 << 30,
             table_options: Vec::new(),
         };
-        build(facts, &runs).unwrap()
+        evaluate(facts, &outcome.runs)
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn drive(costs: Costs, stages: &[Stage]) -> RunResult {
+        let (fake, operator) = Fake::new(costs);
+        let stream = stream(Operation::Put);
+        let lane = Lane { operator, stream: &stream, position: 0 };
+        let outcome = go(&fake, lane, stages, HOUR, &AtomicBool::new(false));
+        assert!(outcome.failure.is_none() && !outcome.interrupted, "{:?}", outcome.failure);
+        let records: u64 = outcome.runs.iter().map(|run| run.recorder.records).sum();
+        assert_eq!(outcome.lanes[0].position, records);
+        assert_eq!(fake.leveled.load(Ordering::SeqCst), 1);
+        let kinds: Vec<_> = stages.iter().map(|stage| stage.kind).collect();
+        assert_eq!(*fake.begun.lock().unwrap(), kinds);
+        result(&fake, &outcome)
     }
 
     /// To 2 %.
@@ -286,20 +385,35 @@ mod tests {
         near(report.records as f64, (4.0 - 40.0 * 0.005 - 0.05) / 10e-6);
         // The clock runs on through the last checkpoint's cut and the deferred work.
         near(report.measured_s, 4.505);
-        near(report.drain_s, 0.505);
+        near(report.drain_s.unwrap(), 0.505);
         near(report.records_per_s, 375_000.0 / 4.505);
+        let checkpoints = report.checkpoints.as_ref().unwrap();
         let pause = report.operator_pause_ms.unwrap();
         near(pause.p50, 5.0);
         near(pause.max, 50.01);
-        near(report.checkpoints.cut_ms.unwrap().max, 5.0);
+        near(checkpoints.cut_ms.unwrap().max, 5.0);
         near(report.record_latency_ms.unwrap().p50, 0.01);
         // 40 that the schedule triggers, and the one that ends the stretch.
-        assert_eq!((report.checkpoints.n, report.checkpoints.failed), (41, 0));
-        near(report.checkpoints.duration_ms.unwrap().p99, 20.0);
-        let bytes = report.checkpoints.bytes.unwrap();
+        assert_eq!((checkpoints.n, checkpoints.failed), (41, 0));
+        near(checkpoints.duration_ms.unwrap().p99, 20.0);
+        let bytes = checkpoints.bytes.unwrap();
         assert_eq!((bytes.p50, bytes.max), (1000.0, 70_000.0));
-        assert_eq!(report.checkpoints.puts_per_checkpoint, Some(2.0));
+        assert_eq!(checkpoints.puts_per_checkpoint, Some(2.0));
         assert_eq!(report.load.unwrap().records, 1000);
+        // 3 ms and 1000 B at 500 kB/s, rather than 2000 B at 1.25 MB/s.
+        let floor = checkpoints.floor_ms.unwrap();
+        near(floor.p50, 5.0);
+        near(floor.max, 3.0 + 140.0);
+        near(report.checkpoint_series[3].floor_ms.unwrap(), 5.0);
+        // A record waits for a checkpoint of 20 ms, and ages until the next one is done 97 ms later.
+        let lag = report.durable_lag_ms.unwrap();
+        assert!(lag.p50 > 20.0 && lag.max < 20.0 + 97.0 + 8.0, "{lag:?}");
+        let store = report.store.as_ref().unwrap();
+        // The bytes in the store are those of its 42 cuts.
+        assert_eq!(store.live_bytes_end, Some(42_000));
+        near(store.usd_per_month.unwrap(), 42_000.0 / f64::from(1 << 30) * 0.023);
+        near(report.samples.last().unwrap().t_s, report.measured_s);
+        assert_eq!(report.samples.last().unwrap().records, report.records);
     }
 
     #[test]
@@ -338,14 +452,45 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_operator_ends_the_run() {
-        let (fake, operator) = Fake::new(Costs { fail_at: Some(5000), ..Costs::default() });
+    fn a_failing_operator_ends_the_run_with_the_figures_so_far() {
+        let (fake, operator) = Fake::new(Costs { fail_at: Some(50_000), ..Costs::default() });
+        let stream = stream(Operation::Put);
+        let lane = Lane { operator, stream: &stream, position: 0 };
+        let stages = [LOAD, stage(StageKind::Measured, None, 4), stage(StageKind::Steady, Some(1.0), 4)];
+        let outcome = go(&fake, lane, &stages, HOUR, &AtomicBool::new(false));
+        assert_eq!(outcome.failure.as_ref().unwrap().to_string(), "the fake fails");
+        let result = result(&fake, &outcome);
+        assert_eq!((result.records, result.load.unwrap().records), (49_000, 1000));
+        near(result.record_latency_ms.unwrap().p50, 0.01);
+        assert!(result.steady.is_none(), "no later stage is begun");
+        assert!(fake.abandoned.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn a_run_that_does_not_get_on_is_given_up_with_the_figures_so_far() {
+        let (fake, operator) = Fake::new(Costs { stuck_at: Some(50_000), ..Costs::default() });
         let stream = stream(Operation::Put);
         let lane = Lane { operator, stream: &stream, position: 0 };
         let stages = [LOAD, stage(StageKind::Measured, None, 4)];
-        let failure =
-            run(&*fake, vec![lane], &stages, &fake.time, &mut Progress::new("test", true)).unwrap_err();
-        assert_eq!(failure.to_string(), "the fake fails");
+        let outcome = go(&fake, lane, &stages, Duration::from_millis(100), &AtomicBool::new(false));
+        let failure = outcome.failure.as_ref().unwrap().to_string();
+        assert!(failure.contains("nothing has got on for 100ms"), "{failure}");
+        let result = result(&fake, &outcome);
+        assert_eq!(result.records, 49_000);
+    }
+
+    #[test]
+    fn an_interrupt_ends_the_stage_and_settles() {
+        let (fake, operator) = Fake::new(Costs::default());
+        let stream = stream(Operation::Put);
+        let lane = Lane { operator, stream: &stream, position: 0 };
+        let interrupt = AtomicBool::new(true);
+        let outcome = go(&fake, lane, &[LOAD, stage(StageKind::Measured, None, 4)], HOUR, &interrupt);
+        assert!(outcome.interrupted && outcome.failure.is_none());
+        assert_eq!(outcome.runs.len(), 1);
+        assert_eq!(fake.events.read(|log| log.checkpoints.len()), 1, "what was done is durable");
+        let result = result(&fake, &outcome);
+        assert_eq!((result.records, result.measured_s), (0, 0.0));
     }
 
     #[test]
@@ -359,11 +504,23 @@ mod tests {
             ..Costs::default()
         };
         let slow = drive(rewriting, &stages);
-        let table = crate::table::side_by_side(&quick, &slow);
+        let slow = RunResult { mode: Mode::Native, ..slow };
+        let columns = Column::of([&quick, &slow].into_iter());
+        let table = table::side_by_side(&columns);
         assert!(table.contains("records/s") && table.contains("20.0 kB") && table.contains("✓"), "{table}");
-        let ratios = crate::table::ratios(&quick, &slow);
-        let bytes = ratios.iter().find(|ratio| ratio.figure == "checkpoint: bytes max").unwrap();
-        assert_eq!((bytes.changelog, bytes.native), (1000.0, 3_000_000.0));
+        assert!(table.contains("changelog is") && table.contains("3.00 MB"), "{table}");
+        assert_eq!(table::differing_options(&columns), "");
+        // Two runs each make two columns still, with a ratio for each pair.
+        let columns = Column::of([&quick, &slow, &quick, &slow].into_iter());
+        assert_eq!(columns.len(), 2);
+        let table = table::side_by_side(&columns);
+        assert!(table.contains("2.00× 2.00× lower ✓"), "{table}");
+        let mut other = quick.clone();
+        other.options.insert("block_size".to_owned(), "4 KiB".to_owned());
+        let mut slow_too = slow.clone();
+        slow_too.options.insert("block_size".to_owned(), "8 KiB".to_owned());
+        let table = table::differing_options(&Column::of([&other, &slow_too].into_iter()));
+        assert!(table.contains("block_size") && table.contains("4 KiB") && table.contains("8 KiB"), "{table}");
 
         let text = crate::explain::explain(&quick, &slow).join("\n");
         assert!(text.contains("native checkpoint uploads whole SST files"), "{text}");
@@ -379,35 +536,87 @@ mod tests {
         let stream = stream(operation);
         let lane = Lane { operator, stream: &stream, position: 0 };
         let stages = [LOAD, stage(StageKind::Measured, Some(20_000.0), 1)];
-        let (_, mut lanes) =
-            run(&*fake, vec![lane], &stages, &fake.time, &mut Progress::new("test", true)).unwrap();
-        let lane = lanes.remove(0);
+        let lane = go(&fake, lane, &stages, HOUR, &AtomicBool::new(false)).lanes.remove(0);
         (lane.operator, stream.clone(), lane.position)
+    }
+
+    fn check(operator: FakeOperator, stream: &Stream, position: u64) -> (Verdict, FakeOperator) {
+        let mut operators = [operator];
+        let expected = Expected::after(std::slice::from_ref(stream), &[position]);
+        let verdict = verify(&mut operators, &expected).unwrap();
+        let [operator] = operators;
+        (verdict, operator)
     }
 
     #[test]
     fn every_operation_leads_to_the_state_that_is_computed() {
-        for operation in [Operation::ReadModifyWrite, Operation::Put, Operation::Append, Operation::Mixed] {
+        for operation in [
+            Operation::ReadModifyWrite,
+            Operation::Put,
+            Operation::Append,
+            Operation::Window,
+            Operation::Mixed,
+        ] {
             let (operator, stream, position) = driven(operation, Costs::default());
             assert!(position > 10_000);
-            let groups = || (0..128).map(KeyGroup);
-            let verdict = verify(&operator, groups(), &stream, position).unwrap();
-            assert!(verdict.is_right() && verdict.keys > 500, "{operation}: {verdict:?}");
+            let (verdict, operator) = check(operator, &stream, position);
+            assert!(verdict.is_right() && verdict.keys > 300, "{operation}: {verdict:?}");
             // One record more or less is another state.
             let later = (position + 1..)
                 .find(|later| stream.record(later - 1).action != crate::workload::Action::Read);
-            let verdict = verify(&operator, groups(), &stream, later.unwrap()).unwrap();
+            let (verdict, _) = check(operator, &stream, later.unwrap());
             assert!(!verdict.is_right(), "{operation}");
         }
     }
 
     #[test]
+    fn a_window_that_was_not_deleted_is_extra() {
+        let (mut operator, stream, position) = driven(Operation::Window, Costs::default());
+        let window = stream.window_after(position).unwrap();
+        let key = crate::workload::KeyBytes::new(stream.key(3), Some(window - 1)).to_vec();
+        operator.values.insert((stream.group_of(stream.key(3)), key), vec![1]);
+        let (verdict, _) = check(operator, &stream, position);
+        assert_eq!((verdict.extra_keys, verdict.missing_keys, verdict.wrong_keys), (1, 0, 0), "{verdict:?}");
+    }
+
+    #[test]
     fn a_lossy_backend_is_caught() {
-        let lossy = Costs { lose_every: Some(1000), ..Costs::default() };
-        let (operator, stream, position) = driven(Operation::ReadModifyWrite, lossy);
-        let verdict = verify(&operator, (0..128).map(KeyGroup), &stream, position).unwrap();
-        assert!(verdict.wrong_keys >= 15, "{verdict:?}");
-        assert!(!verdict.examples.is_empty());
+        for operation in [Operation::ReadModifyWrite, Operation::Append, Operation::Mixed] {
+            let lossy = Costs { lose_every: Some(1000), ..Costs::default() };
+            let (operator, stream, position) = driven(operation, lossy);
+            let (verdict, _) = check(operator, &stream, position);
+            assert!(verdict.wrong_keys + verdict.missing_keys + verdict.extra_keys >= 5, "{operation}: {verdict:?}");
+            assert!(!verdict.examples.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_state_of_several_subtasks_is_verified_at_another_parallelism() {
+        let streams = small(Operation::Put).streams().unwrap();
+        let positions: Vec<u64> = streams.iter().map(|stream| stream.own_keys() + 100).collect();
+        let mut values = BTreeMap::new();
+        for (stream, position) in streams.iter().zip(&positions) {
+            for record in (0..*position).map(|position| stream.record(position)) {
+                let key = stream.key(record.index);
+                let mut value = Vec::new();
+                crate::workload::write_value(1, record.number, 20, &mut value);
+                values.insert((stream.group_of(key), key.to_be_bytes().to_vec()), value);
+            }
+        }
+        // Two stores hold what three subtasks have written.
+        let store = |groups: std::ops::Range<u16>| {
+            let (_, mut operator) = Fake::new(Costs::default());
+            operator.groups = groups.map(KeyGroup).collect();
+            let own = values.iter().filter(|((group, _), _)| operator.groups.contains(group));
+            operator.values = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+            operator
+        };
+        let expected = Expected::after(&streams, &positions);
+        let verdict = verify(&mut [store(0..50), store(50..128)], &expected).unwrap();
+        assert!(verdict.is_right() && verdict.keys == 1000, "{verdict:?}");
+        // Groups that nobody holds are missing whole.
+        let verdict = verify(&mut [store(0..50), store(60..128)], &expected).unwrap();
+        assert!(verdict.missing_keys > 50 && verdict.keys == 1000, "{verdict:?}");
     }
 
     #[test]
@@ -422,7 +631,7 @@ mod tests {
         // A key that is owned, but lies in a group that is not its own as well.
         let stray = (KeyGroup((keys[0].0.0 + 1) % 128), keys[0].1.clone());
         operator.values.insert(stray, vec![1]);
-        let verdict = verify(&operator, (0..128).map(KeyGroup), &stream, position).unwrap();
+        let (verdict, _) = check(operator, &stream, position);
         assert_eq!(
             (verdict.keys, verdict.missing_keys, verdict.wrong_keys, verdict.extra_keys),
             (1000, 1, 1, 3),

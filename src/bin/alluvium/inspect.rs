@@ -4,9 +4,11 @@ use alluvium::{InspectedCheckpoint, Inspection};
 use clap::Args;
 
 use crate::failure::Result;
-use crate::options::{Output, parse_store_option};
+use crate::job::mode_of;
+use crate::options::Output;
+use crate::place::parse_store_option;
 use crate::table::{cell, empty, right};
-use crate::units;
+use crate::units::{self, utc};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
@@ -46,7 +48,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
 
     text += "\n\nManifest chain\n";
     let mut chain =
-        empty(["version", "epoch", "record", "mode", "taken (UTC)", "own bytes", "to restore", "retained"]);
+        empty(&["version", "epoch", "record", "mode", "taken (UTC)", "own bytes", "to restore", "retained"]);
     for record in &inspection.records {
         let (version, epoch) = (record.version.to_string(), record.epoch.to_string());
         match &record.checkpoint {
@@ -55,7 +57,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
                 cell(&version),
                 right(&epoch),
                 right(&format!("checkpoint {}", checkpoint.id)),
-                right(crate::session::mode_name(checkpoint.mode)),
+                right(mode_of(checkpoint.mode).name()),
                 right(&utc(checkpoint.unix_millis)),
                 right(&size(record.bytes)),
                 right(&size(checkpoint.full_bytes)),
@@ -75,7 +77,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
 /// What the newest checkpoint consists of.
 fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
     let size = |bytes: u64| units::bytes(bytes as f64);
-    let mut table = empty([
+    let mut table = empty(&[
         "subtask",
         "key groups",
         "base at delta",
@@ -107,34 +109,4 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
         size(checkpoint.metadata_bytes),
         table.trim_fmt()
     )
-}
-
-/// `2024-02-29 23:59:58`, by Howard Hinnant's days-to-civil algorithm.
-fn utc(unix_millis: u64) -> String {
-    let seconds = unix_millis / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, in eras of 400 years; March is the first month of the year.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00");
-        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
-        assert_eq!(utc(1_709_251_198_500), "2024-02-29 23:59:58");
-        assert_eq!(utc(1_735_689_599_000), "2024-12-31 23:59:59");
-    }
 }

@@ -4,60 +4,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointId, CheckpointListener, CheckpointReport, Clock, Env, Error, ErrorKind, Job, JobOptions,
-    JobStats, KeyGroup, KeyGroupRange, MaterializationReport, RestoreReport, State, StateOptions, StateStore,
+    CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Clock, Env, Error, ErrorKind, Job,
+    JobOptions, JobStats, KeyGroup, MaterializationReport, Opened, RestoreReport, State, StateOptions,
+    StateStore, TableKind,
 };
-use object_store::memory::InMemory;
 
-use crate::backend::{Backend, Checkpoint, Events, Gauges, Materialization, Operator, Time};
+use crate::backend::{Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, Time};
+use crate::driver::StageKind;
 use crate::failure::{Failure, Result};
+use crate::place::{Place, PlannedOutage};
+use crate::result::Mode;
+use crate::workload::{Operation, Workload};
 
-/// How long deferred work may take before the run is given up.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How long a look at deferred work waits before it asks whether to go on.
+const SLICE: Duration = Duration::from_millis(500);
 
-/// Where a job's objects lie.
-#[derive(Debug, Clone)]
-pub(crate) enum Location {
-    Url {
-        url: String,
-        options: Vec<(String, String)>,
-    },
-    /// Memory of this process. Kept here, because a URL that is opened again begins with an empty one.
-    Memory(Arc<InMemory>),
+/// How often the end of a checkpoint is looked for.
+const POLL: Duration = Duration::from_millis(1);
+
+/// How `mode` is asked of the library. Without checkpoints the table is written to directly, as in native
+/// mode.
+pub(crate) fn checkpoint_mode(mode: Mode) -> CheckpointMode {
+    match mode {
+        Mode::Changelog => CheckpointMode::Changelog,
+        Mode::Native | Mode::None => CheckpointMode::NativeIncremental,
+    }
 }
 
-impl Location {
-    pub(crate) fn new(url: &str, options: &[(String, String)]) -> Self {
-        if url.starts_with("memory:") {
-            return Self::Memory(Arc::new(InMemory::new()));
-        }
-        Self::Url { url: url.to_owned(), options: options.to_vec() }
-    }
-
-    pub(crate) fn open(&self, options: JobOptions) -> Result<alluvium::Opened> {
-        Ok(match self {
-            Self::Memory(store) => Job::open_on(Arc::clone(store) as _, "job", options)?,
-            Self::Url { url, options: pairs } => {
-                let options = pairs.iter().fold(options, |all, (key, value)| all.store_option(key, value));
-                Job::open(url, options)?
-            }
-        })
-    }
-
-    /// Bytes that the retained checkpoints need, where the store can be asked.
-    pub(crate) fn live_bytes(&self) -> Result<Option<u64>> {
-        match self {
-            Self::Memory(_) => Ok(None),
-            Self::Url { url, options } => Ok(Some(alluvium::inspect(url, options)?.live_bytes)),
-        }
-    }
-
-    /// `file`, `memory`, `s3` …
-    pub(crate) fn kind(&self) -> String {
-        match self {
-            Self::Memory(_) => "memory".to_owned(),
-            Self::Url { url, .. } => url.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned(),
-        }
+/// The mode that a checkpoint was taken in.
+pub(crate) fn mode_of(mode: CheckpointMode) -> Mode {
+    match mode {
+        CheckpointMode::Changelog => Mode::Changelog,
+        CheckpointMode::NativeIncremental => Mode::Native,
     }
 }
 
@@ -65,6 +43,9 @@ impl Location {
 #[derive(Debug)]
 pub(crate) struct JobBackend {
     job: Job,
+    mode: Mode,
+    place: Place,
+    outages: Vec<PlannedOutage>,
     events: Arc<Events>,
     metadata: Vec<u8>,
 }
@@ -73,24 +54,38 @@ pub(crate) struct JobBackend {
 #[derive(Debug)]
 pub(crate) struct OpenedJob {
     pub(crate) backend: JobBackend,
-    pub(crate) operators: Vec<JobOperator>,
+    pub(crate) stores: Vec<StateStore>,
     pub(crate) restored: RestoreReport,
+    /// The workload of the run that wrote the checkpoint, as JSON.
     pub(crate) metadata: Option<Vec<u8>>,
+    /// How many records each subtask of that run had processed. Empty on a fresh start.
+    pub(crate) positions: Vec<u64>,
 }
 
 impl JobBackend {
-    /// Opens the job; its events are logged in the time of `env`.
-    pub(crate) fn open(location: &Location, options: JobOptions, env: &Env) -> Result<OpenedJob> {
+    /// Opens the job; its events are logged in the time of `env`. `outages` come in the measured stretch.
+    pub(crate) fn open(
+        place: &Place,
+        mode: Mode,
+        outages: &[PlannedOutage],
+        options: JobOptions,
+        env: &Env,
+    ) -> Result<OpenedJob> {
         let events = Arc::new(Events::default());
         let listener = Listener { events: Arc::clone(&events), clock: Arc::clone(&env.clock) };
-        let opened = location.open(options.env(env.clone()).listener(Arc::new(listener)))?;
-        let operators = opened.stores.into_iter().map(JobOperator::new).collect::<Result<_>>()?;
-        Ok(OpenedJob {
-            backend: Self { job: opened.job, events, metadata: Vec::new() },
-            operators,
-            restored: opened.restored,
-            metadata: opened.metadata,
-        })
+        let options = options.env(env.clone()).listener(Arc::new(listener)).mode(checkpoint_mode(mode));
+        let opened = Job::open_on(place.object_store(), &place.prefix, options)?;
+        let positions = positions(&opened)?;
+        let Opened { job, stores, restored, metadata, .. } = opened;
+        let backend = Self {
+            job,
+            mode,
+            place: place.clone(),
+            outages: outages.to_vec(),
+            events,
+            metadata: Vec::new(),
+        };
+        Ok(OpenedJob { backend, stores, restored, metadata, positions })
     }
 
     /// What every checkpoint from now on carries.
@@ -112,28 +107,74 @@ impl JobBackend {
     }
 }
 
+/// How many records each subtask of the run that wrote the checkpoint had processed.
+fn positions(opened: &Opened) -> Result<Vec<u64>> {
+    let metadata = opened.stores.iter().filter_map(|store| Some((store.subtask(), store.restored_metadata()?)));
+    metadata
+        .map(|(subtask, bytes)| {
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
+                Failure::new(format!(
+                    "the checkpoint was not written by `alluvium load`: subtask {subtask} carries {} bytes of \
+                     metadata instead of its position",
+                    bytes.len()
+                ))
+            })
+        })
+        .collect()
+}
+
 impl Backend for JobBackend {
-    fn checkpoint(&self) -> Result<()> {
+    fn begins(&self, stage: StageKind) {
+        if stage == StageKind::Measured {
+            for outage in &self.outages {
+                self.place.store.plan_outage(outage.start, outage.length);
+            }
+        }
+    }
+
+    fn checkpoint(&self, go_on: GoOn<'_>) -> Result<()> {
+        if self.mode == Mode::None {
+            return Ok(());
+        }
         loop {
-            let outcome =
-                self.job.trigger(self.metadata.clone()).and_then(|pending| pending.wait().map(drop));
-            match outcome {
-                // One is under way already, or was given up; the state is unharmed.
-                Err(error) if matches!(error.kind(), ErrorKind::Aborted | ErrorKind::WouldBlock) => {
-                    self.job.health()?;
-                    std::thread::sleep(Duration::from_millis(5));
+            match self.job.trigger(self.metadata.clone()).map(|pending| pending.id()) {
+                Ok(id) => {
+                    if self.wait_for(id, go_on)? {
+                        return Ok(());
+                    }
                 }
+                // A scheduled one is under way.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            go_on()?;
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn settle(&self, go_on: GoOn<'_>) -> Result<()> {
+        loop {
+            match self.job.settle(SLICE) {
+                // Work is left.
+                Err(error) if error.kind() == ErrorKind::Aborted => go_on()?,
                 outcome => return Ok(outcome?),
             }
         }
     }
 
-    fn settle(&self) -> Result<()> {
-        Ok(self.job.settle(SETTLE_TIMEOUT)?)
+    fn level(&self, go_on: GoOn<'_>) -> Result<()> {
+        self.job.compact()?;
+        self.materialize();
+        // The base first, so that the checkpoint needs no more than it.
+        self.settle(go_on)?;
+        self.checkpoint(go_on)?;
+        self.settle(go_on)
     }
 
     fn materialize(&self) {
-        self.job.materialize();
+        if self.mode == Mode::Changelog {
+            self.job.materialize();
+        }
     }
 
     fn health(&self) -> Result<()> {
@@ -142,7 +183,12 @@ impl Backend for JobBackend {
 
     fn gauges(&self) -> Gauges {
         let stats = self.job.stats();
-        let mut gauges = Gauges { remote: stats.remote, ..Gauges::default() };
+        let mut gauges = Gauges {
+            remote: stats.remote,
+            stored_bytes: self.place.store.stored_bytes(),
+            last_checkpoint: self.events.read(|log| log.checkpoints.last().copied()),
+            ..Gauges::default()
+        };
         for store in &stats.stores {
             gauges.pending_compaction_bytes += store.table.pending_compaction_bytes;
             gauges.l0_files += store.table.l0_files;
@@ -154,6 +200,29 @@ impl Backend for JobBackend {
         }
         gauges
     }
+
+    fn abandon(&self) {
+        // Whatever the store still answers: the run has failed already, and says why.
+        let _ = self.job.clone().close();
+    }
+}
+
+impl JobBackend {
+    /// Whether the checkpoint became durable; false if it was given up, which harms nothing.
+    fn wait_for(&self, id: CheckpointId, go_on: GoOn<'_>) -> Result<bool> {
+        loop {
+            let verdict = self.events.read(|log| {
+                let completed = log.checkpoints.iter().rev().any(|checkpoint| checkpoint.id == id);
+                let failed = log.failed.iter().rev().any(|(failed, _)| *failed == id);
+                completed.then_some(true).or(failed.then_some(false))
+            });
+            match verdict {
+                Some(completed) => return Ok(completed),
+                None => go_on()?,
+            }
+            std::thread::sleep(POLL);
+        }
+    }
 }
 
 /// One subtask of the job, with the one state that the workload uses.
@@ -164,28 +233,14 @@ pub(crate) struct JobOperator {
 }
 
 impl JobOperator {
-    fn new(mut store: StateStore) -> Result<Self> {
-        let state = store.state(&StateOptions::new("reference"))?;
+    pub(crate) fn new(mut store: StateStore, workload: &Workload) -> Result<Self> {
+        let table = match workload.operation {
+            // Windows are deleted by their prefix.
+            Operation::Window => TableKind::Ordered,
+            _ => TableKind::Hash,
+        };
+        let state = store.state(&StateOptions::new("reference").table(table))?;
         Ok(Self { store, state })
-    }
-
-    pub(crate) fn range(&self) -> KeyGroupRange {
-        self.store.range()
-    }
-
-    /// How many records this subtask had processed at the restored checkpoint; 0 on a fresh start.
-    pub(crate) fn position(&self) -> Result<u64> {
-        match self.store.restored_metadata() {
-            None => Ok(0),
-            Some(bytes) => bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
-                Failure::new(format!(
-                    "the checkpoint was not written by `alluvium load`: subtask {} carries {} bytes of \
-                     metadata instead of its position",
-                    self.store.subtask(),
-                    bytes.len()
-                ))
-            }),
-        }
     }
 }
 
@@ -205,6 +260,14 @@ impl Operator for JobOperator {
 
     fn delete(&mut self, group: KeyGroup, key: &[u8]) -> Result<()> {
         Ok(self.store.delete(self.state, group, key)?)
+    }
+
+    fn delete_prefix(&mut self, group: KeyGroup, prefix: &[u8]) -> Result<()> {
+        Ok(self.store.delete_prefix(self.state, group, prefix)?)
+    }
+
+    fn groups(&self) -> Vec<KeyGroup> {
+        self.store.range().groups().collect()
     }
 
     fn scan(&self, group: KeyGroup, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
@@ -249,12 +312,20 @@ impl CheckpointListener for Listener {
     fn completed(&self, report: &CheckpointReport) {
         let (start, end) = self.span(report.duration_ms);
         let bytes = report.delta_bytes + report.sst_bytes + report.manifest_bytes;
-        let checkpoint = Checkpoint { start, end, bytes, puts: report.puts };
+        let checkpoint = Checkpoint {
+            id: report.id,
+            start,
+            end,
+            bytes,
+            puts: report.puts,
+            bytes_after_trigger: report.bytes_after_trigger,
+            largest_object: report.largest_object,
+        };
         self.events.record(|log| log.checkpoints.push(checkpoint));
     }
 
-    fn failed(&self, _: CheckpointId, _: &Error) {
-        self.events.record(|log| log.failed.push(self.clock.monotonic()));
+    fn failed(&self, id: CheckpointId, _: &Error) {
+        self.events.record(|log| log.failed.push((id, self.clock.monotonic())));
     }
 
     fn materialized(&self, report: &MaterializationReport) {

@@ -1,32 +1,34 @@
 //! `alluvium load`: one mode, one workload.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use alluvium::{CheckpointMode, Env, ErrorKind, OpenMode};
-use clap::{Args, ValueEnum};
+use alluvium::{Env, ErrorKind, OpenMode};
+use clap::Args;
 
 use crate::failure::{Failure, Result};
-use crate::job::Location;
-use crate::options::{OutputArgs, RunArgs, Scratch, WorkloadArgs, parse_store_option};
+use crate::options::{OutputArgs, RunArgs, Scratch, WorkloadArgs, modes};
+use crate::place::{Place, StoreArgs};
 use crate::progress::Progress;
-use crate::session::{After, Session, judge, mode_name};
+use crate::result::{Mode, Prices};
+use crate::scenario::ScenarioArgs;
+use crate::session::{After, Session, judge};
+use crate::signals::interrupt_flag;
 use crate::table;
 use crate::workload::Workload;
 
 const KEYS: u64 = 1_000_000;
 
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct LoadArgs {
     /// How checkpoints are taken
-    #[arg(long, value_enum, default_value = "changelog")]
+    #[arg(long, value_parser = modes(), default_value = "changelog")]
     mode: Mode,
     /// Where checkpoints go: a directory, file:///…, memory:///, or s3://, az://, gs:// if built with
     /// that feature [default: a temporary directory]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Option of the object store, as in aws_region=eu-central-1; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
-    store_option: Vec<(String, String)>,
     /// Local directory for RocksDB [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -42,58 +44,52 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
-    workload: WorkloadArgs,
+    pub(crate) scenario: ScenarioArgs,
     #[command(flatten)]
-    run: RunArgs,
+    pub(crate) workload: WorkloadArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    #[command(flatten)]
+    object_store: StoreArgs,
+    #[command(flatten)]
+    prices: Prices,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Mode {
-    /// Log every change; SST files follow in the background
-    Changelog,
-    /// RocksDB's own incremental checkpoints
-    Native,
-}
-
-impl From<Mode> for CheckpointMode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Changelog => Self::Changelog,
-            Mode::Native => Self::NativeIncremental,
-        }
-    }
 }
 
 pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     args.run.validate()?;
     let fresh = args.workload.or_default(KEYS)?;
     let output = args.output.open()?;
+    let interrupt = interrupt_flag()?;
     // The restored copy lies beside the run's own local files, on the same file system.
     let scratch = Scratch::new(args.dir.as_deref().and_then(|dir| dir.parent()))?;
     let store = args.store.clone().unwrap_or_else(|| scratch.path("store").display().to_string());
-    let location = Location::new(&store, &args.store_option);
+    if args.resume && store.starts_with("memory:") {
+        return Err(Failure::usage("nothing can be resumed from memory:///, which ends with its process"));
+    }
     let interval = args.run.materialization_interval;
     let session = Session {
-        mode: args.mode.into(),
+        mode: args.mode,
+        place: Place::open(&store, &args.object_store, fresh.seed, !args.resume)?,
         dir: args.dir.clone().unwrap_or_else(|| scratch.path("local")),
-        materialization_interval: interval.map_or(Some(std::time::Duration::from_secs(600)), |i| i.0),
+        materialization_interval: interval.map_or(Some(Duration::from_secs(600)), |interval| interval.0),
         run: args.run.clone(),
+        scenario: args.scenario.name(),
+        prices: args.prices,
         steady: None,
         after: if args.restore || args.verify {
             After::Restore { dir: scratch.path("restored"), verify: args.verify }
         } else {
             After::Nothing
         },
-        location,
     };
 
     let env = Env::default();
     let (opened, workload) = if args.resume {
         let subtasks = match args.workload.subtasks {
             Some(subtasks) => subtasks,
-            None => earlier_subtasks(&store, &args.store_option)?.unwrap_or(fresh.subtasks),
+            None => earlier_subtasks(&store, &args.object_store)?.unwrap_or(fresh.subtasks),
         };
         let opened = session.open(OpenMode::Existing, subtasks, &env)?;
         let workload = match &opened.metadata {
@@ -113,23 +109,27 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         (opened, fresh)
     };
 
-    let mut progress = Progress::new(mode_name(session.mode), args.output.quiet);
+    let mut progress = Progress::new(session.mode.name(), args.output.quiet);
     if let Some(checkpoint) = opened.restored.checkpoint {
         progress.say(&format!("resuming from checkpoint {checkpoint}"));
     }
-    let report = session.drive(opened, &workload, &env, &mut progress)?;
-    let verdict = judge(&report);
-    output.write(&report, || {
-        let mut text = table::single(&report);
+    let finished = session.drive(opened, &workload, &env, &mut progress, &interrupt)?;
+    let verdict = judge(&finished.result);
+    output.write(&finished.result, || {
+        let mut text = table::single(&finished.result);
         if let Ok(Some(verdict)) = &verdict {
             text += &format!("\n\nVerified {verdict}.");
         }
         text
     })?;
-    verdict.map(drop)
+    match finished.failure {
+        Some(failure) => Err(failure),
+        None => verdict.map(drop),
+    }
 }
 
-fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
+/// The workload that rides in a checkpoint.
+pub(crate) fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
     serde_json::from_slice(metadata).map_err(|error| {
         Failure::new(format!(
             "the checkpoint was not written by `alluvium load`: its metadata is not a workload: {error}"
@@ -138,11 +138,8 @@ fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
 }
 
 /// The number of subtasks of the newest checkpoint.
-fn earlier_subtasks(url: &str, options: &[(String, String)]) -> Result<Option<u32>> {
-    if url.starts_with("memory:") {
-        return Err(Failure::usage("nothing can be resumed from memory:///, which ends with its process"));
-    }
-    let inspection = alluvium::inspect(url, options)?;
+fn earlier_subtasks(url: &str, store: &StoreArgs) -> Result<Option<u32>> {
+    let inspection = alluvium::inspect(url, &store.store_option)?;
     let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
     Ok(newest.map(|checkpoint| checkpoint.subtasks.len() as u32))
 }

@@ -1,7 +1,7 @@
-//! The command line: try the two checkpoint modes under a load, and look into a job's object store.
+//! The command line: try the checkpoint modes under a load, and look into a job's object store.
 //!
-//! `workload` says what every record does, `driver` runs it on any [`backend`], `report` makes figures
-//! of what was measured, `session` joins them for one run; a command is a thin layer above.
+//! `workload` says what every record does, `driver` runs it on any [`backend`], `evaluate` makes a
+//! [`result`] of what was measured, `session` joins them for one run; a command is a thin layer above.
 
 // `missing_docs` is for a library's users; here a doc comment is a help text.
 #![allow(missing_docs)]
@@ -9,6 +9,7 @@
 mod backend;
 mod compare;
 mod driver;
+mod evaluate;
 mod expected;
 mod explain;
 mod failure;
@@ -19,40 +20,49 @@ mod job;
 mod load;
 mod meter;
 mod options;
+mod place;
 mod progress;
 mod recorder;
-mod report;
+mod restore_test;
 #[allow(dead_code)] // the first user is being written
 mod result;
+mod scenario;
 mod session;
+mod signals;
 mod table;
 mod units;
 mod workload;
 mod zipf;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use failure::{Failure, Result};
+
 const EXAMPLES: &str = "\
 Examples:
   alluvium compare
-      Both modes on the reference workload in a temporary directory, about a minute and a half.
-  alluvium compare --operation put --distribution zipf:0.99 --json result.json
-      Blind writes to hot keys; figures as a table and as JSON.
-  alluvium compare --rate 20k --duration 60s --checkpoint-interval 500ms
-      A paced load, for latency.
+      All modes on the reference workload in a temporary directory, under two minutes.
+  alluvium compare --scenario reference --json reference.json
+      A named scenario, with the store modelled as a remote one; figures as a table and as JSON.
+  alluvium compare --scenario full-speed --repeat 3 --modes changelog,native
+      In turns, compared pair by pair.
   alluvium load --store ./job --duration 30s --verify
   alluvium load --store ./job --duration 30s --resume
+  alluvium restore-test --store ./job --dir ./restored --verify
+      Restore in a process of its own, and check every key.
   alluvium inspect ./job
 
-Exit codes: 0 all right, 1 failed or verification found the state wrong, 2 wrong usage,
-3 fenced by a later attempt of the same job.";
+Exit codes: 0 all right (also when Ctrl-C ended a run early), 1 failed or verification found the state
+wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
 
 /// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
 ///
-/// `compare` runs a workload with log-based checkpoints and with RocksDB's own incremental ones and
-/// says what differs and why; `load` runs one of them; `inspect` shows what a job keeps in its store.
+/// `compare` runs a workload with log-based checkpoints, with RocksDB's own incremental ones and without
+/// any, and says what differs and why; `load` runs one of them; `restore-test` restores what it left;
+/// `inspect` shows what a job keeps in its store.
 #[derive(Debug, Parser)]
 #[command(name = "alluvium", version, after_help = EXAMPLES, max_term_width = 110)]
 struct Cli {
@@ -62,18 +72,24 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a workload in both modes in turn and print them side by side
+    /// Run a workload in all modes in turn and print them side by side
     ///
-    /// Each mode loads all keys, settles, runs the measured stretch, settles again (clock and CPU meter
-    /// stop only when all deferred work is done), then a slow steady stretch; afterwards the job is
-    /// opened again with an empty local directory and every key is checked against the state that the
-    /// stream must lead to.
+    /// Each mode loads all keys, settles, rewrites all files so that every mode begins alike, runs the
+    /// measured stretch, settles again (clock and CPU meter stop only when all deferred work is done), then
+    /// a slow steady stretch; afterwards the job is opened again with an empty local directory and every
+    /// key is checked against the state that the stream must lead to.
     Compare(Box<compare::CompareArgs>),
     /// Run a workload in one mode
     ///
     /// Refuses a store that holds an earlier run, unless --resume says to go on from it. The parameters
-    /// of the workload ride in each checkpoint, and so does each subtask's position in its stream.
+    /// of the workload ride in each checkpoint, and so does each subtask's position in its stream. Ctrl-C and
+    /// SIGTERM end the run early, with its result.
     Load(Box<load::LoadArgs>),
+    /// Restore what `load` left, in this new process, and time it
+    ///
+    /// The parameters of the workload are found in the checkpoint. Opening the job fences a `load` that is
+    /// still running on it.
+    RestoreTest(Box<restore_test::RestoreTestArgs>),
     /// Show a job's manifest chain, checkpoints and sizes
     ///
     /// Reads only: the job may be running meanwhile.
@@ -81,11 +97,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome = parse().and_then(|cli| match cli.command {
         Command::Compare(args) => compare::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::RestoreTest(args) => restore_test::run(&args),
         Command::Inspect(args) => inspect::run(&args),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -93,4 +110,22 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The command line, with a scenario's options before the user's own.
+fn parse() -> Result<Cli> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::parse_from(&line);
+    let scenario = match &cli.command {
+        Command::Compare(args) => args.scenario.arguments()?,
+        Command::Load(args) => args.scenario.arguments()?,
+        Command::RestoreTest(_) | Command::Inspect(_) => None,
+    };
+    let Some((name, options)) = scenario else { return Ok(cli) };
+    // By itself first, so that a mistake in it is not taken for one of the user's.
+    let alone: Vec<OsString> = line.iter().take(2).cloned().chain(options.iter().cloned()).collect();
+    if let Err(error) = Cli::try_parse_from(alone) {
+        return Err(Failure::usage(format!("in {name}: {}", error.to_string().trim_start_matches("error: "))));
+    }
+    Ok(Cli::parse_from(scenario::expand(&line, options)))
 }

@@ -1,7 +1,7 @@
 //! What the process has used, as the operating system counts it, and what the machine is. Everything
 //! here is Linux's /proc; elsewhere the figures are absent, not zero.
 
-use serde::Serialize;
+use crate::result::Machine;
 
 /// CPU and local disk use of the process so far.
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,20 +55,19 @@ fn field(file: &str, name: &str) -> Option<u64> {
     value.split_whitespace().next()?.parse().ok()
 }
 
-/// The machine, by what matters here and no more.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cores: Option<u64>,
-    pub(crate) memory: Option<u64>,
+/// The machine that this runs on.
+pub(crate) fn machine() -> Machine {
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    Machine {
+        cores: std::thread::available_parallelism().ok().map(|cores| cores.get() as u64),
+        memory: field("/proc/meminfo", "MemTotal:").map(|kib| kib * 1024),
+        load_average_before: load.and_then(|load| load.split_whitespace().next()?.parse().ok()),
+    }
 }
 
-impl Machine {
-    pub(crate) fn this() -> Self {
-        Self {
-            cores: std::thread::available_parallelism().ok().map(|cores| cores.get() as u64),
-            memory: field("/proc/meminfo", "MemTotal:").map(|kib| kib * 1024),
-        }
-    }
+/// Bytes that the process has had to fetch from disks so far: what the page cache did not have.
+pub(crate) fn disk_read_bytes() -> Option<u64> {
+    field("/proc/self/io", "read_bytes:")
 }
 
 #[cfg(test)]
@@ -89,6 +88,6 @@ mod tests {
         };
         assert!(x != 0 && work < 60.0);
         assert!(rss_peak_bytes().unwrap() > 1_000_000);
-        assert!(Machine::this().memory.unwrap() > 1_000_000);
+        assert!(machine().memory.unwrap() > 1_000_000);
     }
 }

@@ -1,14 +1,17 @@
 //! Options that `load` and `compare` share.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result, io};
+use crate::place::PlannedOutage;
+use crate::result::Mode;
 use crate::units::{Interval, parse_bytes, parse_count, parse_duration, parse_interval};
 use crate::workload::{Distribution, Operation, Workload};
 
@@ -105,18 +108,44 @@ pub(crate) struct RunArgs {
     /// Memory for block caches, memtables and deltas of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     pub(crate) memory: u64,
+    /// Let the store fail every request for a time of the measured stretch, as in 30s@60s: for 30 s, from
+    /// second 60; may be repeated
+    #[arg(long, value_name = "LENGTH@START", action = clap::ArgAction::Append)]
+    pub(crate) outage: Vec<PlannedOutage>,
+    /// End the run when nothing has got on for so long, with the figures so far
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]
+    pub(crate) patience: Duration,
+    /// What the report calls this run [default: the scenario's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
 }
 
 impl RunArgs {
     pub(crate) fn validate(&self) -> Result<()> {
-        if self.duration.is_zero() {
-            return Err(Failure::usage("--duration must be longer than 0"));
+        let options = [
+            ("--duration", self.duration),
+            ("--checkpoint-interval", self.checkpoint_interval),
+            ("--patience", self.patience),
+        ];
+        match options.iter().find(|(_, time)| time.is_zero()) {
+            Some((name, _)) => Err(Failure::usage(format!("{name} must be longer than 0"))),
+            None => Ok(()),
         }
-        if self.checkpoint_interval.is_zero() {
-            return Err(Failure::usage("--checkpoint-interval must be longer than 0"));
-        }
-        Ok(())
     }
+}
+
+/// How checkpoints are taken.
+pub(crate) fn modes() -> impl TypedValueParser<Value = Mode> {
+    let values = [
+        PossibleValue::new("changelog").help("Log every change; SST files follow in the background"),
+        PossibleValue::new("native").help("RocksDB's own incremental checkpoints"),
+        PossibleValue::new("none").help("RocksDB without any checkpoints"),
+    ];
+    PossibleValuesParser::new(values).map(|name| match name.as_str() {
+        "changelog" => Mode::Changelog,
+        "native" => Mode::Native,
+        _ => Mode::None,
+    })
 }
 
 /// Where results go.
@@ -153,21 +182,29 @@ impl OutputArgs {
 }
 
 impl Output {
+    /// Keeps a result that may not be the last: whatever happens later, the file has it.
+    pub(crate) fn keep(&mut self, result: &impl Serialize) -> Result<()> {
+        let Self::JsonFile(file, path) = self else { return Ok(()) };
+        let text = json(result)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{text}"))
+            .map_err(io(format!("write {}", path.display())))
+    }
+
     /// Prints the text or the JSON to standard output, as was asked for.
-    pub(crate) fn write(self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        let json = || {
-            serde_json::to_string_pretty(result)
-                .map_err(|error| Failure::new(format!("cannot write the result as JSON: {error}")))
-        };
+    pub(crate) fn write(mut self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
+        self.keep(result)?;
         match self {
-            Self::Text => print(&text()),
-            Self::JsonOnly => print(&json()?),
-            Self::JsonFile(mut file, path) => {
-                writeln!(file, "{}", json()?).map_err(io(format!("write {}", path.display())))?;
-                print(&text())
-            }
+            Self::Text | Self::JsonFile(..) => print(&text()),
+            Self::JsonOnly => print(&json(result)?),
         }
     }
+}
+
+fn json(result: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(result)
+        .map_err(|error| Failure::new(format!("cannot write the result as JSON: {error}")))
 }
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no failure.
@@ -178,14 +215,6 @@ pub(crate) fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// `KEY=VALUE` of an object store's option.
-pub(crate) fn parse_store_option(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .ok_or_else(|| "write KEY=VALUE, as in aws_region=eu-central-1".to_owned())
 }
 
 /// Local directories of a run: below a given one, or temporary.

@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     next_line: Duration,
     last: (Duration, u64),
     rate: f64,
+    /// What is being waited for.
+    note: Option<String>,
 }
 
 #[derive(Debug)]
@@ -61,12 +63,14 @@ impl Progress {
             next_line: LINE_EVERY,
             last: (Duration::ZERO, 0),
             rate: 0.0,
+            note: None,
         }
     }
 
     /// A stage begins; `loads` is the number of records that a load stage has.
     pub(crate) fn begin(&mut self, stage: Stage, loads: u64) {
         self.stage = stage.kind.name();
+        self.note = None;
         self.counts_records = stage.duration.is_none();
         self.next_line = LINE_EVERY;
         self.last = (Duration::ZERO, 0);
@@ -89,16 +93,17 @@ impl Progress {
     pub(crate) fn tick(&mut self, view: &View<'_>) {
         let since = view.elapsed.saturating_sub(self.last.0);
         if since >= Duration::from_millis(500) {
-            self.rate = (view.records - self.last.1) as f64 / since.as_secs_f64();
+            self.rate = view.records.saturating_sub(self.last.1) as f64 / since.as_secs_f64();
             self.last = (view.elapsed, view.records);
         }
         let text = || {
-            format!(
-                "{} records/s, {} in SST files, {} put",
-                units::count(self.rate),
-                units::bytes(view.gauges.live_sst_bytes as f64),
-                units::bytes(view.gauges.remote.put_bytes as f64),
-            )
+            let checkpoint = view.gauges.last_checkpoint.map_or(String::new(), |checkpoint| {
+                let took = checkpoint.end.saturating_sub(checkpoint.start).as_secs_f64() * 1e3;
+                format!(", checkpoint {} {}", units::millis(took), units::bytes(checkpoint.bytes as f64))
+            });
+            let state = units::bytes(view.gauges.live_sst_bytes as f64);
+            let note = self.note.as_deref().map_or(String::new(), |note| format!(" ({note})"));
+            format!("{} records/s{checkpoint}, state {state}{note}", units::count(self.rate))
         };
         match &self.to {
             To::Nowhere => {}
@@ -119,9 +124,12 @@ impl Progress {
     }
 
     /// What is being waited for.
-    pub(crate) fn note(&self, text: &str) {
-        if let To::Bar(bar) = &self.to {
-            bar.set_message(text.to_owned());
+    pub(crate) fn note(&mut self, text: &str) {
+        self.note = Some(text.to_owned());
+        match &self.to {
+            To::Nowhere => {}
+            To::Lines => eprintln!("{}, {}: {text}", self.title, self.stage),
+            To::Bar(bar) => bar.set_message(text.to_owned()),
         }
     }
 

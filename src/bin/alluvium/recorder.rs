@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+
+use crate::result::Percentiles;
 
 /// Longest time that a histogram tells apart; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -26,6 +27,19 @@ impl Times {
         self.0.add(&other.0).expect("all histograms have the same bounds");
     }
 
+    /// Moves everything to `other`.
+    pub(crate) fn move_to(&mut self, other: &mut Self) {
+        other.add(self);
+        self.0.reset();
+    }
+
+    /// In milliseconds; starts anew.
+    pub(crate) fn take_p99(&mut self) -> Option<f64> {
+        let p99 = (!self.0.is_empty()).then(|| self.0.value_at_quantile(0.99) as f64 / 1e6);
+        self.0.reset();
+        p99
+    }
+
     /// In milliseconds; None where nothing was recorded.
     pub(crate) fn percentiles(&self) -> Option<Percentiles> {
         let n = self.0.len();
@@ -44,38 +58,24 @@ impl Times {
 /// Below this many samples a 99.9th percentile is only another name for the maximum.
 const ENOUGH_FOR_P999: u64 = 1000;
 
-/// A distribution in a few figures, with the number of samples behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Percentiles {
-    pub(crate) n: u64,
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) p999: Option<f64>,
-    pub(crate) max: f64,
-}
-
-impl Percentiles {
-    /// Of few values, exactly (nearest rank). None where there are none.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        values.sort_by(f64::total_cmp);
-        let max = *values.last()?;
-        let at = |quantile: f64| {
-            let rank = (quantile * values.len() as f64).ceil() as usize;
-            values[rank.clamp(1, values.len()) - 1]
-        };
-        let n = values.len() as u64;
-        Some(Self {
-            n,
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: (n >= ENOUGH_FOR_P999).then(|| at(0.999)),
-            max,
-        })
-    }
+/// Percentiles of few values, exactly (nearest rank). None where there are none.
+pub(crate) fn percentiles_of(values: impl IntoIterator<Item = f64>) -> Option<Percentiles> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let max = *values.last()?;
+    let at = |quantile: f64| {
+        let rank = (quantile * values.len() as f64).ceil() as usize;
+        values[rank.clamp(1, values.len()) - 1]
+    };
+    let n = values.len() as u64;
+    Some(Percentiles {
+        n,
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: (n >= ENOUGH_FOR_P999).then(|| at(0.999)),
+        max,
+    })
 }
 
 /// One operator thread's measurements of one stage.
@@ -89,6 +89,8 @@ pub(crate) struct Recorder {
     /// One sample per checkpoint: the longest time since the last one during which the operator did
     /// not get on, be it in `cut` or in one record.
     pub(crate) pause: Times,
+    /// Latencies that the conductor has not seen yet.
+    pub(crate) recent: Times,
     longest_record: Duration,
 }
 
@@ -99,6 +101,7 @@ impl Recorder {
             latency: Times::new(),
             cut: Times::new(),
             pause: Times::new(),
+            recent: Times::new(),
             longest_record: Duration::ZERO,
         }
     }
@@ -107,6 +110,7 @@ impl Recorder {
     pub(crate) fn record(&mut self, service: Duration, latency: Duration) {
         self.records += 1;
         self.latency.record(latency);
+        self.recent.record(latency);
         self.longest_record = self.longest_record.max(service);
     }
 
@@ -129,10 +133,10 @@ mod tests {
 
     #[test]
     fn percentiles_of_few_values_are_exact() {
-        let p = Percentiles::of((1..=200).map(f64::from)).unwrap();
+        let p = percentiles_of((1..=200).map(f64::from)).unwrap();
         assert_eq!((p.n, p.p50, p.p90, p.p99, p.p999, p.max), (200, 100.0, 180.0, 198.0, None, 200.0));
-        assert_eq!(Percentiles::of([]), None);
-        assert_eq!(Percentiles::of([7.0]).unwrap().p50, 7.0);
+        assert_eq!(percentiles_of([]), None);
+        assert_eq!(percentiles_of([7.0]).unwrap().p50, 7.0);
     }
 
     #[test]

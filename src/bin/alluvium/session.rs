@@ -1,31 +1,39 @@
-//! One run of one mode from an opened job to its report: drive the stages, close, reopen with an
-//! empty local directory, verify.
+//! One run of one mode from an opened job to its result: drive the stages, close, reopen with an empty
+//! local directory, verify.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use alluvium::{CheckpointMode, Env, JobOptions, MaterializationOptions, OpenMode};
+use alluvium::{Env, JobOptions, MaterializationOptions, OpenMode};
 
 use crate::backend::{Operator, Time};
-use crate::driver::{self, Lane, Stage, StageKind};
-use crate::expected::{Verdict, verify};
+use crate::driver::{self, Lane, Outcome, Plan, Stage, StageKind};
+use crate::evaluate::{self, Facts, evaluate, millis};
+use crate::expected::{Expected, verify};
 use crate::failure::{Failure, Result};
-use crate::job::{EnvTime, JobBackend, JobOperator, Location, OpenedJob};
+use crate::job::{EnvTime, JobBackend, JobOperator, OpenedJob};
 use crate::meter;
 use crate::options::RunArgs;
+use crate::place::Place;
 use crate::progress::Progress;
-use crate::report::{self, Facts, Restore, RunReport, Settings, millis};
+use crate::result::{Mode, Prices, Restore, RunResult, Settings};
 use crate::units;
-use crate::workload::{Stream, Workload};
+use crate::workload::{KeyBytes, Stream, Workload};
+
+/// Least time between two checkpoints, unless the interval is very short.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 
 /// A run, but for its workload, which a resumed run finds in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    pub(crate) mode: CheckpointMode,
-    pub(crate) location: Location,
+    pub(crate) mode: Mode,
+    pub(crate) place: Place,
     /// The job's local directory.
     pub(crate) dir: PathBuf,
     pub(crate) run: RunArgs,
+    pub(crate) scenario: Option<String>,
+    pub(crate) prices: Prices,
     pub(crate) materialization_interval: Option<Duration>,
     pub(crate) steady: Option<SteadyStage>,
     pub(crate) after: After,
@@ -49,18 +57,14 @@ pub(crate) enum After {
     },
 }
 
-pub(crate) fn mode_name(mode: CheckpointMode) -> &'static str {
-    match mode {
-        CheckpointMode::Changelog => "changelog",
-        CheckpointMode::NativeIncremental => "native",
-    }
+/// What a session came to: there is a result also where it failed.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) result: RunResult,
+    pub(crate) failure: Option<Failure>,
 }
 
 impl Session {
-    fn options(&self, dir: &Path, open: OpenMode, subtasks: u32) -> JobOptions {
-        JobOptions::new(dir, open).mode(self.mode).subtasks(subtasks).memory(self.run.memory)
-    }
-
     /// Opens the job, which begins to take checkpoints.
     pub(crate) fn open(&self, open: OpenMode, subtasks: u32, env: &Env) -> Result<OpenedJob> {
         meter::reset_rss_peak();
@@ -68,11 +72,15 @@ impl Session {
             interval: self.materialization_interval,
             ..MaterializationOptions::default()
         };
-        let options = self
-            .options(&self.dir, open, subtasks)
-            .checkpoint_interval(self.run.checkpoint_interval)
-            .materialization(materialization);
-        JobBackend::open(&self.location, options, env)
+        let interval = self.run.checkpoint_interval;
+        let options = job_options(&self.dir, open, subtasks, self.run.memory).materialization(materialization);
+        let options = match self.mode {
+            Mode::None => options,
+            Mode::Changelog | Mode::Native => {
+                options.checkpoint_interval(interval).min_pause(MIN_PAUSE.min(interval / 10))
+            }
+        };
+        JobBackend::open(&self.place, self.mode, &self.run.outage, options, env)
     }
 
     fn stages(&self) -> Vec<Stage> {
@@ -80,11 +88,12 @@ impl Session {
         let stage = |kind, rate, duration| Stage { kind, rate, duration, settle: true, materialize: false };
         let mut stages = vec![stage(StageKind::Load, None, None)];
         if !self.run.warm_up.is_zero() {
+            // At full speed a warm-up would leave work behind that the measured stretch would pay for.
             let warm_up = stage(StageKind::WarmUp, rate, Some(self.run.warm_up));
-            stages.push(Stage { settle: false, ..warm_up });
+            stages.push(Stage { settle: rate.is_none(), ..warm_up });
         }
         stages.push(stage(StageKind::Measured, rate, Some(self.run.duration)));
-        if let Some(steady) = self.steady {
+        if let Some(steady) = self.steady.filter(|_| self.mode != Mode::None) {
             let stage = stage(StageKind::Steady, Some(steady.rate as f64), Some(steady.duration));
             stages.push(Stage { materialize: true, ..stage });
         }
@@ -92,137 +101,198 @@ impl Session {
     }
 
     fn settings(&self) -> Settings {
+        let checkpoints = self.mode != Mode::None;
         Settings {
             rate: self.run.rate as f64,
             duration_s: self.run.duration.as_secs_f64(),
             warm_up_s: self.run.warm_up.as_secs_f64(),
-            checkpoint_interval_ms: millis(self.run.checkpoint_interval),
-            materialization_interval_ms: self.materialization_interval.map(millis),
-            memory: self.run.memory,
-            store: self.location.kind(),
+            checkpoint_interval_ms: checkpoints.then(|| millis(self.run.checkpoint_interval)),
+            materialization_interval_ms: self
+                .materialization_interval
+                .filter(|_| self.mode == Mode::Changelog)
+                .map(millis),
+            memory_bytes: self.run.memory,
+            read_cache_bytes: None,
+            store: checkpoints.then(|| self.place.kind.clone()),
+            scenario: self.scenario.clone(),
         }
     }
 
     /// Drives the workload on an opened job to the end.
+    ///
+    /// # Errors
+    /// Only before anything was measured.
     pub(crate) fn drive(
         &self,
         opened: OpenedJob,
         workload: &Workload,
         env: &Env,
         progress: &mut Progress,
-    ) -> Result<RunReport> {
-        let OpenedJob { mut backend, operators, .. } = opened;
+        interrupt: &AtomicBool,
+    ) -> Result<Finished> {
+        let started = units::utc(env.clock.unix_millis()).replace(' ', "T") + "Z";
+        let machine = meter::machine();
+        let OpenedJob { mut backend, stores, positions, .. } = opened;
         let metadata = serde_json::to_vec(workload)
             .map_err(|error| Failure::new(format!("cannot write the workload as JSON: {error}")))?;
         backend.set_metadata(metadata);
 
         let streams = workload.streams().map_err(Failure::usage)?;
-        let lanes = lanes(operators, &streams)?;
-        let (stages, lanes) = driver::run(&backend, lanes, &self.stages(), &EnvTime(env.clone()), progress)?;
+        let mut lanes = Vec::new();
+        for (index, (store, stream)) in stores.into_iter().zip(&streams).enumerate() {
+            let position = positions.get(index).copied().unwrap_or(0);
+            lanes.push(Lane { operator: JobOperator::new(store, workload)?, stream, position });
+        }
+        let stages = self.stages();
+        let plan = Plan { stages: &stages, patience: self.run.patience, interrupt };
+        let outcome = driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress);
+        let Outcome { runs, lanes, mut failure, interrupted } = outcome;
         let positions: Vec<u64> = lanes.iter().map(|lane| lane.position).collect();
         drop(lanes);
 
-        let live_bytes = self.location.live_bytes()?;
-        let table_options = backend.stats().table_options;
-        let log = backend.events().read(Clone::clone);
-        backend.close()?;
-        let restore = match &self.after {
-            After::Nothing => None,
-            After::Restore { dir, verify } => {
-                progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
-                Some(self.restore(dir, &streams, &positions, *verify, env)?)
-            }
-        };
         let facts = Facts {
             mode: self.mode,
             workload: workload.clone(),
             settings: self.settings(),
-            log,
-            live_bytes,
-            restore,
-            table_options,
+            machine,
+            store_model: self.place.spec(&self.run.outage).filter(|_| self.mode != Mode::None),
+            prices: self.prices,
+            log: backend.events().read(Clone::clone),
+            stored_bytes_peak: self.place.store.stored_bytes_peak(),
+            table_options: backend.stats().table_options,
         };
-        report::build(facts, &stages).ok_or_else(|| Failure::new("the run has no measured stage"))
-    }
-
-    /// Opens the job again with an empty local directory, in the same process.
-    fn restore(
-        &self,
-        dir: &Path,
-        streams: &[Stream],
-        positions: &[u64],
-        verified: bool,
-        env: &Env,
-    ) -> Result<Restore> {
-        let time = EnvTime(env.clone());
-        let start = time.now();
-        let options = self.options(dir, OpenMode::Existing, streams.len() as u32);
-        let OpenedJob { backend, operators, restored, .. } = JobBackend::open(&self.location, options, env)?;
-        let total = time.now().saturating_sub(start);
-        let lanes = lanes(operators, streams)?;
-        for lane in lanes.iter().filter(|lane| lane.stream.own_keys() > 0) {
-            let key = lane.stream.key(0).to_be_bytes();
-            lane.operator.read(lane.stream.group_of(&key), &key, |_| ())?;
+        let mut result = evaluate(facts, &runs);
+        result.label = self.run.label.clone().or_else(|| self.scenario.clone());
+        result.started_at = Some(started);
+        if self.mode == Mode::None {
+            result.notes.push(NONE_NOTE.to_owned());
         }
-        let first_record = time.now().saturating_sub(start);
-
-        for (lane, position) in lanes.iter().zip(positions) {
-            if lane.position != *position {
-                return Err(Failure::new(format!(
-                    "subtask {} was restored at record {}, but its last checkpoint was taken at {}",
-                    lane.stream.subtask(),
-                    lane.position,
-                    position
-                )));
+        if result.store_model.is_some() {
+            result.notes.push(MODEL_NOTE.to_owned());
+        }
+        // What a failed job still says at its end is no news.
+        let closed = backend.close();
+        if failure.is_none() {
+            failure = closed.err();
+        }
+        if let After::Restore { dir, verify } = &self.after
+            && failure.is_none()
+            && !interrupted
+            && self.mode != Mode::None
+        {
+            progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
+            let options = job_options(dir, OpenMode::Existing, workload.subtasks, self.run.memory);
+            match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env) {
+                Ok(restored) => result.restore = Some(restored),
+                Err(error) => failure = Some(error),
             }
         }
-        let verdict = if verified { Some(verify_all(&lanes)?) } else { None };
-        drop(lanes);
-        backend.close()?;
-        Ok(Restore::new(total, first_record, &restored, verdict))
+        result.ended_early = match &failure {
+            Some(failure) => Some(failure.to_string()),
+            None => interrupted.then(|| "interrupted by a signal".to_owned()),
+        };
+        if interrupted && failure.is_none() {
+            progress.say("ended early; the figures are those up to then");
+        }
+        Ok(Finished { result, failure })
     }
 }
 
-/// Each operator with its stream, at the position that its checkpoint says.
-fn lanes(operators: Vec<JobOperator>, streams: &[Stream]) -> Result<Vec<Lane<'_, JobOperator>>> {
-    operators
-        .into_iter()
-        .zip(streams)
-        .map(|(operator, stream)| {
-            let position = operator.position()?;
-            Ok(Lane { operator, stream, position })
-        })
-        .collect()
+const NONE_NOTE: &str = "Mode none: RocksDB with the same options, and no checkpoints at all. Nothing is durable, so \
+    its clock stops when compaction has settled.";
+const MODEL_NOTE: &str = "The store's latency and bandwidth are modelled, without TLS, HTTP and signing: CPU figures \
+    lack what these cost.";
+
+fn job_options(dir: &Path, open: OpenMode, subtasks: u32, memory: u64) -> JobOptions {
+    JobOptions::new(dir, open).subtasks(subtasks).memory(memory)
 }
 
-/// Every key of every subtask, one thread each.
-fn verify_all(lanes: &[Lane<'_, JobOperator>]) -> Result<Verdict> {
-    let mut verdict = Verdict::default();
-    for lane in lanes {
-        let groups = lane.operator.range().groups();
-        verdict.add(verify(&lane.operator, groups, lane.stream, lane.position)?);
+/// Opens the job with an empty local directory, processes one record in every subtask, and verifies if
+/// asked to. `positions` are those that the checkpoint must be at, where they are known.
+#[expect(clippy::too_many_arguments, reason = "all of them are facts about one restore")]
+pub(crate) fn restore(
+    place: &Place,
+    mode: Mode,
+    options: JobOptions,
+    streams: &[Stream],
+    workload: &Workload,
+    positions: Option<&[u64]>,
+    verified: bool,
+    env: &Env,
+) -> Result<Restore> {
+    let time = EnvTime(env.clone());
+    let disk = meter::disk_read_bytes();
+    let start = time.now();
+    let opened = JobBackend::open(place, mode, &[], options, env)?;
+    let total = time.now().saturating_sub(start);
+    let stores = opened.stores;
+    let mut operators: Vec<JobOperator> =
+        stores.into_iter().map(|store| JobOperator::new(store, workload)).collect::<Result<_>>()?;
+    let all: Vec<(&Stream, usize)> =
+        streams.iter().flat_map(|s| (0..s.own_keys().min(1) as usize).map(move |index| (s, index))).collect();
+    for operator in &operators {
+        let groups = operator.groups();
+        let mine = |stream: &Stream, index| groups.binary_search(&stream.group_of(stream.key(index))).is_ok();
+        // Reading is what a record begins with; a write would not be the run's own.
+        if let Some((stream, index)) = all.iter().find(|(stream, index)| mine(stream, *index)) {
+            let key = stream.key(*index);
+            operator.read(stream.group_of(key), &KeyBytes::new(key, None), |_| ())?;
+        }
     }
-    Ok(verdict)
+    let first_record = time.now().saturating_sub(start);
+    let fetched = meter::disk_read_bytes().zip(disk).map(|(after, before)| after.saturating_sub(before));
+
+    if opened.positions.len() != streams.len() {
+        return Err(Failure::new(format!(
+            "the checkpoint has the positions of {} subtasks, but the workload has {}",
+            opened.positions.len(),
+            streams.len()
+        )));
+    }
+    if let Some(wanted) = positions
+        && wanted != opened.positions
+    {
+        return Err(Failure::new(format!(
+            "the subtasks were restored at the records {:?}, but the last checkpoint was taken at {wanted:?}",
+            opened.positions
+        )));
+    }
+    let verdict = if verified {
+        Some(verify(&mut operators, &Expected::after(streams, &opened.positions))?)
+    } else {
+        None
+    };
+    let subtasks = operators.len();
+    drop(operators);
+    opened.backend.close()?;
+    let mut restored = evaluate::restore(total, first_record, &opened.restored, subtasks, verdict);
+    if place.kind == "file" {
+        // What was not fetched from a disk was in memory already.
+        restored.page_cache_warm = fetched.map(|bytes| bytes < opened.restored.bytes_downloaded / 2);
+    }
+    Ok(restored)
 }
 
 /// What verification found, or the failure that it is.
-pub(crate) fn judge(report: &RunReport) -> Result<Option<String>> {
-    let Some(verdict) = report.restore.as_ref().and_then(|restore| restore.verdict.as_ref()) else {
+pub(crate) fn judge(result: &RunResult) -> Result<Option<String>> {
+    let Some(restore) = &result.restore else { return Ok(None) };
+    let (Some(keys), Some(missing), Some(wrong), Some(extra)) =
+        (restore.keys, restore.missing_keys, restore.wrong_keys, restore.extra_keys)
+    else {
         return Ok(None);
     };
     let n = |n: u64| units::count(n as f64);
-    if verdict.is_right() {
-        let keys = n(verdict.keys);
-        return Ok(Some(format!("{}: all {keys} keys right after the restore", mode_name(report.mode))));
+    let mode = result.mode.name();
+    if missing == 0 && wrong == 0 && extra == 0 {
+        return Ok(Some(format!("{mode}: all {} keys right after the restore", n(keys))));
     }
     Err(Failure::new(format!(
-        "the restored state is not the one that was checkpointed ({} mode): {} keys missing, {} wrong, {} extra \
+        "the restored state is not the one that was checkpointed ({mode} mode): {} keys missing, {} wrong, {} extra \
          of {}\n  {}",
-        mode_name(report.mode),
-        n(verdict.missing_keys),
-        n(verdict.wrong_keys),
-        n(verdict.extra_keys),
-        n(verdict.keys),
-        verdict.examples.join("\n  ")
+        n(missing),
+        n(wrong),
+        n(extra),
+        n(keys),
+        restore.examples.join("\n  ")
     )))
 }

@@ -108,6 +108,22 @@ pub(crate) fn three_digits(number: f64) -> String {
     }
 }
 
+/// `2024-02-29 23:59:58` from milliseconds since 1970, by Howard Hinnant's days-to-civil algorithm.
+pub(crate) fn utc(unix_millis: u64) -> String {
+    let seconds = unix_millis / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01, in eras of 400 years; March is the first month of the year.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +154,14 @@ mod tests {
         assert_eq!(millis(12_340.0), "12.3 s");
         assert_eq!(count(1_234_567.0), "1,234,567");
         assert_eq!(count(12.0), "12");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_709_251_198_500), "2024-02-29 23:59:58");
+        assert_eq!(utc(1_735_689_599_000), "2024-12-31 23:59:59");
     }
 }

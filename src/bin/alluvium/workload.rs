@@ -10,6 +10,7 @@ use std::str::FromStr;
 use alluvium::{KeyGroup, MaxParallelism, SubtaskIndex};
 use serde::{Deserialize, Serialize};
 
+use crate::result::WorkloadSpec;
 use crate::zipf::Zipf;
 
 /// Records of one subtask are numbered from `subtask · 2^SUBTASK_SHIFT`.
@@ -137,6 +138,19 @@ impl Workload {
         Ok(())
     }
 
+    /// As a result writes it.
+    pub(crate) fn spec(&self) -> WorkloadSpec {
+        WorkloadSpec {
+            keys: self.keys,
+            value_bytes: self.value_bytes as u64,
+            subtasks: self.subtasks,
+            max_parallelism: Some(self.max_parallelism.into()),
+            operation: self.operation.to_string(),
+            distribution: self.distribution.to_string(),
+            seed: self.seed,
+        }
+    }
+
     /// The streams of all subtasks, in order.
     pub(crate) fn streams(&self) -> Result<Vec<Stream>, String> {
         self.validate()?;
@@ -219,10 +233,6 @@ impl Stream {
             zipf,
             own,
         }
-    }
-
-    pub(crate) fn subtask(&self) -> u32 {
-        self.subtask
     }
 
     pub(crate) fn value_bytes(&self) -> usize {

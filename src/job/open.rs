@@ -109,7 +109,12 @@ async fn begin(
     }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
-    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
+    // Native mode holds no deltas: the same memory is all the table's.
+    let memory = match options.mode {
+        CheckpointMode::Changelog => options.memory / 4 * 3,
+        CheckpointMode::NativeIncremental => options.memory,
+    };
+    let resources = TableResources::new(memory, BACKGROUND_JOBS);
     let restorer =
         Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
     let found = candidates(&opened.checkpoints, options.restore_from)?;

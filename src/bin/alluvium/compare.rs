@@ -25,7 +25,7 @@ const KEYS: u64 = 500_000;
 #[command(args_override_self = true)]
 pub(crate) struct CompareArgs {
     /// The modes to run, in this order
-    #[arg(long, value_parser = modes(), value_delimiter = ',', value_name = "MODES", default_value = "changelog,native,none")]
+    #[arg(long, value_parser = modes(), value_delimiter = ',', value_name = "MODES", action = clap::ArgAction::Set, default_value = "changelog,native,none")]
     modes: Vec<Mode>,
     /// Run all modes so many times, in turns (A B A B …), and compare them pair by pair
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -109,8 +109,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     pub(crate) memory: u64,
     /// Let the store fail every request for a time of the measured stretch, as in 30s@60s: for 30 s, from
-    /// second 60; may be repeated
-    #[arg(long, value_name = "LENGTH@START", action = clap::ArgAction::Append)]
+    /// second 60; several with a comma between
+    #[arg(long, value_name = "LENGTH@START", value_delimiter = ',', action = clap::ArgAction::Set)]
     pub(crate) outage: Vec<PlannedOutage>,
     /// End the run when nothing has got on for so long, with the figures so far
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration)]

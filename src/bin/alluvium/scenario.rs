@@ -145,9 +145,9 @@ mod tests {
 
     #[test]
     fn values_of_all_kinds_become_arguments() {
-        let text = "rate = '5k'\nsubtasks = 3\nrestore = true\nverify = false\noutage = ['1s@2s', '1s@5s']";
+        let text = "rate = '5k'\nsubtasks = 3\nrestore = true\nverify = false\nstore-option = ['a=1', 'b=2']";
         let read = arguments("test", text).unwrap();
-        let wanted = ["--outage=1s@2s", "--outage=1s@5s", "--rate=5k", "--restore", "--subtasks=3"];
+        let wanted = ["--rate=5k", "--restore", "--store-option=a=1", "--store-option=b=2", "--subtasks=3"];
         let mut read: Vec<_> = read.iter().map(|argument| argument.to_str().unwrap()).collect();
         read.sort_unstable();
         assert_eq!(read, wanted);

@@ -312,11 +312,9 @@ impl ObjectStore for StoreModel {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let (model, shared) = (self.clone(), Arc::clone(&self.shared));
-        let deleted = async move { model.shared.send(0, async { Ok(model.inner.delete_stream(locations)) }).await };
-        stream::once(deleted)
-            .try_flatten()
-            .inspect_ok(move |location| shared.stock.delete(location))
-            .boxed()
+        let deleted =
+            async move { model.shared.send(0, async { Ok(model.inner.delete_stream(locations)) }).await };
+        stream::once(deleted).try_flatten().inspect_ok(move |location| shared.stock.delete(location)).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -356,14 +354,17 @@ fn body(result: GetResult) -> BoxStream<'static, Result<Bytes>> {
     let range = result.range.clone();
     match result.payload {
         GetResultPayload::Stream(stream) => stream,
-        GetResultPayload::File(file, _) => stream::try_unfold((Some(file), range), |(file, range)| async move {
-            let Some(file) = file.filter(|_| !range.is_empty()) else { return Ok(None) };
-            let end = range.end.min(range.start.saturating_add(FILE_CHUNK as u64));
-            let read = tokio::task::spawn_blocking(move || read(file, range.start..end)).await;
-            let (file, bytes) = read.map_err(|error| failure(io::Error::other(error)))?.map_err(failure)?;
-            Ok(Some((bytes, (Some(file), end..range.end))))
-        })
-        .boxed(),
+        GetResultPayload::File(file, _) => {
+            stream::try_unfold((Some(file), range), |(file, range)| async move {
+                let Some(file) = file.filter(|_| !range.is_empty()) else { return Ok(None) };
+                let end = range.end.min(range.start.saturating_add(FILE_CHUNK as u64));
+                let read = tokio::task::spawn_blocking(move || read(file, range.start..end)).await;
+                let (file, bytes) =
+                    read.map_err(|error| failure(io::Error::other(error)))?.map_err(failure)?;
+                Ok(Some((bytes, (Some(file), end..range.end))))
+            })
+            .boxed()
+        }
     }
 }
 

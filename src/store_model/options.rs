@@ -129,8 +129,10 @@ impl FromStr for StoreModelOptions {
             Some((p50, p99)) => {
                 let (p50, p99) = duration(p50).zip(duration(p99)).ok_or_else(|| wrong(text))?;
                 if p50.is_zero() || p99 < p50 {
-                    return Err(Error::invalid("a latency's median is above 0 and at most its 99th percentile")
-                        .object(text));
+                    return Err(Error::invalid(
+                        "a latency's median is above 0 and at most its 99th percentile",
+                    )
+                    .object(text));
                 }
                 Latency::LogNormal { p50, p99 }
             }
@@ -161,9 +163,9 @@ impl fmt::Display for StoreModelOptions {
 }
 
 fn wrong(text: &str) -> Error {
-    Error::invalid("the store model cannot be read").object(format!("{text:?}")).advice(
-        "write LATENCY,STREAM,SHARED as in 30ms,50MB/s,100MB/s or 30ms..200ms,unlimited,1GB/s",
-    )
+    Error::invalid("the store model cannot be read")
+        .object(format!("{text:?}"))
+        .advice("write LATENCY,STREAM,SHARED as in 30ms,50MB/s,100MB/s or 30ms..200ms,unlimited,1GB/s")
 }
 
 /// A number and its unit.

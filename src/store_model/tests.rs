@@ -140,9 +140,8 @@ fn listing_and_deleting_cost_one_latency_each() {
 fn an_outage_begins_and_ends_when_it_should() {
     let bench = Bench::new("30ms,50MB/s,100MB/s");
     bench.model.plan_outage(MS(100), MS(1000));
-    let put = |name: &'static str, bytes| {
-        bench.measure(bench.model.put(&name.into(), vec![0; bytes].into())).0
-    };
+    let put =
+        |name: &'static str, bytes| bench.measure(bench.model.put(&name.into(), vec![0; bytes].into())).0;
     put("before", 10).unwrap();
     // Under way when the outage begins: 5 MB take 95 ms and more.
     put("across", 5_000_000).unwrap_err();

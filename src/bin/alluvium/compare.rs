@@ -72,7 +72,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
         return Err(Failure::usage("--steady-rate must be above 0; --steady 0 leaves the stretch out"));
     }
     args.workload.or_default(KEYS)?;
-    let others: Vec<ResultFile> = args.with.iter().map(|path| ResultFile::read(path)).collect::<Result<_>>()?;
+    let others: Vec<ResultFile> =
+        args.with.iter().map(|path| ResultFile::read(path)).collect::<Result<_>>()?;
     let mut output = args.output.open()?;
     let interrupt = interrupt_flag()?;
     let scratch = Scratch::new(args.dir.as_deref())?;
@@ -122,7 +123,8 @@ fn run_one(
         Some(url) => format!("{}/{name}", url.trim_end_matches('/')),
         None => scratch.path(&format!("store-{name}")).display().to_string(),
     };
-    let (local, restored) = (scratch.path(&format!("local-{name}")), scratch.path(&format!("restored-{name}")));
+    let (local, restored) =
+        (scratch.path(&format!("local-{name}")), scratch.path(&format!("restored-{name}")));
     let interval = args.run.materialization_interval;
     let session = Session {
         mode,

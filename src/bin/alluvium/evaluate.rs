@@ -10,8 +10,8 @@ use crate::expected::Verdict;
 use crate::meter;
 use crate::recorder::{Times, percentiles_of};
 use crate::result::{
-    Backpressure, CheckpointPoint, Checkpoints, CompactionDebt, Debt, LoadPhase, Machine, Materialization, Mode,
-    Percentiles, Prices, Restore, RunResult, Sample, Settings, Steady, StoreModelSpec, StoreUse,
+    Backpressure, CheckpointPoint, Checkpoints, CompactionDebt, Debt, LoadPhase, Machine, Materialization,
+    Mode, Percentiles, Prices, Restore, RunResult, Sample, Settings, Steady, StoreModelSpec, StoreUse,
 };
 use crate::workload::Workload;
 
@@ -44,7 +44,11 @@ pub(crate) fn evaluate(facts: Facts, stages: &[StageRun]) -> RunResult {
     result.rss_peak_bytes = meter::rss_peak_bytes();
     result.load = stage(StageKind::Load).filter(|load| load.recorder.records > 0).map(|load| {
         let load_s = load.end.saturating_sub(load.start).as_secs_f64();
-        LoadPhase { records: load.recorder.records, load_s, records_per_s: per(load.recorder.records, load_s) }
+        LoadPhase {
+            records: load.recorder.records,
+            load_s,
+            records_per_s: per(load.recorder.records, load_s),
+        }
     });
     let log = &facts.log;
     let model = facts.store_model.as_ref();

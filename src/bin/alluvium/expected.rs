@@ -169,7 +169,10 @@ enum Seen {
 
 impl Seen {
     fn from(code: u8) -> Self {
-        [Self::Not, Self::Right, Self::Wrong, Self::Extra].into_iter().find(|seen| *seen as u8 == code).unwrap_or(Self::Not)
+        [Self::Not, Self::Right, Self::Wrong, Self::Extra]
+            .into_iter()
+            .find(|seen| *seen as u8 == code)
+            .unwrap_or(Self::Not)
     }
 
     fn word(self) -> &'static str {
@@ -240,9 +243,9 @@ fn verify_one<O: Operator>(
     let mut wanted = Vec::new();
     for group in groups {
         operator.scan(*group, &mut |key, value| {
-            let place = expected.find(*group, key).filter(|(part, index)| {
-                seen[*part][*index].load(Ordering::Relaxed) == Seen::Not as u8
-            });
+            let place = expected
+                .find(*group, key)
+                .filter(|(part, index)| seen[*part][*index].load(Ordering::Relaxed) == Seen::Not as u8);
             match place {
                 Some((part, index)) => {
                     let found = match expected.parts[part].value(index, &mut wanted) {
@@ -272,14 +275,13 @@ fn verify_one<O: Operator>(
             }
             let scanned = Seen::from(scanned.load(Ordering::Relaxed));
             let wanted = part.value(index, &mut wanted).then_some(wanted.as_slice());
-            let read = operator.read(group, &KeyBytes::new(key, part.window), |value| {
-                match (value, wanted) {
+            let read =
+                operator.read(group, &KeyBytes::new(key, part.window), |value| match (value, wanted) {
                     (None, _) => Seen::Not,
                     (Some(_), None) => Seen::Extra,
                     (Some(value), Some(wanted)) if value == wanted => Seen::Right,
                     (Some(_), Some(_)) => Seen::Wrong,
-                }
-            })?;
+                })?;
             verdict.keys += u64::from(wanted.is_some());
             let as_it_must_be = if wanted.is_some() { Seen::Right } else { Seen::Not };
             // The scan's word is the worse one where the two differ.

@@ -162,9 +162,12 @@ fn caveats(changelog: &RunResult, native: &RunResult) -> Option<String> {
     match changelog.restore.as_ref().map(|restore| restore.page_cache_warm) {
         None => {}
         Some(Some(false)) => notes.push("the restore found the page cache cold".to_owned()),
-        Some(_) => notes.push("the restore found the page cache warm, and ran in the process that wrote".to_owned()),
+        Some(_) => {
+            notes.push("the restore found the page cache warm, and ran in the process that wrote".to_owned())
+        }
     }
-    let failed: u64 = [changelog, native].iter().filter_map(|run| Some(run.checkpoints.as_ref()?.failed)).sum();
+    let failed: u64 =
+        [changelog, native].iter().filter_map(|run| Some(run.checkpoints.as_ref()?.failed)).sum();
     if failed > 0 {
         notes.push(format!("{failed} checkpoint(s) failed and are not in the durations"));
     }

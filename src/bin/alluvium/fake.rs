@@ -520,7 +520,10 @@ mod tests {
         let mut slow_too = slow.clone();
         slow_too.options.insert("block_size".to_owned(), "8 KiB".to_owned());
         let table = table::differing_options(&Column::of([&other, &slow_too].into_iter()));
-        assert!(table.contains("block_size") && table.contains("4 KiB") && table.contains("8 KiB"), "{table}");
+        assert!(
+            table.contains("block_size") && table.contains("4 KiB") && table.contains("8 KiB"),
+            "{table}"
+        );
 
         let text = crate::explain::explain(&quick, &slow).join("\n");
         assert!(text.contains("native checkpoint uploads whole SST files"), "{text}");
@@ -585,7 +588,10 @@ mod tests {
             let lossy = Costs { lose_every: Some(1000), ..Costs::default() };
             let (operator, stream, position) = driven(operation, lossy);
             let (verdict, _) = check(operator, &stream, position);
-            assert!(verdict.wrong_keys + verdict.missing_keys + verdict.extra_keys >= 5, "{operation}: {verdict:?}");
+            assert!(
+                verdict.wrong_keys + verdict.missing_keys + verdict.extra_keys >= 5,
+                "{operation}: {verdict:?}"
+            );
             assert!(!verdict.examples.is_empty());
         }
     }

@@ -77,14 +77,8 @@ impl JobBackend {
         let opened = Job::open_on(place.object_store(), &place.prefix, options)?;
         let positions = positions(&opened)?;
         let Opened { job, stores, restored, metadata, .. } = opened;
-        let backend = Self {
-            job,
-            mode,
-            place: place.clone(),
-            outages: outages.to_vec(),
-            events,
-            metadata: Vec::new(),
-        };
+        let backend =
+            Self { job, mode, place: place.clone(), outages: outages.to_vec(), events, metadata: Vec::new() };
         Ok(OpenedJob { backend, stores, restored, metadata, positions })
     }
 
@@ -109,7 +103,8 @@ impl JobBackend {
 
 /// How many records each subtask of the run that wrote the checkpoint had processed.
 fn positions(opened: &Opened) -> Result<Vec<u64>> {
-    let metadata = opened.stores.iter().filter_map(|store| Some((store.subtask(), store.restored_metadata()?)));
+    let metadata =
+        opened.stores.iter().filter_map(|store| Some((store.subtask(), store.restored_metadata()?)));
     metadata
         .map(|(subtask, bytes)| {
             bytes.try_into().map(u64::from_le_bytes).map_err(|_| {

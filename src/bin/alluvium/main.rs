@@ -125,7 +125,10 @@ fn parse() -> Result<Cli> {
     // By itself first, so that a mistake in it is not taken for one of the user's.
     let alone: Vec<OsString> = line.iter().take(2).cloned().chain(options.iter().cloned()).collect();
     if let Err(error) = Cli::try_parse_from(alone) {
-        return Err(Failure::usage(format!("in {name}: {}", error.to_string().trim_start_matches("error: "))));
+        return Err(Failure::usage(format!(
+            "in {name}: {}",
+            error.to_string().trim_start_matches("error: ")
+        )));
     }
     Ok(Cli::parse_from(scenario::expand(&line, options)))
 }

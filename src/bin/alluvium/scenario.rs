@@ -74,7 +74,8 @@ fn arguments(name: &str, text: &str) -> Result<Vec<OsString>> {
             value => vec![value],
         };
         for value in values {
-            arguments.extend(argument(&key, &value).map_err(|error| Failure::usage(format!("{name}: {error}")))?);
+            arguments
+                .extend(argument(&key, &value).map_err(|error| Failure::usage(format!("{name}: {error}")))?);
         }
     }
     Ok(arguments)

@@ -73,7 +73,8 @@ impl Session {
             ..MaterializationOptions::default()
         };
         let interval = self.run.checkpoint_interval;
-        let options = job_options(&self.dir, open, subtasks, self.run.memory).materialization(materialization);
+        let options =
+            job_options(&self.dir, open, subtasks, self.run.memory).materialization(materialization);
         let options = match self.mode {
             Mode::None => options,
             Mode::Changelog | Mode::Native => {
@@ -182,7 +183,8 @@ impl Session {
         {
             progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
             let options = job_options(dir, OpenMode::Existing, workload.subtasks, self.run.memory);
-            match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env) {
+            match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env)
+            {
                 Ok(restored) => result.restore = Some(restored),
                 Err(error) => failure = Some(error),
             }

@@ -36,19 +36,55 @@ const RESTORE: &str = "restore into an empty directory";
 type P = Option<Percentiles>;
 
 const FIGURES: &[Figure] = &[
-    figure(THROUGHPUT, "records/s", Higher, |r| (r.measured_s > 0.0).then_some(r.records_per_s), units::count),
+    figure(
+        THROUGHPUT,
+        "records/s",
+        Higher,
+        |r| (r.measured_s > 0.0).then_some(r.records_per_s),
+        units::count,
+    ),
     figure(THROUGHPUT, "CPU per million records", Lower, |r| r.cpu_s_per_million_records, seconds),
     figure(THROUGHPUT, "record latency p99", Lower, |r| p99(r.record_latency_ms), units::millis),
     figure(THROUGHPUT, "record latency p99.9", Lower, |r| r.record_latency_ms?.p999, units::millis),
     figure(THROUGHPUT, "record latency max", Lower, |r| max(r.record_latency_ms), units::millis),
     figure(THROUGHPUT, "load, records/s", Higher, |r| Some(r.load?.records_per_s), units::count),
-    figure(THROUGHPUT, "compaction debt at the start", Lower, |r| debt(Some(r.compaction_debt?.start)), units::bytes),
-    figure(THROUGHPUT, "compaction debt at the last record", Lower, |r| debt(r.compaction_debt?.last_record), units::bytes),
-    figure(THROUGHPUT, "compaction debt at the end", Lower, |r| debt(Some(r.compaction_debt?.end)), units::bytes),
+    figure(
+        THROUGHPUT,
+        "compaction debt at the start",
+        Lower,
+        |r| debt(Some(r.compaction_debt?.start)),
+        units::bytes,
+    ),
+    figure(
+        THROUGHPUT,
+        "compaction debt at the last record",
+        Lower,
+        |r| debt(r.compaction_debt?.last_record),
+        units::bytes,
+    ),
+    figure(
+        THROUGHPUT,
+        "compaction debt at the end",
+        Lower,
+        |r| debt(Some(r.compaction_debt?.end)),
+        units::bytes,
+    ),
     figure(THROUGHPUT, "deferred work after the last record", Lower, |r| r.drain_s, seconds),
-    figure(THROUGHPUT, "writes waited at the memory bound", Lower, |r| Some(r.backpressure?.blocked_ms), units::millis),
+    figure(
+        THROUGHPUT,
+        "writes waited at the memory bound",
+        Lower,
+        |r| Some(r.backpressure?.blocked_ms),
+        units::millis,
+    ),
     figure(THROUGHPUT, "peak memory", Lower, |r| r.rss_peak_bytes.map(|b| b as f64), units::bytes),
-    figure(THROUGHPUT, "bytes written to local disks", Lower, |r| r.local_write_bytes.map(|b| b as f64), units::bytes),
+    figure(
+        THROUGHPUT,
+        "bytes written to local disks",
+        Lower,
+        |r| r.local_write_bytes.map(|b| b as f64),
+        units::bytes,
+    ),
     figure(PAUSE, "p50", Lower, |r| p50(r.operator_pause_ms), units::millis),
     figure(PAUSE, "p99", Lower, |r| p99(r.operator_pause_ms), units::millis),
     figure(PAUSE, "p99.9", Lower, |r| r.operator_pause_ms?.p999, units::millis),
@@ -68,13 +104,43 @@ const FIGURES: &[Figure] = &[
     figure(CHECKPOINT, "bytes max", Lower, |r| max(own(r)?.bytes), units::bytes),
     figure(CHECKPOINT, "PUT requests, mean", Lower, |r| own(r)?.puts_per_checkpoint, units::three_digits),
     figure(STEADY, "nothing rewritten, p50", Lower, |r| p50(r.steady.as_ref()?.quiet_bytes), units::bytes),
-    figure(STEADY, "beside compaction/base, p50", Lower, |r| p50(r.steady.as_ref()?.busy_bytes), units::bytes),
-    figure(STEADY, "beside compaction/base, max", Lower, |r| max(r.steady.as_ref()?.busy_bytes), units::bytes),
+    figure(
+        STEADY,
+        "beside compaction/base, p50",
+        Lower,
+        |r| p50(r.steady.as_ref()?.busy_bytes),
+        units::bytes,
+    ),
+    figure(
+        STEADY,
+        "beside compaction/base, max",
+        Lower,
+        |r| max(r.steady.as_ref()?.busy_bytes),
+        units::bytes,
+    ),
     figure(STEADY, "max / median of all", Lower, |r| r.steady.as_ref()?.bytes_max_over_median, times),
     figure(STEADY, "duration max", Lower, |r| max(r.steady.as_ref()?.all.duration_ms), units::millis),
-    figure(STORE, "bytes put, measured stretch", Lower, |r| Some(r.store.as_ref()?.put_bytes as f64), units::bytes),
-    figure(STORE, "bytes put, whole run", Lower, |r| bytes(r.store.as_ref()?.whole_run_put_bytes), units::bytes),
-    figure(STORE, "PUT requests, measured stretch", Lower, |r| Some(r.store.as_ref()?.puts as f64), units::count),
+    figure(
+        STORE,
+        "bytes put, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.put_bytes as f64),
+        units::bytes,
+    ),
+    figure(
+        STORE,
+        "bytes put, whole run",
+        Lower,
+        |r| bytes(r.store.as_ref()?.whole_run_put_bytes),
+        units::bytes,
+    ),
+    figure(
+        STORE,
+        "PUT requests, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.puts as f64),
+        units::count,
+    ),
     figure(STORE, "bytes held at the end", Lower, |r| bytes(r.store.as_ref()?.live_bytes_end), units::bytes),
     figure(STORE, "bytes held at most", Lower, |r| bytes(r.store.as_ref()?.live_bytes_peak), units::bytes),
     figure(STORE, "price of a month", Lower, |r| r.store.as_ref()?.usd_per_month, dollars),
@@ -191,10 +257,15 @@ fn compare(better: Better, pairs: &[(f64, f64)]) -> String {
     let alike = words.windows(2).all(|pair| pair[0].1 == pair[1].1);
     let verdict = words.first().map_or("", |(_, verdict)| verdict);
     if alike {
-        let factors: Vec<&str> = words.iter().map(|(factor, _)| factor.as_str()).filter(|f| !f.is_empty()).collect();
+        let factors: Vec<&str> =
+            words.iter().map(|(factor, _)| factor.as_str()).filter(|f| !f.is_empty()).collect();
         return [factors.join(" "), verdict.to_owned()].join(" ").trim().to_owned();
     }
-    words.iter().map(|(factor, verdict)| format!("{factor} {verdict}").trim().to_owned()).collect::<Vec<_>>().join(", ")
+    words
+        .iter()
+        .map(|(factor, verdict)| format!("{factor} {verdict}").trim().to_owned())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Factor and verdict.

@@ -214,7 +214,10 @@ pub(crate) enum Action {
     Delete,
     /// Write a count of one under the key in a window; as the window's first record delete the window
     /// before it.
-    PutInWindow { window: u64, first: bool },
+    PutInWindow {
+        window: u64,
+        first: bool,
+    },
 }
 
 impl Stream {

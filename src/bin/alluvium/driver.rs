@@ -262,8 +262,16 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
     Outcome { runs, lanes, failure, interrupted }
 }
 
-/// What has changed if anything has got on: records, bytes in the store, checkpoints, files, held bytes.
-type Mark = (u64, u64, Option<Duration>, u64, u64, u64);
+/// How far a run has got.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    /// Records, bytes in the store, checkpoints.
+    done: (u64, u64, Option<Duration>),
+    /// Requests to the store that had failed when the above last changed.
+    failures: u64,
+    /// Files and bytes of work that is left. They move as well when checkpoint after checkpoint fails.
+    left: (u64, u64, u64),
+}
 
 /// Releases the stages, watches, and lets the deferred work end.
 struct Conductor<'c, 'p, B, T> {
@@ -389,16 +397,17 @@ impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
 
     /// An error if nothing has got on for too long.
     fn be_patient(&mut self, now: Duration, records: u64, gauges: &Gauges) -> Result<()> {
-        let mark = (
-            records,
-            gauges.stored_bytes,
-            gauges.last_checkpoint.map(|checkpoint| checkpoint.end),
-            gauges.l0_files,
-            gauges.pending_compaction_bytes,
-            gauges.held_bytes,
-        );
-        if mark != self.moved.1 || gauges.running_compactions > 0 {
-            self.moved = (now, mark);
+        let done = (records, gauges.stored_bytes, gauges.last_checkpoint.map(|checkpoint| checkpoint.end));
+        let left = (gauges.l0_files, gauges.pending_compaction_bytes, gauges.held_bytes);
+        let failures = gauges.remote.failures;
+        let (since, before) = &mut self.moved;
+        if done != before.done {
+            self.moved = (now, Mark { done, failures, left });
+            return Ok(());
+        }
+        if failures == before.failures && (left != before.left || gauges.running_compactions > 0) {
+            *since = now;
+            before.left = left;
             return Ok(());
         }
         let patience = if self.control.interrupted() {

@@ -493,7 +493,7 @@ mod tests {
             }),
             ("segments backwards", |_, record| record.subtasks[2].origins[1].segments.swap(0, 1)),
             ("changelog before the origins", |_, record| {
-                record.subtasks[2].origins[1].segments[1].seq.0 += 1
+                record.subtasks[2].origins[1].segments[1].seq.0 += 1;
             }),
             ("place in an origin", |_, record| {
                 record.subtasks[2].origins[1].segments[0].deltas[0].length = 0;

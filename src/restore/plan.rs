@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Origin};
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Origin, SubtaskRecord};
 use crate::remote::ObjectName;
 
 /// What one subtask restores from, and what its own changelog goes on from.
@@ -70,10 +70,8 @@ fn plan_one(
     range: KeyGroupRange,
 ) -> Result<SubtaskPlan> {
     let overlapping = checkpoint.subtasks.iter().filter(|record| record.range.intersection(range).is_some());
-    let mut sources: Vec<_> = overlapping
-        .flat_map(|record| record.as_origins())
-        .filter_map(|origin| origin.clipped(range))
-        .collect();
+    let mut sources: Vec<_> =
+        overlapping.flat_map(SubtaskRecord::as_origins).filter_map(|origin| origin.clipped(range)).collect();
     sources.sort_by_key(|source| source.owned.first);
     // What a rescale had split and nobody has changed since comes together again.
     sources.dedup_by(|next, source| source.join(next));
@@ -162,7 +160,7 @@ mod tests {
     use super::*;
     use crate::ids::{CheckpointId, Epoch, Nonce, Version};
     use crate::key_group::KeyGroup;
-    use crate::manifest::{CheckpointMode, SubtaskRecord};
+    use crate::manifest::CheckpointMode;
 
     fn range(first: u16, last: u16) -> KeyGroupRange {
         KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) }

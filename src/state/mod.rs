@@ -1,5 +1,6 @@
 //! Typed keyed state on top of [`StateStore`](crate::StateStore).
 
+mod cell;
 mod codec;
 mod value;
 

@@ -416,7 +416,7 @@ fn a_map_holds_absent_values_and_iterates_in_order() {
         assert_eq!(keys(all(state.range(store, 1..).unwrap())), [5, i32::MAX]);
         #[expect(clippy::reversed_empty_ranges, reason = "the wrong way round")]
         let reversed = state.range(store, 5..-7).unwrap();
-        assert_eq!(keys(all(reversed)), []);
+        assert_eq!(reversed.count(), 0);
         // The next key's map is another one.
         store.set_key("b").unwrap();
         state.put(store, &1, &None).unwrap();
@@ -448,7 +448,7 @@ fn maps_are_read_by_prefix() {
         assert_eq!(words.prefix(store, "ab").unwrap().count(), 2);
         assert_eq!(words.prefix(store, "").unwrap().count(), 6);
         assert_eq!(words.prefix(store, "c").unwrap().count(), 0);
-        assert_eq!(words.range::<str, _>(store, "a".."b").unwrap().count(), 4);
+        assert_eq!(words.range(store, "a".to_owned().."b".to_owned()).unwrap().count(), 4);
         // By a beginning of the first component, and by all of it.
         assert_eq!(pairs.prefix(store, "a").unwrap().count(), 8);
         let of_a = all(pairs.prefix(store, &"a".to_owned()).unwrap());

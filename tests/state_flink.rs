@@ -585,7 +585,7 @@ impl Windows {
     }
 
     fn merge(&self, store: &mut StateStore, into: Window, from: &[Window]) {
-        self.value.merge(store, &into, from, |a, b| a.max(b)).unwrap();
+        self.value.merge(store, &into, from, Ord::max).unwrap();
         self.list.merge(store, &into, from).unwrap();
         self.map.merge(store, &into, from, |_, b| b).unwrap();
         self.reducing.merge(store, &into, from).unwrap();
@@ -646,12 +646,15 @@ fn namespaces_are_apart() {
     });
 }
 
+/// What was written before, into which window, from which, and what that one has then.
+type Merge<'a> = (&'a [(Window, u64)], Window, &'a [Window], &'a [u64]);
+
 /// Into a namespace that is among the merged ones or not, that has something or not; from namespaces of which
 /// some, one or all are empty; restored and not.
 #[test]
 fn merging_namespaces() {
     in_both_modes(|home| {
-        let cases: [(&[(Window, u64)], Window, &[Window], &[u64]); 8] = [
+        let cases: [Merge<'_>; 8] = [
             (&[(A, 1), (B, 2), (C, 3)], A, &[B, C], &[1, 2, 3]),
             (&[(A, 1), (B, 2), (C, 3)], A, &[C, B], &[1, 3, 2]),
             (&[(A, 1), (B, 2), (C, 3)], A, &[A, B, C], &[1, 2, 3]),

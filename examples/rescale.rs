@@ -55,10 +55,11 @@ fn run(place: &std::path::Path) -> Result<()> {
 /// Brings a word to the subtask that owns its key group, and counts it there.
 fn count(stores: &mut [StateStore], word: &str) -> Result<()> {
     for store in stores {
-        if store.range().contains(store.group_of(word.as_bytes())) {
-            let counts = store.value_state(ValueState::<u64>::descriptor("counts"))?;
-            let before = counts.get(store, word.as_bytes())?.unwrap_or(0);
-            counts.put(store, word.as_bytes(), &(before + 1))?;
+        if store.range().contains(store.max_parallelism().group_of_key(word)) {
+            let counts = store.register(ValueState::<u64>::descriptor("counts"))?;
+            store.set_key(word)?;
+            let before = counts.get(store)?.unwrap_or(0);
+            counts.put(store, &(before + 1))?;
         }
     }
     Ok(())
@@ -67,12 +68,12 @@ fn count(stores: &mut [StateStore], word: &str) -> Result<()> {
 fn print(title: &str, opened: &mut Opened) -> Result<()> {
     println!("{title}:");
     for store in &mut opened.stores {
-        let counts = store.value_state(ValueState::<u64>::descriptor("counts"))?;
+        let counts = store.register(ValueState::<u64>::descriptor("counts"))?;
         let mut found = Vec::new();
         for group in store.range().groups() {
-            for entry in counts.entries(store, group)? {
+            for entry in counts.entries::<str>(store, group)? {
                 let (word, count) = entry?;
-                found.push(format!("{} {count}", String::from_utf8_lossy(&word)));
+                found.push(format!("{word} {count}"));
             }
         }
         println!("  subtask {}, key groups {}: {}", store.subtask(), store.range(), found.join(", "));

@@ -129,7 +129,7 @@ fn replay_deltas(table: &Table, source: &Origin, fetched: &FetchedSource) -> Res
         let (Some(refs), Some(bytes)) = (deltas.get(group.clone()), fetched.deltas.get(group)) else {
             return Err(Error::internal("a delta of a plan was not fetched"));
         };
-        let merged = merge_all(decode_all(source.owned, refs, bytes)?);
+        let merged = merge_all(decode_all(source.owned, refs, bytes)?)?;
         table.load(merged.tombstones().iter(), merged.iter())?;
         entries += merged.len() as u64;
     }

@@ -325,6 +325,24 @@ fn a_new_process_restores_what_load_left_and_checks_every_key() {
     assert!(restore["first_record_ms"].as_f64() >= restore["total_ms"].as_f64());
     assert!(restore["page_cache_warm"].is_boolean());
 
+    // At another parallelism, less and more.
+    for (subtasks, operation) in [("1", "mixed"), ("7", "window")] {
+        let (store, restored) = (path(dir.path(), operation), path(dir.path(), subtasks));
+        for mode in ["changelog", "native"] {
+            let (store, restored) = (format!("{store}-{mode}"), format!("{restored}-{mode}"));
+            let args = ["--store", &store, "--subtasks", "3", "--operation", operation, "--mode", mode, "-q"];
+            succeeds(&alluvium(&tiny("load", &args)));
+            let args = ["restore-test", "--store", &store, "--dir", &restored, "--memory", "64MB"];
+            let more = ["--subtasks", subtasks, "--verify", "--json", "-q"];
+            let result = json(&alluvium(&[&args[..], &more].concat()));
+            assert_eq!(result["restore"]["subtasks"].to_string(), subtasks);
+            assert!(result["restore"]["keys"].as_u64() > Some(500));
+            for wrong in ["missing_keys", "wrong_keys", "extra_keys"] {
+                assert_eq!(result["restore"][wrong], 0, "{mode} {operation} {wrong}");
+            }
+        }
+    }
+
     fails(&test(&[]), 2, "not empty");
     fails(
         &alluvium(&["restore-test", "--store", "/nonexistent", "--dir", &path(dir.path(), "x")]),
@@ -379,7 +397,8 @@ fn background(dir: &Path, args: &[&str]) -> (std::process::Child, String) {
 }
 
 fn read(file: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).expect("a whole result")
+    serde_json::from_str(&std::fs::read_to_string(file).expect("a result was written"))
+        .expect("a whole result")
 }
 
 /// Until the job has a checkpoint.

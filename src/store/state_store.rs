@@ -20,6 +20,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{OwnedCursor, Table};
 
 use super::applier::{Applier, Work};
+use super::current::CurrentKey;
 use super::cut::Cut;
 use super::event::{Event, EventSender, Ticket};
 use super::layers::{Found, Layers};
@@ -45,7 +46,8 @@ pub struct StateStore {
     subtask: SubtaskIndex,
     range: KeyGroupRange,
     max_parallelism: MaxParallelism,
-    registry: Registry,
+    pub(super) registry: Registry,
+    pub(super) current: CurrentKey,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -107,6 +109,7 @@ impl StateStore {
             range: parts.range,
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
+            current: CurrentKey::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -142,7 +145,9 @@ impl StateStore {
     }
 
     /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
-    /// offset for example. None on a fresh start.
+    /// offset for example. None on a fresh start, and where no subtask of this number owned the same key
+    /// groups: after a rescale use [`Opened::subtask_metadata`](crate::Opened::subtask_metadata), which has
+    /// that of every old subtask.
     pub fn restored_metadata(&self) -> Option<&[u8]> {
         self.restored_metadata.as_deref()
     }
@@ -429,7 +434,7 @@ impl StateStore {
 
     // Inside.
 
-    fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
         if !self.range.contains(group) {
             return Err(Error::invalid(format!(
                 "subtask {} owns key groups {}, not {group}",

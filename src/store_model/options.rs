@@ -178,7 +178,7 @@ fn number(text: &str) -> Option<(f64, &str)> {
 
 fn duration(text: &str) -> Option<Duration> {
     let seconds = match number(text)? {
-        (zero, "") if zero == 0.0 => 0.0,
+        (0.0, "") => 0.0,
         (number, "us" | "µs") => number / 1e6,
         (number, "ms") => number / 1e3,
         (number, "s") => number,

@@ -101,11 +101,14 @@ impl JobBackend {
     }
 }
 
-/// How many records each subtask of the run that wrote the checkpoint had processed.
+/// How many records each subtask of the run that wrote the checkpoint had processed, whatever the number
+/// of subtasks is now.
 fn positions(opened: &Opened) -> Result<Vec<u64>> {
-    let metadata =
-        opened.stores.iter().filter_map(|store| Some((store.subtask(), store.restored_metadata()?)));
+    let mut metadata: Vec<_> =
+        opened.subtask_metadata.iter().map(|(subtask, _, bytes)| (*subtask, bytes.as_slice())).collect();
+    metadata.sort_unstable_by_key(|(subtask, _)| *subtask);
     metadata
+        .into_iter()
         .map(|(subtask, bytes)| {
             bytes.try_into().map(u64::from_le_bytes).map_err(|_| {
                 Failure::new(format!(

@@ -159,12 +159,10 @@ fn caveats(changelog: &RunResult, native: &RunResult) -> Option<String> {
             if store == "file" { "a directory" } else { "memory" }
         ));
     }
-    match changelog.restore.as_ref().map(|restore| restore.page_cache_warm) {
+    match changelog.restore.as_ref().and_then(|restore| restore.page_cache_warm) {
+        Some(true) => notes.push("the restore found the page cache warm".to_owned()),
+        Some(false) => notes.push("the restore found the page cache cold".to_owned()),
         None => {}
-        Some(Some(false)) => notes.push("the restore found the page cache cold".to_owned()),
-        Some(_) => {
-            notes.push("the restore found the page cache warm, and ran in the process that wrote".to_owned())
-        }
     }
     let failed: u64 =
         [changelog, native].iter().filter_map(|run| Some(run.checkpoints.as_ref()?.failed)).sum();

@@ -263,6 +263,29 @@ fn different_workloads_are_not_passed_off_as_a_comparison() {
 }
 
 #[test]
+fn what_the_runs_say_themselves_is_said_once() {
+    let with = |mode: &str, notes: &[&str]| {
+        let mut run = result(mode, 0, 0);
+        run["notes"] = json!(notes);
+        run
+    };
+    let page = page(&[
+        with("changelog", &["All alike.", "Two alike."]),
+        with("native", &["All alike.", "Two alike."]),
+        with("none", &["All alike.", "Alone."]),
+    ]);
+    says(
+        &page,
+        &[
+            "<li>All alike.</li>",
+            "<li>Changelog and native: Two alike.</li>",
+            "<li>No checkpoints: Alone.</li>",
+        ],
+    );
+    assert_eq!(page.matches("alike.").count(), 2);
+}
+
+#[test]
 fn nothing_in_a_result_becomes_markup_or_script() {
     let evil = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\"'&{{model}}";
     let mut run = result("changelog", 100_000, 0);

@@ -315,15 +315,21 @@ const PENDING: Sampled = Sampled {
 
 fn sampled(groups: &[Group<'_>], sampled: Sampled) -> Chart {
     let span = span(groups, sampled.per_checkpoint);
+    let all = lines(groups, sampled.of);
     let lines = lines(groups, |run| fold((sampled.of)(run), span, sampled.fold));
-    let over = match sampled.fold {
-        Fold::Largest => "the largest",
-        Fold::Mean => "the mean",
-    };
+    let mut about = sampled.about.to_owned();
+    let points = |lines: &[Line]| lines.iter().map(|line| line.x.len()).sum::<usize>();
+    if points(&lines) < points(&all) {
+        about += match sampled.fold {
+            Fold::Largest => "; the largest of every ",
+            Fold::Mean => "; the mean of every ",
+        };
+        about += &super::words::span(span);
+    }
     Chart {
         id: sampled.id,
         title: sampled.title,
-        about: format!("{}; {over} of every {}", sampled.about, super::words::span(span)),
+        about,
         x: TIME,
         y: axis(sampled.unit, sampled.name, &lines),
         draw: sampled.draw,

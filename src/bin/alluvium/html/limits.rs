@@ -78,9 +78,26 @@ pub(crate) fn not_shown(groups: &[Group<'_>]) -> Vec<String> {
                 units::bytes(start)
             ));
         }
-        sentences.extend(group.first().notes.iter().map(|note| format!("{}: {note}", group.name)));
     }
+    sentences.extend(notes(groups));
     sentences
+}
+
+/// What the runs say themselves, once where several say the same.
+fn notes(groups: &[Group<'_>]) -> Vec<String> {
+    let has = |group: &Group<'_>, note: &String| group.runs.iter().any(|run| run.notes.contains(note));
+    let mut seen: Vec<&String> = Vec::new();
+    for note in groups.iter().flat_map(|group| group.runs.iter().flat_map(|run| &run.notes)) {
+        if !seen.contains(&note) {
+            seen.push(note);
+        }
+    }
+    let say = |note: &String| {
+        let of: Vec<String> =
+            groups.iter().filter(|group| has(group, note)).map(|group| group.name.clone()).collect();
+        if of.len() == groups.len() { note.clone() } else { format!("{}: {note}", and(&of)) }
+    };
+    seen.into_iter().map(say).collect()
 }
 
 fn about_restores(runs: &[&RunResult]) -> Vec<String> {

@@ -101,7 +101,7 @@ fn verdict(tile: &Tile, figure: &Figure, groups: &[Group<'_>], baseline: Option<
     let ratios = groups.iter().enumerate().filter(|(index, _)| Some(*index) != baseline);
     let ratio = ratios.filter_map(|(_, group)| group.ratio(base, figure)).next()?.median;
     let (class, words) = match figure.better.standing(ratio) {
-        Standing::Even => ("even", "equal".to_owned()),
+        Standing::Even => ("even", "about equal".to_owned()),
         _ if ratio <= 0.0 => ("good", format!("∞ {}", tile.less)),
         standing => {
             let (factor, word) = if ratio < 1.0 { (1.0 / ratio, tile.less) } else { (ratio, tile.more) };

@@ -17,7 +17,7 @@ pub(crate) fn span(seconds: f64) -> String {
         }
         0.0 => "0 s".to_owned(),
         s if s >= 1.0 && s.fract() == 0.0 => format!("{s} s"),
-        s => units::millis(s * 1e3),
+        s => units::millis(s * 1e3).replace(".0 ", " "),
     }
 }
 
@@ -286,7 +286,7 @@ pub(crate) fn about_figures(groups: &[Group<'_>], baseline: Option<usize>) -> St
         text += "Of repetitions the median, and below it the range; ratios are taken pair by pair. ";
     }
     if let Some(base) = baseline.and_then(|index| groups.get(index)) {
-        let _ = write!(text, "Ratios are to {}. ", base.name);
+        let _ = write!(text, "Ratios are to {}; differences below 2 % are not judged. ", base.name);
     }
     text + "A 99.9th percentile is given only where there are 1000 samples for it; – was not measured. The floor is what the \
             store's latency and bandwidth allow for the bytes that were still to go at the trigger."

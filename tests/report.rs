@@ -107,8 +107,21 @@ fn two_results_are_compared_with_native_whatever_their_order() {
     let (changelog, native) = (result("changelog", 100_000, 0), result("native", 100_000, 0));
     for order in [[changelog.clone(), native.clone()], [native, changelog]] {
         let page = page(&order);
-        says(&page, &["÷ native", "than native", "47.2× fewer", "99 of 100 records are done within"]);
+        says(
+            &page,
+            &[
+                "÷ native",
+                "than native",
+                "47.2× fewer",
+                "99 of 100 records are done within",
+                "store allows 34.2",
+                "530\u{a0}MB for new bases",
+                "1.41× less",
+                "A restore took",
+            ],
+        );
         assert!(!page.contains("÷ changelog"));
+        assert_eq!(page.matches("class=\"tile\"").count(), 4);
         // The same colour on every page.
         says(&page, &["class=\"run-0\" data-group", ">changelog</button>", ">native</button>"]);
         let colours: Vec<_> = model(&page)["groups"].as_array().unwrap().clone();

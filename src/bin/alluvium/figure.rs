@@ -1,7 +1,7 @@
 //! The figures that results are compared by: their names, how they are written, and which way is good.
 //! Table and report show the same list.
 
-use crate::result::{Debt, Percentiles, RunResult};
+use crate::result::{Checkpoints, Debt, Percentiles, RunResult};
 use crate::units;
 
 /// One figure of a run.
@@ -28,77 +28,95 @@ pub(crate) enum Better {
 
 use Better::{Higher, Lower, Neither};
 
-const THROUGHPUT: &str = "throughput and latency";
-const DEBT: &str = "work left over";
+const THROUGHPUT: &str = "throughput";
 const PAUSE: &str = "operator pause per checkpoint";
 const CHECKPOINT: &str = "checkpoint";
 const STEADY: &str = "steady stretch: bytes per checkpoint";
-const STORE: &str = "object store, measured stretch";
+const STORE: &str = "object store";
 const RESTORE: &str = "restore into an empty directory";
 
 /// All of them, in the order in which they are shown.
 pub(crate) const FIGURES: &[Figure] = &[
-    figure(THROUGHPUT, "records/s", Higher, |r| Some(r.records_per_s), units::count),
+    figure(
+        THROUGHPUT,
+        "records/s",
+        Higher,
+        |r| (r.measured_s > 0.0).then_some(r.records_per_s),
+        units::count,
+    ),
     figure(THROUGHPUT, "CPU per million records", Lower, |r| r.cpu_s_per_million_records, seconds),
     figure(THROUGHPUT, "record latency p50", Lower, |r| p50(r.record_latency_ms), units::millis),
     figure(THROUGHPUT, "record latency p99", Lower, |r| p99(r.record_latency_ms), units::millis),
     figure(THROUGHPUT, "record latency p99.9", Lower, |r| r.record_latency_ms?.p999, units::millis),
     figure(THROUGHPUT, "record latency max", Lower, |r| max(r.record_latency_ms), units::millis),
     figure(THROUGHPUT, "load, records/s", Higher, |r| Some(r.load?.records_per_s), units::count),
-    figure(THROUGHPUT, "writes held back, time", Lower, |r| Some(r.backpressure?.blocked_ms), units::millis),
-    figure(THROUGHPUT, "peak memory", Lower, |r| float(r.rss_peak_bytes), units::bytes),
-    figure(THROUGHPUT, "written to local disk", Lower, |r| float(r.local_write_bytes), units::bytes),
     figure(
-        DEBT,
-        "compaction debt, start",
-        Neither,
+        THROUGHPUT,
+        "compaction debt at the start",
+        Lower,
         |r| pending(Some(r.compaction_debt?.start)),
         units::bytes,
     ),
     figure(
-        DEBT,
-        "compaction debt, last record",
+        THROUGHPUT,
+        "compaction debt at the last record",
         Lower,
         |r| pending(r.compaction_debt?.last_record),
         units::bytes,
     ),
-    figure(DEBT, "compaction debt, end", Lower, |r| pending(Some(r.compaction_debt?.end)), units::bytes),
     figure(
-        DEBT,
-        "level-0 files, start",
-        Neither,
+        THROUGHPUT,
+        "compaction debt at the end",
+        Lower,
+        |r| pending(Some(r.compaction_debt?.end)),
+        units::bytes,
+    ),
+    figure(
+        THROUGHPUT,
+        "level-0 files at the start",
+        Lower,
         |r| Some(r.compaction_debt?.start.l0_files as f64),
         units::count,
     ),
-    figure(DEBT, "level-0 files, end", Lower, |r| Some(r.compaction_debt?.end.l0_files as f64), units::count),
-    figure(DEBT, "deferred work after the last record", Lower, |r| r.drain_s, seconds),
+    figure(
+        THROUGHPUT,
+        "level-0 files at the end",
+        Lower,
+        |r| Some(r.compaction_debt?.end.l0_files as f64),
+        units::count,
+    ),
+    figure(THROUGHPUT, "deferred work after the last record", Lower, |r| r.drain_s, seconds),
+    figure(
+        THROUGHPUT,
+        "writes waited at the memory bound",
+        Lower,
+        |r| Some(r.backpressure?.blocked_ms),
+        units::millis,
+    ),
+    figure(THROUGHPUT, "peak memory", Lower, |r| float(r.rss_peak_bytes), units::bytes),
+    figure(THROUGHPUT, "bytes written to local disks", Lower, |r| float(r.local_write_bytes), units::bytes),
     figure(PAUSE, "p50", Lower, |r| p50(r.operator_pause_ms), units::millis),
     figure(PAUSE, "p99", Lower, |r| p99(r.operator_pause_ms), units::millis),
     figure(PAUSE, "p99.9", Lower, |r| r.operator_pause_ms?.p999, units::millis),
     figure(PAUSE, "max", Lower, |r| max(r.operator_pause_ms), units::millis),
-    figure(PAUSE, "of it in the cut, p50", Lower, |r| p50(r.checkpoints.as_ref()?.cut_ms), units::millis),
-    figure(PAUSE, "of it in the cut, max", Lower, |r| max(r.checkpoints.as_ref()?.cut_ms), units::millis),
-    figure(CHECKPOINT, "completed", Neither, |r| Some(r.checkpoints.as_ref()?.n as f64), units::count),
-    figure(CHECKPOINT, "failed", Lower, |r| Some(r.checkpoints.as_ref()?.failed as f64), units::count),
-    figure(CHECKPOINT, "duration p50", Lower, |r| p50(duration(r)), units::millis),
-    figure(CHECKPOINT, "duration p90", Lower, |r| Some(duration(r)?.p90), units::millis),
-    figure(CHECKPOINT, "duration p99", Lower, |r| p99(duration(r)), units::millis),
-    figure(CHECKPOINT, "duration p99.9", Lower, |r| duration(r)?.p999, units::millis),
-    figure(CHECKPOINT, "duration max", Lower, |r| max(duration(r)), units::millis),
-    figure(CHECKPOINT, "floor p50", Neither, |r| p50(r.checkpoints.as_ref()?.floor_ms), units::millis),
-    figure(CHECKPOINT, "floor p99", Neither, |r| p99(r.checkpoints.as_ref()?.floor_ms), units::millis),
+    figure(PAUSE, "of it in the cut, p50", Lower, |r| p50(own(r)?.cut_ms), units::millis),
+    figure(PAUSE, "of it in the cut, max", Lower, |r| max(own(r)?.cut_ms), units::millis),
+    figure(CHECKPOINT, "completed", Neither, |r| Some(own(r)?.n as f64), units::count),
+    figure(CHECKPOINT, "failed", Neither, |r| Some(own(r)?.failed as f64), units::count),
+    figure(CHECKPOINT, "duration p50", Lower, |r| p50(own(r)?.duration_ms), units::millis),
+    figure(CHECKPOINT, "physical limit of it, p50", Neither, |r| p50(own(r)?.floor_ms), units::millis),
+    figure(CHECKPOINT, "duration p90", Lower, |r| Some(own(r)?.duration_ms?.p90), units::millis),
+    figure(CHECKPOINT, "duration p99", Lower, |r| p99(own(r)?.duration_ms), units::millis),
+    figure(CHECKPOINT, "physical limit of it, p99", Neither, |r| p99(own(r)?.floor_ms), units::millis),
+    figure(CHECKPOINT, "duration p99.9", Lower, |r| own(r)?.duration_ms?.p999, units::millis),
+    figure(CHECKPOINT, "duration max", Lower, |r| max(own(r)?.duration_ms), units::millis),
     figure(CHECKPOINT, "durable lag p50", Lower, |r| p50(r.durable_lag_ms), units::millis),
     figure(CHECKPOINT, "durable lag p99", Lower, |r| p99(r.durable_lag_ms), units::millis),
-    figure(CHECKPOINT, "bytes p50", Lower, |r| p50(size(r)), units::bytes),
-    figure(CHECKPOINT, "bytes p99", Lower, |r| p99(size(r)), units::bytes),
-    figure(CHECKPOINT, "bytes max", Lower, |r| max(size(r)), units::bytes),
-    figure(
-        CHECKPOINT,
-        "PUT requests, mean",
-        Lower,
-        |r| r.checkpoints.as_ref()?.puts_per_checkpoint,
-        units::three_digits,
-    ),
+    figure(CHECKPOINT, "durable lag max", Lower, |r| max(r.durable_lag_ms), units::millis),
+    figure(CHECKPOINT, "bytes p50", Lower, |r| p50(own(r)?.bytes), units::bytes),
+    figure(CHECKPOINT, "bytes p99", Lower, |r| p99(own(r)?.bytes), units::bytes),
+    figure(CHECKPOINT, "bytes max", Lower, |r| max(own(r)?.bytes), units::bytes),
+    figure(CHECKPOINT, "PUT requests, mean", Lower, |r| own(r)?.puts_per_checkpoint, units::three_digits),
     figure(STEADY, "nothing rewritten, p50", Lower, |r| p50(r.steady.as_ref()?.quiet_bytes), units::bytes),
     figure(
         STEADY,
@@ -116,7 +134,13 @@ pub(crate) const FIGURES: &[Figure] = &[
     ),
     figure(STEADY, "max / median of all", Lower, |r| r.steady.as_ref()?.bytes_max_over_median, times),
     figure(STEADY, "duration max", Lower, |r| max(r.steady.as_ref()?.all.duration_ms), units::millis),
-    figure(STORE, "bytes put", Lower, |r| Some(r.store.as_ref()?.put_bytes as f64), units::bytes),
+    figure(
+        STORE,
+        "bytes put, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.put_bytes as f64),
+        units::bytes,
+    ),
     figure(
         STORE,
         "bytes put, whole run",
@@ -124,15 +148,40 @@ pub(crate) const FIGURES: &[Figure] = &[
         |r| float(r.store.as_ref()?.whole_run_put_bytes),
         units::bytes,
     ),
-    figure(STORE, "PUT requests", Lower, |r| Some(r.store.as_ref()?.puts as f64), units::count),
-    figure(STORE, "GET requests", Lower, |r| Some(r.store.as_ref()?.gets as f64), units::count),
-    figure(STORE, "LIST requests", Lower, |r| Some(r.store.as_ref()?.lists as f64), units::count),
-    figure(STORE, "DELETE requests", Neither, |r| Some(r.store.as_ref()?.deletes as f64), units::count),
-    figure(STORE, "retries", Lower, |r| float(r.store.as_ref()?.retries), units::count),
+    figure(
+        STORE,
+        "PUT requests, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.puts as f64),
+        units::count,
+    ),
+    figure(
+        STORE,
+        "GET requests, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.gets as f64),
+        units::count,
+    ),
+    figure(
+        STORE,
+        "LIST requests, measured stretch",
+        Lower,
+        |r| Some(r.store.as_ref()?.lists as f64),
+        units::count,
+    ),
+    figure(
+        STORE,
+        "DELETE requests, measured stretch",
+        Neither,
+        |r| Some(r.store.as_ref()?.deletes as f64),
+        units::count,
+    ),
+    figure(STORE, "retries, measured stretch", Lower, |r| float(r.store.as_ref()?.retries), units::count),
     figure(STORE, "bytes held at the end", Lower, |r| float(r.store.as_ref()?.live_bytes_end), units::bytes),
     figure(STORE, "bytes held at most", Lower, |r| float(r.store.as_ref()?.live_bytes_peak), units::bytes),
-    figure(RESTORE, "first record", Lower, |r| r.restore.as_ref()?.first_record_ms, units::millis),
+    figure(STORE, "price of a month", Lower, |r| r.store.as_ref()?.usd_per_month, dollars),
     figure(RESTORE, "total", Lower, |r| Some(r.restore.as_ref()?.total_ms), units::millis),
+    figure(RESTORE, "until the first record", Lower, |r| r.restore.as_ref()?.first_record_ms, units::millis),
     figure(RESTORE, "download", Lower, |r| r.restore.as_ref()?.download_ms, units::millis),
     figure(RESTORE, "open", Lower, |r| r.restore.as_ref()?.open_ms, units::millis),
     figure(RESTORE, "replay", Lower, |r| r.restore.as_ref()?.replay_ms, units::millis),
@@ -164,12 +213,8 @@ fn max(p: P) -> Option<f64> {
     Some(p?.max)
 }
 
-fn duration(result: &RunResult) -> P {
-    result.checkpoints.as_ref()?.duration_ms
-}
-
-fn size(result: &RunResult) -> P {
-    result.checkpoints.as_ref()?.bytes
+fn own(result: &RunResult) -> Option<&Checkpoints> {
+    result.checkpoints.as_ref()
 }
 
 fn pending(debt: Option<Debt>) -> Option<f64> {
@@ -183,6 +228,15 @@ fn float(count: Option<u64>) -> Option<f64> {
 /// `1.50 s`.
 pub(crate) fn seconds(seconds: f64) -> String {
     format!("{} s", units::three_digits(seconds))
+}
+
+/// `13.37 $`; more digits below 10 cents.
+pub(crate) fn dollars(usd: f64) -> String {
+    match usd {
+        usd if usd >= 99.5 => format!("{} $", units::count(usd)),
+        usd if usd >= 0.1 || usd == 0.0 => format!("{usd:.2} $"),
+        usd => format!("{usd:.4} $"),
+    }
 }
 
 /// `1.50×`.

@@ -46,6 +46,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
         }
         results.extend(ResultFile::read(file)?.results);
     }
+    for result in &mut results {
+        let measured_s = result.measured_s;
+        if let Some(store) = &mut result.store {
+            // At this page's prices, whatever those of the run were.
+            store.usd_per_month = args.prices.usd_per_month(store, measured_s);
+        }
+    }
     let page = page(&results, &args.prices)?;
     std::fs::write(&args.output, &page).map_err(io(format!("write {}", args.output.display())))?;
     crate::options::print(&format!("{}: {} run(s), {}", args.output.display(), results.len(), size(&page)))

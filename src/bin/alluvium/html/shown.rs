@@ -52,8 +52,8 @@ pub(crate) fn shown(groups: &[Group<'_>], baseline: Option<usize>) -> Vec<String
 /// What the same store does without any checkpoints.
 fn ceiling(none: &Group<'_>, groups: &[Group<'_>]) -> Option<String> {
     if none.first().settings.rate > 0.0 {
-        let latency = of(none, "throughput and latency", "record latency p99")?;
-        let cpu = of(none, "throughput and latency", "CPU per million records");
+        let latency = of(none, "throughput", "record latency p99")?;
+        let cpu = of(none, "throughput", "CPU per million records");
         let cpu = cpu.map(|cpu| format!(" and needs {} of CPU time per million", figure::seconds(cpu)));
         return Some(format!(
             "Without any checkpoints the same store is done with 99 of 100 records within {}{}.",
@@ -94,7 +94,7 @@ fn compared(group: &Group<'_>, base: &Group<'_>) -> Vec<String> {
             units::millis(b99),
             both(factor(a50, b50, "shorter", "longer"), &factor(a99, b99, "shorter", "longer")),
         );
-        if let Some(floor) = of(group, "checkpoint", "floor p50") {
+        if let Some(floor) = of(group, "checkpoint", "physical limit of it, p50") {
             let _ = write!(
                 text,
                 " For the bytes that {ours} had still to send the store allows {} at best.",
@@ -111,7 +111,7 @@ fn compared(group: &Group<'_>, base: &Group<'_>) -> Vec<String> {
             factor(a, b, "fewer", "more")
         ));
     }
-    if let Some((a, b)) = pair("object store, measured stretch", "bytes put") {
+    if let Some((a, b)) = pair("object store", "bytes put, measured stretch") {
         let bases = group.median(|run| Some(run.materializations.iter().map(|m| m.bytes as f64).sum()));
         let bases = bases
             .filter(|bytes| *bytes > 0.0)
@@ -125,7 +125,7 @@ fn compared(group: &Group<'_>, base: &Group<'_>) -> Vec<String> {
         ));
     }
     sentences.extend(speed(group, base));
-    if let Some((a, b)) = pair("throughput and latency", "CPU per million records") {
+    if let Some((a, b)) = pair("throughput", "CPU per million records") {
         sentences.push(format!(
             "A million records need {} of CPU time with {ours}, {} with {theirs} ({}).",
             figure::seconds(a),
@@ -155,10 +155,8 @@ fn speed(group: &Group<'_>, base: &Group<'_>) -> Option<String> {
             factor(a, b, "fewer", "more")
         ));
     }
-    let (a, b) = (
-        of(group, "throughput and latency", "record latency p99")?,
-        of(base, "throughput and latency", "record latency p99")?,
-    );
+    let (a, b) =
+        (of(group, "throughput", "record latency p99")?, of(base, "throughput", "record latency p99")?);
     Some(format!(
         "99 of 100 records are done within {} with {ours}, within {} with {theirs} ({}).",
         units::millis(a),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::escape::text;
 use super::groups::{Group, Spread};
-use crate::figure::{FIGURES, Standing};
+use crate::figure::{FIGURES, Standing, dollars};
 use crate::result::{MonthlyCost, Prices, RunResult};
 use crate::units;
 
@@ -98,14 +98,6 @@ pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
 /// `0.012×`: a ratio below 0.1 needs its third digit.
 fn factor(ratio: f64) -> String {
     if ratio < 0.0995 { format!("{ratio:.3}×") } else { crate::figure::times(ratio) }
-}
-
-fn dollars(usd: f64) -> String {
-    match usd {
-        usd if usd >= 99.5 => format!("{} $", units::count(usd)),
-        usd if usd >= 0.1 || usd == 0.0 => format!("{usd:.2} $"),
-        usd => format!("{usd:.4} $"),
-    }
 }
 
 /// What a month of each group's requests and bytes would cost.

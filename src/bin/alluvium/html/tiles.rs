@@ -34,14 +34,14 @@ const BYTES: Tile = Tile {
 const LATENCY: Tile = Tile {
     title: "Record latency",
     about: "99th percentile",
-    figure: ("throughput and latency", "record latency p99"),
+    figure: ("throughput", "record latency p99"),
     less: "lower",
     more: "higher",
 };
 const RECORDS: Tile = Tile {
     title: "Throughput",
     about: "records per second",
-    figure: ("throughput and latency", "records/s"),
+    figure: ("throughput", "records/s"),
     less: "fewer",
     more: "more",
 };
@@ -55,7 +55,7 @@ const RESTORE: Tile = Tile {
 const CPU: Tile = Tile {
     title: "CPU time",
     about: "per million records",
-    figure: ("throughput and latency", "CPU per million records"),
+    figure: ("throughput", "CPU per million records"),
     less: "less",
     more: "more",
 };

@@ -288,6 +288,6 @@ pub(crate) fn about_figures(groups: &[Group<'_>], baseline: Option<usize>) -> St
     if let Some(base) = baseline.and_then(|index| groups.get(index)) {
         let _ = write!(text, "Ratios are to {}; differences below 2 % are not judged. ", base.name);
     }
-    text + "A 99.9th percentile is given only where there are 1000 samples for it; – was not measured. The floor is what the \
-            store's latency and bandwidth allow for the bytes that were still to go at the trigger."
+    text + "A 99.9th percentile is given only where there are 1000 samples for it; – was not measured. The physical limit is what the \
+     store's latency and bandwidth allow for the bytes that were still to go at the trigger."
 }

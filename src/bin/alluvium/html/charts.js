@@ -228,7 +228,8 @@
     const away = () => plot.setCursor({ left: -10, top: -10 }, true, true);
     place.onblur = away;
     place.onfocus = place.onmouseenter = () => { active = plot; };
-    plot.over.ondblclick = () => { plot.zoomed = false; };
+    // Before uPlot's own listener, which scales anew.
+    plot.root.addEventListener("dblclick", () => { for (const entry of plots) entry.plot.zoomed = false; }, true);
     plots.push({ chart, plot, size, width: place.clientWidth });
   };
 

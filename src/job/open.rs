@@ -20,8 +20,8 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded,
-    start_applier, start_task,
+    Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
+    guarded, start_applier, start_task,
 };
 use crate::table::TableResources;
 use crate::wait::wait;
@@ -73,8 +73,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptio
         // The receiver waits below, whatever happens.
         let _ = reply.send(task.await);
     });
-    let begun =
-        wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
+    let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
     assemble(begun, instances, runtime, remote, dir, options)
 }
 

@@ -200,7 +200,8 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
-            let remote = Arc::new(Remote::new(Arc::new(InMemory::new()), Path::from("jobs/a"), Env::default()));
+            let remote =
+                Arc::new(Remote::new(Arc::new(InMemory::new()), Path::from("jobs/a"), Env::default()));
             let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), DeltaSeq(0));
             let (sender, store) = mpsc::unbounded_channel();
             let (coordinator, commands) = mpsc::unbounded_channel();

@@ -115,7 +115,15 @@ impl Uploader {
         }
         let object = self.names.next(DataKind::Sst);
         known.begun(object.clone());
-        self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        let sent = self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        if *sent.as_bytes() != id.hash {
+            // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
+            // Used as a base it would replace the deltas that can still rebuild the state (I4).
+            known.forget(&file.name);
+            return Err(Error::new(ErrorKind::Disk, "a file of the table changed between two reads")
+                .object(file.path.display())
+                .advice("check the disk; the state can be restored from the last checkpoint"));
+        }
         if !known.uploaded(id, object.clone()) {
             let message = "another run has taken the place of this one";
             return Err(Error::new(ErrorKind::Aborted, message).object(object));

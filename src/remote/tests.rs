@@ -273,13 +273,14 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
     let length = 9 * MIB;
     std::fs::write(&file, vec![0; length]).unwrap();
     store.plan(Op::Part, Fault::Hang);
-    let put = remote.put_file(&data(1), &file, length as u64, None, 2);
+    let name = data(1);
+    let put = remote.put_file(&name, &file, length as u64, None, 2);
     tokio::time::timeout(Duration::from_millis(300), put).await.unwrap_err();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     assert_eq!((store.planned(), store.aborted()), (0, 1));
-    remote.put_file(&data(1), &file, length as u64, None, 2).await.unwrap();
+    remote.put_file(&name, &file, length as u64, None, 2).await.unwrap();
     assert_eq!(store.aborted(), 1, "one that ends well is not");
 }
 

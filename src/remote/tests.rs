@@ -268,6 +268,7 @@ async fn an_upload_keeps_to_its_rate() {
 #[tokio::test]
 async fn an_upload_that_is_dropped_half_way_is_aborted() {
     let (store, remote) = faulty();
+    let remote = remote.with_timeout(Duration::from_secs(60));
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     let length = 9 * MIB;

@@ -398,8 +398,8 @@ fn i6_a_slow_link_is_used_by_few_at_a_time() {
     let line = Line::new();
     let options = line.options().request_timeout(Duration::from_millis(500)).inline_limit(10_000);
     let Opened { job, mut stores, .. } = line.open(options.checkpoint_timeout(LONG));
-    // A quarter of the memory takes 2 s, four times the timeout.
-    let link = Link::new(1_000_000);
+    // A quarter of the memory takes 4 s, eight times the timeout.
+    let link = Link::new(500_000);
     line.store.rule(move |call| match call.op {
         Op::Put => Fate::Carry(link.clone(), call.bytes),
         _ => Fate::Pass,
@@ -408,7 +408,7 @@ fn i6_a_slow_link_is_used_by_few_at_a_time() {
     std::thread::scope(|scope| {
         let store = &mut stores[0];
         let writer = scope.spawn(move || {
-            for n in 0..4_000 {
+            for n in 0..3_000 {
                 put(store, &format!("key {n}"), &noise(n, 1000)).unwrap();
             }
         });
@@ -425,6 +425,8 @@ fn i6_a_slow_link_is_used_by_few_at_a_time() {
     checkpoint(&job, &mut stores, "through").unwrap();
     let calls = line.store.take_calls();
     let puts: Vec<_> = calls.iter().filter(|call| call.op == Op::Put && call.is_data()).collect();
+    let sent: u64 = puts.iter().map(|call| call.bytes).sum();
+    assert!(sent < 6_000_000, "{sent} bytes were sent for 3 MB: most transfers were in vain");
     assert!(puts.iter().any(|call| call.bytes > 2 * DELTA), "what had to wait has not gathered: {puts:?}");
 }
 

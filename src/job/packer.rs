@@ -13,7 +13,7 @@ use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
 use crate::materialize::NameSource;
 use crate::remote::{DataKind, ObjectName, Remote};
-use crate::store::{Event, EventSender, join};
+use crate::store::{Event, EventSender, PARALLEL_DELTAS, join};
 
 use super::Command;
 use super::background::Busy;
@@ -143,7 +143,8 @@ impl Packer {
         let object = self.names.next(DataKind::Pack);
         let (payload, refs) = join(uploads, &object);
         self.memory().open.insert(object.clone());
-        self.remote.put_data(&object, payload).await?;
+        // Beside as many deltas as may be on their way.
+        self.remote.put_beside(&object, payload, PARALLEL_DELTAS + 1).await?;
         let mut moved = BTreeMap::<usize, Vec<DeltaRef>>::new();
         for ((store, first), new) in owners.into_iter().zip(refs) {
             moved.entry(store).or_default().push(DeltaRef { first, ..new });

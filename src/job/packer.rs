@@ -112,7 +112,13 @@ impl Packer {
     /// in no later receipt; a commit that is under way comes before the collection.
     fn retire(&self, durable: &[Durable]) {
         let named = |pack: &ObjectName| durable.iter().any(|there| there.delta.object == *pack);
-        let overtaken: Vec<_> = self.memory().open.extract_if(.., |pack| !named(pack)).collect();
+        let overtaken: Vec<_> = {
+            let mut memory = self.memory();
+            let open = std::mem::take(&mut memory.open).into_iter();
+            let (open, overtaken): (Vec<_>, Vec<_>) = open.partition(named);
+            memory.open = open.into_iter().collect();
+            overtaken
+        };
         if !overtaken.is_empty() {
             // The job is going down if nobody listens.
             let _ = self.coordinator.send(Command::Retired(overtaken));

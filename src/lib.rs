@@ -85,7 +85,7 @@ pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParalleli
 pub use manifest::{CheckpointMode, OpenMode};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
-pub use state::{ValueDescriptor, ValueEntries, ValueState};
+pub use state::{Ttl, TtlUpdate, TtlVisibility, ValueDescriptor, ValueEntries, ValueState};
 pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
 

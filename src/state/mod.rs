@@ -2,6 +2,8 @@
 
 mod cell;
 mod codec;
+mod ttl;
 mod value;
 
+pub use ttl::{Ttl, TtlUpdate, TtlVisibility};
 pub use value::{ValueDescriptor, ValueEntries, ValueState};

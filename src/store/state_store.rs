@@ -1,6 +1,7 @@
 //! [`StateStore`]: what an operator's thread holds.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use crate::changelog::ReceiptCost;
 use crate::delta::MergeOp;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
 use crate::job::JobHold;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -22,6 +23,7 @@ use crate::table::{OwnedCursor, Table};
 use super::applier::{Applier, Work};
 use super::cut::Cut;
 use super::event::{Event, EventSender, Ticket};
+use super::heads::{FirstKeys, Heads};
 use super::layers::{Found, Layers};
 use super::registry::{Registry, State, StateOptions};
 use super::scan::{Scan, ScanBuilder};
@@ -46,6 +48,8 @@ pub struct StateStore {
     range: KeyGroupRange,
     max_parallelism: MaxParallelism,
     registry: Registry,
+    /// Of states that are read in order over all key groups, by the first byte of their keys.
+    heads: BTreeMap<(StateId, u8), Heads>,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -107,6 +111,7 @@ impl StateStore {
             range: parts.range,
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
+            heads: BTreeMap::new(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -139,6 +144,12 @@ impl StateStore {
     /// The key group of `key`, see [`MaxParallelism::group_of`].
     pub fn group_of(&self, key: &[u8]) -> KeyGroup {
         self.max_parallelism.group_of(key)
+    }
+
+    /// Now, in milliseconds since 1970, by the clock of the job's [`Env`](crate::Env): the time of
+    /// [timers in processing time](crate::TimeDomain::Processing).
+    pub fn processing_time(&self) -> i64 {
+        i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX)
     }
 
     /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
@@ -237,6 +248,45 @@ impl StateStore {
         // A range that is the wrong way round is empty.
         let end = end.max(from.clone());
         self.scan(&from, &end)
+    }
+
+    /// The first keys of an ordered state within `group`, from `from` up to but without `end`: up to
+    /// `limit`, without looking at many more.
+    pub(crate) fn first_keys(
+        &self,
+        state: State,
+        group: KeyGroup,
+        from: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<FirstKeys> {
+        self.check(group, from)?;
+        let (mut start, mut last) = (Vec::new(), Vec::new());
+        key::encode_into(&mut start, group, state.id, from);
+        key::encode_into(&mut last, group, state.id, end);
+        let stop = match &self.engine {
+            // A scan copies what the active delta has in its range.
+            Engine::Changelog(layers) => layers.end_within(&start, &last, limit),
+            Engine::Native { .. } => last.clone(),
+        };
+        let mut read = FirstKeys::default();
+        for entry in self.scan(&start, &stop)? {
+            let (key, _) = entry?;
+            if read.keys.len() == limit {
+                read.next = Some(key);
+                return Ok(read);
+            }
+            read.keys.push(key);
+        }
+        read.next = (stop < last).then(|| key::user_key(&stop).to_vec());
+        Ok(read)
+    }
+
+    /// What is known of the first keys of a state that begin with the byte `prefix`. Whoever writes to
+    /// the state tells it.
+    pub(crate) fn heads(&mut self, state: State, prefix: u8) -> &mut Heads {
+        let range = self.range;
+        self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]))
     }
 
     fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {

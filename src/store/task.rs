@@ -22,7 +22,7 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointMode, DeltaRef};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
-use crate::table;
+use crate::table::{self, Expiries};
 
 use super::applier::{Applier, Work};
 use super::budget::BudgetShare;
@@ -41,6 +41,7 @@ pub(crate) struct TaskParts {
     pub(crate) range: KeyGroupRange,
     pub(crate) dir: PathBuf,
     pub(crate) shared: Arc<StoreShared>,
+    pub(crate) expiries: Arc<Expiries>,
     pub(crate) applier: Applier,
     pub(crate) uploader: Arc<Uploader>,
     pub(crate) known: Arc<Known>,
@@ -240,9 +241,14 @@ impl StoreTask {
             last: held.layer.seq,
         };
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
+        let expiries = Arc::clone(&self.parts.expiries);
+        let seal = move |held: &Held| {
+            let mut now = expiries.now();
+            delta::seal_live(&held.layer.delta, &header, |key, entry| now.live(key, entry))
+        };
         tokio::spawn(async move {
             let seq = held.layer.seq;
-            match blocking(move || Ok(delta::seal(&held.layer.delta, &header))).await {
+            match blocking(move || Ok(seal(&held))).await {
                 Ok(sealed) => events.send(Event::Sealed { seq, sealed, share }),
                 Err(error) => shared.fail(error),
             }

@@ -2,12 +2,16 @@
 //!
 //! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
+use std::sync::Arc;
+
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,
     DataBlockIndexType, LogLevel, Options, ReadOptions, WriteBufferManager, WriteOptions,
 };
 
+use super::filter::{Expiries, Factory};
 use super::merge;
+use crate::env::{Clock, Env};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -31,13 +35,14 @@ const BY_NAME: &str = "avoid_flush_during_shutdown=true;\
     memtable_batch_lookup_optimization=true;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
-/// Block cache, memtable budget and background threads that all tables of a process share.
+/// Block cache, memtable budget, background threads and clock that all tables of a process share.
 #[derive(Clone)]
 pub(crate) struct TableResources {
     cache: Cache,
     memtables: WriteBufferManager,
     memory: usize,
     background_jobs: i32,
+    clock: Arc<dyn Clock>,
 }
 
 impl TableResources {
@@ -51,7 +56,21 @@ impl TableResources {
         let memtables =
             WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
         let background_jobs = i32::try_from(background_jobs.clamp(1, 64)).unwrap_or(64);
-        Self { cache, memtables, memory, background_jobs }
+        Self { cache, memtables, memory, background_jobs, clock: Env::default().clock }
+    }
+
+    /// The clock by which entries expire. Default: the machine's.
+    #[must_use]
+    pub(crate) fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Lets compaction remove what has expired, by the TTLs that the result is told of.
+    pub(super) fn install_filter(&self, options: &mut Options) -> Arc<Expiries> {
+        let expiries = Expiries::new(Arc::clone(&self.clock));
+        options.set_compaction_filter_factory(Factory(Arc::clone(&expiries)));
+        expiries
     }
 
     fn write_buffer_size(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rocksdb::{
     WaitForCompactOptions, WriteBatch, WriteOptions, properties,
 };
 
+use super::filter::Expiries;
 use super::options::{self, TableResources};
 use super::snapshot::Snapshot;
 use super::stats::TableStats;
@@ -34,6 +36,7 @@ pub(crate) struct Table {
     pub(super) marker: [u8; key::PREFIX_LEN],
     reads: ReadOptions,
     writes: WriteOptions,
+    expiries: Arc<Expiries>,
     /// Sequence number of the delta that is being applied, set before the write begins, ...
     applying: AtomicU64,
     /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
@@ -78,6 +81,7 @@ impl Table {
         let mut options = resources.options().map_err(failed)?;
         options.create_if_missing(create);
         options.set_error_if_exists(create);
+        let expiries = resources.install_filter(&mut options);
         // By descriptor, because only then the handle that batched reads need is kept.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = DB::open_cf_descriptors(&options, dir, [family]).map_err(failed)?;
@@ -87,6 +91,7 @@ impl Table {
             marker: key::marker(range),
             reads: options::read_options(),
             writes: options::write_options(),
+            expiries,
             applying: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
@@ -95,6 +100,11 @@ impl Table {
         table.applying.store(seq.0, Ordering::Release);
         table.applied.store(seq.0, Ordering::Release);
         Ok(table)
+    }
+
+    /// What compaction may remove because it has expired.
+    pub(crate) fn expiries(&self) -> &Arc<Expiries> {
+        &self.expiries
     }
 
     // Reads.
@@ -197,7 +207,9 @@ impl Table {
             batch.delete_range(start, end);
         }
         let mut stored = Vec::new();
+        let mut expiries = self.expiries.now();
         for (key, entry) in entries {
+            let Some(entry) = expiries.live(key, entry) else { continue };
             bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
             match entry {
                 Entry::Put(value) => batch.put(key, value),

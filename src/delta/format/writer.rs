@@ -10,7 +10,17 @@ use super::{DeltaHeader, HEADER_LEN, MAGIC, Sealed, Section, VERSION};
 
 /// The bytes of a frozen delta. Sorts it if nobody has yet; for background threads.
 pub(crate) fn seal(delta: &FrozenDelta, header: &DeltaHeader) -> Sealed {
-    encode(delta.iter(), delta.tombstones(), header)
+    seal_live(delta, header, |_, entry| Some(entry))
+}
+
+/// As [`seal`], with what `live` leaves of each entry.
+pub(crate) fn seal_live<'a>(
+    delta: &'a FrozenDelta,
+    header: &DeltaHeader,
+    mut live: impl FnMut(&[u8], Entry<'a>) -> Option<Entry<'a>>,
+) -> Sealed {
+    let entries = delta.iter().filter_map(|(key, entry)| live(key, entry).map(|entry| (key, entry)));
+    encode(entries, delta.tombstones(), header)
 }
 
 /// The bytes of a delta with these entries, which come in ascending order of their keys.

@@ -167,6 +167,7 @@ mod tests {
     use super::*;
     use crate::ids::{Epoch, StateId};
     use crate::key_group::KeyGroup;
+    use crate::manifest::ValueInfo;
     use crate::remote::{DataKind, ObjectName};
 
     fn sample() -> Receipt {
@@ -210,7 +211,11 @@ mod tests {
                 name: "clicks".into(),
                 kind: 1,
                 merge: 0,
-                schema: 2,
+                key: "str".into(),
+                namespace: String::new(),
+                map_key: String::new(),
+                value: ValueInfo { codec: "postcard".into(), schema: 2, ..ValueInfo::default() },
+                ttl: None,
             }],
             cost: ReceiptCost { cut_micros: 90, late_bytes: 1, largest_object: 2, puts: 3, sst_bytes: 4 },
         }

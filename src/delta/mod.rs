@@ -29,7 +29,7 @@ mod recycle;
 pub(crate) use active::ActiveDelta;
 pub(crate) use decoded::DecodedDelta;
 pub(crate) use entry::{Entry, Lookup, MergeOp};
-pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal, seal_live};
+pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal};
 pub(crate) use frozen::FrozenDelta;
 pub(crate) use merge::merge_all;
 pub(crate) use range_set::RangeSet;

@@ -25,14 +25,16 @@ mod roots;
 pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod state_info;
 mod wire;
 
 pub use chain::OpenMode;
 pub(crate) use chain::{Chain, CommitDraft, Committed};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
-pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, StateInfo, SubtaskRecord};
+pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
 #[cfg(test)]
 pub(crate) use model::{Record, Retained};
 pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};
+pub(crate) use state_info::{StateInfo, TtlInfo, ValueInfo};

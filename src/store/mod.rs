@@ -11,6 +11,7 @@
 
 mod applier;
 mod budget;
+mod current;
 mod cut;
 mod event;
 mod heads;
@@ -25,9 +26,10 @@ mod value;
 
 pub(crate) use applier::{ApplierThread, start as start_applier};
 pub(crate) use budget::{Budget, BudgetShare};
+pub(crate) use current::KeyType;
 pub use cut::Cut;
 pub(crate) use event::{Event, EventSender};
-pub(crate) use heads::{FirstKeys, Head, Heads};
+pub(crate) use heads::Head;
 pub(crate) use registry::{Registry, StateKind};
 pub use registry::{State, StateOptions};
 pub use scan::Scan;

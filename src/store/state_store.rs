@@ -21,6 +21,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{OwnedCursor, Table};
 
 use super::applier::{Applier, Work};
+use super::current::CurrentKey;
 use super::cut::Cut;
 use super::event::{Event, EventSender, Ticket};
 use super::heads::{FirstKeys, Heads};
@@ -47,7 +48,8 @@ pub struct StateStore {
     subtask: SubtaskIndex,
     range: KeyGroupRange,
     max_parallelism: MaxParallelism,
-    registry: Registry,
+    pub(super) registry: Registry,
+    pub(super) current: CurrentKey,
     /// Of states that are read in order over all key groups, by the first byte of their keys.
     heads: BTreeMap<(StateId, u8), Heads>,
     engine: Engine,
@@ -111,6 +113,7 @@ impl StateStore {
             range: parts.range,
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
+            current: CurrentKey::default(),
             heads: BTreeMap::new(),
             engine,
             table: parts.table,
@@ -479,7 +482,7 @@ impl StateStore {
 
     // Inside.
 
-    fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
         if !self.range.contains(group) {
             return Err(Error::invalid(format!(
                 "subtask {} owns key groups {}, not {group}",

@@ -244,7 +244,7 @@ impl StoreTask {
         let expiries = Arc::clone(&self.parts.expiries);
         let seal = move |held: &Held| {
             let mut now = expiries.now();
-            delta::seal_live(&held.layer.delta, &header, |key, entry| now.live(key, entry))
+            delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
         };
         tokio::spawn(async move {
             let seq = held.layer.seq;

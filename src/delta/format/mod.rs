@@ -37,7 +37,7 @@ use crate::ids::{DeltaSeq, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 
 pub(crate) use reader::DeltaReader;
-pub(crate) use writer::{seal, seal_live};
+pub(crate) use writer::seal;
 
 const MAGIC: [u8; 4] = *b"ALVD";
 const VERSION: u16 = 1;

@@ -8,13 +8,9 @@ use super::super::range_set::RangeSet;
 use super::block_writer::{BlockBuilder, Packer, write_tombstones};
 use super::{DeltaHeader, HEADER_LEN, MAGIC, Sealed, Section, VERSION};
 
-/// The bytes of a frozen delta. Sorts it if nobody has yet; for background threads.
-pub(crate) fn seal(delta: &FrozenDelta, header: &DeltaHeader) -> Sealed {
-    seal_live(delta, header, |_, entry| Some(entry))
-}
-
-/// As [`seal`], with what `live` leaves of each entry.
-pub(crate) fn seal_live<'a>(
+/// The bytes of a frozen delta, with what `live` leaves of each entry. Sorts it if nobody has yet; for
+/// background threads.
+pub(crate) fn seal<'a>(
     delta: &'a FrozenDelta,
     header: &DeltaHeader,
     mut live: impl FnMut(&[u8], Entry<'a>) -> Option<Entry<'a>>,

@@ -29,7 +29,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 use delta::{
-    ActiveDelta, DeltaHeader, DeltaReader, FrozenDelta, Lookup, MergeOp, TableKind, merge_all, seal,
+    ActiveDelta, DeltaHeader, DeltaReader, Entry, FrozenDelta, Lookup, MergeOp, TableKind, merge_all, seal,
 };
 use env::splitmix64;
 pub use error::{Error, ErrorKind, Result};
@@ -181,7 +181,9 @@ fn background(criterion: &mut Criterion) {
     }
     let delta = frozen(TableKind::Hash, 0);
     black_box(delta.iter().len());
-    group.bench_function("seal 250k, sorted before", |bencher| bencher.iter(|| seal(&delta, &header(), whole)));
+    group.bench_function("seal 250k, sorted before", |bencher| {
+        bencher.iter(|| seal(&delta, &header(), whole))
+    });
     let sealed = seal(&delta, &header(), whole);
     println!("250k entries of 122 bytes: {} bytes in memory, {} sealed", delta.bytes(), sealed.bytes.len());
     let decode =

@@ -71,9 +71,15 @@ fn timers_fire_once_in_order_over_all_key_groups() {
     for mode in MODES {
         let mut opened = Cluster::new(mode).open();
         let store = &mut opened.stores[0];
-        for (time, key, namespace) in
-            [(30, "b", 1), (10, "z", 0), (-5, "m", 7), (10, "a", 2), (10, "a", 1), (10, "aa", 0), (30, "b", 1)]
-        {
+        for (time, key, namespace) in [
+            (30, "b", 1),
+            (10, "z", 0),
+            (-5, "m", 7),
+            (10, "a", 2),
+            (10, "a", 1),
+            (10, "aa", 0),
+            (30, "b", 1),
+        ] {
             register(store, key, namespace, time);
         }
         assert_eq!(timers(store).next_timestamp(store, Event).unwrap(), Some(-5));

@@ -82,7 +82,8 @@ mod tests {
     use super::*;
 
     fn info() -> StateInfo {
-        let value = ValueInfo { codec: "postcard".into(), schema: 1, oldest_schema: 1, ..ValueInfo::default() };
+        let value =
+            ValueInfo { codec: "postcard".into(), schema: 1, oldest_schema: 1, ..ValueInfo::default() };
         StateInfo {
             id: StateId::of("clicks"),
             name: "clicks".into(),

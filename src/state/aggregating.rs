@@ -98,7 +98,8 @@ impl<In: 'static, Acc: 'static, Out: 'static> AggregatingState<In, Acc, Out> {
         aggregate: impl Aggregate<In, Acc, Out> + 'static,
         codec: impl Codec<Acc> + 'static,
     ) -> StateDescriptor<Self> {
-        StateDescriptor::new(name.into(), codec, Arc::new(aggregate))
+        let aggregate: Function<In, Acc, Out> = Arc::new(aggregate);
+        StateDescriptor::new(name.into(), codec, aggregate)
     }
 }
 

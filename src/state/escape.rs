@@ -101,7 +101,8 @@ mod tests {
             let mut bytes = closed(&string);
             bytes.extend_from_slice(&next);
             let mut rest = bytes.as_slice();
-            prop_assert_eq!(take(&mut rest).as_deref(), Some(string.as_slice()));
+            let taken = take(&mut rest);
+            prop_assert_eq!(taken.as_deref(), Some(string.as_slice()));
             prop_assert_eq!(rest, next);
         }
 

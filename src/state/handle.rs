@@ -8,13 +8,13 @@ macro_rules! handle {
             ///
             /// # Errors
             /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store does not own the group;
-            /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`.
-            pub fn keys<K: $crate::state::KeyCodec + ?Sized>(
+            /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `Key`.
+            pub fn keys<Key: $crate::state::KeyCodec + ?Sized>(
                 &self,
                 store: &$crate::StateStore,
                 group: $crate::KeyGroup,
-            ) -> $crate::Result<$crate::state::Keys<K::Owned>> {
-                self.typed.keys::<K>(store, group)
+            ) -> $crate::Result<$crate::state::Keys<Key::Owned>> {
+                self.typed.keys::<Key>(store, group)
             }
         }
 
@@ -40,12 +40,12 @@ macro_rules! handle {
             ///
             /// # Errors
             /// As the state's `keys`.
-            pub fn keys_and_namespaces<K: $crate::state::KeyCodec + ?Sized>(
+            pub fn keys_and_namespaces<Key: $crate::state::KeyCodec + ?Sized>(
                 &self,
                 store: &$crate::StateStore,
                 group: $crate::KeyGroup,
-            ) -> $crate::Result<$crate::state::Keys<(K::Owned, N)>> {
-                self.typed.keys_and_namespaces::<K, N>(store, group)
+            ) -> $crate::Result<$crate::state::Keys<(Key::Owned, N)>> {
+                self.typed.keys_and_namespaces::<Key, N>(store, group)
             }
         }
 

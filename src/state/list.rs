@@ -262,6 +262,9 @@ impl<T> Iterator for ListIter<'_, T> {
 
 impl<T> fmt::Debug for ListIter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListIter").field("name", &self.typed.name).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("ListIter")
+            .field("name", &self.typed.name)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
     }
 }

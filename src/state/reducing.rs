@@ -60,7 +60,8 @@ impl<T: 'static> ReducingState<T> {
         reduce: impl Fn(T, T) -> T + Send + Sync + 'static,
         codec: impl Codec<T> + 'static,
     ) -> StateDescriptor<Self> {
-        StateDescriptor::new(name.into(), codec, Arc::new(reduce))
+        let reduce: Reduce<T> = Arc::new(reduce);
+        StateDescriptor::new(name.into(), codec, reduce)
     }
 }
 

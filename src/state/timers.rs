@@ -169,18 +169,26 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         if let Some((_, current)) = store.current()
             && current.code != K::CODE
         {
-            let message = format!("the current key is of type {:?}, those of the timers of type {:?}", (current.name)(), K::name());
+            let message = format!(
+                "the current key is of type {:?}, those of the timers of type {:?}",
+                (current.name)(),
+                K::name()
+            );
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(format!("state {:?}", self.name))
                 .advice("use one type of key for each timer service"));
         }
-        store.at_key_mut(self.state, |out| namespace.encode_part(out), |store, group, scoped| {
-            let mut key = store.take_buffer();
-            timer_key::encode_into(&mut key, domain, timestamp, scoped);
-            let result = f(store, group, &key);
-            store.give_buffer(key);
-            result
-        })
+        store.at_key_mut(
+            self.state,
+            |out| namespace.encode_part(out),
+            |store, group, scoped| {
+                let mut key = store.take_buffer();
+                timer_key::encode_into(&mut key, domain, timestamp, scoped);
+                let result = f(store, group, &key);
+                store.give_buffer(key);
+                result
+            },
+        )
     }
 
     fn remove(&self, store: &mut StateStore, domain: TimeDomain, group: KeyGroup, key: &[u8]) -> Result<()> {
@@ -204,7 +212,9 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
             let heads = store.heads(self.state, domain.prefix());
             let (group, from) = match heads.head() {
                 None => return Ok(None),
-                Some(Head::Key(group, key)) => return Ok(Some((group, key)).filter(|(_, key)| key.as_slice() < below)),
+                Some(Head::Key(group, key)) => {
+                    return Ok(Some((group, key)).filter(|(_, key)| key.as_slice() < below));
+                }
                 Some(Head::Unread(_, from)) if from.as_slice() >= below => return Ok(None),
                 Some(Head::Unread(group, from)) => (group, from),
             };

@@ -159,8 +159,11 @@ mod tests {
     use super::super::cell::Head;
     use super::*;
 
-    const TTL: Ttl =
-        Ttl { millis: 10, update: TtlUpdate::OnCreateAndWrite, visibility: TtlVisibility::NeverReturnExpired };
+    const TTL: Ttl = Ttl {
+        millis: 10,
+        update: TtlUpdate::OnCreateAndWrite,
+        visibility: TtlVisibility::NeverReturnExpired,
+    };
 
     fn list(times: &[Option<u64>]) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -98,9 +98,9 @@ impl<T, X> Typed<T, X> {
 
     /// Appends the payload of a value.
     pub(super) fn encode(&self, value: &T, bytes: &mut Vec<u8>) -> Result<()> {
-        self.codec.encode(value, bytes).map_err(|source| {
-            Error::invalid("the value cannot be encoded").object(self).boxed_source(source)
-        })
+        self.codec
+            .encode(value, bytes)
+            .map_err(|source| Error::invalid("the value cannot be encoded").object(self).boxed_source(source))
     }
 
     /// A stored value, None if it counts as absent.
@@ -177,12 +177,23 @@ impl<T, X> Typed<T, X> {
         group: KeyGroup,
     ) -> Result<Keys<(K::Owned, N::Owned)>> {
         let scan = self.scan_group::<K>(store, group)?;
-        Ok(Keys::new(self.to_string(), scan, 0, |bytes| Some((K::decode_part(bytes)?, N::decode_part(bytes)?))))
+        Ok(Keys::new(self.to_string(), scan, 0, |bytes| {
+            Some((K::decode_part(bytes)?, N::decode_part(bytes)?))
+        }))
     }
 
     pub(super) fn namespaces<N: KeyCodec>(&self, store: &StateStore) -> Result<Keys<N::Owned>> {
         let (scan, skip) = self.scan_current(store, |_| {})?;
         Ok(Keys::new(self.to_string(), scan, skip, N::decode_part))
+    }
+}
+
+impl<T, X> fmt::Debug for Typed<T, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed")
+            .field("name", &self.name)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
     }
 }
 

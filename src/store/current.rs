@@ -41,14 +41,13 @@ impl StateStore {
     ) -> Result<()> {
         // Whatever fails below, no operation shall go to the key before.
         self.current.key = None;
-        let buffer = self.current.buffer.get_mut();
+        let mut buffer = self.current.buffer.take();
         buffer.clear();
-        plain(buffer);
-        let group = self.max_parallelism().group_of(buffer);
+        plain(&mut buffer);
+        let group = self.group_of(&buffer);
         buffer.clear();
-        part(buffer);
+        part(&mut buffer);
         self.current.len = buffer.len();
-        let buffer = self.current.buffer.take();
         let owned = self.check(group, &buffer);
         self.current.buffer.set(buffer);
         owned?;

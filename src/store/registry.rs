@@ -168,9 +168,8 @@ impl Registry {
 /// Whether a state can go on as `wanted`. How its bytes are found (kind, keys) can never change, how its
 /// values are read can where there is a way to migrate them, and its TTL at any time.
 fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
-    let clash = |message: String, advice: &str| {
-        Err(Error::new(ErrorKind::Incompatible, message).advice(advice))
-    };
+    let clash =
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
     if known.name != wanted.name {
         return clash(
             format!("the name has the same id as the state {:?}", known.name),
@@ -191,7 +190,8 @@ fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
         [("namespaces", &known.namespace, &wanted.namespace), ("map keys", &known.map_key, &wanted.map_key)]
     {
         if known != wanted {
-            let or_none = |format: &str| if format.is_empty() { "none".to_owned() } else { format!("{format:?}") };
+            let or_none =
+                |format: &str| if format.is_empty() { "none".to_owned() } else { format!("{format:?}") };
             return clash(
                 format!("the state's {what} are {}, not {}", or_none(known), or_none(wanted)),
                 "register it with the types it was written with, or under another name",
@@ -202,9 +202,8 @@ fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
 }
 
 fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result<()> {
-    let clash = |message: String, advice: &str| {
-        Err(Error::new(ErrorKind::Incompatible, message).advice(advice))
-    };
+    let clash =
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
     let written = known.schema;
     if written > wanted.schema {
         return clash(
@@ -302,7 +301,8 @@ mod tests {
     #[test]
     fn a_newer_schema_needs_a_way_to_migrate() {
         let schema = |schema, migrates| {
-            let options = with_value(|value| (value.schema, value.codec) = (schema, format!("codec {schema}")));
+            let options =
+                with_value(|value| (value.schema, value.codec) = (schema, format!("codec {schema}")));
             StateOptions { migrates, ..options }
         };
         let mut registry = Registry::new(&[]);

@@ -163,7 +163,8 @@ mod tests {
     use crate::key_group::KeyGroup;
 
     /// A value's time is its first byte; without one it never expires.
-    const EXPIRY: Expiry = Expiry { ttl_millis: 10, last_access: |value| value.first().copied().map(u64::from) };
+    const EXPIRY: Expiry =
+        Expiry { ttl_millis: 10, last_access: |value| value.first().copied().map(u64::from) };
 
     fn key(state: StateId) -> Vec<u8> {
         let mut key = Vec::new();

@@ -28,6 +28,8 @@ mod reducing;
 mod scope;
 mod timer_key;
 mod timers;
+#[cfg(test)]
+mod timers_tests;
 mod ttl;
 mod typed;
 mod value;

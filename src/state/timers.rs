@@ -59,7 +59,7 @@ use super::timer_key::{self, TimeDomain};
 /// ```
 pub struct TimerService<K: ?Sized, N = ()> {
     name: String,
-    state: State,
+    pub(super) state: State,
     _types: PhantomData<fn(&K) -> N>,
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Heads {
     /// The bound of each group that has one.
     order: BTreeSet<(Vec<u8>, KeyGroup)>,
     batch: usize,
+    /// How often a group was read.
+    #[cfg(test)]
+    reads: usize,
 }
 
 /// What is known of one group: all of its keys below `unread`, and only those.
@@ -69,7 +72,14 @@ impl Heads {
         let groups: Vec<_> = groups.collect();
         let order = range.groups().map(|group| (from.to_vec(), group)).collect();
         let batch = (KEYS / groups.len().max(1)).clamp(FEWEST_PER_GROUP, MOST_PER_GROUP);
-        Self { first: range.first, groups, order, batch }
+        Self {
+            first: range.first,
+            groups,
+            order,
+            batch,
+            #[cfg(test)]
+            reads: 0,
+        }
     }
 
     /// How many keys of a group to read at once. A group keeps up to twice as many.
@@ -113,10 +123,19 @@ impl Heads {
 
     /// What was read of a group from the place on that [`Head::Unread`] named.
     pub(crate) fn fill(&mut self, group: KeyGroup, read: FirstKeys) {
+        #[cfg(test)]
+        {
+            self.reads += 1;
+        }
         self.change(group, |state| {
             state.known.extend(read.keys);
             state.unread = read.next;
         });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
     }
 
     /// Keys that are kept, those of all groups together.

@@ -223,8 +223,12 @@ mod tests {
 
     #[test]
     fn golden() {
-        let golden = include_bytes!("../../tests/golden/receipt-v1.bin");
-        assert_eq!(Receipt::from_bytes(golden).unwrap(), sample());
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/receipt-v1.bin");
+        if std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
+            std::fs::write(&path, sample().to_bytes().unwrap()).unwrap();
+        }
+        let golden = std::fs::read(&path).unwrap();
+        assert_eq!(Receipt::from_bytes(&golden).unwrap(), sample());
         assert_eq!(sample().to_bytes().unwrap(), golden);
     }
 

@@ -108,16 +108,16 @@ fn what_is_registered_while_firing_fires_in_the_same_advance() {
         register(store, "b", 0, 20);
         register(store, "c", 0, 30);
         let mut order = Vec::new();
-        while let Some((time, key, _)) = pop(store, 30) {
-            match (time, key.as_str()) {
-                (10, "a") => {
+        while let Some((time, key, namespace)) = pop(store, 30) {
+            match (time, key.as_str(), namespace) {
+                (10, "a", 0) => {
                     // Before the one that fires, between others, itself once more, and not yet due.
                     register(store, "x", 0, 5);
                     register(store, "y", 0, 15);
                     register(store, "a", 9, 10);
                     register(store, "z", 0, 31);
                 }
-                (20, "b") => {
+                (20, "b", _) => {
                     store.set_key("c").unwrap();
                     timers(store).delete(store, Event, 30, &0).unwrap();
                     register(store, "c", 1, 30);

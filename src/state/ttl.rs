@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Error, Result};
+use crate::manifest::TtlInfo;
+use crate::store::{StateKind, StateStore};
 use crate::table::{Expiry, is_expired};
 
-use super::cell::{Cell, Elements};
+use super::cell::{Cell, Elements, Head};
 
 /// How long the entries of a state live after their last access: a value, an entry of a map, an
 /// element of a list. Given to a state's descriptor; by default nothing expires.
@@ -29,7 +29,7 @@ use super::cell::{Cell, Elements};
 /// let ttl = Ttl::new(Duration::from_secs(3600)).update(TtlUpdate::OnReadAndWrite);
 /// assert_eq!(ttl.duration(), Duration::from_secs(3600));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ttl {
     millis: u64,
     update: TtlUpdate,
@@ -37,7 +37,7 @@ pub struct Ttl {
 }
 
 /// Which accesses make an entry young again. Default [`TtlUpdate::OnCreateAndWrite`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TtlUpdate {
     /// Writes.
     #[default]
@@ -48,7 +48,7 @@ pub enum TtlUpdate {
 
 /// What reads do with an entry that has expired and is still there. Default
 /// [`TtlVisibility::NeverReturnExpired`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TtlVisibility {
     /// They never show it.
     #[default]
@@ -59,7 +59,7 @@ pub enum TtlVisibility {
 
 /// What a read does with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(super) enum Access {
     /// Shows it.
     Show,
     /// Shows it, and writes it again with the time of now.
@@ -96,7 +96,7 @@ impl Ttl {
         Duration::from_millis(self.millis)
     }
 
-    pub(crate) fn check(self) -> Result<()> {
+    pub(super) fn check(self) -> Result<()> {
         if self.millis == 0 {
             return Err(Error::invalid("a TTL of 0 would let every entry expire before it can be read")
                 .advice("give a longer one, or none for entries that never expire"));
@@ -104,8 +104,21 @@ impl Ttl {
         Ok(())
     }
 
+    /// As a checkpoint records it: bit 0 of the mode says that reads count, bit 1 that what has expired may be shown.
+    pub(super) fn info(self) -> TtlInfo {
+        let reads = u8::from(self.update == TtlUpdate::OnReadAndWrite);
+        let shows = u8::from(self.visibility == TtlVisibility::ReturnExpiredIfNotCleanedUp);
+        TtlInfo { millis: self.millis, mode: reads | shows << 1 }
+    }
+
+    /// When the stored values of a state may be removed.
+    pub(super) fn expiry(self, kind: StateKind) -> Expiry {
+        let last_access = if kind == StateKind::List { list_time } else { cell_time };
+        Expiry { ttl_millis: self.millis, last_access }
+    }
+
     /// What a read at `now` does with an entry last accessed at `time`; both in milliseconds since 1970.
-    pub(crate) fn access(self, time: Option<u64>, now: u64) -> Access {
+    fn access(self, time: Option<u64>, now: u64) -> Access {
         if time.is_some_and(|time| is_expired(time, self.millis, now)) {
             return match self.visibility {
                 TtlVisibility::NeverReturnExpired => Access::Hide,
@@ -119,24 +132,66 @@ impl Ttl {
             TtlUpdate::OnReadAndWrite => Access::Refresh,
         }
     }
+}
 
-    /// Whether an entry last accessed at `time` is shown at `now`.
-    pub(crate) fn shows(self, time: Option<u64>, now: u64) -> bool {
-        self.access(time, now) != Access::Hide
+/// The TTL of a state, if it has one, at the moment of an operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TtlNow(Option<(Ttl, u64)>);
+
+impl TtlNow {
+    pub(super) fn of(ttl: Option<Ttl>, store: &StateStore) -> Self {
+        Self(ttl.map(|ttl| (ttl, store.unix_millis())))
     }
 
-    pub(crate) fn refreshes(self) -> bool {
-        self.update == TtlUpdate::OnReadAndWrite
+    /// The time that what is written now carries.
+    pub(super) fn time(self) -> Option<u64> {
+        self.0.map(|(_, now)| now)
     }
 
-    /// When stored cells may be removed.
-    pub(crate) fn of_cells(self) -> Expiry {
-        Expiry { ttl_millis: self.millis, last_access: cell_time }
+    pub(super) fn access(self, time: Option<u64>) -> Access {
+        self.0.map_or(Access::Show, |(ttl, now)| ttl.access(time, now))
     }
 
-    /// When stored lists may be removed.
-    pub(crate) fn of_lists(self) -> Expiry {
-        Expiry { ttl_millis: self.millis, last_access: list_time }
+    pub(super) fn shows(self, time: Option<u64>) -> bool {
+        self.access(time) != Access::Hide
+    }
+
+    /// Whether a stored value of a state of `kind` has nothing that is shown.
+    pub(super) fn hides(self, kind: StateKind, value: &[u8]) -> bool {
+        self.0.is_some_and(|(ttl, now)| {
+            ttl.visibility == TtlVisibility::NeverReturnExpired && ttl.expiry(kind).is_expired(value, now)
+        })
+    }
+
+    /// The cell with the time of now.
+    pub(super) fn refreshed(self, cell: Cell<'_>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(cell.payload.len() + 16);
+        Head { time: self.time(), ..cell.head }.push(&mut bytes);
+        bytes.extend_from_slice(cell.payload);
+        bytes
+    }
+
+    /// What a list becomes by being read, without what has expired. None if it stays as it is.
+    pub(super) fn refreshed_list(self, list: &[u8]) -> Option<Vec<u8>> {
+        self.0.filter(|(ttl, _)| ttl.update == TtlUpdate::OnReadAndWrite)?;
+        let (mut bytes, mut changed) = (Vec::with_capacity(list.len()), false);
+        let mut elements = Elements::new(list);
+        loop {
+            let stored = elements.rest();
+            let Some(element) = elements.next() else { break };
+            let cell = element.ok()?;
+            match self.access(cell.head.time) {
+                Access::Hide => {}
+                Access::Show => bytes.extend_from_slice(stored.get(..stored.len() - elements.rest().len())?),
+                Access::Refresh => {
+                    let start = bytes.len();
+                    bytes.extend_from_slice(cell.payload);
+                    Head { time: self.time(), ..cell.head }.frame(&mut bytes, start);
+                    changed = true;
+                }
+            }
+        }
+        changed.then_some(bytes)
     }
 }
 
@@ -156,7 +211,6 @@ fn list_time(bytes: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::Head;
     use super::*;
 
     const TTL: Ttl = Ttl {
@@ -202,7 +256,7 @@ mod tests {
             assert_eq!(ttl.access(Some(90), 100), expired);
             // Written by a clock that was ahead.
             assert_eq!(ttl.access(Some(200), 100), fresh);
-            assert_eq!(ttl.shows(Some(90), 100), expired != Hide);
+            assert_eq!(TtlNow(Some((ttl, 100))).shows(Some(90)), expired != Hide);
         }
     }
 
@@ -214,7 +268,7 @@ mod tests {
             bytes.push(b'x');
             bytes
         };
-        let expiry = TTL.of_cells();
+        let expiry = TTL.expiry(StateKind::Value);
         assert!(expiry.is_expired(&cell(Some(90)), 100));
         assert!(!expiry.is_expired(&cell(Some(91)), 100));
         assert!(!expiry.is_expired(&cell(None), u64::MAX));
@@ -223,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_list_expires_with_its_last_element() {
-        let expiry = TTL.of_lists();
+        let expiry = TTL.expiry(StateKind::List);
         assert!(expiry.is_expired(&list(&[Some(80), Some(90), Some(85)]), 100));
         assert!(!expiry.is_expired(&list(&[Some(80), Some(91), Some(85)]), 100));
         assert!(!expiry.is_expired(&list(&[Some(80), None]), u64::MAX));
@@ -231,5 +285,28 @@ mod tests {
         let mut torn = list(&[Some(80), Some(81)]);
         torn.pop();
         assert!(!expiry.is_expired(&torn, u64::MAX), "not a list");
+    }
+
+    #[test]
+    fn a_list_that_is_read_becomes_young_without_what_has_expired() {
+        let now = |ttl: Ttl| TtlNow(Some((ttl, 100)));
+        let stored = list(&[Some(90), None, Some(95), Some(100)]);
+        assert_eq!(now(TTL).refreshed_list(&stored), None);
+        let reads = TTL.update(TtlUpdate::OnReadAndWrite);
+        assert_eq!(now(reads).refreshed_list(&stored), Some(list(&[Some(100); 3])));
+        let shows = reads.visibility(TtlVisibility::ReturnExpiredIfNotCleanedUp);
+        let expected = list(&[Some(90), Some(100), Some(100), Some(100)]);
+        assert_eq!(now(shows).refreshed_list(&stored), Some(expected));
+        assert_eq!(now(reads).refreshed_list(&list(&[Some(100)])), None);
+        assert_eq!(now(reads).refreshed_list(&stored[1..]), None, "not a list");
+    }
+
+    #[test]
+    fn modes_are_part_of_the_format() {
+        let reads = TTL.update(TtlUpdate::OnReadAndWrite);
+        let shows = TTL.visibility(TtlVisibility::ReturnExpiredIfNotCleanedUp);
+        assert_eq!(TTL.info(), TtlInfo { millis: 10, mode: 0 });
+        assert_eq!(reads.info().mode, 1);
+        assert_eq!(shows.info().mode, 2);
     }
 }

@@ -110,6 +110,8 @@ pub struct State {
 #[derive(Debug)]
 pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
+    /// With which TTL this attempt has registered a state.
+    ttls: BTreeMap<StateId, Option<TtlInfo>>,
     /// The list as receipts carry it, made anew only when something changes.
     list: Arc<[StateInfo]>,
 }
@@ -117,7 +119,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(restored: &[StateInfo]) -> Self {
         let states = restored.iter().map(|info| (info.id, info.clone())).collect();
-        Self { states, list: restored.into() }
+        Self { states, ttls: BTreeMap::new(), list: restored.into() }
     }
 
     pub(crate) fn list(&self) -> Arc<[StateInfo]> {
@@ -135,6 +137,11 @@ impl Registry {
                 .map_err(|error| error.object(format!("state {:?}", options.name)))?;
             info.key.clone_from(&known.key);
             info.value.oldest_schema = known.value.oldest_schema;
+        }
+        if *self.ttls.entry(id).or_insert(options.ttl) != options.ttl {
+            return Err(Error::new(ErrorKind::Incompatible, "the state is in use with another TTL")
+                .object(format!("state {:?}", options.name))
+                .advice("register it with the same TTL everywhere; a restored state may be given another"));
         }
         self.set(info);
         Ok(State { id, table: options.table })
@@ -327,6 +334,8 @@ mod tests {
         assert_eq!(registry.key_of(state.id), "");
         registry.set_key(state.id, "u64".into());
         let ttl = Some(TtlInfo { millis: 7, mode: 1 });
+        assert_clash(&mut registry, &StateOptions { ttl, ..options() }, &["TTL"]);
+        let mut registry = Registry::new(&registry.list());
         registry.register(&StateOptions { ttl, ..options() }).unwrap();
         let list = registry.list();
         assert_eq!((list[0].key.as_str(), list[0].ttl), ("u64", ttl));

@@ -1,9 +1,10 @@
 //! [`StateStore`]: what an operator's thread holds.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +12,14 @@ use std::time::Duration;
 use futures::channel::oneshot;
 
 use crate::changelog::ReceiptCost;
-use crate::delta::MergeOp;
+use crate::delta::{Entry, MergeOp, RangeSet, TableKind};
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
 use crate::job::JobHold;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::table::{OwnedCursor, Table};
+use crate::table::{Expiry, OwnedCursor, Table};
 
 use super::applier::{Applier, Work};
 use super::current::CurrentKey;
@@ -52,6 +53,8 @@ pub struct StateStore {
     pub(super) current: CurrentKey,
     /// Of states that are read in order over all key groups, by the first byte of their keys.
     heads: BTreeMap<(StateId, u8), Heads>,
+    /// Values that reads have made young again, by encoded key: above all layers until they are written.
+    refreshed: RefCell<BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>>,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -115,6 +118,7 @@ impl StateStore {
             registry: parts.registry,
             current: CurrentKey::default(),
             heads: BTreeMap::new(),
+            refreshed: RefCell::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -292,8 +296,32 @@ impl StateStore {
         self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]))
     }
 
+    /// Milliseconds since 1970 by the job's clock.
+    pub(crate) fn unix_millis(&self) -> u64 {
+        self.clock.unix_millis()
+    }
+
+    /// From now on, values of the state vanish once they have expired.
+    pub(crate) fn expire(&self, state: State, expiry: Expiry) {
+        self.table.expiries().set(state.id, expiry);
+    }
+
+    /// Replaces a value by the same one with a new time, because it was read. Reads see it at once; it is written by
+    /// the next call that may write, of which there is one for each key ([`StateStore::set_key`]).
+    pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
+        let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
+        key::encode_into(&mut encoded, group, state.id, key);
+        self.refreshed.borrow_mut().insert(encoded, (state.table, value));
+    }
+
     fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
         let mut builder = ScanBuilder::new(start, end);
+        let refreshed = self.refreshed.borrow();
+        if !refreshed.is_empty() {
+            let range = refreshed.range::<[u8], _>((Included(start), Excluded(end.max(start))));
+            let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
+            builder.copied(None, puts, &RangeSet::new());
+        }
         if let Engine::Changelog(layers) = &self.engine {
             builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
@@ -417,6 +445,7 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
+        self.write_refreshed()?;
         let (reply, receipt) = oneshot::channel();
         self.last_cut = id.number;
         let native = match &self.engine {
@@ -513,6 +542,7 @@ impl StateStore {
         f: impl FnOnce(&mut Engine, &Table, &[u8]) -> Result<()>,
     ) -> Result<()> {
         self.check(group, key)?;
+        self.write_refreshed()?;
         self.make_room()?;
         let mut encoded = self.scratch.take();
         key::encode_into(&mut encoded, group, state.id, key);
@@ -588,7 +618,22 @@ impl StateStore {
         }
     }
 
+    /// Brings what reads have refreshed to where writes go.
+    pub(super) fn write_refreshed(&mut self) -> Result<()> {
+        for (key, (kind, value)) in std::mem::take(self.refreshed.get_mut()) {
+            self.make_room()?;
+            match &mut self.engine {
+                Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
+                Engine::Native { .. } => self.table.put(&key, &value)?,
+            }
+        }
+        Ok(())
+    }
+
     fn find(&self, key: &[u8]) -> Found<'_> {
+        if let Some((_, value)) = self.refreshed.borrow().get(key) {
+            return Found::Settled(Some(Value::owned(value.clone())));
+        }
         match &self.engine {
             Engine::Changelog(layers) => layers.find(key),
             Engine::Native { .. } => Found::Nothing,

@@ -5,41 +5,14 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use alluvium::{
-    CheckpointMode, Error, ErrorKind, OpenMode, Opened, StateOptions, StateStore, TimeDomain, Timer,
-    TimerService,
-};
-use common::clock::ManualClock;
-use common::drive::{checkpoint, materialize, open, quiet};
-use object_store::memory::InMemory;
+use alluvium::{CheckpointMode, Error, ErrorKind, StateOptions, StateStore, TimeDomain, Timer, TimerService};
+use common::clock::{ClockedJob, MODES};
+use common::drive::{checkpoint, materialize};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use TimeDomain::{Event, Processing};
-
-const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
-
-/// A job in memory that can be dropped, as in a crash, and opened again.
-struct Cluster {
-    store: Arc<InMemory>,
-    dir: tempfile::TempDir,
-    clock: Arc<ManualClock>,
-    mode: CheckpointMode,
-}
-
-impl Cluster {
-    fn new(mode: CheckpointMode) -> Self {
-        let (store, dir) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
-        Self { store, dir, clock: ManualClock::at(1_000), mode }
-    }
-
-    fn open(&self) -> Opened {
-        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(self.mode).env(self.clock.env());
-        open(&self.store, options).unwrap()
-    }
-}
 
 type Timers = TimerService<str, u16>;
 
@@ -69,7 +42,7 @@ fn fired(time: i64, key: &str, namespace: u16) -> (i64, String, u16) {
 #[test]
 fn timers_fire_once_in_order_over_all_key_groups() {
     for mode in MODES {
-        let mut opened = Cluster::new(mode).open();
+        let mut opened = ClockedJob::new(mode).open();
         let store = &mut opened.stores[0];
         for (time, key, namespace) in [
             (30, "b", 1),
@@ -102,7 +75,7 @@ fn timers_fire_once_in_order_over_all_key_groups() {
 #[test]
 fn what_is_registered_while_firing_fires_in_the_same_advance() {
     for mode in MODES {
-        let mut opened = Cluster::new(mode).open();
+        let mut opened = ClockedJob::new(mode).open();
         let store = &mut opened.stores[0];
         register(store, "a", 0, 10);
         register(store, "b", 0, 20);
@@ -135,7 +108,7 @@ fn what_is_registered_while_firing_fires_in_the_same_advance() {
 #[test]
 fn a_deleted_timer_does_not_fire() {
     for mode in MODES {
-        let mut opened = Cluster::new(mode).open();
+        let mut opened = ClockedJob::new(mode).open();
         let store = &mut opened.stores[0];
         register(store, "a", 0, 10);
         register(store, "a", 1, 10);
@@ -155,8 +128,8 @@ fn a_deleted_timer_does_not_fire() {
 
 #[test]
 fn domains_and_services_are_apart() {
-    let cluster = Cluster::new(CheckpointMode::Changelog);
-    let mut opened = cluster.open();
+    let place = ClockedJob::new(CheckpointMode::Changelog);
+    let mut opened = place.open();
     let store = &mut opened.stores[0];
     let timers = timers(store);
     let others = store.timer_service(TimerService::<str>::descriptor("others")).unwrap();
@@ -167,7 +140,7 @@ fn domains_and_services_are_apart() {
 
     assert_eq!(store.processing_time(), 1_000);
     assert_eq!(timers.pop_due(store, Processing, store.processing_time()).unwrap(), None);
-    cluster.clock.set(1_500);
+    place.clock.set(1_500);
     let due = timers.pop_due(store, Processing, store.processing_time()).unwrap();
     assert_eq!(due, Some(Timer { timestamp: 1_500, key: "a".to_owned(), namespace: 0 }));
     assert_eq!(timers.next_timestamp(store, Processing).unwrap(), None);
@@ -177,7 +150,7 @@ fn domains_and_services_are_apart() {
 
 #[test]
 fn handles_of_one_name_see_the_same_timers() {
-    let mut opened = Cluster::new(CheckpointMode::Changelog).open();
+    let mut opened = ClockedJob::new(CheckpointMode::Changelog).open();
     let store = &mut opened.stores[0];
     let (one, two) = (timers(store), timers(store));
     store.set_key("a").unwrap();
@@ -192,8 +165,8 @@ fn handles_of_one_name_see_the_same_timers() {
 
 #[test]
 fn misuse_is_an_error_that_says_so() {
-    let cluster = Cluster::new(CheckpointMode::Changelog);
-    let mut opened = cluster.open();
+    let place = ClockedJob::new(CheckpointMode::Changelog);
+    let mut opened = place.open();
     let store = &mut opened.stores[0];
     let timers = timers(store);
     let error = timers.register(store, Event, 1, &0).unwrap_err();
@@ -218,7 +191,7 @@ fn misuse_is_an_error_that_says_so() {
         let descriptor = TimerService::<u64, u16>::descriptor("timers");
         incompatible(store.timer_service(descriptor).unwrap_err());
         drop(opened);
-        opened = cluster.open();
+        opened = place.open();
     }
 }
 
@@ -226,8 +199,8 @@ fn misuse_is_an_error_that_says_so() {
 fn i1_timers_come_through_a_crash_as_of_the_checkpoint() {
     for mode in MODES {
         for base in [false, true] {
-            let cluster = Cluster::new(mode);
-            let mut opened = cluster.open();
+            let place = ClockedJob::new(mode);
+            let mut opened = place.open();
             let store = &mut opened.stores[0];
             (0..500).for_each(|i| register(store, &format!("key/{i}"), 0, 100 + i64::from(i % 50)));
             assert_eq!(pop_all(store, 109).len(), 100);
@@ -241,7 +214,7 @@ fn i1_timers_come_through_a_crash_as_of_the_checkpoint() {
             assert_eq!(pop_all(store, 119).len(), 101);
             drop(opened);
 
-            let mut opened = cluster.open();
+            let mut opened = place.open();
             let store = &mut opened.stores[0];
             assert_eq!(timers(store).next_timestamp(store, Event).unwrap(), Some(110));
             assert_eq!(pop_all(store, 119).len(), 100);
@@ -257,8 +230,8 @@ type Model = BTreeSet<(i64, String, u16)>;
 
 fn model_run(seed: u64, mode: CheckpointMode, steps: usize) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let cluster = Cluster::new(mode);
-    let mut opened = cluster.open();
+    let place = ClockedJob::new(mode);
+    let mut opened = place.open();
     let (mut live, mut committed) = (Model::new(), Model::new());
     for step in 0..steps {
         let store = &mut opened.stores[0];
@@ -305,7 +278,7 @@ fn model_run(seed: u64, mode: CheckpointMode, steps: usize) {
             97..98 => opened.job.compact().unwrap(),
             _ => {
                 drop(opened);
-                opened = cluster.open();
+                opened = place.open();
                 live = committed.clone();
             }
         }

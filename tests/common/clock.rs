@@ -4,7 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alluvium::{Clock, Env};
+use alluvium::{CheckpointMode, Clock, Env, OpenMode, Opened};
+use object_store::memory::InMemory;
+
+use super::drive::{open, quiet};
+
+pub(crate) const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
 
 /// Its date is set by hand; what waits and measures (timeouts, intervals) goes by real time.
 #[derive(Debug)]
@@ -39,5 +44,26 @@ impl Clock for ManualClock {
 
     fn unix_millis(&self) -> u64 {
         self.millis.load(Ordering::Acquire)
+    }
+}
+
+/// A job in memory with a clock set by hand, that can be dropped, as in a crash, and opened again.
+pub(crate) struct ClockedJob {
+    store: Arc<InMemory>,
+    dir: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) mode: CheckpointMode,
+}
+
+impl ClockedJob {
+    /// At 1,000 milliseconds past 1970.
+    pub(crate) fn new(mode: CheckpointMode) -> Self {
+        let (store, dir) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
+        Self { store, dir, clock: ManualClock::at(1_000), mode }
+    }
+
+    pub(crate) fn open(&self) -> Opened {
+        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(self.mode).env(self.clock.env());
+        open(&self.store, options).unwrap()
     }
 }

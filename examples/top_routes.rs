@@ -106,7 +106,6 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     program.advance_to(u32::MAX)?;
-    program.out.file.flush()?;
     program.job.close()?;
     Ok(())
 }
@@ -160,11 +159,11 @@ impl Program {
         }
         // Each subtask's are in order.
         fired.sort_by(|a, b| (a.day, &a.origin).cmp(&(b.day, &b.origin)));
-        fired.iter().try_for_each(|day| self.out.write(day))
+        fired.iter().try_for_each(|day| self.out.write(day))?;
+        Ok(self.out.file.flush()?)
     }
 
     fn checkpoint(&mut self, row: u64) -> Result<()> {
-        self.out.file.flush()?;
         self.out.file.get_ref().sync_data()?;
         let position = Position { row, day: self.day, written: self.out.written };
         let pending = self.job.trigger(position.encode())?;

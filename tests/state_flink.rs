@@ -416,7 +416,7 @@ fn a_map_holds_absent_values_and_iterates_in_order() {
         assert_eq!(keys(all(state.range(store, 1..).unwrap())), [5, i32::MAX]);
         #[expect(clippy::reversed_empty_ranges, reason = "the wrong way round")]
         let reversed = state.range(store, 5..-7).unwrap();
-        assert_eq!(keys(all(reversed)), []);
+        assert_eq!(reversed.count(), 0);
         // The next key's map is another one.
         store.set_key("b").unwrap();
         state.put(store, &1, &None).unwrap();
@@ -448,7 +448,7 @@ fn maps_are_read_by_prefix() {
         assert_eq!(words.prefix(store, "ab").unwrap().count(), 2);
         assert_eq!(words.prefix(store, "").unwrap().count(), 6);
         assert_eq!(words.prefix(store, "c").unwrap().count(), 0);
-        assert_eq!(words.range::<str, _>(store, "a".."b").unwrap().count(), 4);
+        assert_eq!(words.range(store, "a".to_owned().."b".to_owned()).unwrap().count(), 4);
         // By a beginning of the first component, and by all of it.
         assert_eq!(pairs.prefix(store, "a").unwrap().count(), 8);
         let of_a = all(pairs.prefix(store, &"a".to_owned()).unwrap());
@@ -585,7 +585,7 @@ impl Windows {
     }
 
     fn merge(&self, store: &mut StateStore, into: Window, from: &[Window]) {
-        self.value.merge(store, &into, from, |a, b| a.max(b)).unwrap();
+        self.value.merge(store, &into, from, Ord::max).unwrap();
         self.list.merge(store, &into, from).unwrap();
         self.map.merge(store, &into, from, |_, b| b).unwrap();
         self.reducing.merge(store, &into, from).unwrap();
@@ -646,12 +646,15 @@ fn namespaces_are_apart() {
     });
 }
 
+/// What was written before, into which window, from which, and what that one has then.
+type Merge<'a> = (&'a [(Window, u64)], Window, &'a [Window], &'a [u64]);
+
 /// Into a namespace that is among the merged ones or not, that has something or not; from namespaces of which
 /// some, one or all are empty; restored and not.
 #[test]
 fn merging_namespaces() {
     in_both_modes(|home| {
-        let cases: [(&[(Window, u64)], Window, &[Window], &[u64]); 8] = [
+        let cases: [Merge<'_>; 8] = [
             (&[(A, 1), (B, 2), (C, 3)], A, &[B, C], &[1, 2, 3]),
             (&[(A, 1), (B, 2), (C, 3)], A, &[C, B], &[1, 3, 2]),
             (&[(A, 1), (B, 2), (C, 3)], A, &[A, B, C], &[1, 2, 3]),

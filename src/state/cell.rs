@@ -72,7 +72,7 @@ impl Head {
         }
     }
 
-    fn take<'a>(flags: u8, bytes: &mut &'a [u8]) -> Option<Self> {
+    fn take(flags: u8, bytes: &mut &[u8]) -> Option<Self> {
         let time = match flags & FLAG_TIME {
             0 => None,
             _ => {

@@ -41,7 +41,7 @@ use super::typed::Typed;
 /// let all: Vec<_> = routes.iter(store)?.collect::<alluvium::Result<_>>()?;
 /// assert_eq!(all, [("LAS".into(), 3_987), ("LAX".into(), 11_262), ("SFO".into(), 8_204)]);
 /// assert_eq!(routes.prefix(store, "LA")?.count(), 2);
-/// assert_eq!(routes.range::<str, _>(store, "LAX"..)?.count(), 2);
+/// assert_eq!(routes.range(store, "LAX".to_owned()..)?.count(), 2);
 ///
 /// // Nothing is read, however large the map is.
 /// routes.clear(store)?;

@@ -22,6 +22,8 @@ mod options;
 mod progress;
 mod recorder;
 mod report;
+#[allow(dead_code)] // the first user is being written
+mod result;
 mod session;
 mod table;
 mod units;

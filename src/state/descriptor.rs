@@ -246,7 +246,7 @@ impl StateStore {
         options.ttl = descriptor.ttl.map(Ttl::info);
         let state = self.state(&options)?;
         if let Some(ttl) = descriptor.ttl {
-            self.expire(state, ttl.expiry(options.kind));
+            self.expire(state, ttl.expiry(options.kind))?;
         }
         Ok(S::build(Arc::new(Typed {
             name: descriptor.name,

@@ -302,8 +302,8 @@ impl StateStore {
     }
 
     /// From now on, values of the state vanish once they have expired.
-    pub(crate) fn expire(&self, state: State, expiry: Expiry) {
-        self.table.expiries().set(state.id, expiry);
+    pub(crate) fn expire(&self, state: State, expiry: Expiry) -> Result<()> {
+        self.table.expire(state.id, expiry)
     }
 
     /// Replaces a value by the same one with a new time, because it was read. Reads see it at once; it is written by

@@ -73,12 +73,14 @@ impl Expiries {
         Arc::new(Self { clock, states: RwLock::default() })
     }
 
-    /// From the next compaction on, values of `state` expire.
-    pub(crate) fn set(&self, state: StateId, expiry: Expiry) {
+    /// From the next pass on, values of `state` expire. Tells whether it is the first state that does.
+    pub(super) fn set(&self, state: StateId, expiry: Expiry) -> bool {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        let first = states.is_empty();
         let mut changed = BTreeMap::clone(&states);
         changed.insert(state, expiry);
         *states = Arc::new(changed);
+        first
     }
 
     /// As of now.
@@ -202,9 +204,9 @@ mod tests {
     fn only_states_with_a_ttl_are_touched() {
         let expiries = expiries(15);
         assert!(!expiries.now().is_expired(&key(StateId(7)), &[0]));
-        expiries.set(StateId(7), EXPIRY);
+        assert!(expiries.set(StateId(7), EXPIRY));
         // Whoever calls it by mistake must not be able to lose the marker.
-        expiries.set(StateId::RESERVED, EXPIRY);
+        assert!(!expiries.set(StateId::RESERVED, EXPIRY));
         let mut now = expiries.now();
         for (state, value, expired) in [
             (StateId(7), &[5][..], true),

@@ -12,14 +12,14 @@ use rocksdb::{
     WaitForCompactOptions, WriteBatch, WriteOptions, properties,
 };
 
-use super::filter::Expiries;
+use super::filter::{Expiries, Expiry};
 use super::options::{self, TableResources};
 use super::snapshot::Snapshot;
 use super::stats::TableStats;
 use super::{error, marker, merge};
 use crate::delta::{Entry, MergeOp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::DeltaSeq;
+use crate::ids::{DeltaSeq, StateId};
 use crate::key;
 use crate::key_group::KeyGroupRange;
 
@@ -100,6 +100,16 @@ impl Table {
         table.applying.store(seq.0, Ordering::Release);
         table.applied.store(seq.0, Ordering::Release);
         Ok(table)
+    }
+
+    /// From now on, compaction and deltas lose values of `state` that have expired.
+    pub(crate) fn expire(&self, state: StateId, expiry: Expiry) -> Result<()> {
+        if self.expiries.set(state, expiry) {
+            self.db
+                .set_options(&[options::PERIODIC_COMPACTION])
+                .map_err(|source| self.failed("set an option of the table", source))?;
+        }
+        Ok(())
     }
 
     /// What compaction may remove because it has expired.

@@ -558,9 +558,9 @@ fn compaction_removes_what_has_expired_and_nothing_else() {
     table.compact_all().unwrap();
     assert_eq!(scan(&table).len(), 4, "no TTL is registered yet");
 
-    table.expiries().set(STATE, EXPIRY);
+    table.expire(STATE, EXPIRY).unwrap();
     // As if somebody had registered one for the reserved state: the marker must survive.
-    table.expiries().set(StateId::RESERVED, Expiry { ttl_millis: 0, last_access: |_| Some(0) });
+    table.expire(StateId::RESERVED, Expiry { ttl_millis: 0, last_access: |_| Some(0) }).unwrap();
     table.compact_all().unwrap();
     let left: Vec<_> = scan(&table).into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, [k("never"), k("young"), other.clone()]);
@@ -579,7 +579,7 @@ fn an_older_value_does_not_show_through_where_a_newer_has_expired() {
     // Without a time: it would never expire.
     apply(&table, 1, &[("a", Entry::Put(b"")), ("b", Entry::Put(b""))]).unwrap();
     table.compact_all().unwrap();
-    table.expiries().set(STATE, EXPIRY);
+    table.expire(STATE, EXPIRY).unwrap();
     clock.0.store(100, Ordering::Release);
     // So many files in level 0 that RocksDB compacts them, into a level above that of the first.
     for _ in 0..50 {
@@ -600,7 +600,7 @@ fn an_older_value_does_not_show_through_where_a_newer_has_expired() {
 #[test]
 fn operands_survive_the_filter() {
     let (_dir, table, clock) = table_with_clock();
-    table.expiries().set(STATE, EXPIRY);
+    table.expire(STATE, EXPIRY).unwrap();
     clock.0.store(100, Ordering::Release);
     table.put(&k("base"), &[5]).unwrap();
     table.merge(MergeOp::ListAppend, &k("operands"), &[5]).unwrap();
@@ -618,7 +618,7 @@ fn a_delta_loses_what_has_expired_when_it_is_applied() {
     let (_dir, table, clock) = table_with_clock();
     // Without a time: these never expire, and must not show through either.
     apply(&table, 1, &[("put", Entry::Put(b"")), ("list", Entry::Put(b""))]).unwrap();
-    table.expiries().set(STATE, EXPIRY);
+    table.expire(STATE, EXPIRY).unwrap();
     clock.0.store(100, Ordering::Release);
     let entries = [("list", append(&[90])), ("put", Entry::Put(&[90])), ("young", Entry::Put(&[91]))];
     apply(&table, 2, &entries).unwrap();
@@ -626,4 +626,20 @@ fn a_delta_loses_what_has_expired_when_it_is_applied() {
     assert_eq!(get(&table, "list").as_deref(), Some(b"".as_slice()), "what lies below an operand stays");
     assert_eq!(get(&table, "young").as_deref(), Some(&[91][..]));
     assert_eq!(table.applied().unwrap(), DeltaSeq(2));
+}
+
+/// The newest of RocksDB's files with the options in use.
+fn options_file(table: &Table) -> String {
+    let files = fs::read_dir(&table.dir).unwrap().map(|entry| entry.unwrap().path());
+    let options = files.filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with("OPTIONS-"));
+    fs::read_to_string(options.max().unwrap()).unwrap()
+}
+
+#[test]
+fn files_are_rewritten_by_age_only_where_entries_expire() {
+    let (_dir, table) = table();
+    assert!(options_file(&table).contains("periodic_compaction_seconds=0\n"));
+    table.expire(STATE, EXPIRY).unwrap();
+    table.expire(StateId(8), EXPIRY).unwrap();
+    assert!(options_file(&table).contains("periodic_compaction_seconds=2592000\n"));
 }

@@ -16,6 +16,7 @@ mod cut;
 mod event;
 mod heads;
 mod layers;
+mod refreshed;
 mod registry;
 mod scan;
 mod shared;

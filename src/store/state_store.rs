@@ -1,10 +1,9 @@
 //! [`StateStore`]: what an operator's thread holds.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Bound::{Excluded, Included};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 
 use crate::changelog::ReceiptCost;
-use crate::delta::{Entry, MergeOp, RangeSet, TableKind};
+use crate::delta::MergeOp;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
@@ -27,6 +26,7 @@ use super::cut::Cut;
 use super::event::{Event, EventSender, Ticket};
 use super::heads::{FirstKeys, Heads};
 use super::layers::{Found, Layers};
+use super::refreshed::Refreshed;
 use super::registry::{Registry, State, StateOptions};
 use super::scan::{Scan, ScanBuilder};
 use super::shared::{Held, Layer, StoreShared};
@@ -53,8 +53,7 @@ pub struct StateStore {
     pub(super) current: CurrentKey,
     /// Of states that are read in order over all key groups, by the first byte of their keys.
     heads: BTreeMap<(StateId, u8), Heads>,
-    /// Values that reads have made young again, by encoded key: above all layers until they are written.
-    refreshed: RefCell<BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>>,
+    refreshed: Refreshed,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -118,7 +117,7 @@ impl StateStore {
             registry: parts.registry,
             current: CurrentKey::default(),
             heads: BTreeMap::new(),
-            refreshed: RefCell::default(),
+            refreshed: Refreshed::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -311,17 +310,12 @@ impl StateStore {
     pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);
-        self.refreshed.borrow_mut().insert(encoded, (state.table, value));
+        self.refreshed.insert(encoded, state.table, value);
     }
 
     fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
         let mut builder = ScanBuilder::new(start, end);
-        let refreshed = self.refreshed.borrow();
-        if !refreshed.is_empty() {
-            let range = refreshed.range::<[u8], _>((Included(start), Excluded(end.max(start))));
-            let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
-            builder.copied(None, puts, &RangeSet::new());
-        }
+        self.refreshed.scan(&mut builder, start, end);
         if let Engine::Changelog(layers) = &self.engine {
             builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
@@ -620,7 +614,7 @@ impl StateStore {
 
     /// Brings what reads have refreshed to where writes go.
     pub(super) fn write_refreshed(&mut self) -> Result<()> {
-        for (key, (kind, value)) in std::mem::take(self.refreshed.get_mut()) {
+        for (key, (kind, value)) in self.refreshed.take() {
             self.make_room()?;
             match &mut self.engine {
                 Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
@@ -631,8 +625,8 @@ impl StateStore {
     }
 
     fn find(&self, key: &[u8]) -> Found<'_> {
-        if let Some((_, value)) = self.refreshed.borrow().get(key) {
-            return Found::Settled(Some(Value::owned(value.clone())));
+        if let Some(value) = self.refreshed.get(key) {
+            return Found::Settled(Some(Value::owned(value)));
         }
         match &self.engine {
             Engine::Changelog(layers) => layers.find(key),

@@ -182,7 +182,7 @@ fn background(criterion: &mut Criterion) {
     let delta = frozen(TableKind::Hash, 0);
     black_box(delta.iter().len());
     group.bench_function("seal 250k, sorted before", |bencher| {
-        bencher.iter(|| seal(&delta, &header(), whole))
+        bencher.iter(|| seal(&delta, &header(), whole));
     });
     let sealed = seal(&delta, &header(), whole);
     println!("250k entries of 122 bytes: {} bytes in memory, {} sealed", delta.bytes(), sealed.bytes.len());

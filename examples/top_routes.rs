@@ -96,7 +96,7 @@ fn run(args: &Args) -> Result<()> {
         if row.day > program.day {
             program.advance_to(row.day)?;
             // The rows before this one belong to the checkpoint.
-            if program.day % CHECKPOINT_DAYS == 0 {
+            if program.day.is_multiple_of(CHECKPOINT_DAYS) {
                 program.checkpoint(rows.row - 1)?;
             }
         }

@@ -38,5 +38,5 @@ pub(crate) use shared::{Attempt, StoreShared};
 pub use state_store::StateStore;
 pub(crate) use state_store::{Mode, StoreParts};
 pub use stats::StoreStats;
-pub(crate) use task::{TaskParts, guarded, join, start as start_task};
+pub(crate) use task::{PARALLEL_DELTAS, TaskParts, guarded, join, start as start_task};
 pub use value::Value;

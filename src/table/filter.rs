@@ -69,7 +69,7 @@ pub(crate) struct Expiries {
 }
 
 impl Expiries {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, states: RwLock::default() })
     }
 

@@ -15,6 +15,7 @@ mod marker;
 mod merge;
 mod options;
 mod owned;
+mod rescale;
 mod rocks;
 mod snapshot;
 mod stats;

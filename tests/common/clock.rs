@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alluvium::{CheckpointMode, Clock, Env, OpenMode, Opened};
+use alluvium::{CheckpointMode, Clock, Env, KeyCodec, OpenMode, Opened, StateStore};
 use object_store::memory::InMemory;
 
 use super::drive::{open, quiet};
@@ -47,6 +47,12 @@ impl Clock for ManualClock {
     }
 }
 
+/// The store that owns a key.
+pub(crate) fn owner<'s, K: KeyCodec + ?Sized>(stores: &'s mut [StateStore], key: &K) -> &'s mut StateStore {
+    let owns = |store: &&mut StateStore| store.range().contains(store.max_parallelism().group_of_key(key));
+    stores.iter_mut().find(owns).unwrap()
+}
+
 /// A job in memory with a clock set by hand, that can be dropped, as in a crash, and opened again.
 pub(crate) struct ClockedJob {
     store: Arc<InMemory>,
@@ -63,7 +69,13 @@ impl ClockedJob {
     }
 
     pub(crate) fn open(&self) -> Opened {
-        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(self.mode).env(self.clock.env());
+        self.open_as(self.mode, 1)
+    }
+
+    /// In another mode, or with another number of subtasks.
+    pub(crate) fn open_as(&self, mode: CheckpointMode, subtasks: u32) -> Opened {
+        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
+        let options = options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env());
         open(&self.store, options).unwrap()
     }
 }

@@ -104,7 +104,8 @@ async fn begin(
     }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
-    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
+    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS)
+        .with_clock(Arc::clone(&options.env.clock));
     let restorer =
         Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
     let found = candidates(&opened.checkpoints, options.restore_from)?;
@@ -200,6 +201,7 @@ fn assemble(
             range,
             dir: dir.clone(),
             shared: Arc::clone(&shared),
+            expiries: Arc::clone(table.expiries()),
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),

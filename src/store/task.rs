@@ -22,7 +22,7 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, Origin};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
-use crate::table;
+use crate::table::{self, Expiries};
 
 use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
@@ -47,6 +47,7 @@ pub(crate) struct TaskParts {
     pub(crate) range: KeyGroupRange,
     pub(crate) dir: PathBuf,
     pub(crate) shared: Arc<StoreShared>,
+    pub(crate) expiries: Arc<Expiries>,
     pub(crate) applier: Applier,
     pub(crate) uploader: Arc<Uploader>,
     pub(crate) known: Arc<Known>,
@@ -285,10 +286,15 @@ impl StoreTask {
             last: held.layer.seq,
         };
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
+        let expiries = Arc::clone(&self.parts.expiries);
+        let seal = move |held: &Held| {
+            let mut now = expiries.now();
+            delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
+        };
         tokio::spawn(async move {
             // The whole of it goes there and back: a closure that names `layer` alone would capture
             // that alone, and the delta would count no longer while it is still being encoded.
-            let encode = move || Ok((delta::seal(&held.layer.delta, &header), held));
+            let encode = move || Ok((seal(&held), held));
             match blocking(encode).await {
                 Ok((sealed, held)) => {
                     events.send(Event::Sealed { seq: held.layer.seq, sealed, share });

@@ -51,6 +51,7 @@ impl Fixture {
             range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) },
             dir: dir.path().to_owned(),
             shared,
+            expiries: Expiries::new(Env::default().clock),
             applier,
             uploader: Arc::new(Uploader { remote, names, limiter: None, parallel: 4 }),
             known: Arc::new(Known::default()),

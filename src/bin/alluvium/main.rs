@@ -15,6 +15,8 @@ mod explain;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod figure;
+mod html;
 mod inspect;
 mod job;
 mod load;
@@ -24,7 +26,6 @@ mod place;
 mod progress;
 mod recorder;
 mod restore_test;
-#[allow(dead_code)] // the first user is being written
 mod result;
 mod scenario;
 mod session;
@@ -54,6 +55,7 @@ Examples:
   alluvium restore-test --store ./job --dir ./restored --verify
       Restore in a process of its own, and check every key.
   alluvium inspect ./job
+  alluvium report result.json -o report.html
 
 Exit codes: 0 all right (also when Ctrl-C ended a run early), 1 failed or verification found the state
 wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
@@ -62,7 +64,7 @@ wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
 ///
 /// `compare` runs a workload with log-based checkpoints, with RocksDB's own incremental ones and without
 /// any, and says what differs and why; `load` runs one of them; `restore-test` restores what it left;
-/// `inspect` shows what a job keeps in its store.
+/// `report` makes a page of results; `inspect` shows what a job keeps in its store.
 #[derive(Debug, Parser)]
 #[command(name = "alluvium", version, after_help = EXAMPLES, max_term_width = 110)]
 struct Cli {
@@ -94,6 +96,12 @@ enum Command {
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
+    /// Show results as one self-contained page
+    ///
+    /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
+    /// the store's cost per month, and in words what was measured and what was not. The page loads
+    /// nothing from anywhere.
+    Report(html::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -102,6 +110,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::RestoreTest(args) => restore_test::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Report(args) => html::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,7 +128,7 @@ fn parse() -> Result<Cli> {
     let scenario = match &cli.command {
         Command::Compare(args) => args.scenario.arguments()?,
         Command::Load(args) => args.scenario.arguments()?,
-        Command::RestoreTest(_) | Command::Inspect(_) => None,
+        Command::RestoreTest(_) | Command::Inspect(_) | Command::Report(_) => None,
     };
     let Some((name, options)) = scenario else { return Ok(cli) };
     // By itself first, so that a mistake in it is not taken for one of the user's.

@@ -2,202 +2,9 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
+use crate::figure::{Better, FIGURES, Figure, Standing, times};
 use crate::recorder::percentiles_of;
-use crate::result::{Checkpoints, Debt, Percentiles, RunResult};
-use crate::units;
-
-/// One figure of a run.
-struct Figure {
-    group: &'static str,
-    name: &'static str,
-    better: Better,
-    of: fn(&RunResult) -> Option<f64>,
-    show: fn(f64) -> String,
-}
-
-/// Which way is good.
-#[derive(Clone, Copy, PartialEq)]
-enum Better {
-    Higher,
-    Lower,
-    /// A fact that is neither.
-    Neither,
-}
-
-use Better::{Higher, Lower, Neither};
-
-const THROUGHPUT: &str = "throughput";
-const PAUSE: &str = "operator pause per checkpoint";
-const CHECKPOINT: &str = "checkpoint";
-const STEADY: &str = "steady stretch: bytes per checkpoint";
-const STORE: &str = "object store";
-const RESTORE: &str = "restore into an empty directory";
-
-type P = Option<Percentiles>;
-
-const FIGURES: &[Figure] = &[
-    figure(
-        THROUGHPUT,
-        "records/s",
-        Higher,
-        |r| (r.measured_s > 0.0).then_some(r.records_per_s),
-        units::count,
-    ),
-    figure(THROUGHPUT, "CPU per million records", Lower, |r| r.cpu_s_per_million_records, seconds),
-    figure(THROUGHPUT, "record latency p99", Lower, |r| p99(r.record_latency_ms), units::millis),
-    figure(THROUGHPUT, "record latency p99.9", Lower, |r| r.record_latency_ms?.p999, units::millis),
-    figure(THROUGHPUT, "record latency max", Lower, |r| max(r.record_latency_ms), units::millis),
-    figure(THROUGHPUT, "load, records/s", Higher, |r| Some(r.load?.records_per_s), units::count),
-    figure(
-        THROUGHPUT,
-        "compaction debt at the start",
-        Lower,
-        |r| debt(Some(r.compaction_debt?.start)),
-        units::bytes,
-    ),
-    figure(
-        THROUGHPUT,
-        "compaction debt at the last record",
-        Lower,
-        |r| debt(r.compaction_debt?.last_record),
-        units::bytes,
-    ),
-    figure(
-        THROUGHPUT,
-        "compaction debt at the end",
-        Lower,
-        |r| debt(Some(r.compaction_debt?.end)),
-        units::bytes,
-    ),
-    figure(THROUGHPUT, "deferred work after the last record", Lower, |r| r.drain_s, seconds),
-    figure(
-        THROUGHPUT,
-        "writes waited at the memory bound",
-        Lower,
-        |r| Some(r.backpressure?.blocked_ms),
-        units::millis,
-    ),
-    figure(THROUGHPUT, "peak memory", Lower, |r| r.rss_peak_bytes.map(|b| b as f64), units::bytes),
-    figure(
-        THROUGHPUT,
-        "bytes written to local disks",
-        Lower,
-        |r| r.local_write_bytes.map(|b| b as f64),
-        units::bytes,
-    ),
-    figure(PAUSE, "p50", Lower, |r| p50(r.operator_pause_ms), units::millis),
-    figure(PAUSE, "p99", Lower, |r| p99(r.operator_pause_ms), units::millis),
-    figure(PAUSE, "p99.9", Lower, |r| r.operator_pause_ms?.p999, units::millis),
-    figure(PAUSE, "max", Lower, |r| max(r.operator_pause_ms), units::millis),
-    figure(PAUSE, "of it in the cut, p50", Lower, |r| p50(own(r)?.cut_ms), units::millis),
-    figure(PAUSE, "of it in the cut, max", Lower, |r| max(own(r)?.cut_ms), units::millis),
-    figure(CHECKPOINT, "completed", Neither, |r| Some(own(r)?.n as f64), units::count),
-    figure(CHECKPOINT, "failed", Neither, |r| Some(own(r)?.failed as f64), units::count),
-    figure(CHECKPOINT, "duration p50", Lower, |r| p50(own(r)?.duration_ms), units::millis),
-    figure(CHECKPOINT, "  physical limit of it, p50", Lower, |r| p50(own(r)?.floor_ms), units::millis),
-    figure(CHECKPOINT, "duration p99", Lower, |r| p99(own(r)?.duration_ms), units::millis),
-    figure(CHECKPOINT, "  physical limit of it, p99", Lower, |r| p99(own(r)?.floor_ms), units::millis),
-    figure(CHECKPOINT, "duration max", Lower, |r| max(own(r)?.duration_ms), units::millis),
-    figure(CHECKPOINT, "durable lag p50", Lower, |r| p50(r.durable_lag_ms), units::millis),
-    figure(CHECKPOINT, "durable lag max", Lower, |r| max(r.durable_lag_ms), units::millis),
-    figure(CHECKPOINT, "bytes p50", Lower, |r| p50(own(r)?.bytes), units::bytes),
-    figure(CHECKPOINT, "bytes max", Lower, |r| max(own(r)?.bytes), units::bytes),
-    figure(CHECKPOINT, "PUT requests, mean", Lower, |r| own(r)?.puts_per_checkpoint, units::three_digits),
-    figure(STEADY, "nothing rewritten, p50", Lower, |r| p50(r.steady.as_ref()?.quiet_bytes), units::bytes),
-    figure(
-        STEADY,
-        "beside compaction/base, p50",
-        Lower,
-        |r| p50(r.steady.as_ref()?.busy_bytes),
-        units::bytes,
-    ),
-    figure(
-        STEADY,
-        "beside compaction/base, max",
-        Lower,
-        |r| max(r.steady.as_ref()?.busy_bytes),
-        units::bytes,
-    ),
-    figure(STEADY, "max / median of all", Lower, |r| r.steady.as_ref()?.bytes_max_over_median, times),
-    figure(STEADY, "duration max", Lower, |r| max(r.steady.as_ref()?.all.duration_ms), units::millis),
-    figure(
-        STORE,
-        "bytes put, measured stretch",
-        Lower,
-        |r| Some(r.store.as_ref()?.put_bytes as f64),
-        units::bytes,
-    ),
-    figure(
-        STORE,
-        "bytes put, whole run",
-        Lower,
-        |r| bytes(r.store.as_ref()?.whole_run_put_bytes),
-        units::bytes,
-    ),
-    figure(
-        STORE,
-        "PUT requests, measured stretch",
-        Lower,
-        |r| Some(r.store.as_ref()?.puts as f64),
-        units::count,
-    ),
-    figure(STORE, "bytes held at the end", Lower, |r| bytes(r.store.as_ref()?.live_bytes_end), units::bytes),
-    figure(STORE, "bytes held at most", Lower, |r| bytes(r.store.as_ref()?.live_bytes_peak), units::bytes),
-    figure(STORE, "price of a month", Lower, |r| r.store.as_ref()?.usd_per_month, dollars),
-    figure(RESTORE, "total", Lower, |r| Some(r.restore.as_ref()?.total_ms), units::millis),
-    figure(RESTORE, "until the first record", Lower, |r| r.restore.as_ref()?.first_record_ms, units::millis),
-    figure(RESTORE, "download", Lower, |r| r.restore.as_ref()?.download_ms, units::millis),
-    figure(RESTORE, "open", Lower, |r| r.restore.as_ref()?.open_ms, units::millis),
-    figure(RESTORE, "replay", Lower, |r| r.restore.as_ref()?.replay_ms, units::millis),
-    figure(RESTORE, "bytes", Lower, |r| bytes(r.restore.as_ref()?.bytes), units::bytes),
-    figure(RESTORE, "objects", Lower, |r| bytes(r.restore.as_ref()?.objects), units::count),
-];
-
-const fn figure(
-    group: &'static str,
-    name: &'static str,
-    better: Better,
-    of: fn(&RunResult) -> Option<f64>,
-    show: fn(f64) -> String,
-) -> Figure {
-    Figure { group, name, better, of, show }
-}
-
-fn p50(p: P) -> Option<f64> {
-    Some(p?.p50)
-}
-
-fn p99(p: P) -> Option<f64> {
-    Some(p?.p99)
-}
-
-fn max(p: P) -> Option<f64> {
-    Some(p?.max)
-}
-
-fn own(result: &RunResult) -> Option<&Checkpoints> {
-    result.checkpoints.as_ref()
-}
-
-fn debt(debt: Option<Debt>) -> Option<f64> {
-    Some(debt?.pending_bytes as f64)
-}
-
-fn bytes(bytes: Option<u64>) -> Option<f64> {
-    bytes.map(|bytes| bytes as f64)
-}
-
-fn dollars(usd: f64) -> String {
-    format!("{usd:.2} $")
-}
-
-fn seconds(seconds: f64) -> String {
-    format!("{} s", units::three_digits(seconds))
-}
-
-fn times(ratio: f64) -> String {
-    format!("{}×", units::three_digits(ratio))
-}
+use crate::result::RunResult;
 
 /// Runs of one system in one mode, side by side with those of others.
 #[derive(Debug)]
@@ -250,7 +57,7 @@ impl<'a> Column<'a> {
 
 /// The ratios of two columns' runs in words, pair by pair, from the first one's side.
 fn compare(better: Better, pairs: &[(f64, f64)]) -> String {
-    if better == Neither || pairs.is_empty() {
+    if better == Better::Neither || pairs.is_empty() {
         return String::new();
     }
     let words: Vec<(String, &str)> = pairs.iter().map(|(a, b)| compare_pair(better, *a, *b)).collect();
@@ -271,15 +78,15 @@ fn compare(better: Better, pairs: &[(f64, f64)]) -> String {
 /// Factor and verdict.
 fn compare_pair(better: Better, first: f64, second: f64) -> (String, &'static str) {
     let (low, high) = (first.min(second), first.max(second));
+    // 0 / 0 is no difference, and says so.
+    let standing = if low == high { Standing::Even } else { better.standing(first / second) };
     let factor = if low > 0.0 { times(high / low) } else { "∞".to_owned() };
-    if low == high || factor == "1.00×" {
-        return (String::new(), "equal");
-    }
-    let verdict = match (first > second, (better == Higher) == (first > second)) {
-        (true, true) => "higher ✓",
-        (true, false) => "higher ✗",
-        (false, true) => "lower ✓",
-        (false, false) => "lower ✗",
+    let verdict = match (standing, first > second) {
+        (Standing::Even, _) => return (String::new(), "equal"),
+        (Standing::Better, true) => "higher ✓",
+        (Standing::Worse, true) => "higher ✗",
+        (Standing::Better, false) => "lower ✓",
+        (Standing::Worse, false) => "lower ✗",
     };
     (factor, verdict)
 }
@@ -382,6 +189,7 @@ pub(crate) fn right(text: &str) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::Better::{Higher, Lower, Neither};
 
     #[test]
     fn a_ratio_says_which_way_and_whether_that_is_good() {

@@ -11,14 +11,16 @@ use crate::job::CheckpointListener;
 use crate::key_group::MaxParallelism;
 use crate::manifest::{CheckpointMode, OpenMode};
 
-/// Which checkpoint a job continues from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which checkpoint a job continues from, or is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum RestoreFrom {
     /// The newest; an empty state where there is none yet.
     #[default]
     Latest,
     /// This one, which must be among the retained ones.
     Checkpoint(CheckpointId),
+    /// The savepoint of this name, however old it is.
+    Savepoint(String),
 }
 
 /// When the background takes a new base, and how fast it may upload.

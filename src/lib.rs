@@ -47,7 +47,8 @@
 //! - [`Job`] opens, triggers and commits; [`JobOptions`] says how.
 //! - [`StateStore`] is what an operator's thread holds; [`ValueState`] is typed state on top of it.
 //! - [`Receipt`] joins cut and commit where they are not in one process.
-//! - [`inspect`] looks at a job from outside.
+//! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, and [`inspect`]
+//!   looks at a whole job, from outside.
 //! - `docs/design.md` in the repository explains the protocol, the formats and the invariants.
 
 mod changelog;
@@ -63,8 +64,11 @@ mod key;
 mod key_group;
 mod manifest;
 mod materialize;
+mod outside;
+mod reader;
 mod remote;
 mod restore;
+mod savepoints;
 mod state;
 mod store;
 mod table;
@@ -83,10 +87,12 @@ pub use job::{
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};
+pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
+pub use savepoints::{Savepoint, Savepoints};
 pub use state::{ValueDescriptor, ValueEntries, ValueState};
-pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
+pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
 
 /// The README's example compiles and runs.

@@ -14,10 +14,11 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::gc::{Pin, choose, savepoint};
 use crate::ids::{Nonce, SubtaskIndex};
 use crate::key_group::MaxParallelism;
-use crate::manifest::{Chain, CheckpointMode, Found, read_newest};
+use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, read_newest};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
@@ -92,6 +93,8 @@ struct Instance {
 /// What [`begin`] found and made.
 struct Begun {
     chain: Chain,
+    /// Of the savepoint that is gone on from.
+    origin: Option<Pin>,
     restoration: Restoration,
     resources: TableResources,
 }
@@ -106,20 +109,35 @@ async fn begin(
     if let Ok(newest) = read_newest(remote).await {
         let existing = newest.map(|manifest| manifest.max_parallelism);
         targets(existing.or(options.max_parallelism).unwrap_or_default(), instances)?;
+        if let RestoreFrom::Savepoint(name) = &options.restore_from
+            && (existing.is_some() || options.open_mode != OpenMode::Existing)
+        {
+            savepoint::require(remote, &name.parse()?).await?;
+        }
     }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
     let restorer =
         Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
-    let found = candidates(&opened.checkpoints, options.restore_from)?;
+    let (origin, saved);
+    let found = if let RestoreFrom::Savepoint(_) = &options.restore_from {
+        // A savepoint may be released at any time, also before this attempt has a checkpoint of its own.
+        let epoch = Some(opened.chain.epoch());
+        let (pin, found) = Pin::take(remote, &options.restore_from, epoch).await?;
+        (origin, saved) = (Some(pin), [found]);
+        &saved[..]
+    } else {
+        origin = None;
+        candidates(&opened.checkpoints, &options.restore_from)?
+    };
     let restoration = restorer.restore(found, options.fallback, &targets, &earlier).await?;
     blocking(move || {
         local_dir::remove(&earlier);
         Ok(())
     })
     .await?;
-    Ok(Begun { chain: opened.chain, restoration, resources })
+    Ok(Begun { chain: opened.chain, origin, restoration, resources })
 }
 
 /// Where each subtask's table goes, and what it owns.
@@ -141,15 +159,14 @@ fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
 }
 
 /// The checkpoints to try, oldest first, the wanted one last.
-fn candidates(checkpoints: &[Found], from: RestoreFrom) -> Result<&[Found]> {
-    let RestoreFrom::Checkpoint(id) = from else { return Ok(checkpoints) };
-    let wanted = checkpoints.iter().position(|found| found.retained.id == id);
-    wanted.and_then(|at| checkpoints.get(..=at)).ok_or_else(|| {
-        let known: Vec<_> = checkpoints.iter().map(|found| found.retained.id.to_string()).collect();
-        Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
-            .object(format!("checkpoint {id}"))
-            .advice(format!("choose one of [{}]", known.join(", ")))
-    })
+fn candidates<'a>(checkpoints: &'a [Found], from: &RestoreFrom) -> Result<&'a [Found]> {
+    if *from == RestoreFrom::Latest {
+        return Ok(checkpoints);
+    }
+    let retained: Vec<_> = checkpoints.iter().map(|found| found.retained).collect();
+    let wanted = choose(from, &retained)?;
+    let at = retained.iter().position(|retained| *retained == wanted);
+    Ok(at.and_then(|at| checkpoints.get(..=at)).unwrap_or_default())
 }
 
 fn assemble(
@@ -160,7 +177,7 @@ fn assemble(
     dir: LocalDir,
     options: &JobOptions,
 ) -> Result<Opened> {
-    let Begun { chain, restoration, resources } = begun;
+    let Begun { chain, origin, restoration, resources } = begun;
     let Restoration { manifest, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
     let states = record.map_or_else(Vec::new, |record| record.states.clone());
@@ -260,6 +277,7 @@ fn assemble(
         },
         listener: options.listener.clone(),
         closing: Arc::clone(&closing),
+        origin,
         state: State::default(),
     };
     runtime.spawn(guarded(Arc::clone(&attempt), coordinator.run(inbox)));

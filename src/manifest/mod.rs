@@ -31,8 +31,10 @@ pub use chain::OpenMode;
 pub(crate) use chain::{Chain, CommitDraft, Committed};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
-pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, StateInfo, SubtaskRecord};
 #[cfg(test)]
-pub(crate) use model::{Record, Retained};
+pub(crate) use model::Record;
+pub(crate) use model::{
+    BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, StateInfo, SubtaskRecord,
+};
 pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};

@@ -37,9 +37,9 @@ use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
-pub(crate) use names::{DataKind, ObjectName, ParsedName};
+pub(crate) use names::{DataKind, ObjectName, ParsedName, SavepointName};
 pub(crate) use retry::RetryPolicy;
-pub(crate) use url::open_url;
+pub(crate) use url::{open_url, parse_prefix};
 pub(crate) use write::Created;
 
 /// How long a store may take to answer, unless the caller says otherwise.

@@ -63,6 +63,13 @@ pub(crate) fn open_url(
     }
 }
 
+/// A job's place in a store that the caller has made.
+pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
+    Path::parse(prefix).map_err(|error| {
+        Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
+    })
+}
+
 /// The URL, or `None` if the text is a local path.
 fn parse(text: &str) -> Result<Option<Url>> {
     let first = text.split(['/', '\\']).next().unwrap_or_default();

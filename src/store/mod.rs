@@ -12,6 +12,7 @@
 mod applier;
 mod budget;
 mod cut;
+mod description;
 mod event;
 mod layers;
 mod registry;
@@ -25,6 +26,7 @@ mod value;
 pub(crate) use applier::{ApplierThread, start as start_applier};
 pub(crate) use budget::{Budget, BudgetShare};
 pub use cut::Cut;
+pub use description::StateDescription;
 pub(crate) use event::{Event, EventSender};
 pub(crate) use registry::{Registry, StateKind};
 pub use registry::{State, StateOptions};

@@ -41,7 +41,7 @@ pub(crate) enum StateKind {
 }
 
 impl StateKind {
-    fn name_of(code: u16) -> &'static str {
+    pub(crate) fn name_of(code: u16) -> &'static str {
         match code {
             0 => "raw",
             1 => "value",

@@ -110,7 +110,7 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
 }
 
 /// `2024-02-29 23:59:58`, by Howard Hinnant's days-to-civil algorithm.
-fn utc(unix_millis: u64) -> String {
+pub(crate) fn utc(unix_millis: u64) -> String {
     let seconds = unix_millis / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // Days since 0000-03-01, in eras of 400 years; March is the first month of the year.

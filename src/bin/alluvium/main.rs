@@ -14,6 +14,7 @@ mod explain;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod get;
 mod inspect;
 mod job;
 mod load;
@@ -22,8 +23,12 @@ mod options;
 mod progress;
 mod recorder;
 mod report;
+mod savepoint;
+mod scan;
 mod session;
+mod source;
 mod table;
+mod tagged;
 mod units;
 mod workload;
 mod zipf;
@@ -43,6 +48,8 @@ Examples:
   alluvium load --store ./job --duration 30s --verify
   alluvium load --store ./job --duration 30s --resume
   alluvium inspect ./job
+  alluvium savepoint create ./job before-upgrade
+  alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
 
 Exit codes: 0 all right, 1 failed or verification found the state wrong, 2 wrong usage,
 3 fenced by a later attempt of the same job.";
@@ -76,6 +83,21 @@ enum Command {
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
+    /// Make, list and release savepoints: named checkpoints that stay until they are released
+    ///
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
+    /// Print one value of a checkpoint
+    ///
+    /// Reads only, and fetches only the subtask that owns the key: the job may be running meanwhile. A
+    /// value that is not printable text is printed as base64:…; see --json and --raw.
+    Get(get::GetArgs),
+    /// Print a state of a checkpoint, one entry a line: key group, key, value
+    ///
+    /// Reads only: the job may be running meanwhile. Ascending by key group, and within a group by the
+    /// bytes of the key. What is not printable text is printed as base64:…; --json tells both apart.
+    Scan(scan::ScanArgs),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +105,9 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Savepoint(command) => savepoint::run(&command),
+        Command::Get(args) => get::run(&args),
+        Command::Scan(args) => scan::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

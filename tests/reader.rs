@@ -49,8 +49,8 @@ impl World {
         for n in 0..300_u64 {
             put_any(self.stores(), &format!("key {n}"), &noise(n, 50));
         }
-        materialize(&self.opened.job);
         self.checkpoint();
+        materialize(&self.opened.job);
         for n in 0..100_u64 {
             let key = format!("key {}", n * 2);
             let store = self.owner(key.as_bytes());
@@ -298,5 +298,6 @@ fn i4_damage_is_an_error_that_names_the_object() {
         assert!(failed.len() <= 1, "a scan ends with its failure");
         reader.close().unwrap();
     }
-    assert!(seen >= 6, "{seen} damaged objects were read");
+    let names: Vec<_> = objects.keys().collect();
+    assert!(seen >= 6, "{seen} damaged objects were read of {names:#?}");
 }

@@ -53,7 +53,11 @@ impl Place {
     }
 
     fn options(&self) -> JobOptions {
-        JobOptions::new(self.dir.path().join("local"), OpenMode::CreateOrOpen)
+        self.options_in("local")
+    }
+
+    fn options_in(&self, dir: &str) -> JobOptions {
+        JobOptions::new(self.dir.path().join(dir), OpenMode::CreateOrOpen)
             .subtasks(2)
             .memory(16_000_000)
             .retained(1)
@@ -224,6 +228,7 @@ fn i1_a_job_goes_back_to_a_savepoint_and_on_from_it() {
     let mut rng = StdRng::seed_from_u64(7);
     let Opened { job, mut stores, .. } = place.open(place.options());
     churn(&mut rng, &mut stores, 300);
+    checkpoint(&job, &mut stores, "").unwrap();
     materialize(&job);
     churn(&mut rng, &mut stores, 100);
     let report = savepoint(&job, &mut stores, "v1").unwrap();
@@ -258,6 +263,7 @@ fn i3_a_savepoint_may_be_released_while_an_attempt_goes_on_from_it() {
     let mut rng = StdRng::seed_from_u64(8);
     let Opened { job, mut stores, .. } = place.open(place.options().inline_limit(0));
     churn(&mut rng, &mut stores, 200);
+    checkpoint(&job, &mut stores, "").unwrap();
     materialize(&job);
     churn(&mut rng, &mut stores, 100);
     savepoint(&job, &mut stores, "v1").unwrap();
@@ -269,14 +275,15 @@ fn i3_a_savepoint_may_be_released_while_an_attempt_goes_on_from_it() {
     }
     let late = (job, stores);
 
-    let Opened { job, mut stores, .. } = place.open(place.options().restore_from(from("v1")));
+    // As on another machine: the earlier attempt is still there.
+    let elsewhere = place.options_in("elsewhere").restore_from(from("v1"));
+    let Opened { job, mut stores, .. } = place.open(elsewhere);
     place.savepoints().release("v1").unwrap();
     // The fenced attempt still collects what it dropped.
     late.0.close().unwrap();
     drop(late.1);
     let pins = || place.names().iter().filter(|name| name.starts_with("pin/")).count();
     assert_eq!(pins(), 1);
-    materialize(&job);
     put_any(&mut stores, "new", b"x");
     checkpoint(&job, &mut stores, "").unwrap();
     eventually("the pin goes with the first commit", Duration::from_secs(20), || pins() == 0);
@@ -375,7 +382,8 @@ fn a_savepoint_from_outside_does_not_fence_the_job() {
 #[test]
 fn an_unknown_savepoint_names_those_that_there_are_and_touches_nothing() {
     let place = Place::new();
-    let open = |name: &str| place.try_open(place.options().restore_from(from(name))).unwrap_err();
+    let options = || place.options_in("elsewhere");
+    let open = |name: &str| place.try_open(options().restore_from(from(name))).unwrap_err();
     let error = open("x");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(place.names(), Vec::<String>::new(), "no job was created");

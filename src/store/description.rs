@@ -10,7 +10,7 @@ use super::registry::StateKind;
 /// to all of that, so that a state can be made anew elsewhere exactly as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct StateDescription(StateInfo);
+pub struct StateDescription(pub(super) StateInfo);
 
 impl StateDescription {
     /// The state's name.

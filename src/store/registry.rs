@@ -105,6 +105,32 @@ impl Registry {
         Ok(State { id, table: options.table })
     }
 
+    /// Registers a state exactly as it was described elsewhere.
+    pub(crate) fn adopt(&mut self, info: &StateInfo) -> Result<State> {
+        if info.name.is_empty() || info.id != StateId::of(&info.name) {
+            let message = format!("{:?} cannot be a state with id {}", info.name, info.id);
+            return Err(Error::invalid(message));
+        }
+        match self.states.get(&info.id) {
+            Some(known) if known != info => {
+                let message = if known.name == info.name {
+                    "the job has it as another kind, or with another schema".to_owned()
+                } else {
+                    format!("the name has the same id as the state {:?}", known.name)
+                };
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .object(format!("state {:?}", info.name))
+                    .advice("bring it into a job of its own"));
+            }
+            Some(_) => {}
+            None => {
+                self.states.insert(info.id, info.clone());
+                self.list = self.states.values().cloned().collect();
+            }
+        }
+        Ok(State { id: info.id, table: TableKind::Hash })
+    }
+
     fn check(known: &StateInfo, options: &StateOptions) -> Result<()> {
         let clash = |message: String, advice: &str| {
             Err(Error::new(ErrorKind::Incompatible, message)

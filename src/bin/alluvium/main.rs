@@ -11,15 +11,18 @@ mod compare;
 mod driver;
 mod expected;
 mod explain;
+mod export;
 mod failure;
 #[cfg(test)]
 mod fake;
 mod get;
+mod import;
 mod inspect;
 mod job;
 mod load;
 mod meter;
 mod options;
+mod portable;
 mod progress;
 mod recorder;
 mod report;
@@ -50,6 +53,8 @@ Examples:
   alluvium inspect ./job
   alluvium savepoint create ./job before-upgrade
   alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
+  alluvium export ./job --state clicks -o clicks.jsonl
+  alluvium import ./another-job clicks.jsonl
 
 Exit codes: 0 all right, 1 failed or verification found the state wrong, 2 wrong usage,
 3 fenced by a later attempt of the same job.";
@@ -98,6 +103,20 @@ enum Command {
     /// Reads only: the job may be running meanwhile. Ascending by key group, and within a group by the
     /// bytes of the key. What is not printable text is printed as base64:…; --json tells both apart.
     Scan(scan::ScanArgs),
+    /// Write the states of a checkpoint into a file that any program can read
+    ///
+    /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
+    /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
+    /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
+    /// same bytes. Reads only: the job may be running meanwhile.
+    Export(export::ExportArgs),
+    /// Bring what `export` wrote into a job, new or existing
+    ///
+    /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
+    /// whole file was read and found sound, and nothing otherwise. The states must be absent or empty unless
+    /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
+    /// that was made or changed by hand may leave crc32c out of its last line.
+    Import(import::ImportArgs),
 }
 
 fn main() -> ExitCode {
@@ -108,6 +127,8 @@ fn main() -> ExitCode {
         Command::Savepoint(command) => savepoint::run(&command),
         Command::Get(args) => get::run(&args),
         Command::Scan(args) => scan::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,9 @@ use crate::table::OwnedCursor;
 
 use super::CheckpointReader;
 
+/// Key group, key and value.
+type Entry = (KeyGroup, Vec<u8>, Vec<u8>);
+
 /// An iterator over key group, key and value of a state: ascending by group, and within a group by the
 /// bytes of the key. Subtasks are fetched when the scan comes to them.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ pub struct CheckpointScan<'a> {
     reader: &'a CheckpointReader,
     state: StateId,
     prefix: Vec<u8>,
-    groups: std::ops::RangeInclusive<u16>,
+    groups: std::ops::Range<u16>,
     at: Option<(KeyGroup, OwnedCursor)>,
 }
 
@@ -26,11 +29,12 @@ impl<'a> CheckpointScan<'a> {
         groups: KeyGroupRange,
         prefix: &[u8],
     ) -> Self {
-        let groups = groups.first.0..=groups.last.0;
+        // Groups end below 32,768, so one more fits.
+        let groups = groups.first.0..groups.last.0 + 1;
         Self { reader, state, prefix: prefix.to_vec(), groups, at: None }
     }
 
-    fn step(&mut self) -> Result<Option<(KeyGroup, Vec<u8>, Vec<u8>)>> {
+    fn step(&mut self) -> Result<Option<Entry>> {
         loop {
             if let Some((group, cursor)) = &mut self.at
                 && let Some((key, value)) = cursor.entry()
@@ -54,13 +58,13 @@ impl<'a> CheckpointScan<'a> {
 }
 
 impl Iterator for CheckpointScan<'_> {
-    type Item = Result<(KeyGroup, Vec<u8>, Vec<u8>)>;
+    type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step();
         if step.is_err() {
             // What failed once is not passed over.
-            self.groups = 1..=0;
+            self.groups = 0..0;
             self.at = None;
         }
         step.transpose()

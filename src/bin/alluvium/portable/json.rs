@@ -115,7 +115,7 @@ impl<R: BufRead> JsonReader<R> {
     fn entry(&self, line: EntryLine) -> Result<Entry, String> {
         let Header { states, max_parallelism, .. } = &self.header;
         let state = states.iter().position(|state| state.name() == line.state).ok_or_else(|| {
-            let names: Vec<_> = states.iter().map(|state| state.name()).collect();
+            let names: Vec<_> = states.iter().map(alluvium::StateDescription::name).collect();
             format!("the header has no state {:?}; it has {}", line.state, names.join(", "))
         })?;
         let kind = states[state].kind();

@@ -104,7 +104,7 @@ fn run(args: &Args) -> Result<()> {
     let router = Router::new(&stores);
     let (senders, receivers): (Vec<_>, Vec<_>) =
         stores.iter().map(|_| sync_channel(CHANNEL_CAPACITY)).unzip();
-    let mut totals = thread::scope(|scope| -> Result<Vec<(Vec<u8>, Totals)>> {
+    let mut totals = thread::scope(|scope| -> Result<Vec<(String, Totals)>> {
         let operators: Vec<_> = stores
             .into_iter()
             .zip(receivers)
@@ -165,7 +165,7 @@ struct Departure {
 /// What travels to an operator, in order.
 enum Message {
     Record {
-        key: Vec<u8>,
+        key: String,
         departure: Departure,
     },
     Barrier {
@@ -177,14 +177,15 @@ enum Message {
 }
 
 /// One subtask: owns its store, applies records, cuts at barriers; at the end it reads its state out.
-fn operate(mut store: StateStore, messages: &Receiver<Message>) -> Result<Vec<(Vec<u8>, Totals)>> {
-    let totals: ValueState<Totals> = store.value_state(ValueState::descriptor("totals"))?;
+fn operate(mut store: StateStore, messages: &Receiver<Message>) -> Result<Vec<(String, Totals)>> {
+    let totals: ValueState<Totals> = store.register(ValueState::descriptor("totals"))?;
     for message in messages {
         match message {
             Message::Record { key, departure } => {
-                let mut value = totals.get(&store, &key)?.unwrap_or_default();
+                store.set_key(&key)?;
+                let mut value = totals.get(&store)?.unwrap_or_default();
                 value.add(departure);
-                totals.put(&mut store, &key, &value)?;
+                totals.put(&mut store, &value)?;
             }
             Message::Barrier { checkpoint, row } => {
                 store.cut(checkpoint, row.to_be_bytes())?;
@@ -195,7 +196,7 @@ fn operate(mut store: StateStore, messages: &Receiver<Message>) -> Result<Vec<(V
     }
     let mut all = Vec::new();
     for group in store.range().groups() {
-        for entry in totals.entries(&store, group)? {
+        for entry in totals.entries::<str>(&store, group)? {
             all.push(entry?);
         }
     }
@@ -220,8 +221,8 @@ impl Router {
         Self { max_parallelism, owners }
     }
 
-    fn subtask_of(&self, key: &[u8]) -> usize {
-        self.owners[usize::from(self.max_parallelism.group_of(key).0)]
+    fn subtask_of(&self, key: &str) -> usize {
+        self.owners[usize::from(self.max_parallelism.group_of_key(key).0)]
     }
 }
 
@@ -271,7 +272,6 @@ impl Reader<'_> {
         let aircraft = row.tailnum.map(|tailnum| format!("aircraft/{tailnum}"));
         let route = format!("route/{}-{}", row.origin, row.dest);
         for key in aircraft.into_iter().chain([route]) {
-            let key = key.into_bytes();
             self.send(self.router.subtask_of(&key), Message::Record { key, departure })?;
         }
         Ok(())
@@ -381,14 +381,14 @@ fn open(input: &Path) -> Result<Box<dyn Read>> {
 }
 
 /// Writes beside `out` first and renames, so that `out` is never half a result.
-fn write_csv(out: &Path, totals: &[(Vec<u8>, Totals)]) -> Result<()> {
+fn write_csv(out: &Path, totals: &[(String, Totals)]) -> Result<()> {
     let part = out.with_extension("part");
     let context = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", part.display());
     let mut csv = csv::Writer::from_path(&part).map_err(|error| context(&error))?;
     csv.write_record(["key", "flights", "cancelled", "dep_delay_sum", "dep_delay_max"])?;
     for (key, totals) in totals {
         csv.write_record([
-            std::str::from_utf8(key)?,
+            key.as_str(),
             &totals.flights.to_string(),
             &totals.cancelled.to_string(),
             &totals.dep_delay_sum.to_string(),

@@ -143,6 +143,13 @@ impl Error {
         self
     }
 
+    /// As [`Error::source`], for what a user's code returned.
+    #[must_use]
+    pub(crate) fn boxed_source(mut self, source: Box<dyn StdError + Send + Sync>) -> Self {
+        Arc::make_mut(&mut self.inner).source = Some(Arc::from(source));
+        self
+    }
+
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind

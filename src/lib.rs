@@ -23,8 +23,9 @@
 //! let options = JobOptions::new(dir, OpenMode::CreateOrOpen);
 //! let mut opened = Job::open(&url, options.clone())?;
 //! let store = &mut opened.stores[0];
-//! let clicks = store.value_state(ValueState::<u64>::descriptor("clicks"))?;
-//! clicks.put(store, b"page/1", &1)?;
+//! let clicks = store.register(ValueState::<u64>::descriptor("clicks"))?;
+//! store.set_key("page/1")?;
+//! clicks.put(store, &1)?;
 //!
 //! // A barrier: each store cuts with its own metadata, the job commits once all are in.
 //! let checkpoint = opened.job.trigger("coordinator's metadata")?;
@@ -36,8 +37,9 @@
 //! let mut opened = Job::open(&url, options)?;
 //! let store = &mut opened.stores[0];
 //! assert_eq!(store.restored_metadata(), Some("source offset 1".as_bytes()));
-//! let clicks = store.value_state(ValueState::<u64>::descriptor("clicks"))?;
-//! assert_eq!(clicks.get(store, b"page/1")?, Some(1));
+//! let clicks = store.register(ValueState::<u64>::descriptor("clicks"))?;
+//! store.set_key("page/1")?;
+//! assert_eq!(clicks.get(store)?, Some(1));
 //! # Ok(())
 //! # }
 //! ```
@@ -45,7 +47,8 @@
 //! # Where to go from here
 //!
 //! - [`Job`] opens, triggers and commits; [`JobOptions`] says how.
-//! - [`StateStore`] is what an operator's thread holds; [`ValueState`] is typed state on top of it.
+//! - [`StateStore`] is what an operator's thread holds. Typed state on top of it, by its current key:
+//!   [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`].
 //! - [`Receipt`] joins cut and commit where they are not in one process.
 //! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, and [`inspect`]
 //!   looks at a whole job, from outside.
@@ -91,7 +94,11 @@ pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
-pub use state::{ValueDescriptor, ValueEntries, ValueState};
+pub use state::{
+    Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
+    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, ValueEntries,
+    ValueState,
+};
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
 

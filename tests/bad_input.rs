@@ -387,29 +387,31 @@ fn a_state_stays_of_its_kind_across_restarts() {
     let store = Staged::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     let clash = |store: &mut StateStore| {
-        let error = store.value_state(ValueState::<u64>::descriptor("words")).unwrap_err();
+        let error = store.register(ValueState::<u64>::descriptor("words")).unwrap_err();
         assert_error(&error, ErrorKind::Incompatible, &["\"words\"", "raw"]);
         let error = store.state(&StateOptions::new("count")).unwrap_err();
         assert_error(&error, ErrorKind::Incompatible, &["\"count\"", "value"]);
-        let error = store.value_state(ValueState::<u64>::descriptor("count").schema(2)).unwrap_err();
+        let error = store.register(ValueState::<u64>::descriptor("count").schema(2)).unwrap_err();
         assert_error(&error, ErrorKind::Incompatible, &["\"count\"", "schema"]);
         let error = store.state(&StateOptions::new("")).unwrap_err();
         assert_error(&error, ErrorKind::InvalidArgument, &["name"]);
     };
     put(&mut stores[0], "k", b"v").unwrap();
-    let count = stores[0].value_state(ValueState::<u64>::descriptor("count")).unwrap();
-    count.put(&mut stores[0], b"k", &7).unwrap();
+    let count = stores[0].register(ValueState::<u64>::descriptor("count")).unwrap();
+    stores[0].set_key("k").unwrap();
+    count.put(&mut stores[0], &7).unwrap();
     clash(&mut stores[0]);
     checkpoint(&job, &mut stores, "").unwrap();
     drop((job, stores));
     let mut opened = open(&store, options(dir.path(), OpenMode::Existing)).unwrap();
     clash(&mut opened.stores[0]);
-    let count = opened.stores[0].value_state(ValueState::<u64>::descriptor("count")).unwrap();
-    assert_eq!(count.get(&opened.stores[0], b"k").unwrap(), Some(7));
+    let count = opened.stores[0].register(ValueState::<u64>::descriptor("count")).unwrap();
+    opened.stores[0].set_key("k").unwrap();
+    assert_eq!(count.get(&opened.stores[0]).unwrap(), Some(7));
 
     // A value that is not of the type that it is read as.
-    let text = opened.stores[0].value_state(ValueState::<String>::descriptor("count")).unwrap();
-    let read = text.get(&opened.stores[0], b"k");
+    let text = opened.stores[0].register(ValueState::<String>::descriptor("count")).unwrap();
+    let read = text.get(&opened.stores[0]);
     assert_error(&read.unwrap_err(), ErrorKind::Corrupt, &["count"]);
 }
 

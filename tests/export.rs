@@ -55,9 +55,9 @@ impl World {
             store.append(list, group, b"\xff\x00", b"one").unwrap();
             store.append(list, group, b"\xff\x00", b"two").unwrap();
             store.put(list, group, b"", b"").unwrap();
-            let count = store.value_state(ValueState::<u64>::descriptor("counts")).unwrap();
-            let own = (0..).find(|n: &u32| store.range().contains(store.group_of(&n.to_be_bytes()))).unwrap();
-            count.put(store, &own.to_be_bytes(), &u64::from(own)).unwrap();
+            let counts = store.register(ValueState::<u64>::descriptor("counts")).unwrap();
+            let own = (0..).find(|n: &u32| store.set_key(n).is_ok()).unwrap();
+            counts.put(store, &u64::from(own)).unwrap();
         }
         checkpoint(&opened.job, &mut opened.stores, "offset").unwrap();
         opened
@@ -145,10 +145,10 @@ fn export_import_export_is_byte_identical_in_both_formats() {
     let mut opened = Job::open(&world.text("b"), world.options("b").subtasks(3)).unwrap();
     let mut found = 0;
     for store in &mut opened.stores {
-        let count = store.value_state(ValueState::<u64>::descriptor("counts")).unwrap();
+        let counts = store.register(ValueState::<u64>::descriptor("counts")).unwrap();
         for n in 0..100_u32 {
-            if store.range().contains(store.group_of(&n.to_be_bytes()))
-                && let Some(value) = count.get(store, &n.to_be_bytes()).unwrap()
+            if store.set_key(&n).is_ok()
+                && let Some(value) = counts.get(store).unwrap()
             {
                 assert_eq!(value, u64::from(n));
                 found += 1;
@@ -266,7 +266,7 @@ fn what_is_there_is_not_overwritten_unless_told() {
     fails(&world.import("small", "words.jsonl", &[]), 1, "64");
     let mut opened = Job::open(&world.text("typed"), world.options("typed")).unwrap();
     opened.stores.iter_mut().for_each(|store| {
-        store.value_state(ValueState::<u64>::descriptor("words")).unwrap();
+        store.register(ValueState::<u64>::descriptor("words")).unwrap();
     });
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     drop(opened);

@@ -23,7 +23,7 @@ use common::staged::{Fate, Staged};
 fn use_everything(store: &mut StateStore, round: u64) {
     let hash = store.state(&StateOptions::new("hash")).unwrap();
     let ordered = store.state(&StateOptions::new("ordered").table(TableKind::Ordered)).unwrap();
-    let value = store.value_state(ValueState::<u64>::descriptor("value")).unwrap();
+    let value = store.register(ValueState::<u64>::descriptor("value")).unwrap();
     for n in 0..300_u64 {
         let key = (n % 90).to_string();
         let groups = store.range();
@@ -35,8 +35,9 @@ fn use_everything(store: &mut StateStore, round: u64) {
             assert!(store.get(state, group, key.as_bytes()).unwrap().is_some());
         }
         if groups.contains(store.group_of(key.as_bytes())) {
-            value.put(store, key.as_bytes(), &n).unwrap();
-            assert_eq!(value.get(store, key.as_bytes()).unwrap(), Some(n));
+            store.set_key(&key).unwrap();
+            value.put(store, &n).unwrap();
+            assert_eq!(value.get(store).unwrap(), Some(n));
         }
         if n % 20 == 0 {
             let keys = [(group, key.as_bytes()), (group, b"absent".as_slice())];

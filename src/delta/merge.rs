@@ -5,8 +5,9 @@ use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
 use super::decoded::DecodedDelta;
-use super::entry::{Entry, MergeOp};
+use super::entry::{Entry, MAX_FOLDED, MergeOp};
 use super::range_set::RangeSet;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What [`merge_all`] makes: one entry per key, in the deltas where they were, and the union of the tombstones.
 pub(crate) struct MergedDeltas {
@@ -38,19 +39,33 @@ impl MergedDeltas {
 }
 
 /// The deltas, oldest first, as one that does the same. Copies nothing but folded operands.
-pub(crate) fn merge_all(deltas: Vec<DecodedDelta>) -> MergedDeltas {
+///
+/// # Errors
+/// `Incompatible` if the operands of one key exceed [`MAX_FOLDED`].
+pub(crate) fn merge_all(deltas: Vec<DecodedDelta>) -> Result<MergedDeltas> {
+    merge_limited(deltas, MAX_FOLDED)
+}
+
+fn merge_limited(deltas: Vec<DecodedDelta>, max_folded: usize) -> Result<MergedDeltas> {
     let mut tombstones = RangeSet::new();
     deltas.iter().for_each(|delta| tombstones.extend(delta.tombstones()));
     let mut order = Vec::with_capacity(deltas.iter().map(DecodedDelta::len).max().unwrap_or_default());
     let mut folded = DecodedDelta::default();
     let folded_source = deltas.len() as u32;
+    let layers = Tombstones::of(&deltas);
     let mut runs = Runs::new(&deltas);
     let mut versions = Vec::new();
     while let Some(key) = runs.next_key(&mut versions) {
-        match resolve(key, &versions, &deltas) {
+        match resolve(key, &versions, &layers) {
             Resolved::Gone => {}
             Resolved::As(version) => order.push((version.source, version.index)),
             Resolved::Folded { put, op, operands } => {
+                if operands.iter().map(|operand| operand.len()).sum::<usize>() > max_folded {
+                    let message = format!("what was appended to one key exceeds {max_folded} bytes");
+                    return Err(Error::new(ErrorKind::Incompatible, message)
+                        .object(format!("key {}", key.escape_ascii()))
+                        .advice("restore an older checkpoint, and clear lists before they grow that long"));
+                }
                 let value = op.fold(None, operands);
                 order.push((folded_source, folded.len() as u32));
                 folded.push(key, if put { Entry::Put(&value) } else { Entry::Merge { op, operand: &value } });
@@ -59,7 +74,7 @@ pub(crate) fn merge_all(deltas: Vec<DecodedDelta>) -> MergedDeltas {
     }
     let mut sources = deltas;
     sources.push(folded);
-    MergedDeltas { sources, order, tombstones }
+    Ok(MergedDeltas { sources, order, tombstones })
 }
 
 /// One delta's entry for a key.
@@ -79,16 +94,35 @@ enum Resolved<'a> {
     Folded { put: bool, op: MergeOp, operands: Vec<&'a [u8]> },
 }
 
+/// The tombstones of the deltas that have any: mostly few of thousands, so that a key need not ask them all.
+struct Tombstones<'a> {
+    /// Number of all deltas.
+    deltas: usize,
+    /// Ascending by the delta's number.
+    ranges: Vec<(usize, &'a RangeSet)>,
+}
+
+impl<'a> Tombstones<'a> {
+    fn of(deltas: &'a [DecodedDelta]) -> Self {
+        let ranges = deltas.iter().map(DecodedDelta::tombstones).enumerate();
+        Self { deltas: deltas.len(), ranges: ranges.filter(|(_, set)| !set.is_empty()).collect() }
+    }
+
+    /// Whether a delta from `from` up to but without `to` has a tombstone over the key.
+    fn cover(&self, key: &[u8], from: usize, to: usize) -> bool {
+        let start = self.ranges.partition_point(|(delta, _)| *delta < from);
+        let later = self.ranges.iter().skip(start).take_while(|(delta, _)| *delta < to);
+        later.into_iter().any(|(_, set)| set.contains(key))
+    }
+}
+
 /// What is left of a key's `versions`, newest first.
-fn resolve<'a>(key: &[u8], versions: &[Version<'a>], deltas: &[DecodedDelta]) -> Resolved<'a> {
-    // Whether a delta from `from` up to but without `to` has a tombstone over the key.
-    let covered = |from: usize, to: usize| {
-        deltas.get(from..to).unwrap_or_default().iter().any(|delta| delta.tombstones().contains(key))
-    };
+fn resolve<'a>(key: &[u8], versions: &[Version<'a>], tombstones: &Tombstones<'_>) -> Resolved<'a> {
+    let covered = |from: usize, to: usize| tombstones.cover(key, from, to);
     let mut operands: Vec<&[u8]> = Vec::new();
     let mut operator = None;
     // The newest version may already be under the tombstone of a later delta, which wins over it.
-    let mut above = deltas.len();
+    let mut above = tombstones.deltas;
     let mut newest_operand = None;
     let mut has_base = false;
     for version in versions {
@@ -166,5 +200,46 @@ impl<'a> Runs<'a> {
             }
         }
         Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append(operand: &[u8]) -> DecodedDelta {
+        let mut delta = DecodedDelta::default();
+        delta.push(b"list", Entry::Merge { op: MergeOp::ListAppend, operand });
+        delta
+    }
+
+    #[test]
+    fn a_list_that_grew_too_long_is_an_error_that_names_the_key() {
+        let deltas = || vec![append(&[1; 60]), append(&[2; 40])];
+        assert_eq!(merge_limited(deltas(), 100).unwrap().len(), 1);
+        let error = merge_limited(deltas(), 99).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        assert!(error.to_string().contains("key list"), "{error}");
+    }
+
+    #[test]
+    fn only_tombstones_of_the_asked_deltas_cover() {
+        let deltas: Vec<_> = (0..6_u8)
+            .map(|delta| {
+                let mut ranges = RangeSet::new();
+                if delta % 2 == 1 {
+                    ranges.insert(&[delta], &[delta + 1]);
+                }
+                DecodedDelta::new(ranges)
+            })
+            .collect();
+        let tombstones = Tombstones::of(&deltas);
+        assert_eq!(tombstones.ranges.len(), 3);
+        for (from, to) in (0..=6).flat_map(|from| (from..=6).map(move |to| (from, to))) {
+            for delta in 0..6_u8 {
+                let inside = delta % 2 == 1 && (from..to).contains(&usize::from(delta));
+                assert_eq!(tombstones.cover(&[delta], from, to), inside, "{delta} in {from}..{to}");
+            }
+        }
     }
 }

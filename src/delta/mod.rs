@@ -28,7 +28,7 @@ mod recycle;
 
 pub(crate) use active::ActiveDelta;
 pub(crate) use decoded::DecodedDelta;
-pub(crate) use entry::{Entry, Lookup, MergeOp};
+pub(crate) use entry::{Entry, Lookup, MAX_FOLDED, MergeOp};
 pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal};
 pub(crate) use frozen::FrozenDelta;
 pub(crate) use merge::merge_all;

@@ -11,12 +11,12 @@ use super::arena::Arena;
 use super::hash::{HashIndex, SpareShards};
 use super::memtable::Memtable;
 
-/// Deltas that may wait to be cleaned. More than one wait only where deltas are dropped without
-/// another one being sealed.
-const MAX_RETIRED: usize = 2;
+/// Deltas that may wait to be cleaned. Where the applier has lagged and then catches up, a cut lets go of
+/// as many as the store's budget holds, and freeing them there would be a pause of the operator.
+const MAX_RETIRED: usize = 64;
 
 /// What the deltas of one store hand on to each other. Holds the memory of at most [`MAX_RETIRED`]
-/// deltas and of one that is cleaned.
+/// deltas until the next seal, and of one that is cleaned.
 #[derive(Default)]
 pub(crate) struct Recycler {
     pool: Mutex<Pool>,
@@ -93,7 +93,7 @@ mod tests {
             for key in 0..10_000_u32 {
                 table.put(TableKind::Hash, &key.to_be_bytes(), &[round; 100]);
             }
-            for _ in 0..5 {
+            for _ in 0..MAX_RETIRED + 3 {
                 recycler.retire(recycler.memtable(0));
             }
             assert_eq!(recycler.lock().retired.len(), MAX_RETIRED);

@@ -290,12 +290,7 @@ impl Coordinator {
             });
             for state in &receipt.states {
                 let known: &mut StateInfo = states.entry(state.id).or_insert_with(|| state.clone());
-                if known != state {
-                    let message = format!("another subtask uses it, or {:?}, as another kind", known.name);
-                    return Err(Error::new(ErrorKind::Incompatible, message)
-                        .object(format!("state {:?}", state.name))
-                        .advice("register the same states in all subtasks"));
-                }
+                known.join(state)?;
             }
             subtasks.push(SubtaskRecord {
                 subtask: receipt.subtask,

@@ -25,6 +25,7 @@ mod roots;
 pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
+mod state_info;
 mod wire;
 
 pub use chain::OpenMode;
@@ -33,8 +34,7 @@ pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
-pub(crate) use model::{
-    BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, StateInfo, SubtaskRecord,
-};
+pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, SubtaskRecord};
 pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};
+pub(crate) use state_info::{StateInfo, TtlInfo, ValueInfo};

@@ -10,6 +10,8 @@ use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Ve
 use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::remote::{ObjectName, ParsedName};
 
+use super::state_info::StateInfo;
+
 /// How checkpoints are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,18 +51,6 @@ pub(crate) struct BaseRef {
     pub state_bytes: u64,
     /// Every object that the index refers to, so that reachability can be told without reading it.
     pub files: Vec<ObjectName>,
-}
-
-/// A named state, as the program declared it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StateInfo {
-    pub id: StateId,
-    pub name: String,
-    /// Code of the state's kind; 0 is raw bytes.
-    pub kind: u16,
-    /// Id of its merge operator; 0 is none.
-    pub merge: u8,
-    pub schema: u32,
 }
 
 /// One subtask's part of a checkpoint.

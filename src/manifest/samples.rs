@@ -6,8 +6,9 @@ use proptest::prelude::*;
 
 use super::format::Inline;
 use super::model::{
-    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, StateInfo, SubtaskRecord,
+    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
 };
+use super::state_info::{StateInfo, TtlInfo, ValueInfo};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::remote::{DataKind, ObjectName};
@@ -66,9 +67,19 @@ pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> Chec
         states: vec![StateInfo {
             id: StateId::of("counts"),
             name: "counts".to_owned(),
-            kind: 0,
+            kind: 3,
             merge: 0,
-            schema: 1,
+            key: "u64".to_owned(),
+            namespace: "(u64, u64)".to_owned(),
+            map_key: "str".to_owned(),
+            value: ValueInfo {
+                codec: "postcard".to_owned(),
+                type_name: "Count".to_owned(),
+                type_is_named: true,
+                schema: 2,
+                oldest_schema: 1,
+            },
+            ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
         }],
     }
 }

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::model::{
-    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, StateInfo, SubtaskRecord,
+    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
 };
+use super::state_info::StateInfo;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};

@@ -102,6 +102,11 @@ impl Known {
         self.lock().memo.insert(name.to_owned(), (stamp, id));
     }
 
+    /// Forgets the content of a file that turned out to be another.
+    pub(crate) fn forget(&self, name: &str) {
+        self.lock().memo.remove(name);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every change is one call on a map: a panic elsewhere leaves nothing half done.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

@@ -12,6 +12,8 @@ mod names;
 mod parallel;
 mod policy;
 mod upload;
+#[cfg(test)]
+mod upload_tests;
 
 pub(crate) use file_id::FileId;
 pub(crate) use index::{BaseFile, BaseIndex, Place};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::known::Stamp;
 use super::parallel::{blocking, run_all};
 use super::{BaseFile, BaseIndex, FileId, Known, NameSource, Place};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
 use crate::manifest::BaseRef;
@@ -111,7 +111,15 @@ impl Uploader {
             return Ok(Placed::object(file.name, id, object, false));
         }
         let object = self.names.next(DataKind::Sst);
-        self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        let sent = self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        if *sent.as_bytes() != id.hash {
+            // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
+            // Used as a base it would replace the deltas that can still rebuild the state (I4).
+            known.forget(&file.name);
+            return Err(Error::new(ErrorKind::Disk, "a file of the table changed between two reads")
+                .object(file.path.display())
+                .advice("check the disk; the state can be restored from the last checkpoint"));
+        }
         known.uploaded(id, object.clone());
         Ok(Placed::object(file.name, id, object, true))
     }

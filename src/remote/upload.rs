@@ -21,7 +21,8 @@ const PART: u64 = 8 * 1024 * 1024;
 impl Remote {
     /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created like
     /// any data object; larger ones go in parts of 8 MiB, up to `parallel` of them at a time, and
-    /// appear at once when the last part has arrived. `limiter` is asked before each part.
+    /// appear at once when the last part has arrived. `limiter` is asked before each part. Returns the BLAKE3
+    /// hash of what was sent.
     pub(crate) async fn put_file(
         &self,
         name: &ObjectName,
@@ -29,16 +30,16 @@ impl Remote {
         length: u64,
         limiter: Option<&RateLimiter>,
         parallel: usize,
-    ) -> Result<()> {
+    ) -> Result<blake3::Hash> {
         if length <= PART {
             let source = Source::open(file, length).await?;
-            let (_, bytes) = source.read(length, limiter).await?;
-            return self.put_data(name, bytes).await;
+            let (source, bytes) = source.read(length, limiter).await?;
+            return self.put_data(name, bytes).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
         loop {
             match self.try_put_parts(name, file, length, limiter, parallel).await {
-                Ok(()) => return Ok(()),
+                Ok(hash) => return Ok(hash),
                 Err(failure) => attempts.again(failure).await?,
             }
         }
@@ -51,7 +52,7 @@ impl Remote {
         length: u64,
         limiter: Option<&RateLimiter>,
         parallel: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<blake3::Hash, Failure> {
         let source = Source::open(file, length).await.map_err(Failure::lasting)?;
         self.counters.put(0);
         let path = self.path(name);
@@ -59,12 +60,12 @@ impl Remote {
         let mut upload = self.request("begin the upload of", name.as_str(), self.timeout, begin).await?;
         let sent = self.put_parts(name, &mut *upload, source, limiter, parallel).await;
         let done = match sent {
-            Ok(()) => {
+            Ok(hash) => {
                 self.counters.put(0);
                 let limit = self.limit(length);
                 self.request("complete the upload of", name.as_str(), limit, upload.complete())
                     .await
-                    .map(|_| ())
+                    .map(|_| hash)
             }
             Err(failure) => Err(failure),
         };
@@ -84,7 +85,7 @@ impl Remote {
         mut source: Source,
         limiter: Option<&RateLimiter>,
         parallel: usize,
-    ) -> Result<(), Failure> {
+    ) -> Result<blake3::Hash, Failure> {
         let mut sending = FuturesUnordered::new();
         while source.left > 0 {
             let size = source.left.min(PART);
@@ -111,7 +112,7 @@ impl Remote {
         while let Some(sent) = sending.next().await {
             sent?;
         }
-        Ok(())
+        Ok(source.hash.finalize())
     }
 
     /// Has single parts repeated, where the store can do that: it can't be done from outside, and
@@ -166,6 +167,8 @@ struct Source {
     file: File,
     path: Box<Path>,
     left: u64,
+    /// Of what was read so far.
+    hash: Box<blake3::Hasher>,
 }
 
 impl Source {
@@ -179,7 +182,7 @@ impl Source {
                 let text = format!("the file has {size} bytes, not {length}");
                 return Err(Error::new(ErrorKind::Disk, text).object(path.display()));
             }
-            Ok(Self { file, path, left: length })
+            Ok(Self { file, path, left: length, hash: Box::default() })
         })
         .await
     }
@@ -196,6 +199,7 @@ impl Source {
                 .read_exact(&mut bytes)
                 .map_err(|error| Error::disk("read the file", &self.path, error))?;
             self.left -= size;
+            self.hash.update(&bytes);
             Ok((self, bytes.into()))
         })
         .await

@@ -82,7 +82,7 @@ fn replay_deltas(table: &Table, source: &Source, fetched: &FetchedSource) -> Res
         let (Some(refs), Some(bytes)) = (source.deltas.get(group.clone()), fetched.deltas.get(group)) else {
             return Err(Error::internal("a delta of a plan was not fetched"));
         };
-        let merged = merge_all(decode_all(source, refs, bytes)?);
+        let merged = merge_all(decode_all(source, refs, bytes)?)?;
         let last = refs.last().map_or(DeltaSeq(0), |delta| delta.last);
         table.apply_bulk(last, merged.tombstones().iter(), merged.iter())?;
         entries += merged.len() as u64;

@@ -1,6 +1,40 @@
-//! Typed keyed state on top of [`StateStore`](crate::StateStore).
+//! Typed keyed state on top of [`StateStore`](crate::StateStore): its current key, and for it a
+//! value, a list, a map, or what a function folds, each with namespaces where the program wants them.
+//!
+//! What is stored for a typed state, within `key group ‖ state id` (see [`crate::key`]):
+//!
+//! ```text
+//! value, list, reducing, aggregating   key ‖ namespace             ─▶ cell, or elements
+//! map                                  key ‖ namespace ‖ map key   ─▶ cell
+//! ```
+//!
+//! Key and namespace are in part form, which says where it ends (`key_codec.rs`); a state without namespaces
+//! has none. The map key is in plain form, so that a prefix of it is a prefix of the stored key. Cells and
+//! elements are described in `cell.rs`.
 
+mod aggregating;
+mod cell;
 mod codec;
+mod current;
+mod descriptor;
+mod escape;
+mod handle;
+mod key_codec;
+mod keys;
+mod list;
+mod map;
+mod reducing;
+mod scope;
+mod typed;
 mod value;
 
-pub use value::{ValueDescriptor, ValueEntries, ValueState};
+pub use aggregating::{Aggregate, AggregatingState};
+pub use codec::{Codec, Postcard, RawBytes};
+pub use descriptor::{KeyedState, StateDescriptor};
+pub use key_codec::{KeyCodec, KeyPrefix};
+pub use keys::Keys;
+pub use list::{ListIter, ListState};
+pub use map::{MapIter, MapState};
+pub use reducing::ReducingState;
+pub use scope::{At, Namespaced, Scope};
+pub use value::{ValueEntries, ValueState};

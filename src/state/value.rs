@@ -1,20 +1,24 @@
 //! [`ValueState`]: one value per key.
 
 use std::fmt;
-use std::marker::PhantomData;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::delta::TableKind;
 use crate::error::Result;
 use crate::key_group::KeyGroup;
-use crate::store::{Scan, State, StateKind, StateOptions, StateStore};
+use crate::store::{Scan, StateKind, StateOptions, StateStore};
 
-use super::codec;
+use super::codec::{Codec, Postcard};
+use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
+use super::handle::handle;
+use super::key_codec::KeyCodec;
+use super::keys::wrong_key;
+use super::scope::{Namespaced, Scope, Spaces};
+use super::typed::Typed;
 
-/// One value of type `T` per key, encoded by `serde` (postcard). A handle: declared once, registered
-/// with each store that uses it.
+/// One value of type `T` per key. A handle: declared once, registered with each store that uses it.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, ValueState};
@@ -23,124 +27,167 @@ use super::codec;
 /// # let dir = tempfile::tempdir().unwrap();
 /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
 /// let store = &mut opened.stores[0];
-/// let clicks = store.value_state(ValueState::<u64>::descriptor("clicks"))?;
-/// let count = clicks.get(store, b"page/1")?.unwrap_or(0);
-/// clicks.put(store, b"page/1", &(count + 1))?;
-/// assert_eq!(clicks.get(store, b"page/1")?, Some(1));
+/// let clicks = store.register(ValueState::<u64>::descriptor("clicks"))?;
+/// store.set_key("page/1")?;
+/// let count = clicks.get(store)?.unwrap_or(0);
+/// clicks.put(store, &(count + 1))?;
+/// assert_eq!(clicks.get(store)?, Some(1));
+///
+/// store.set_key("page/2")?;
+/// assert!(!clicks.contains(store)?);
 /// # Ok(())
 /// # }
 /// ```
-pub struct ValueState<T> {
-    name: String,
-    state: State,
-    _type: PhantomData<fn() -> T>,
+pub struct ValueState<T, S = ()> {
+    typed: Arc<Typed<T, Option<MakeDefault<T>>>>,
+    scope: S,
 }
 
-/// Declares a [`ValueState`].
-#[derive(Debug, Clone)]
-pub struct ValueDescriptor<T> {
-    options: StateOptions,
-    _type: PhantomData<fn() -> T>,
-}
+/// Makes what an absent value reads as.
+type MakeDefault<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
-impl<T> ValueState<T> {
+handle!(ValueState<T>);
+
+impl<T: Serialize + DeserializeOwned + 'static> ValueState<T> {
     /// Declares a state called `name`.
-    pub fn descriptor(name: impl Into<String>) -> ValueDescriptor<T> {
-        let options = StateOptions { kind: StateKind::Value, ..StateOptions::new(name) };
-        ValueDescriptor { options, _type: PhantomData }
+    pub fn descriptor(name: impl Into<String>) -> StateDescriptor<Self> {
+        Self::descriptor_with(name, Postcard)
     }
 }
 
-impl<T> ValueDescriptor<T> {
-    /// How changes are kept until they are applied. Default [`TableKind::Hash`].
+impl<T: 'static> ValueState<T> {
+    /// Declares a state whose values are not for `serde`.
+    pub fn descriptor_with(name: impl Into<String>, codec: impl Codec<T> + 'static) -> StateDescriptor<Self> {
+        StateDescriptor::new(name.into(), codec, None)
+    }
+
+    /// All keys of a group with their values, in the order of the keys. A snapshot, as [`Scan`] says.
+    ///
+    /// # Errors
+    /// As [`ValueState::keys`]; the iterator yields what fails on the way.
+    pub fn entries<K: KeyCodec + ?Sized>(
+        &self,
+        store: &StateStore,
+        group: KeyGroup,
+    ) -> Result<ValueEntries<K::Owned, T>> {
+        let scan = self.typed.scan_group::<K>(store, group)?;
+        Ok(ValueEntries { scan, typed: Arc::clone(&self.typed), decode: K::decode_part })
+    }
+}
+
+impl<T: 'static, S: Kind<Value = T, Extra = Option<MakeDefault<T>>>> StateDescriptor<S> {
+    /// What [`ValueState::get`] returns where there is no value. It is not stored. Default none.
     #[must_use]
-    pub fn table(mut self, table: TableKind) -> Self {
-        self.options = self.options.table(table);
+    pub fn default_value(mut self, value: T) -> Self
+    where
+        T: Clone + Send + Sync,
+    {
+        self.extra = Some(Arc::new(move || value.clone()));
         self
     }
+}
 
-    /// The version of the value's type. A checkpoint written with another one is refused. Default 0.
-    #[must_use]
-    pub fn schema(mut self, version: u32) -> Self {
-        self.options.schema = version;
-        self
+impl<T: 'static, S: Spaces> KeyedState for ValueState<T, S> {}
+
+impl<T: 'static, S: Spaces> Kind for ValueState<T, S> {
+    type Value = T;
+    type Extra = Option<MakeDefault<T>>;
+    type In<N: KeyCodec<Owned = N>> = ValueState<T, Namespaced<N>>;
+
+    fn options() -> StateOptions {
+        descriptor::options(StateKind::Value, S::format(), String::new())
+    }
+
+    fn build(typed: Arc<Typed<T, Self::Extra>>) -> Self {
+        Self { typed, scope: S::default() }
     }
 }
 
-impl StateStore {
-    /// Registers a typed value state, or finds it again.
+impl<T: 'static, S: Scope> ValueState<T, S> {
+    /// The value of the current key; where there is none, the descriptor's default or None.
     ///
     /// # Errors
-    /// As [`StateStore::state`].
-    pub fn value_state<T>(&mut self, descriptor: ValueDescriptor<T>) -> Result<ValueState<T>> {
-        let state = self.state(&descriptor.options)?;
-        Ok(ValueState { name: descriptor.options.name, state, _type: PhantomData })
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as [`StateStore::get`].
+    pub fn get(&self, store: &StateStore) -> Result<Option<T>> {
+        let value = self.typed.get(store, |out| self.scope.push(out))?;
+        Ok(value.or_else(|| self.typed.extra.as_ref().map(|make| make())))
+    }
+
+    /// Whether the current key has a value. A default is none.
+    ///
+    /// # Errors
+    /// As [`ValueState::get`].
+    pub fn contains(&self, store: &StateStore) -> Result<bool> {
+        self.typed.contains(store, |out| self.scope.push(out))
+    }
+
+    /// Sets the value of the current key.
+    ///
+    /// # Errors
+    /// As [`ValueState::get`] and [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
+    /// the value cannot be encoded.
+    pub fn put(&self, store: &mut StateStore, value: &T) -> Result<()> {
+        self.typed.put(store, |out| self.scope.push(out), value)
+    }
+
+    /// Removes the value of the current key, if there is one.
+    ///
+    /// # Errors
+    /// As [`ValueState::put`].
+    pub fn clear(&self, store: &mut StateStore) -> Result<()> {
+        self.typed.remove(store, |out| self.scope.push(out))
     }
 }
 
-impl<T: Serialize + DeserializeOwned> ValueState<T> {
-    /// The value of `key`, whose group is [`StateStore::group_of`].
+impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ValueState<T, Namespaced<N>> {
+    /// Folds the values of the namespaces `from` into that of `into`, one after the other, and removes them.
+    /// Namespaces without a value change nothing; `into` may be among `from`.
     ///
     /// # Errors
-    /// As [`StateStore::get`]; [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`.
-    pub fn get(&self, store: &StateStore, key: &[u8]) -> Result<Option<T>> {
-        let value = store.get(self.state, store.group_of(key), key)?;
-        value.map(|bytes| codec::decode(&bytes, &self.name)).transpose()
-    }
-
-    /// Sets the value of `key`.
-    ///
-    /// # Errors
-    /// As [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the value
-    /// cannot be encoded.
-    pub fn put(&self, store: &mut StateStore, key: &[u8], value: &T) -> Result<()> {
-        let bytes = codec::encode(value, Vec::new(), &self.name)?;
-        store.put(self.state, store.group_of(key), key, &bytes)
-    }
-
-    /// Removes the value of `key`.
-    ///
-    /// # Errors
-    /// As [`StateStore::delete`].
-    pub fn clear(&self, store: &mut StateStore, key: &[u8]) -> Result<()> {
-        store.delete(self.state, store.group_of(key), key)
-    }
-
-    /// All keys of a group with their values, ordered by the bytes of the key. A snapshot, as
-    /// [`Scan`] says.
-    ///
-    /// # Errors
-    /// As [`StateStore::scan_prefix`].
-    pub fn entries(&self, store: &StateStore, group: KeyGroup) -> Result<ValueEntries<T>> {
-        let scan = store.scan_prefix(self.state, group, &[])?;
-        Ok(ValueEntries { scan, name: self.name.clone(), _type: PhantomData })
+    /// As [`ValueState::put`].
+    pub fn merge<'n>(
+        &self,
+        store: &mut StateStore,
+        into: &N,
+        from: impl IntoIterator<Item = &'n N>,
+        fold: impl FnMut(T, T) -> T,
+    ) -> Result<()>
+    where
+        N: 'n,
+    {
+        self.typed.merge(store, into, from, fold)
     }
 }
 
 /// Iterator over the keys and values of a [`ValueState`] within one key group.
-pub struct ValueEntries<T> {
+pub struct ValueEntries<K, T> {
     scan: Scan,
-    name: String,
-    _type: PhantomData<fn() -> T>,
+    typed: Arc<Typed<T, Option<MakeDefault<T>>>>,
+    decode: fn(&mut &[u8]) -> Option<K>,
 }
 
-impl<T: DeserializeOwned> Iterator for ValueEntries<T> {
-    type Item = Result<(Vec<u8>, T)>;
+impl<K, T> Iterator for ValueEntries<K, T> {
+    type Item = Result<(K, T)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.scan.next()?;
-        Some(entry.and_then(|(key, bytes)| Ok((key, codec::decode(&bytes, &self.name)?))))
+        loop {
+            let (key, bytes) = match self.scan.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            let key = (self.decode)(&mut key.as_slice()).ok_or_else(|| wrong_key(&self.typed.to_string()));
+            let entry = key.and_then(|key| Ok(self.typed.open(&bytes)?.map(|value| (key, value))));
+            if let Some(entry) = entry.transpose() {
+                return Some(entry);
+            }
+        }
     }
 }
 
-impl<T> fmt::Debug for ValueState<T> {
+impl<K, T> fmt::Debug for ValueEntries<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValueState").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for ValueEntries<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ValueEntries").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ValueEntries").field("name", &self.typed.name).finish_non_exhaustive()
     }
 }

@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
@@ -13,15 +14,20 @@ use crate::table::Table;
 
 use super::shared::{Held, StoreShared};
 
+/// How often a snapshot that waits for level 0 looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// What the applier has to do next.
 pub(crate) enum Work {
     Apply(Held),
-    /// Hard-link the table's files into `dir` and tell `done` which delta they stand at.
-    Snapshot {
-        dir: PathBuf,
-        done: Box<dyn FnOnce(Result<DeltaSeq>) + Send>,
-    },
+    Snapshot(SnapshotOrder),
     Stop,
+}
+
+/// Hard-link the table's files into `dir` and tell `done` which delta they stand at.
+pub(crate) struct SnapshotOrder {
+    pub(crate) dir: PathBuf,
+    pub(crate) done: Box<dyn FnOnce(Result<DeltaSeq>) + Send>,
 }
 
 /// The applier's inbox.
@@ -65,31 +71,48 @@ pub(crate) fn start(
 }
 
 fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
-    for work in inbox {
-        match work {
-            Work::Apply(held) => {
-                let layer = &held.layer;
-                // After a failure nothing may follow: a later delta without this one would be a hole.
-                if shared.attempt.health().is_err() {
-                    continue;
-                }
-                let tombstones = layer.delta.tombstones().iter();
-                match table.apply(layer.seq, tombstones, layer.delta.iter()) {
-                    Ok(()) => {
-                        layer.set_applied();
-                        let seq = layer.seq;
-                        // Freed before anyone is told, so that a waiting writer finds the memory.
-                        drop(held);
-                        shared.set_applied(seq);
-                    }
-                    Err(error) => shared.fail(error),
-                }
-            }
-            Work::Stop => return,
-            Work::Snapshot { dir, done } => {
-                done(table.applied().and_then(|seq| table.checkpoint(&dir).map(|()| seq)));
-            }
+    let mut waiting: Option<SnapshotOrder> = None;
+    loop {
+        // RocksDB would hold back a snapshot's flush for as long as level 0 is crowded, and with it every
+        // delta that follows. The snapshot waits instead; deltas go on.
+        if waiting.is_some() && !table.is_crowded() {
+            waiting.take().into_iter().for_each(|order| order.carry_out(table));
         }
+        let work = match &waiting {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(_) => inbox.recv_timeout(LOOK_AGAIN),
+        };
+        match work {
+            Ok(Work::Apply(held)) => apply(held, table, shared),
+            Ok(Work::Snapshot(order)) => waiting = Some(order),
+            Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}
+
+fn apply(held: Held, table: &Table, shared: &StoreShared) {
+    let layer = &held.layer;
+    // After a failure nothing may follow: a later delta without this one would be a hole.
+    if shared.attempt.health().is_err() {
+        return;
+    }
+    let tombstones = layer.delta.tombstones().iter();
+    match table.apply(layer.seq, tombstones, layer.delta.iter()) {
+        Ok(()) => {
+            layer.set_applied();
+            let seq = layer.seq;
+            // Freed before anyone is told, so that a waiting writer finds the memory.
+            drop(held);
+            shared.set_applied(seq);
+        }
+        Err(error) => shared.fail(error),
+    }
+}
+
+impl SnapshotOrder {
+    fn carry_out(self, table: &Table) {
+        (self.done)(table.applied().and_then(|seq| table.checkpoint(&self.dir).map(|()| seq)));
     }
 }
 
@@ -101,5 +124,69 @@ impl Drop for PanicGuard {
         if thread::panicking() {
             self.0.fail(Error::internal("the applier's thread panicked"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::super::budget::Budget;
+    use super::super::shared::{Attempt, Layer};
+    use super::*;
+    use crate::delta::{ActiveDelta, TableKind};
+    use crate::ids::Epoch;
+    use crate::key;
+    use crate::key_group::{KeyGroup, KeyGroupRange};
+    use crate::table::TableResources;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn i6_a_snapshot_waits_for_level_0_and_deltas_do_not_wait_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let range = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
+        let resources = TableResources::new(8 << 20, 1);
+        let table = Arc::new(Table::create(&dir.path().join("table"), range, &resources).unwrap());
+        table.hold_compactions();
+        let mut seq = DeltaSeq(0);
+        while !table.is_crowded() {
+            seq = seq.next();
+            table.set_applied(seq).unwrap();
+            table.flush().unwrap();
+        }
+        let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), seq);
+        let (applier, _thread) = start("test".into(), Arc::clone(&table), Arc::clone(&shared)).unwrap();
+        let (done, taken) = channel();
+        let done = Box::new(move |result| done.send(result).unwrap());
+        applier.send(Work::Snapshot(SnapshotOrder { dir: dir.path().join("base"), done })).unwrap();
+
+        let mut delta = ActiveDelta::new();
+        let mut key = Vec::new();
+        key::encode_into(&mut key, KeyGroup(1), crate::ids::StateId::of("state"), b"key");
+        delta.put(TableKind::Hash, &key, b"value");
+        seq = seq.next();
+        let layer = Layer::new(seq, delta.cut());
+        shared.set_frozen(seq);
+        let share = Arc::new(shared.budget.take(1));
+        applier.send(Work::Apply(Held { layer: Arc::clone(&layer), _share: share })).unwrap();
+        for _ in 0..SOON.as_millis() {
+            if layer.is_applied() {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(layer.is_applied(), "the delta went past the waiting snapshot");
+        assert!(taken.try_recv().is_err(), "no snapshot while level 0 is crowded");
+
+        table.compact_all().unwrap();
+        assert_eq!(
+            taken.recv_timeout(SOON).unwrap().unwrap(),
+            seq,
+            "it stands at what was applied meanwhile"
+        );
+        assert!(
+            Table::open(&dir.path().join("base"), range, &resources).unwrap().get(&key).unwrap().is_some()
+        );
     }
 }

@@ -11,6 +11,7 @@
 
 mod applier;
 mod budget;
+mod current;
 mod cut;
 mod description;
 mod event;
@@ -25,6 +26,7 @@ mod value;
 
 pub(crate) use applier::{ApplierThread, start as start_applier};
 pub(crate) use budget::{Budget, BudgetShare};
+pub(crate) use current::KeyType;
 pub use cut::Cut;
 pub use description::StateDescription;
 pub(crate) use event::{Event, EventSender};

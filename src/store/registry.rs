@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::delta::{MergeOp, TableKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
-use crate::manifest::StateInfo;
+use crate::manifest::{StateInfo, TtlInfo, ValueInfo};
 
 /// How a named state is kept. Made by [`StateOptions::new`].
 #[derive(Debug, Clone)]
@@ -14,13 +14,29 @@ pub struct StateOptions {
     pub(crate) name: String,
     pub(crate) table: TableKind,
     pub(crate) kind: StateKind,
-    pub(crate) schema: u32,
+    /// How the namespaces are encoded; empty if there are none.
+    pub(crate) namespace: String,
+    /// How the keys of maps are encoded; empty if it is no map.
+    pub(crate) map_key: String,
+    pub(crate) value: ValueInfo,
+    /// Whether values of earlier versions of the type can be read.
+    pub(crate) migrates: bool,
+    pub(crate) ttl: Option<TtlInfo>,
 }
 
 impl StateOptions {
     /// A raw state called `name`: bytes to bytes, with append.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), table: TableKind::Hash, kind: StateKind::Raw, schema: 0 }
+        Self {
+            name: name.into(),
+            table: TableKind::Hash,
+            kind: StateKind::Raw,
+            namespace: String::new(),
+            map_key: String::new(),
+            value: ValueInfo::default(),
+            migrates: false,
+            ttl: None,
+        }
     }
 
     /// How changes are kept until they are applied: [`TableKind::Ordered`] for states that are often
@@ -30,6 +46,20 @@ impl StateOptions {
         self.table = table;
         self
     }
+
+    fn info(&self, id: StateId) -> StateInfo {
+        StateInfo {
+            id,
+            name: self.name.clone(),
+            kind: self.kind as u16,
+            merge: self.kind.merge(),
+            key: String::new(),
+            namespace: self.namespace.clone(),
+            map_key: self.map_key.clone(),
+            value: ValueInfo { oldest_schema: self.value.schema, ..self.value.clone() },
+            ttl: self.ttl,
+        }
+    }
 }
 
 /// What a state's bytes mean. The number is stored with every checkpoint.
@@ -38,6 +68,10 @@ impl StateOptions {
 pub(crate) enum StateKind {
     Raw = 0,
     Value = 1,
+    List = 2,
+    Map = 3,
+    Reducing = 4,
+    Aggregating = 5,
 }
 
 impl StateKind {
@@ -45,6 +79,10 @@ impl StateKind {
         match code {
             0 => "raw",
             1 => "value",
+            2 => "list",
+            3 => "map",
+            4 => "reducing",
+            5 => "aggregating",
             _ => "a kind that this build does not know",
         }
     }
@@ -52,8 +90,8 @@ impl StateKind {
     /// Id of the merge operator of the kind; 0 is none.
     fn merge(self) -> u8 {
         match self {
-            Self::Raw => MergeOp::ListAppend.id(),
-            Self::Value => 0,
+            Self::Raw | Self::List => MergeOp::ListAppend.id(),
+            Self::Value | Self::Map | Self::Reducing | Self::Aggregating => 0,
         }
     }
 }
@@ -70,7 +108,7 @@ pub struct State {
 #[derive(Debug)]
 pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
-    /// The list as receipts carry it, made anew only when a state is added.
+    /// The list as receipts carry it, made anew only when something changes.
     list: Arc<[StateInfo]>,
 }
 
@@ -89,19 +127,14 @@ impl Registry {
             return Err(Error::invalid("a state's name must not be empty"));
         }
         let id = StateId::of(&options.name);
+        let mut info = options.info(id);
         if let Some(known) = self.states.get(&id) {
-            Self::check(known, options)?;
-        } else {
-            let info = StateInfo {
-                id,
-                name: options.name.clone(),
-                kind: options.kind as u16,
-                merge: options.kind.merge(),
-                schema: options.schema,
-            };
-            self.states.insert(id, info);
-            self.list = self.states.values().cloned().collect();
+            check(known, &info, options.migrates)
+                .map_err(|error| error.object(format!("state {:?}", options.name)))?;
+            info.key.clone_from(&known.key);
+            info.value.oldest_schema = known.value.oldest_schema;
         }
+        self.set(info);
         Ok(State { id, table: options.table })
     }
 
@@ -111,10 +144,12 @@ impl Registry {
             let message = format!("{:?} cannot be a state with id {}", info.name, info.id);
             return Err(Error::invalid(message));
         }
-        match self.states.get(&info.id) {
-            Some(known) if known != info => {
+        if let Some(known) = self.states.get(&info.id) {
+            // One that was never written to has no type of keys yet.
+            let key = if known.key.is_empty() { info.key.clone() } else { known.key.clone() };
+            if (StateInfo { key, ..known.clone() }) != *info {
                 let message = if known.name == info.name {
-                    "the job has it as another kind, or with another schema".to_owned()
+                    "the job has it as another kind, or with other types".to_owned()
                 } else {
                     format!("the name has the same id as the state {:?}", known.name)
                 };
@@ -122,74 +157,201 @@ impl Registry {
                     .object(format!("state {:?}", info.name))
                     .advice("bring it into a job of its own"));
             }
-            Some(_) => {}
-            None => {
-                self.states.insert(info.id, info.clone());
-                self.list = self.states.values().cloned().collect();
-            }
         }
+        self.set(info.clone());
         Ok(State { id: info.id, table: TableKind::Hash })
     }
 
-    fn check(known: &StateInfo, options: &StateOptions) -> Result<()> {
-        let clash = |message: String, advice: &str| {
-            Err(Error::new(ErrorKind::Incompatible, message)
-                .object(format!("state {:?}", options.name))
-                .advice(advice))
-        };
-        if known.name != options.name {
-            return clash(
-                format!("the name has the same id as the state {:?}", known.name),
-                "give one of them another name",
-            );
-        }
-        if known.kind != options.kind as u16 {
-            return clash(
-                format!(
-                    "the state is {} and cannot be used as {}",
-                    StateKind::name_of(known.kind),
-                    StateKind::name_of(options.kind as u16)
-                ),
-                "register it as the kind it was written as, or under another name",
-            );
-        }
-        if known.schema != options.schema {
-            return clash(
-                format!("the state was written with schema {}, not {}", known.schema, options.schema),
-                "register the schema version that the checkpoint holds",
-            );
-        }
-        Ok(())
+    /// What the keys of a state are; empty if none was written yet, or there is no such state.
+    pub(crate) fn key_of(&self, id: StateId) -> &str {
+        self.states.get(&id).map_or("", |info| info.key.as_str())
     }
+
+    /// From the first key that is written on, a state has only keys of this type.
+    pub(crate) fn set_key(&mut self, id: StateId, key: String) {
+        if let Some(info) = self.states.get(&id) {
+            self.set(StateInfo { key, ..info.clone() });
+        }
+    }
+
+    /// For messages.
+    pub(crate) fn name_of(&self, id: StateId) -> String {
+        self.states.get(&id).map_or_else(|| format!("state {id}"), |info| format!("state {:?}", info.name))
+    }
+
+    fn set(&mut self, info: StateInfo) {
+        if self.states.get(&info.id) != Some(&info) {
+            self.states.insert(info.id, info);
+            self.list = self.states.values().cloned().collect();
+        }
+    }
+}
+
+/// Whether a state can go on as `wanted`. How its bytes are found (kind, keys) can never change, how its
+/// values are read can where there is a way to migrate them, and its TTL at any time.
+fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
+    let clash =
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
+    if known.name != wanted.name {
+        return clash(
+            format!("the name has the same id as the state {:?}", known.name),
+            "give one of them another name",
+        );
+    }
+    if known.kind != wanted.kind {
+        return clash(
+            format!(
+                "the state is {} and cannot be used as {}",
+                StateKind::name_of(known.kind),
+                StateKind::name_of(wanted.kind)
+            ),
+            "register it as the kind it was written as, or under another name",
+        );
+    }
+    for (what, known, wanted) in
+        [("namespaces", &known.namespace, &wanted.namespace), ("map keys", &known.map_key, &wanted.map_key)]
+    {
+        if known != wanted {
+            let or_none =
+                |format: &str| if format.is_empty() { "none".to_owned() } else { format!("{format:?}") };
+            return clash(
+                format!("the state's {what} are {}, not {}", or_none(known), or_none(wanted)),
+                "register it with the types it was written with, or under another name",
+            );
+        }
+    }
+    check_values(&known.value, &wanted.value, migrates)
+}
+
+fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result<()> {
+    let clash =
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
+    let written = known.schema;
+    if written > wanted.schema {
+        return clash(
+            format!("the state was written with schema {written}, which is newer than {}", wanted.schema),
+            "run the program that wrote it, or a later one",
+        );
+    }
+    if known.oldest_schema < wanted.schema && !migrates {
+        let oldest = known.oldest_schema;
+        return clash(
+            format!("the state has values of schema {oldest}, and is registered with {}", wanted.schema),
+            "register that schema version, or say with `migrate` how to read older values",
+        );
+    }
+    // A new version of the type may come with everything new.
+    if written < wanted.schema {
+        return Ok(());
+    }
+    if known.codec != wanted.codec {
+        return clash(
+            format!("the state's values were written by the codec {:?}, not {:?}", known.codec, wanted.codec),
+            "register the codec they were written by, or a higher schema version with `migrate`",
+        );
+    }
+    if known.type_is_named && wanted.type_is_named && known.type_name != wanted.type_name {
+        return clash(
+            format!("the state's values are {:?}, not {:?}", known.type_name, wanted.type_name),
+            "register the type they were written as, or a higher schema version with `migrate`",
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A value state.
+    fn options() -> StateOptions {
+        let value = ValueInfo { codec: "postcard".into(), schema: 2, ..ValueInfo::default() };
+        StateOptions { kind: StateKind::Value, value, ..StateOptions::new("clicks") }
+    }
+
+    fn with_value(change: impl FnOnce(&mut ValueInfo)) -> StateOptions {
+        let mut options = options();
+        change(&mut options.value);
+        options
+    }
+
+    fn assert_clash(registry: &mut Registry, options: &StateOptions, words: &[&str]) {
+        let before = registry.list();
+        let error = registry.register(options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        for word in ["\"clicks\""].iter().chain(words) {
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+        assert_eq!(registry.list(), before);
+    }
+
     #[test]
     fn a_clash_names_the_state() {
         let mut registry = Registry::new(&[]);
-        let options = StateOptions::new("clicks");
-        registry.register(&options).unwrap();
-        registry.register(&options).unwrap();
-        let value = StateOptions { kind: StateKind::Value, ..options };
-        let error = registry.register(&value).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Incompatible);
-        assert!(error.to_string().contains("\"clicks\""), "{error}");
+        registry.register(&options()).unwrap();
+        registry.register(&options()).unwrap();
+        let raw = StateOptions::new("clicks");
+        assert_clash(&mut registry, &raw, &["value", "raw"]);
+        let namespaced = StateOptions { namespace: "u64".into(), ..options() };
+        assert_clash(&mut registry, &namespaced, &["namespaces", "none", "\"u64\""]);
+        let map = StateOptions { map_key: "u64".into(), ..options() };
+        assert_clash(&mut registry, &map, &["map keys", "\"u64\""]);
+        let codec = with_value(|value| value.codec = "json".into());
+        assert_clash(&mut registry, &codec, &["codec", "\"postcard\"", "\"json\""]);
         assert_eq!(registry.list().len(), 1);
     }
 
     #[test]
     fn names_that_collide_are_refused() {
-        let mut registry = Registry::new(&[StateInfo {
-            id: StateId::of("clicks"),
-            name: "another".into(),
-            kind: 0,
-            merge: 1,
-            schema: 0,
-        }]);
-        let error = registry.register(&StateOptions::new("clicks")).unwrap_err();
-        assert!(error.to_string().contains("\"another\""), "{error}");
+        let other = StateInfo { name: "another".into(), ..options().info(StateId::of("clicks")) };
+        let mut registry = Registry::new(&[other]);
+        assert_clash(&mut registry, &options(), &["\"another\""]);
+    }
+
+    #[test]
+    fn types_are_compared_once_the_user_names_them() {
+        let typed = |name: &str, named| {
+            with_value(|value| (value.type_name, value.type_is_named) = (name.to_owned(), named))
+        };
+        let mut registry = Registry::new(&[]);
+        registry.register(&typed("alloc::Count", false)).unwrap();
+        registry.register(&typed("core::Count", false)).unwrap();
+        registry.register(&typed("Count", true)).unwrap();
+        assert_clash(&mut registry, &typed("Total", true), &["\"Count\"", "\"Total\""]);
+    }
+
+    #[test]
+    fn a_newer_schema_needs_a_way_to_migrate() {
+        let schema = |schema, migrates| {
+            let options =
+                with_value(|value| (value.schema, value.codec) = (schema, format!("codec {schema}")));
+            StateOptions { migrates, ..options }
+        };
+        let mut registry = Registry::new(&[]);
+        registry.register(&schema(2, false)).unwrap();
+        assert_clash(&mut registry, &schema(1, true), &["schema 2", "1"]);
+        assert_clash(&mut registry, &schema(3, false), &["schema 2", "3", "migrate"]);
+        registry.register(&schema(3, true)).unwrap();
+        let value = registry.list()[0].value.clone();
+        assert_eq!((value.schema, value.oldest_schema), (3, 2));
+        // Values of the old version may still be there, in this attempt and in all that follow.
+        let mut restored = Registry::new(&registry.list());
+        assert_clash(&mut restored, &schema(3, false), &["schema 2", "3", "migrate"]);
+        restored.register(&schema(3, true)).unwrap();
+        restored.register(&schema(4, true)).unwrap();
+        assert_eq!(restored.list()[0].value.oldest_schema, 2);
+    }
+
+    #[test]
+    fn ttl_may_change_and_keys_are_learned() {
+        let mut registry = Registry::new(&[]);
+        let state = registry.register(&options()).unwrap();
+        assert_eq!(registry.key_of(state.id), "");
+        registry.set_key(state.id, "u64".into());
+        let ttl = Some(TtlInfo { millis: 7, mode: 1 });
+        registry.register(&StateOptions { ttl, ..options() }).unwrap();
+        let list = registry.list();
+        assert_eq!((list[0].key.as_str(), list[0].ttl), ("u64", ttl));
+        assert_eq!(registry.name_of(state.id), "state \"clicks\"");
     }
 }

@@ -21,6 +21,8 @@ pub struct Scan {
     /// Newest first: the active delta's part, then the frozen layers.
     layers: Vec<Part>,
     table: OwnedCursor,
+    /// After an error there is nothing more: without the table the layers alone would tell half-truths (I4).
+    failed: bool,
 }
 
 /// What one layer has to say about the range.
@@ -134,7 +136,7 @@ impl ScanBuilder {
             Part::Copied { seq, .. } => seq.is_none_or(|seq| seq > applied),
             Part::Frozen { layer, .. } => layer.seq > applied,
         });
-        Scan { layers: self.layers, table }
+        Scan { layers: self.layers, table, failed: false }
     }
 }
 
@@ -195,12 +197,69 @@ impl Iterator for Scan {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
+        while !self.failed {
             match self.step()? {
                 Ok((key, Some(value))) => return Some(Ok((key::user_key(&key).to_vec(), value))),
                 Ok((_, None)) => {}
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
             }
         }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::ids::StateId;
+    use crate::key_group::{KeyGroup, KeyGroupRange};
+    use crate::table::{Table, TableResources};
+
+    const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
+
+    fn encoded(n: u32) -> Vec<u8> {
+        let mut key = Vec::new();
+        key::encode_into(&mut key, KeyGroup(1), StateId::of("state"), &n.to_be_bytes());
+        key
+    }
+
+    /// The layers go on where the table is damaged; what they say alone would be operands without
+    /// what these stand on.
+    #[test]
+    fn i4_a_scan_ends_with_its_first_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, copy) = (dir.path().join("first"), dir.path().join("copy"));
+        let table = Table::create(&first, RANGE, &TableResources::new(8 << 20, 1)).unwrap();
+        let keys: Vec<_> = (0..2000).map(encoded).collect();
+        let value: Vec<u8> = (0..100_u32).map(|n| (n * 31 % 251) as u8).collect();
+        let entries = keys.iter().map(|key| (key.as_slice(), Entry::Put(&value)));
+        table.apply(DeltaSeq(1), [], entries).unwrap();
+        table.checkpoint(&copy).unwrap();
+        let file = fs::read_dir(&copy).unwrap().map(|entry| entry.unwrap().path());
+        let file = file.into_iter().find(|path| path.extension().is_some_and(|end| end == "sst")).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        // In the middle of the data blocks, which come first and are most of the file.
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 0x10;
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, bytes).unwrap();
+
+        let table = Arc::new(Table::open(&copy, RANGE, &TableResources::new(8 << 20, 1)).unwrap());
+        let (start, end) = (encoded(0), encoded(2000));
+        let mut builder = ScanBuilder::new(&start, &end);
+        let operand = Entry::Merge { op: MergeOp::ListAppend, operand: b"+" };
+        builder.copied(None, keys.iter().map(|key| (key.as_slice(), operand)), &RangeSet::new());
+        let (cursor, applied) = OwnedCursor::new(table, &start, &end).unwrap();
+        let mut scan = builder.build(cursor, applied);
+        let read: Vec<_> = scan.by_ref().collect();
+        let (last, before) = read.split_last().unwrap();
+        assert!(last.is_err(), "damage is noticed");
+        assert!(before.len() < 2000 && before.iter().all(|entry| entry.as_ref().unwrap().1.len() == 101));
+        assert!(scan.next().is_none(), "nothing comes after the error");
     }
 }

@@ -20,6 +20,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{OwnedCursor, Table};
 
 use super::applier::{Applier, Work};
+use super::current::CurrentKey;
 use super::cut::Cut;
 use super::description::StateDescription;
 use super::event::{Event, EventSender, Ticket};
@@ -46,7 +47,8 @@ pub struct StateStore {
     subtask: SubtaskIndex,
     range: KeyGroupRange,
     max_parallelism: MaxParallelism,
-    registry: Registry,
+    pub(super) registry: Registry,
+    pub(super) current: CurrentKey,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -108,6 +110,7 @@ impl StateStore {
             range: parts.range,
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
+            current: CurrentKey::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -441,7 +444,7 @@ impl StateStore {
 
     // Inside.
 
-    fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
         if !self.range.contains(group) {
             return Err(Error::invalid(format!(
                 "subtask {} owns key groups {}, not {group}",

@@ -24,7 +24,7 @@ use crate::materialize::{self, Decision, History, Known, Settings, Share, Upload
 use crate::remote::DataKind;
 use crate::table;
 
-use super::applier::{Applier, Work};
+use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
 use super::event::{Event, EventSender, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
@@ -318,10 +318,10 @@ impl StoreTask {
         self.snapshots += 1;
         let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
         let events = self.events.clone();
-        let work = Work::Snapshot {
+        let work = Work::Snapshot(SnapshotOrder {
             dir: dir.clone(),
             done: Box::new(move |result| events.send(Event::Snapshot { dir, result })),
-        };
+        });
         if self.parts.applier.send(work).is_err() {
             // The applier has panicked; the failure is recorded there.
             self.run = Run::Idle;

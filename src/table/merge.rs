@@ -8,7 +8,7 @@
 
 use rocksdb::{MergeOperands, Options};
 
-use crate::delta::MergeOp;
+use crate::delta::{MAX_FOLDED, MergeOp};
 
 /// The operator's name, part of the stored format.
 pub(crate) const OPERATOR_NAME: &str = "alluvium.merge.v1";
@@ -35,13 +35,25 @@ fn partial_merge(_key: &[u8], _base: Option<&[u8]>, operands: &MergeOperands) ->
     concat(operands)
 }
 
+/// None beyond [`MAX_FOLDED`] as well: an error at the read or the compaction, where RocksDB would write a
+/// length that is cut to 32 bits and with it damage the keys that follow.
 fn fold<'a>(base: Option<&'a [u8]>, operands: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let (op, operands) = decode(operands)?;
-    Some(op.fold(base, operands))
+    fits(base.map_or(0, <[u8]>::len), &operands, MAX_FOLDED).then(|| op.fold(base, operands))
+}
+
+fn fits(base: usize, operands: &[&[u8]], limit: usize) -> bool {
+    operands
+        .iter()
+        .try_fold(base, |sum, operand| sum.checked_add(operand.len()))
+        .is_some_and(|sum| sum <= limit)
 }
 
 fn concat<'a>(operands: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let (op, operands) = decode(operands)?;
+    if !fits(0, &operands, MAX_FOLDED) {
+        return None;
+    }
     let folded = op.fold(None, operands);
     let mut stored = Vec::with_capacity(1 + folded.len());
     encode_operand(&mut stored, op, &folded);
@@ -82,6 +94,14 @@ mod tests {
             assert_eq!(fold(Some(b"a"), operands.iter().copied()), None, "{operands:?}");
             assert_eq!(concat(operands.iter().copied()), None, "{operands:?}");
         }
+    }
+
+    #[test]
+    fn what_folds_to_too_much_is_refused() {
+        let operands = [[0; 3].as_slice(), &[0; 4]];
+        assert!(fits(3, &operands, 10));
+        assert!(!fits(4, &operands, 10));
+        assert!(!fits(usize::MAX, &operands, usize::MAX));
     }
 
     proptest! {

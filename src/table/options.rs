@@ -18,6 +18,9 @@ const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
 /// Files in level 0 that start a compaction. Twice RocksDB's default: half as many rewrites of the level
 /// below, and the bloom filters of level 0 are always in memory.
 pub(super) const L0_FILES: i32 = 8;
+/// RocksDB slows writes down at 20 files in level 0 (its default), and delays flushes that would lead there; one
+/// of the background may come in between.
+pub(super) const CROWDED_L0: u64 = 18;
 /// Makes the cache size its table by itself: memtables, filters and blocks are of very different sizes.
 const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;

@@ -283,6 +283,18 @@ impl Table {
             .map_err(|source| self.failed("take a checkpoint of the table", source))
     }
 
+    /// Whether level 0 is so full that RocksDB would hold back a flush for [`Table::checkpoint`].
+    pub(crate) fn is_crowded(&self) -> bool {
+        let files = self.db.property_int_value(properties::num_files_at_level(0)).ok().flatten();
+        files.is_some_and(|files| files >= options::CROWDED_L0)
+    }
+
+    /// Keeps files in level 0 from here on.
+    #[cfg(test)]
+    pub(crate) fn hold_compactions(&self) {
+        self.db.set_options(&[("disable_auto_compactions", "true")]).unwrap();
+    }
+
     fn memtable_is_empty(&self) -> Result<bool> {
         for name in [properties::NUM_ENTRIES_ACTIVE_MEM_TABLE, properties::NUM_ENTRIES_IMM_MEM_TABLES] {
             let entries = self

@@ -7,6 +7,7 @@
 pub(crate) mod drive;
 pub(crate) mod objects;
 pub(crate) mod staged;
+pub(crate) mod typed;
 
 use std::time::{Duration, Instant};
 

@@ -26,6 +26,8 @@ mod portable;
 mod progress;
 mod recorder;
 mod report;
+#[allow(dead_code)] // the first user is being written
+mod result;
 mod savepoint;
 mod scan;
 mod session;

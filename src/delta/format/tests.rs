@@ -279,7 +279,7 @@ proptest! {
             })
             .unzip();
         let all = |bytes: &[Bytes]| {
-            merge_all(bytes.iter().map(|bytes| decode(bytes.clone()).unwrap().1).collect())
+            merge_all(bytes.iter().map(|bytes| decode(bytes.clone()).unwrap().1).collect()).unwrap()
         };
         let expected = models.iter().fold(Model::default(), |before, model| before.merge(model));
         let merged = all(&decoded);
@@ -344,6 +344,6 @@ fn an_operand_meets_the_older_tombstone_and_not_the_older_value() {
     let middle = DecodedDelta::new(tombstones);
     let mut newer = DecodedDelta::default();
     newer.push(&key, crate::delta::Entry::Merge { op: MergeOp::ListAppend, operand: b"b" });
-    let merged = merge_all(vec![older, middle, newer]);
+    let merged = merge_all(vec![older, middle, newer]).unwrap();
     assert_eq!(merged.iter().collect::<Vec<_>>(), [(&key[..], crate::delta::Entry::Put(b"b"))]);
 }

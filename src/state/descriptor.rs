@@ -1,0 +1,239 @@
+//! [`StateDescriptor`]: declares a typed state once, for all stores that use it.
+
+use std::any::type_name;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::delta::TableKind;
+use crate::error::Result;
+use crate::store::{StateKind, StateOptions, StateStore};
+
+use super::codec::Codec;
+use super::key_codec::KeyCodec;
+use super::typed::{Migrate, Typed};
+
+/// A kind of typed state: [`ValueState`](crate::ValueState), [`ListState`](crate::ListState),
+/// [`MapState`](crate::MapState), [`ReducingState`](crate::ReducingState) or
+/// [`AggregatingState`](crate::AggregatingState).
+pub trait KeyedState: Kind {}
+
+/// The inner side of [`KeyedState`].
+pub trait Kind: Sized {
+    /// What the codec encodes.
+    type Value: 'static;
+    /// What the kind needs besides: a default, a function.
+    type Extra;
+    /// The same kind with namespaces.
+    type In<N: KeyCodec<Owned = N>>: KeyedState<Value = Self::Value, Extra = Self::Extra>;
+
+    /// What is declared, before it has a name.
+    fn options() -> StateOptions;
+
+    /// The handle.
+    fn build(typed: Arc<Typed<Self::Value, Self::Extra>>) -> Self;
+}
+
+/// Options of a kind, see [`Kind::options`].
+pub(super) fn options(kind: StateKind, namespace: String, map_key: String) -> StateOptions {
+    StateOptions { kind, namespace, map_key, ..StateOptions::new("") }
+}
+
+/// Declares a state of kind `S`: its name, its types, and how it is kept. Made by the `descriptor` of each
+/// kind, and registered with [`StateStore::register`] in every store that uses the state.
+///
+/// ```
+/// use alluvium::{Job, JobOptions, OpenMode, ValueState};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+/// let clicks = ValueState::<u64>::descriptor("clicks").default_value(0);
+/// for store in &mut opened.stores {
+///     let clicks = store.register(clicks.clone())?;
+///     store.set_key("page/1")?;
+///     assert_eq!(clicks.get(store)?, Some(0));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct StateDescriptor<S: Kind> {
+    name: String,
+    table: Option<TableKind>,
+    type_name: Option<String>,
+    schema: u32,
+    codec: Arc<dyn Codec<S::Value>>,
+    migrate: Option<Migrate<S::Value>>,
+    pub(super) extra: S::Extra,
+}
+
+impl<S: KeyedState> StateDescriptor<S> {
+    pub(super) fn new(name: String, codec: impl Codec<S::Value> + 'static, extra: S::Extra) -> Self {
+        Self { name, table: None, type_name: None, schema: 0, codec: Arc::new(codec), migrate: None, extra }
+    }
+
+    /// How values become bytes. Default [`Postcard`](crate::Postcard).
+    #[must_use]
+    pub fn codec(mut self, codec: impl Codec<S::Value> + 'static) -> Self {
+        self.codec = Arc::new(codec);
+        self
+    }
+
+    /// How changes are kept until they are applied. Default [`TableKind::Ordered`] for maps and for states with
+    /// namespaces, which are scanned and deleted by prefix, [`TableKind::Hash`] for all others.
+    #[must_use]
+    pub fn table(mut self, table: TableKind) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// The version of the value's type, to be raised with each change of its bytes. Each value is stored with
+    /// the version it was written with (0 costs nothing). A checkpoint with values of a higher version is
+    /// refused; one with values of a lower version as well, unless [`StateDescriptor::migrate`] says how to
+    /// read them. Default 0.
+    #[must_use]
+    pub fn schema(mut self, version: u32) -> Self {
+        self.schema = version;
+        self
+    }
+
+    /// How a value of an earlier schema version is read: from that version and its bytes.
+    ///
+    /// Values are migrated one by one when they are read, and stored in the new form when they are
+    /// next written; opening a large state costs nothing. So values of every version that was ever in use may
+    /// still be there, and the hook stays as long as the state. With a new version the codec and the type may
+    /// change too; kind, keys and namespaces cannot.
+    ///
+    /// ```
+    /// use alluvium::{Codec, Job, JobOptions, OpenMode, Postcard, ValueState};
+    ///
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+    /// let store = &mut opened.stores[0];
+    /// store.set_key("page/1")?;
+    /// let clicks = store.register(ValueState::<u32>::descriptor("clicks"))?;
+    /// clicks.put(store, &7)?;
+    ///
+    /// // Later the type changes: a count, and when it was last seen.
+    /// let descriptor = ValueState::<(u64, u64)>::descriptor("clicks").schema(1).migrate(|_version, bytes| {
+    ///     let count: u32 = Postcard.decode(bytes)?;
+    ///     Ok((count.into(), 0))
+    /// });
+    /// let clicks = store.register(descriptor)?;
+    /// assert_eq!(clicks.get(store)?, Some((7, 0)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn migrate(
+        mut self,
+        hook: impl Fn(u32, &[u8]) -> Result<S::Value, Box<dyn StdError + Send + Sync>> + Send + Sync + 'static,
+    ) -> Self {
+        self.migrate = Some(Arc::new(hook));
+        self
+    }
+
+    /// A name of the value's type that is compared at a restore: another one is an error. Default the
+    /// compiler's name, which is recorded for people only, because it may change with the compiler.
+    #[must_use]
+    pub fn type_name(mut self, name: impl Into<String>) -> Self {
+        self.type_name = Some(name.into());
+        self
+    }
+
+    /// Gives the state namespaces, windows for example: for each key there is one part of the state for
+    /// each namespace. The handle's `at` chooses one.
+    ///
+    /// ```
+    /// use alluvium::{Job, JobOptions, OpenMode, ReducingState};
+    ///
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+    /// let store = &mut opened.stores[0];
+    /// // A window is a start and an end.
+    /// let counts = ReducingState::<u64>::descriptor("counts", |a, b| a + b).namespaced::<(u64, u64)>();
+    /// let counts = store.register(counts)?;
+    /// store.set_key("user/1")?;
+    /// counts.at(&(0, 10)).add(store, 1)?;
+    /// counts.at(&(10, 20)).add(store, 5)?;
+    /// assert_eq!(counts.at(&(0, 10)).get(store)?, Some(1));
+    ///
+    /// // Two sessions turn out to be one.
+    /// counts.merge(store, &(0, 20), &[(0, 10), (10, 20)])?;
+    /// assert_eq!(counts.at(&(0, 20)).get(store)?, Some(6));
+    /// let windows: Vec<_> = counts.namespaces(store)?.collect::<alluvium::Result<_>>()?;
+    /// assert_eq!(windows, [(0, 20)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn namespaced<N: KeyCodec<Owned = N>>(self) -> StateDescriptor<S::In<N>> {
+        StateDescriptor {
+            name: self.name,
+            table: self.table,
+            type_name: self.type_name,
+            schema: self.schema,
+            codec: self.codec,
+            migrate: self.migrate,
+            extra: self.extra,
+        }
+    }
+}
+
+impl StateStore {
+    /// Registers a typed state, or finds it again. The handle is good for every store of the job that has
+    /// registered the same name.
+    ///
+    /// # Errors
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here or in the
+    /// restored checkpoint: another kind of state, other namespaces, map keys or codec, another type if
+    /// [`StateDescriptor::type_name`] names it, or a schema version that cannot be read.
+    pub fn register<S: KeyedState>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
+        let mut options = S::options();
+        let in_order = !options.namespace.is_empty() || !options.map_key.is_empty();
+        let default = if in_order { TableKind::Ordered } else { TableKind::Hash };
+        options.table = descriptor.table.unwrap_or(default);
+        options.name.clone_from(&descriptor.name);
+        options.value.codec = descriptor.codec.id().to_owned();
+        options.value.schema = descriptor.schema;
+        options.value.type_is_named = descriptor.type_name.is_some();
+        options.value.type_name = descriptor.type_name.unwrap_or_else(|| type_name::<S::Value>().to_owned());
+        options.migrates = descriptor.migrate.is_some();
+        let state = self.state(&options)?;
+        Ok(S::build(Arc::new(Typed {
+            name: descriptor.name,
+            state,
+            schema: descriptor.schema,
+            codec: descriptor.codec,
+            migrate: descriptor.migrate,
+            extra: descriptor.extra,
+        })))
+    }
+}
+
+// A derived one would ask the same of `S`.
+impl<S: Kind<Extra: Clone>> Clone for StateDescriptor<S> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            table: self.table,
+            type_name: self.type_name.clone(),
+            schema: self.schema,
+            codec: Arc::clone(&self.codec),
+            migrate: self.migrate.clone(),
+            extra: self.extra.clone(),
+        }
+    }
+}
+
+impl<S: Kind> fmt::Debug for StateDescriptor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateDescriptor")
+            .field("name", &self.name)
+            .field("codec", &self.codec.id())
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}

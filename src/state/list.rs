@@ -1,0 +1,270 @@
+//! [`ListState`]: a list of elements per key, appended to without being read.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::store::{StateKind, StateOptions, StateStore, Value};
+
+use super::cell::Elements;
+use super::codec::{Codec, Postcard};
+use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
+use super::handle::handle;
+use super::key_codec::KeyCodec;
+use super::scope::{Namespaced, Scope, Spaces};
+use super::typed::Typed;
+
+/// A list of elements of type `T` per key. Appending neither reads nor rewrites it: RocksDB and the
+/// changelog join the elements. A list without elements and no list are the same.
+///
+/// ```
+/// use alluvium::{Job, JobOptions, ListState, OpenMode};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+/// let store = &mut opened.stores[0];
+/// let visits = store.register(ListState::<String>::descriptor("visits"))?;
+/// store.set_key(&7_u64)?;
+/// visits.append(store, &"/home".to_owned())?;
+/// visits.extend(store, ["/cart".to_owned(), "/pay".to_owned()])?;
+/// assert_eq!(visits.get(store)?, ["/home", "/cart", "/pay"]);
+///
+/// visits.retain(store, |page| page != "/cart")?;
+/// let pages: Vec<_> = visits.iter(store)?.collect::<alluvium::Result<_>>()?;
+/// assert_eq!(pages, ["/home", "/pay"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct ListState<T, S = ()> {
+    typed: Arc<Typed<T, ()>>,
+    scope: S,
+}
+
+handle!(ListState<T>);
+
+impl<T: Serialize + DeserializeOwned + 'static> ListState<T> {
+    /// Declares a state called `name`.
+    pub fn descriptor(name: impl Into<String>) -> StateDescriptor<Self> {
+        Self::descriptor_with(name, Postcard)
+    }
+}
+
+impl<T: 'static> ListState<T> {
+    /// Declares a state whose elements are not for `serde`.
+    pub fn descriptor_with(name: impl Into<String>, codec: impl Codec<T> + 'static) -> StateDescriptor<Self> {
+        StateDescriptor::new(name.into(), codec, ())
+    }
+}
+
+impl<T: 'static, S: Spaces> KeyedState for ListState<T, S> {}
+
+impl<T: 'static, S: Spaces> Kind for ListState<T, S> {
+    type Value = T;
+    type Extra = ();
+    type In<N: KeyCodec<Owned = N>> = ListState<T, Namespaced<N>>;
+
+    fn options() -> StateOptions {
+        descriptor::options(StateKind::List, S::format(), String::new())
+    }
+
+    fn build(typed: Arc<Typed<T, ()>>) -> Self {
+        Self { typed, scope: S::default() }
+    }
+}
+
+impl<T: 'static, S: Scope> ListState<T, S> {
+    /// All elements, oldest first; empty if there are none.
+    ///
+    /// # Errors
+    /// As [`ListState::iter`], and what its iterator yields.
+    pub fn get(&self, store: &StateStore) -> Result<Vec<T>> {
+        self.iter(store)?.collect()
+    }
+
+    /// The elements, oldest first, each decoded when its turn comes.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys; as
+    /// [`StateStore::get`]. The iterator ends with [`Corrupt`](crate::ErrorKind::Corrupt) where the bytes are
+    /// not a list of `T`.
+    pub fn iter<'s>(&self, store: &'s StateStore) -> Result<ListIter<'s, T>> {
+        Ok(ListIter { typed: Arc::clone(&self.typed), bytes: self.bytes(store)?, at: 0 })
+    }
+
+    /// Whether the current key has elements.
+    ///
+    /// # Errors
+    /// As [`ListState::get`].
+    pub fn contains(&self, store: &StateStore) -> Result<bool> {
+        Ok(self.iter(store)?.next().transpose()?.is_some())
+    }
+
+    /// Adds an element at the end.
+    ///
+    /// # Errors
+    /// As [`ListState::iter`] and [`StateStore::append`];
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the element cannot be encoded.
+    pub fn append(&self, store: &mut StateStore, element: &T) -> Result<()> {
+        self.extend(store, std::iter::once(element))
+    }
+
+    /// Adds elements at the end, all or none of them.
+    ///
+    /// # Errors
+    /// As [`ListState::append`].
+    pub fn extend<E: Borrow<T>>(
+        &self,
+        store: &mut StateStore,
+        elements: impl IntoIterator<Item = E>,
+    ) -> Result<()> {
+        let mut bytes = store.take_buffer();
+        let encoded = self.encode(elements, &mut bytes);
+        let result = encoded.and_then(|()| if bytes.is_empty() { Ok(()) } else { self.push(store, &bytes) });
+        store.give_buffer(bytes);
+        result
+    }
+
+    /// Replaces the list. Without elements this is [`ListState::clear`].
+    ///
+    /// # Errors
+    /// As [`ListState::append`].
+    pub fn set<E: Borrow<T>>(
+        &self,
+        store: &mut StateStore,
+        elements: impl IntoIterator<Item = E>,
+    ) -> Result<()> {
+        let mut bytes = store.take_buffer();
+        let encoded = self.encode(elements, &mut bytes);
+        let result = encoded.and_then(|()| self.replace(store, &bytes));
+        store.give_buffer(bytes);
+        result
+    }
+
+    /// Keeps the elements that `keep` says true of. Rewrites the list if there are others.
+    ///
+    /// # Errors
+    /// As [`ListState::get`] and [`ListState::append`].
+    pub fn retain(&self, store: &mut StateStore, mut keep: impl FnMut(&T) -> bool) -> Result<()> {
+        let Some(bytes) = self.bytes(store)? else { return Ok(()) };
+        let mut kept = Vec::new();
+        let mut elements = Elements::new(&bytes);
+        loop {
+            let stored = elements.rest();
+            let Some(element) = self.typed.next(&mut elements) else { break };
+            if keep(&element?) {
+                let length = stored.len() - elements.rest().len();
+                kept.extend_from_slice(stored.get(..length).unwrap_or_default());
+            }
+        }
+        let unchanged = kept.len() == bytes.len();
+        drop(bytes);
+        if unchanged { Ok(()) } else { self.replace(store, &kept) }
+    }
+
+    /// Removes the list, if there is one.
+    ///
+    /// # Errors
+    /// As [`ListState::append`].
+    pub fn clear(&self, store: &mut StateStore) -> Result<()> {
+        self.typed.remove(store, |out| self.scope.push(out))
+    }
+
+    fn bytes<'s>(&self, store: &'s StateStore) -> Result<Option<Value<'s>>> {
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        store.at_key(state, tail, |store, group, key| store.get(state, group, key))
+    }
+
+    fn encode<E: Borrow<T>>(&self, elements: impl IntoIterator<Item = E>, bytes: &mut Vec<u8>) -> Result<()> {
+        let head = self.typed.head();
+        elements.into_iter().try_for_each(|element| {
+            let start = bytes.len();
+            self.typed.encode(element.borrow(), bytes)?;
+            head.frame(bytes, start);
+            Ok(())
+        })
+    }
+
+    fn push(&self, store: &mut StateStore, bytes: &[u8]) -> Result<()> {
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        store.at_key_mut(state, tail, |store, group, key| store.append(state, group, key, bytes))
+    }
+
+    fn replace(&self, store: &mut StateStore, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return self.clear(store);
+        }
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        store.at_key_mut(state, tail, |store, group, key| store.put(state, group, key, bytes))
+    }
+}
+
+impl<T> Typed<T, ()> {
+    /// Decodes the next element.
+    fn next(&self, elements: &mut Elements<'_>) -> Option<Result<T>> {
+        let cell = elements.next()?;
+        Some(cell.map_err(|error| error.object(self)).and_then(|cell| self.decode(cell)))
+    }
+}
+
+impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>> {
+    /// Moves the elements of the namespaces `from` to the end of those of `into`, one list after the other,
+    /// without decoding them. Namespaces without elements change nothing; `into` may be among `from`.
+    ///
+    /// # Errors
+    /// As [`ListState::append`].
+    pub fn merge<'n>(
+        &self,
+        store: &mut StateStore,
+        into: &N,
+        from: impl IntoIterator<Item = &'n N>,
+    ) -> Result<()>
+    where
+        N: 'n,
+    {
+        let into = self.at(into);
+        for namespace in from {
+            if namespace == into.scope.0 {
+                continue;
+            }
+            let source = self.at(namespace);
+            let Some(bytes) = source.bytes(store)?.map(|bytes| bytes.to_vec()) else { continue };
+            into.push(store, &bytes)?;
+            source.clear(store)?;
+        }
+        Ok(())
+    }
+}
+
+/// Iterator over the elements of a list, see [`ListState::iter`].
+pub struct ListIter<'s, T> {
+    typed: Arc<Typed<T, ()>>,
+    bytes: Option<Value<'s>>,
+    at: usize,
+}
+
+impl<T> Iterator for ListIter<'_, T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.bytes.as_deref()?;
+        let mut elements = Elements::new(bytes.get(self.at..).unwrap_or_default());
+        let element = self.typed.next(&mut elements);
+        self.at = bytes.len() - elements.rest().len();
+        element
+    }
+}
+
+impl<T> fmt::Debug for ListIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListIter")
+            .field("name", &self.typed.name)
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
+}

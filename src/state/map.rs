@@ -1,0 +1,302 @@
+//! [`MapState`]: a map per key, ordered by its own keys.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+use crate::store::{Scan, StateKind, StateOptions, StateStore};
+
+use super::codec::{Codec, Postcard};
+use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
+use super::handle::handle;
+use super::key_codec::{KeyCodec, KeyPrefix};
+use super::keys::wrong_key;
+use super::scope::{Namespaced, Scope, Spaces};
+use super::typed::Typed;
+
+/// A map per key, from `K` to `V`, ordered by `K`. Each entry is stored by itself: reading or writing
+/// one costs the same however many there are, and the map may be larger than memory.
+///
+/// ```
+/// use alluvium::{Job, JobOptions, MapState, OpenMode};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+/// let store = &mut opened.stores[0];
+/// let routes = store.register(MapState::<String, u64>::descriptor("routes"))?;
+/// store.set_key("JFK")?;
+/// routes.put(store, "LAX", &11_262)?;
+/// routes.put(store, "SFO", &8_204)?;
+/// routes.put(store, "LAS", &3_987)?;
+/// assert_eq!(routes.get(store, "SFO")?, Some(8_204));
+///
+/// let all: Vec<_> = routes.iter(store)?.collect::<alluvium::Result<_>>()?;
+/// assert_eq!(all, [("LAS".into(), 3_987), ("LAX".into(), 11_262), ("SFO".into(), 8_204)]);
+/// assert_eq!(routes.prefix(store, "LA")?.count(), 2);
+/// assert_eq!(routes.range(store, "LAX".to_owned()..)?.count(), 2);
+///
+/// // Nothing is read, however large the map is.
+/// routes.clear(store)?;
+/// assert!(routes.is_empty(store)?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct MapState<K, V, S = ()> {
+    typed: Arc<Typed<V, MapKey<K>>>,
+    scope: S,
+}
+
+type MapKey<K> = PhantomData<fn() -> K>;
+
+handle!(MapState<K, V>);
+
+impl<K: KeyCodec<Owned = K> + 'static, V: Serialize + DeserializeOwned + 'static> MapState<K, V> {
+    /// Declares a state called `name`.
+    pub fn descriptor(name: impl Into<String>) -> StateDescriptor<Self> {
+        Self::descriptor_with(name, Postcard)
+    }
+}
+
+impl<K: KeyCodec<Owned = K> + 'static, V: 'static> MapState<K, V> {
+    /// Declares a state whose values are not for `serde`.
+    pub fn descriptor_with(name: impl Into<String>, codec: impl Codec<V> + 'static) -> StateDescriptor<Self> {
+        StateDescriptor::new(name.into(), codec, PhantomData)
+    }
+}
+
+impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> KeyedState for MapState<K, V, S> {}
+
+impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> Kind for MapState<K, V, S> {
+    type Value = V;
+    type Extra = MapKey<K>;
+    type In<N: KeyCodec<Owned = N>> = MapState<K, V, Namespaced<N>>;
+
+    fn options() -> StateOptions {
+        descriptor::options(StateKind::Map, S::format(), K::name())
+    }
+
+    fn build(typed: Arc<Typed<V, MapKey<K>>>) -> Self {
+        Self { typed, scope: S::default() }
+    }
+}
+
+impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
+    /// The value of an entry.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `V`; as [`StateStore::get`].
+    pub fn get<Q: KeyCodec + ?Sized>(&self, store: &StateStore, key: &Q) -> Result<Option<V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.typed.get(store, |out| self.push(out, key))
+    }
+
+    /// Whether there is an entry.
+    ///
+    /// # Errors
+    /// As [`MapState::get`].
+    pub fn contains<Q: KeyCodec + ?Sized>(&self, store: &StateStore, key: &Q) -> Result<bool>
+    where
+        K: Borrow<Q>,
+    {
+        self.typed.contains(store, |out| self.push(out, key))
+    }
+
+    /// Sets an entry.
+    ///
+    /// # Errors
+    /// As [`MapState::get`] and [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
+    /// the value cannot be encoded.
+    pub fn put<Q: KeyCodec + ?Sized>(&self, store: &mut StateStore, key: &Q, value: &V) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        self.typed.put(store, |out| self.push(out, key), value)
+    }
+
+    /// Removes an entry, if it is there.
+    ///
+    /// # Errors
+    /// As [`MapState::put`].
+    pub fn remove<Q: KeyCodec + ?Sized>(&self, store: &mut StateStore, key: &Q) -> Result<()>
+    where
+        K: Borrow<Q>,
+    {
+        self.typed.remove(store, |out| self.push(out, key))
+    }
+
+    /// Whether the map has no entries.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`].
+    pub fn is_empty(&self, store: &StateStore) -> Result<bool> {
+        Ok(self.iter(store)?.next().transpose()?.is_none())
+    }
+
+    /// All entries in the order of their keys. A snapshot, as [`Scan`] says: the program may write to
+    /// the map while it iterates.
+    ///
+    /// # Errors
+    /// As [`MapState::get`]; the iterator yields what fails on the way.
+    pub fn iter(&self, store: &StateStore) -> Result<MapIter<K, V>> {
+        let (scan, skip) = self.typed.scan_current(store, |out| self.scope.push(out))?;
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+    }
+
+    /// The entries whose keys begin with `prefix`, in their order, see [`KeyPrefix`]. A snapshot.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`].
+    pub fn prefix<P: KeyPrefix<K> + ?Sized>(&self, store: &StateStore, prefix: &P) -> Result<MapIter<K, V>> {
+        let state = self.typed.state;
+        let mut skip = 0;
+        let tail = |out: &mut Vec<u8>| {
+            self.scope.push(out);
+            skip = out.len();
+            prefix.encode_prefix(out);
+        };
+        let scan = store.at_key(state, tail, |store, group, key| store.scan_prefix(state, group, key))?;
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+    }
+
+    /// The entries whose keys lie in `range`, in their order. A snapshot. A range that is the wrong way
+    /// round is empty.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`].
+    pub fn range<Q, R>(&self, store: &StateStore, range: R) -> Result<MapIter<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: KeyCodec + ?Sized,
+        R: RangeBounds<Q>,
+    {
+        let state = self.typed.state;
+        let (scan, skip) = store.at_key(
+            state,
+            |out| self.scope.push(out),
+            |store, group, map| {
+                let bound = |key: &Q, after: bool| {
+                    let mut bytes = map.to_vec();
+                    key.encode(&mut bytes);
+                    if after {
+                        bytes.push(0);
+                    }
+                    bytes
+                };
+                let start = match range.start_bound() {
+                    Bound::Included(key) => bound(key, false),
+                    Bound::Excluded(key) => bound(key, true),
+                    Bound::Unbounded => map.to_vec(),
+                };
+                let end = match range.end_bound() {
+                    Bound::Included(key) => Some(bound(key, true)),
+                    Bound::Excluded(key) => Some(bound(key, false)),
+                    Bound::Unbounded => crate::key::successor(map),
+                };
+                Ok((store.scan_range(state, group, &start, end.as_deref())?, map.len()))
+            },
+        )?;
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+    }
+
+    /// Removes all entries without reading them.
+    ///
+    /// # Errors
+    /// As [`MapState::put`].
+    pub fn clear(&self, store: &mut StateStore) -> Result<()> {
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        store.at_key_mut(state, tail, |store, group, key| store.delete_prefix(state, group, key))
+    }
+
+    fn push<Q: KeyCodec + ?Sized>(&self, out: &mut Vec<u8>, key: &Q) {
+        self.scope.push(out);
+        key.encode(out);
+    }
+}
+
+impl<K, V, N> MapState<K, V, Namespaced<N>>
+where
+    K: KeyCodec<Owned = K> + 'static,
+    V: 'static,
+    N: KeyCodec<Owned = N> + PartialEq,
+{
+    /// Moves the entries of the namespaces `from` into the map of `into`, one map after the other; where both
+    /// have an entry, `fold` makes one of the two values. `into` may be among `from`.
+    ///
+    /// # Errors
+    /// As [`MapState::put`].
+    pub fn merge<'n>(
+        &self,
+        store: &mut StateStore,
+        into: &N,
+        from: impl IntoIterator<Item = &'n N>,
+        mut fold: impl FnMut(V, V) -> V,
+    ) -> Result<()>
+    where
+        N: 'n,
+    {
+        let into = self.at(into);
+        for namespace in from {
+            if namespace == into.scope.0 {
+                continue;
+            }
+            let source = self.at(namespace);
+            for entry in source.iter(store)? {
+                let (key, value) = entry?;
+                let value = match into.get(store, &key)? {
+                    Some(merged) => fold(merged, value),
+                    None => value,
+                };
+                into.put(store, &key, &value)?;
+                // One by one, so that an error leaves no entry in both.
+                source.remove(store, &key)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Iterator over entries of a map, see [`MapState::iter`].
+pub struct MapIter<K, V> {
+    scan: Scan,
+    /// Bytes before the map's key.
+    skip: usize,
+    typed: Arc<Typed<V, MapKey<K>>>,
+}
+
+impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
+    fn read(&self, key: &[u8], bytes: &[u8]) -> Result<Option<(K, V)>> {
+        let Some(value) = self.typed.open(bytes)? else { return Ok(None) };
+        let key = key.get(self.skip..).and_then(K::decode);
+        Ok(Some((key.ok_or_else(|| wrong_key(&self.typed.to_string()))?, value)))
+    }
+}
+
+impl<K: KeyCodec<Owned = K>, V> Iterator for MapIter<K, V> {
+    type Item = Result<(K, V)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = self.scan.next()?.and_then(|(key, bytes)| self.read(&key, &bytes));
+            if let Some(entry) = entry.transpose() {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for MapIter<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapIter").field("name", &self.typed.name).finish_non_exhaustive()
+    }
+}

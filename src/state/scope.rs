@@ -1,0 +1,90 @@
+//! Which part of a key's state a handle means: all of it, or that of one namespace.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::key_codec::KeyCodec;
+
+/// What a state handle can be read and written through: `()` for a state without namespaces, [`At`] for one
+/// namespace. A state with namespaces has to be told first which one: `state.at(&namespace)`.
+#[diagnostic::on_unimplemented(
+    message = "this state has namespaces, and one has to be chosen",
+    label = "choose one by `.at(&namespace)`"
+)]
+pub trait Scope: PushScope {}
+
+/// Marks a state with namespaces of type `N`; made by
+/// [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
+pub struct Namespaced<N>(PhantomData<fn() -> N>);
+
+/// Marks a state handle as that of one namespace; made by the `at` of a [`Namespaced`] state.
+#[derive(Debug)]
+pub struct At<'a, N>(pub(super) &'a N);
+
+/// The inner side of [`Scope`].
+pub trait PushScope {
+    /// Appends the namespace in part form.
+    fn push(&self, out: &mut Vec<u8>);
+}
+
+/// The inner side of what a state can be declared with: `()` or [`Namespaced`].
+pub trait Spaces: Default {
+    /// How namespaces are encoded, as it is recorded.
+    fn format() -> String;
+}
+
+impl Scope for () {}
+
+impl PushScope for () {
+    fn push(&self, _out: &mut Vec<u8>) {}
+}
+
+impl Spaces for () {
+    fn format() -> String {
+        String::new()
+    }
+}
+
+impl<N: KeyCodec> Scope for At<'_, N> {}
+
+impl<N: KeyCodec> PushScope for At<'_, N> {
+    fn push(&self, out: &mut Vec<u8>) {
+        self.0.encode_part(out);
+    }
+}
+
+impl<N: KeyCodec> Spaces for Namespaced<N> {
+    fn format() -> String {
+        N::name()
+    }
+}
+
+// Derived ones would ask the same of `N`.
+
+impl<N> Clone for At<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for At<'_, N> {}
+
+impl<N> Clone for Namespaced<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for Namespaced<N> {}
+
+impl<N> Default for Namespaced<N> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<N> fmt::Debug for Namespaced<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Namespaced")
+    }
+}

@@ -1,0 +1,205 @@
+//! What all kinds of typed state share: a registered state whose values have a type.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::key_group::KeyGroup;
+use crate::store::{KeyType, Scan, State, StateStore};
+
+use super::cell::{Cell, Head};
+use super::codec::Codec;
+use super::key_codec::KeyCodec;
+use super::keys::Keys;
+
+/// Reads a value of an earlier schema version.
+pub(super) type Migrate<T> =
+    Arc<dyn Fn(u32, &[u8]) -> Result<T, Box<dyn StdError + Send + Sync>> + Send + Sync>;
+
+/// A registered state with values of type `T`, and what its kind needs besides.
+pub struct Typed<T, X> {
+    pub(super) name: String,
+    pub(super) state: State,
+    pub(super) schema: u32,
+    pub(super) codec: Arc<dyn Codec<T>>,
+    pub(super) migrate: Option<Migrate<T>>,
+    pub(super) extra: X,
+}
+
+impl<T, X> Typed<T, X> {
+    /// The value at the current key and `tail`.
+    pub(super) fn get(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<T>> {
+        store.at_key(self.state, tail, |store, group, key| {
+            let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
+            self.open(&bytes)
+        })
+    }
+
+    pub(super) fn put(
+        &self,
+        store: &mut StateStore,
+        tail: impl FnOnce(&mut Vec<u8>),
+        value: &T,
+    ) -> Result<()> {
+        let mut bytes = store.take_buffer();
+        self.head().push(&mut bytes);
+        let result = self.encode(value, &mut bytes).and_then(|()| {
+            store.at_key_mut(self.state, tail, |store, group, key| store.put(self.state, group, key, &bytes))
+        });
+        store.give_buffer(bytes);
+        result
+    }
+
+    /// Removes the one entry at the current key and `tail`.
+    pub(super) fn remove(&self, store: &mut StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        store.at_key_mut(self.state, tail, |store, group, key| store.delete(self.state, group, key))
+    }
+
+    /// Whether there is a value at the current key and `tail`; does not decode it.
+    pub(super) fn contains(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+        store.at_key(self.state, tail, |store, group, key| {
+            let Some(bytes) = store.get(self.state, group, key)? else { return Ok(false) };
+            Ok(self.live(&bytes)?.is_some())
+        })
+    }
+
+    /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them.
+    pub(super) fn merge<'n, N: KeyCodec + PartialEq + 'n>(
+        &self,
+        store: &mut StateStore,
+        into: &N,
+        from: impl IntoIterator<Item = &'n N>,
+        mut fold: impl FnMut(T, T) -> T,
+    ) -> Result<()> {
+        // All is read before anything is changed, so that a value that cannot be read loses none.
+        let mut sources: Vec<&N> = Vec::new();
+        let mut merged = self.get(store, |out| into.encode_part(out))?;
+        for namespace in from {
+            if namespace == into || sources.contains(&namespace) {
+                continue;
+            }
+            let Some(value) = self.get(store, |out| namespace.encode_part(out))? else { continue };
+            sources.push(namespace);
+            merged = Some(match merged {
+                Some(merged) => fold(merged, value),
+                None => value,
+            });
+        }
+        let Some(merged) = merged.filter(|_| !sources.is_empty()) else { return Ok(()) };
+        self.put(store, |out| into.encode_part(out), &merged)?;
+        sources.into_iter().try_for_each(|namespace| self.remove(store, |out| namespace.encode_part(out)))
+    }
+
+    /// What a value that is written now carries.
+    pub(super) fn head(&self) -> Head {
+        Head { time: None, schema: self.schema }
+    }
+
+    /// Appends the payload of a value.
+    pub(super) fn encode(&self, value: &T, bytes: &mut Vec<u8>) -> Result<()> {
+        self.codec
+            .encode(value, bytes)
+            .map_err(|source| Error::invalid("the value cannot be encoded").object(self).boxed_source(source))
+    }
+
+    /// A stored value, None if it counts as absent.
+    pub(super) fn open(&self, bytes: &[u8]) -> Result<Option<T>> {
+        self.live(bytes)?.map(|cell| self.decode(cell)).transpose()
+    }
+
+    /// The cell that is stored, None if it counts as absent.
+    pub(super) fn live<'a>(&self, bytes: &'a [u8]) -> Result<Option<Cell<'a>>> {
+        Cell::decode(bytes).map(Some).map_err(|error| error.object(self))
+    }
+
+    pub(super) fn decode(&self, cell: Cell<'_>) -> Result<T> {
+        let written = cell.head.schema;
+        if written == self.schema {
+            return self.codec.decode(cell.payload).map_err(|source| {
+                Error::corrupt("stored bytes are not a value of the state's type")
+                    .object(self)
+                    .boxed_source(source)
+                    .advice("read the state as the type it was written as")
+            });
+        }
+        if written > self.schema {
+            let message =
+                format!("a value was written with schema {written}, which is newer than {}", self.schema);
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .object(self)
+                .advice("run the program that wrote it, or a later one"));
+        }
+        let Some(migrate) = &self.migrate else {
+            return Err(Error::new(ErrorKind::Incompatible, format!("a value has schema {written}"))
+                .object(self)
+                .advice("say with `migrate` how to read older values"));
+        };
+        migrate(written, cell.payload).map_err(|source| {
+            Error::corrupt(format!("a value of schema {written} cannot be migrated"))
+                .object(self)
+                .boxed_source(source)
+        })
+    }
+
+    /// All entries of a group.
+    pub(super) fn scan_group<K: KeyCodec + ?Sized>(
+        &self,
+        store: &StateStore,
+        group: KeyGroup,
+    ) -> Result<Scan> {
+        store.is_key_of(self.state, KeyType::of::<K>())?;
+        store.scan_prefix(self.state, group, &[])
+    }
+
+    /// All entries of the current key, of one namespace or all, and how long the key before the rest is.
+    pub(super) fn scan_current(
+        &self,
+        store: &StateStore,
+        tail: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(Scan, usize)> {
+        store.at_key(self.state, tail, |store, group, key| {
+            Ok((store.scan_prefix(self.state, group, key)?, key.len()))
+        })
+    }
+
+    pub(super) fn keys<K: KeyCodec + ?Sized>(
+        &self,
+        store: &StateStore,
+        group: KeyGroup,
+    ) -> Result<Keys<K::Owned>> {
+        Ok(Keys::new(self.to_string(), self.scan_group::<K>(store, group)?, 0, K::decode_part))
+    }
+
+    pub(super) fn keys_and_namespaces<K: KeyCodec + ?Sized, N: KeyCodec>(
+        &self,
+        store: &StateStore,
+        group: KeyGroup,
+    ) -> Result<Keys<(K::Owned, N::Owned)>> {
+        let scan = self.scan_group::<K>(store, group)?;
+        Ok(Keys::new(self.to_string(), scan, 0, |bytes| {
+            Some((K::decode_part(bytes)?, N::decode_part(bytes)?))
+        }))
+    }
+
+    pub(super) fn namespaces<N: KeyCodec>(&self, store: &StateStore) -> Result<Keys<N::Owned>> {
+        let (scan, skip) = self.scan_current(store, |_| {})?;
+        Ok(Keys::new(self.to_string(), scan, skip, N::decode_part))
+    }
+}
+
+impl<T, X> fmt::Debug for Typed<T, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Typed")
+            .field("name", &self.name)
+            .field("schema", &self.schema)
+            .finish_non_exhaustive()
+    }
+}
+
+/// As errors name it.
+impl<T, X> fmt::Display for Typed<T, X> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "state {:?}", self.name)
+    }
+}

@@ -1,0 +1,156 @@
+//! The current key: what typed state reads and writes by.
+
+use std::cell::{Cell, RefCell};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::StateId;
+use crate::key_group::KeyGroup;
+
+use super::registry::State;
+use super::state_store::StateStore;
+
+/// A type of key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeyType {
+    /// Tells it from any other; stands for the name where that would be slow.
+    pub(crate) code: u64,
+    /// What is recorded.
+    pub(crate) name: fn() -> String,
+}
+
+/// The current key and the buffers that typed operations encode into, so that none allocates.
+#[derive(Default)]
+pub(super) struct CurrentKey {
+    key: Option<(KeyGroup, KeyType)>,
+    /// How many bytes of `buffer` are the key; behind it each operation writes namespace and map key.
+    len: usize,
+    buffer: Cell<Vec<u8>>,
+    value: Cell<Vec<u8>>,
+    /// States whose keys are known to be of a type: there are few, and looking is done at each operation.
+    checked: RefCell<Vec<(StateId, u64)>>,
+}
+
+impl StateStore {
+    /// Makes a key the current one. `plain` writes the bytes that decide its group, `part` those
+    /// that stand in stored keys.
+    pub(crate) fn set_current(
+        &mut self,
+        key_type: KeyType,
+        plain: impl FnOnce(&mut Vec<u8>),
+        part: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<()> {
+        // Whatever fails below, no operation shall go to the key before.
+        self.current.key = None;
+        let mut buffer = self.current.buffer.take();
+        buffer.clear();
+        plain(&mut buffer);
+        let group = self.group_of(&buffer);
+        buffer.clear();
+        part(&mut buffer);
+        self.current.len = buffer.len();
+        let owned = self.check(group, &buffer);
+        self.current.buffer.set(buffer);
+        owned?;
+        self.current.key = Some((group, key_type));
+        Ok(())
+    }
+
+    /// The current key's group and type, if there is one.
+    pub(crate) fn current(&self) -> Option<(KeyGroup, KeyType)> {
+        self.current.key
+    }
+
+    /// Calls `f` with the current key's part form.
+    pub(crate) fn with_current_part<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        let buffer = self.current.buffer.take();
+        let result = f(&buffer);
+        self.current.buffer.set(buffer);
+        result
+    }
+
+    /// Calls `f` with the current key's group and, as a key of `state`, the current key with what `tail`
+    /// puts behind it.
+    pub(crate) fn at_key<'s, R>(
+        &'s self,
+        state: State,
+        tail: impl FnOnce(&mut Vec<u8>),
+        f: impl FnOnce(&'s Self, KeyGroup, &[u8]) -> Result<R>,
+    ) -> Result<R> {
+        let (group, key_type) = self.current_for(state)?;
+        self.is_key_of(state, key_type)?;
+        let mut key = self.take_key(tail)?;
+        let result = f(self, group, &key);
+        key.truncate(self.current.len);
+        self.current.buffer.set(key);
+        result
+    }
+
+    /// As [`StateStore::at_key`], for a write.
+    pub(crate) fn at_key_mut<R>(
+        &mut self,
+        state: State,
+        tail: impl FnOnce(&mut Vec<u8>),
+        f: impl FnOnce(&mut Self, KeyGroup, &[u8]) -> Result<R>,
+    ) -> Result<R> {
+        let (group, key_type) = self.current_for(state)?;
+        if !self.is_key_of(state, key_type)? {
+            self.registry.set_key(state.id, (key_type.name)());
+        }
+        let mut key = self.take_key(tail)?;
+        let result = f(self, group, &key);
+        key.truncate(self.current.len);
+        self.current.buffer.set(key);
+        result
+    }
+
+    /// A buffer for values, empty; to be given back.
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.current.value.take();
+        buffer.clear();
+        buffer
+    }
+
+    pub(crate) fn give_buffer(&self, buffer: Vec<u8>) {
+        self.current.value.set(buffer);
+    }
+
+    /// Whether the keys of `state` are of `key_type`: false if none was written yet, an error if they are
+    /// of another type.
+    pub(crate) fn is_key_of(&self, state: State, key_type: KeyType) -> Result<bool> {
+        let checked = (state.id, key_type.code);
+        if self.current.checked.borrow().contains(&checked) {
+            return Ok(true);
+        }
+        let known = self.registry.key_of(state.id);
+        if known.is_empty() {
+            return Ok(false);
+        }
+        let name = (key_type.name)();
+        if known != name {
+            let message = format!("the state's keys are of type {known:?}, not {name:?}");
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .object(self.registry.name_of(state.id))
+                .advice("use one type of key for each state"));
+        }
+        self.current.checked.borrow_mut().push(checked);
+        Ok(true)
+    }
+
+    fn current_for(&self, state: State) -> Result<(KeyGroup, KeyType)> {
+        self.current.key.ok_or_else(|| {
+            Error::invalid("there is no current key")
+                .object(self.registry.name_of(state.id))
+                .advice("call `StateStore::set_key` before typed state is used")
+        })
+    }
+
+    fn take_key(&self, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>> {
+        let mut key = self.current.buffer.take();
+        // It is not there if a key's encoder panicked, and the panic was caught.
+        if key.len() != self.current.len {
+            return Err(Error::invalid("the current key was lost").advice("call `StateStore::set_key` again"));
+        }
+        tail(&mut key);
+        Ok(key)
+    }
+}

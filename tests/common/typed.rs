@@ -1,0 +1,98 @@
+//! A job with typed state that is checkpointed and restored, in both modes.
+
+use std::sync::Arc;
+
+use alluvium::{
+    CheckpointId, CheckpointMode, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, RestoreFrom,
+    StateStore,
+};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tempfile::TempDir;
+
+use super::drive::{PREFIX, by_hand, checkpoint};
+
+/// Where a job lives, over all its attempts.
+pub(crate) struct Home {
+    remote: Arc<InMemory>,
+    dir: TempDir,
+    mode: CheckpointMode,
+    subtasks: u32,
+}
+
+/// Runs a test in both modes.
+pub(crate) fn in_both_modes(test: impl Fn(&Home)) {
+    for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
+        println!("in mode {mode:?}");
+        test(&Home {
+            remote: Arc::new(InMemory::new()),
+            dir: tempfile::tempdir().unwrap(),
+            mode,
+            subtasks: 1,
+        });
+    }
+}
+
+/// One attempt.
+pub(crate) struct Attempt {
+    pub(crate) job: Job,
+    pub(crate) stores: Vec<StateStore>,
+}
+
+impl Home {
+    pub(crate) fn with_subtasks(&self, subtasks: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { remote: Arc::clone(&self.remote), dir, mode: self.mode, subtasks }
+    }
+
+    pub(crate) fn open(&self) -> Attempt {
+        self.try_open(RestoreFrom::Latest).unwrap()
+    }
+
+    pub(crate) fn open_at(&self, id: CheckpointId) -> Attempt {
+        self.try_open(RestoreFrom::Checkpoint(id)).unwrap()
+    }
+
+    pub(crate) fn try_open(&self, from: RestoreFrom) -> Result<Attempt, Error> {
+        let options = JobOptions::new(self.dir.path(), OpenMode::CreateOrOpen)
+            .subtasks(self.subtasks)
+            .memory(u64::from(self.subtasks) * 16_000_000)
+            .mode(self.mode)
+            .retained(10)
+            .materialization(by_hand())
+            .restore_from(from);
+        let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
+        let Opened { job, stores, .. } = Job::open_on(remote, PREFIX, options)?;
+        Ok(Attempt { job, stores })
+    }
+}
+
+impl Attempt {
+    /// The store of subtask 0.
+    pub(crate) fn store(&mut self) -> &mut StateStore {
+        &mut self.stores[0]
+    }
+
+    pub(crate) fn checkpoint(&mut self) -> CheckpointId {
+        checkpoint(&self.job, &mut self.stores, "").unwrap().id
+    }
+
+    pub(crate) fn materialize(&self) {
+        super::drive::materialize(&self.job);
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_error<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, words: &[&str]) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{word:?} is not in: {error}");
+    }
+}
+
+/// All items of an iterator of results.
+#[track_caller]
+pub(crate) fn all<T>(items: impl Iterator<Item = Result<T, Error>>) -> Vec<T> {
+    items.collect::<Result<_, _>>().unwrap()
+}

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::RestoreFrom;
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
+use crate::gc::Holder;
 use crate::gc::savepoint::{self, SavepointRecord};
 use crate::ids::CheckpointId;
 use crate::job::full_bytes;
@@ -114,7 +115,7 @@ impl Savepoints {
         let remote = Arc::clone(&self.outside.remote);
         self.outside.run(async move {
             let from = checkpoint.map_or(RestoreFrom::Latest, RestoreFrom::Checkpoint);
-            let record = savepoint::create(&remote, &name, &from, None).await?;
+            let record = savepoint::create(&remote, &name, &from, Holder::Reader).await?;
             describe(&remote, &name, &record).await
         })
     }

@@ -91,6 +91,9 @@ pub(crate) struct Tail<B> {
     /// Held bytes up to which a tail is inlined.
     inline_limit: u64,
     base: Option<BaseRef>,
+    /// Whether there is state before the first delta that no checkpoint can do without: then none is taken
+    /// before there is a base.
+    needs_base: bool,
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
@@ -109,11 +112,20 @@ impl<B> Tail<B> {
         Self {
             inline_limit,
             base,
+            needs_base: false,
             next_base: None,
             slots: slots.collect(),
             barriers: VecDeque::new(),
             retired: Vec::new(),
         }
+    }
+
+    /// The tail of a store whose table came from elsewhere: what the deltas stand on is in no object yet, so
+    /// barriers wait for the first base.
+    #[must_use]
+    pub(crate) fn needing_base(mut self) -> Self {
+        self.needs_base = true;
+        self
     }
 
     /// A delta was frozen; its bytes will follow.
@@ -261,6 +273,9 @@ impl<B> Tail<B> {
             return Some(self.start(held));
         }
         if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Uploading) {
+            return None;
+        }
+        if self.needs_base && self.base.is_none() {
             return None;
         }
         let barrier = self.barriers.pop_front()?;

@@ -6,10 +6,11 @@
 //! same way: pin, then look whether the savepoint is still the same.
 //!
 //! A pin may be an attempt's own: it keeps the savepoint alive that the attempt goes on from, until a
-//! commit refers to the same objects. Once a later attempt has opened, it counts for nothing.
+//! commit refers to the same objects. Once a later attempt has opened, it counts for nothing. Or it belongs
+//! to an attempt of another job, which starts from this one; then the next attempt of that job removes it.
 //!
-//! Bytes: magic "ALVP", format u16, version u64, epoch of the attempt that it belongs to u64 (0: none),
-//! crc32c of all before u32 (little-endian).
+//! Bytes: magic "ALVP", format u16, version u64, epoch of the attempt that it belongs to u64 (0: none), nonce
+//! that stands for the attempt's job 16 bytes (0: this one), crc32c of all before u32 (little-endian).
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -21,7 +22,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::savepoint;
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Epoch, Version};
+use crate::ids::{Epoch, Nonce, Version};
 use crate::manifest::{Found, Retained, read_manifest, read_newest};
 use crate::remote::{ObjectName, ParsedName, Remote};
 
@@ -30,6 +31,17 @@ const FORMAT: u16 = 1;
 
 /// How often a reader of the newest checkpoint chooses again when that one goes while it is pinned.
 const TRIES: u32 = 16;
+
+/// Whom a pin belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Someone who takes no part in any job.
+    Reader,
+    /// An attempt of the job itself.
+    Attempt(Epoch),
+    /// An attempt of another job; the nonce is that of the job's first record.
+    Other(Nonce, Epoch),
+}
 
 /// Keeps one checkpoint alive until it is released. One that is dropped without stays, and keeps
 /// the checkpoint until someone removes it: a reader that crashed cannot be told from one that is slow.
@@ -40,8 +52,7 @@ pub(crate) struct Pin {
 }
 
 impl Pin {
-    /// Pins the checkpoint that `from` names, and reads its manifest. `owner` is the attempt that
-    /// pins, if it is one of this job.
+    /// Pins the checkpoint that `from` names, and reads its manifest.
     ///
     /// # Errors
     /// `NotFound` if there is no such job, checkpoint or savepoint, `Corrupt` and the like if its
@@ -49,13 +60,13 @@ impl Pin {
     pub(crate) async fn take(
         remote: &Arc<Remote>,
         from: &RestoreFrom,
-        owner: Option<Epoch>,
+        holder: Holder,
     ) -> Result<(Self, Found)> {
         match from {
-            RestoreFrom::Savepoint(name) => Self::take_savepoint(remote, name, owner).await,
+            RestoreFrom::Savepoint(name) => Self::take_savepoint(remote, name, holder).await,
             RestoreFrom::Latest | RestoreFrom::Checkpoint(_) => {
                 for _ in 1..TRIES {
-                    let taken = Self::take_retained(remote, from, owner).await?;
+                    let taken = Self::take_retained(remote, from, holder).await?;
                     if let Some(taken) = taken {
                         return Ok(taken);
                     }
@@ -73,10 +84,10 @@ impl Pin {
     async fn take_retained(
         remote: &Arc<Remote>,
         from: &RestoreFrom,
-        owner: Option<Epoch>,
+        holder: Holder,
     ) -> Result<Option<(Self, Found)>> {
         let wanted = choose(from, &newest_retained(remote).await?)?;
-        let pin = Self::put(remote, wanted.version, owner).await?;
+        let pin = Self::put(remote, wanted.version, holder).await?;
         let confirm = async {
             // Whoever collects from now on sees the pin; whoever listed the pins before had committed
             // what drops the checkpoint even before that.
@@ -89,10 +100,10 @@ impl Pin {
         }
     }
 
-    async fn take_savepoint(remote: &Arc<Remote>, name: &str, owner: Option<Epoch>) -> Result<(Self, Found)> {
+    async fn take_savepoint(remote: &Arc<Remote>, name: &str, holder: Holder) -> Result<(Self, Found)> {
         let name = name.parse()?;
         let record = savepoint::require(remote, &name).await?;
-        let pin = Self::put(remote, record.checkpoint.version, owner).await?;
+        let pin = Self::put(remote, record.checkpoint.version, holder).await?;
         let confirm = async {
             if savepoint::find(remote, &name).await? != Some(record) {
                 return Err(Error::new(ErrorKind::NotFound, "the savepoint was released a moment ago")
@@ -108,9 +119,9 @@ impl Pin {
         pin.or_withdraw(confirm.await).await
     }
 
-    async fn put(remote: &Arc<Remote>, version: Version, owner: Option<Epoch>) -> Result<Self> {
+    async fn put(remote: &Arc<Remote>, version: Version, holder: Holder) -> Result<Self> {
         let name = ObjectName::pin(remote.env().nonces.nonce());
-        remote.put_data(&name, encode(version, owner)).await?;
+        remote.put_data(&name, encode(version, holder)).await?;
         Ok(Self { remote: Arc::clone(remote), name })
     }
 
@@ -192,17 +203,12 @@ pub(super) async fn held(remote: &Remote, epoch: Epoch) -> Result<Held> {
 
 impl Held {
     async fn add_pins(&mut self, remote: &Remote, epoch: Epoch) -> Result<()> {
-        for listed in remote.list(ObjectName::PINS).await? {
-            let Some(parsed @ ParsedName::Pin(_)) = ObjectName::parse(&listed.name) else { continue };
-            let name = parsed.name();
+        for name in names(remote).await? {
             if self.seen.contains(&name) {
                 continue;
             }
-            // One that is gone by now was withdrawn.
-            let Some(bytes) = remote.get_optional(&name).await? else { continue };
-            let (version, owner) = decode(&bytes)
-                .map_err(|error| error.object(&name).advice("delete it by hand if no reader is at work"))?;
-            if owner.is_some_and(|owner| owner < epoch) {
+            let Some((version, holder)) = find(remote, &name).await? else { continue };
+            if matches!(holder, Holder::Attempt(owner) if owner < epoch) {
                 self.stale.insert(name.clone());
             } else {
                 self.versions.insert(version);
@@ -213,18 +219,57 @@ impl Held {
     }
 }
 
-fn encode(version: Version, owner: Option<Epoch>) -> Bytes {
-    let mut buffer = BytesMut::with_capacity(26);
+async fn names(remote: &Remote) -> Result<Vec<ObjectName>> {
+    let listed = remote.list(ObjectName::PINS).await?;
+    let name = |text: &str| match ObjectName::parse(text) {
+        Some(parsed @ ParsedName::Pin(_)) => Some(parsed.name()),
+        _ => None,
+    };
+    Ok(listed.iter().filter_map(|listed| name(&listed.name)).collect())
+}
+
+/// What a pin says; None if it is gone by now, that is, withdrawn.
+async fn find(remote: &Remote, name: &ObjectName) -> Result<Option<(Version, Holder)>> {
+    let bytes = remote.get_optional(name).await?;
+    bytes
+        .map(|bytes| decode(&bytes))
+        .transpose()
+        .map_err(|error| error.object(name).advice("delete it by hand if no reader is at work"))
+}
+
+/// Releases the pins of attempts of `job`, another one, before `epoch`: they were fenced or have ended.
+pub(crate) async fn release_earlier(remote: &Remote, job: Nonce, epoch: Epoch) -> Result<()> {
+    let mut earlier = Vec::new();
+    for name in names(remote).await? {
+        let found = find(remote, &name).await?;
+        if matches!(found, Some((_, Holder::Other(other, owner))) if other == job && owner < epoch) {
+            earlier.push(name);
+        }
+    }
+    if !earlier.is_empty() {
+        remote.delete(earlier).await?;
+    }
+    Ok(())
+}
+
+fn encode(version: Version, holder: Holder) -> Bytes {
+    let (job, epoch) = match holder {
+        Holder::Reader => (Nonce::default(), Epoch(0)),
+        Holder::Attempt(epoch) => (Nonce::default(), epoch),
+        Holder::Other(job, epoch) => (job, epoch),
+    };
+    let mut buffer = BytesMut::with_capacity(42);
     buffer.put_slice(&MAGIC);
     buffer.put_u16_le(FORMAT);
     buffer.put_u64_le(version.0);
-    buffer.put_u64_le(owner.map_or(0, |epoch| epoch.0));
+    buffer.put_u64_le(epoch.0);
+    buffer.put_slice(&job.0);
     let crc = crc32c::crc32c(&buffer);
     buffer.put_u32_le(crc);
     buffer.freeze()
 }
 
-fn decode(bytes: &[u8]) -> Result<(Version, Option<Epoch>)> {
+fn decode(bytes: &[u8]) -> Result<(Version, Holder)> {
     let (magic, rest) = bytes.split_first_chunk::<4>().ok_or_else(not_a_pin)?;
     let (format, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_pin)?;
     if *magic != MAGIC {
@@ -235,14 +280,19 @@ fn decode(bytes: &[u8]) -> Result<(Version, Option<Epoch>)> {
         return Err(Error::new(ErrorKind::UnsupportedVersion, format!("pin has format {format}")));
     }
     let (version, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_pin)?;
-    let (owner, crc) = rest.split_first_chunk::<8>().ok_or_else(not_a_pin)?;
+    let (epoch, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_pin)?;
+    let (job, crc) = rest.split_first_chunk::<16>().ok_or_else(not_a_pin)?;
     let checked = bytes.len().saturating_sub(crc.len());
     let expected = bytes.get(..checked).map(crc32c::crc32c).unwrap_or_default();
     if format != FORMAT || crc != expected.to_le_bytes() {
         return Err(Error::corrupt("checksum of a pin does not match"));
     }
-    let owner = u64::from_le_bytes(*owner);
-    Ok((Version(u64::from_le_bytes(*version)), (owner != 0).then_some(Epoch(owner))))
+    let holder = match (Nonce(*job), Epoch(u64::from_le_bytes(*epoch))) {
+        (Nonce(job), Epoch(0)) if job == [0; 16] => Holder::Reader,
+        (Nonce(job), epoch) if job == [0; 16] => Holder::Attempt(epoch),
+        (job, epoch) => Holder::Other(job, epoch),
+    };
+    Ok((Version(u64::from_le_bytes(*version)), holder))
 }
 
 fn not_a_pin() -> Error {
@@ -255,11 +305,15 @@ mod tests {
 
     #[test]
     fn bytes_never_change_and_every_flip_is_noticed() {
-        let bytes = encode(Version(0x0102), Some(Epoch(3)));
+        let holder = Holder::Other(Nonce([0xab; 16]), Epoch(3));
+        let bytes = encode(Version(0x0102), holder);
         assert_eq!(&bytes[..14], b"ALVP\x01\x00\x02\x01\x00\x00\x00\x00\x00\x00");
         assert_eq!(&bytes[14..22], b"\x03\x00\x00\x00\x00\x00\x00\x00");
-        assert_eq!(decode(&bytes).unwrap(), (Version(0x0102), Some(Epoch(3))));
-        assert_eq!(decode(&encode(Version(7), None)).unwrap(), (Version(7), None));
+        assert_eq!(&bytes[22..38], &[0xab; 16]);
+        assert_eq!(decode(&bytes).unwrap(), (Version(0x0102), holder));
+        for holder in [Holder::Reader, Holder::Attempt(Epoch(9))] {
+            assert_eq!(decode(&encode(Version(7), holder)).unwrap(), (Version(7), holder));
+        }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);

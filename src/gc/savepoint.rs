@@ -21,7 +21,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::pin::Pin;
+use super::pin::{Holder, Pin};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
@@ -45,8 +45,7 @@ pub(crate) struct SavepointRecord {
     pub(crate) nonce: Nonce,
 }
 
-/// Makes a savepoint of a checkpoint that the job retains. `owner` is the attempt that does so, if it
-/// is one.
+/// Makes a savepoint of a checkpoint that the job retains, for `holder`.
 ///
 /// # Errors
 /// `AlreadyExists` if the name is taken, `NotFound` if the checkpoint is not retained; then nothing
@@ -55,12 +54,12 @@ pub(crate) async fn create(
     remote: &Arc<Remote>,
     name: &SavepointName,
     from: &RestoreFrom,
-    owner: Option<Epoch>,
+    holder: Holder,
 ) -> Result<SavepointRecord> {
     if let Some(there) = find(remote, name).await? {
         return Err(taken(name, &there));
     }
-    let (pin, found) = Pin::take(remote, from, owner).await?;
+    let (pin, found) = Pin::take(remote, from, holder).await?;
     let env = remote.env();
     let (unix_millis, nonce) = (env.clock.unix_millis(), env.nonces.nonce());
     let record = SavepointRecord { checkpoint: found.retained, unix_millis, nonce };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::pin::Pin;
+use super::pin::{Holder, Pin, release_earlier};
 use super::run::Collector;
 use super::savepoint;
 use crate::config::RestoreFrom;
@@ -63,7 +63,7 @@ impl Job {
     async fn open_savepoint(remote: Arc<Remote>, name: &str) -> Self {
         let mut job = Self::open(remote, |_| usize::MAX).await;
         let from = RestoreFrom::Savepoint(name.to_owned());
-        let (pin, found) = Pin::take(&job.remote, &from, Some(job.chain.epoch())).await.unwrap();
+        let (pin, found) = Pin::take(&job.remote, &from, Holder::Attempt(job.chain.epoch())).await.unwrap();
         let manifest = found.manifest.unwrap();
         let restored = manifest.checkpoint().unwrap().subtasks[0].clone();
         (job.seq, job.base, job.deltas) = (restored.seq.0, restored.base, restored.deltas);
@@ -155,7 +155,7 @@ impl Job {
 
 /// A reader's pin.
 async fn pin(remote: &Arc<Remote>, from: &RestoreFrom) -> crate::Result<(Pin, Manifest)> {
-    let (pin, found) = Pin::take(remote, from, None).await?;
+    let (pin, found) = Pin::take(remote, from, Holder::Reader).await?;
     Ok((pin, (*found.manifest?).clone()))
 }
 
@@ -343,9 +343,11 @@ async fn i3_a_savepoint_outlives_checkpoints_and_attempts_and_goes_when_it_is_re
     job.cut();
     assert!(job.commit(1).await);
     let newest = read_newest(&remote).await.unwrap().unwrap();
-    let record = savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, None).await.unwrap();
+    let record =
+        savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
     assert_eq!(savepoint::list(&remote).await.unwrap(), [(name.clone(), record)]);
-    let error = savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, None).await.unwrap_err();
+    let error =
+        savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
 
     for attempt in 3..6 {
@@ -362,7 +364,8 @@ async fn i3_a_savepoint_outlives_checkpoints_and_attempts_and_goes_when_it_is_re
     }
     // What is dropped already can no longer be made a savepoint of.
     let other = "late".parse().unwrap();
-    let error = savepoint::create(&store.remote(7), &other, &the_checkpoint(1, 1), None).await.unwrap_err();
+    let error =
+        savepoint::create(&store.remote(7), &other, &the_checkpoint(1, 1), Holder::Reader).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(savepoint::list(&remote).await.unwrap().len(), 1, "the one in vain is withdrawn");
 
@@ -391,7 +394,7 @@ async fn i3_what_an_attempt_goes_on_from_stays_until_it_commits_though_the_savep
     first.persist().await;
     assert!(first.commit(1).await);
     let newest = read_newest(&first.remote).await.unwrap().unwrap();
-    savepoint::create(&first.remote, &name, &RestoreFrom::Latest, None).await.unwrap();
+    savepoint::create(&first.remote, &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
     first.pack().await;
     first.cut();
     first.persist().await;
@@ -415,13 +418,46 @@ async fn i3_what_an_attempt_goes_on_from_stays_until_it_commits_though_the_savep
     check_live(&second.remote, &[]).await;
 
     // One that never commits leaves its pin, which the next attempt takes away.
-    savepoint::create(&second.remote, &name, &RestoreFrom::Latest, None).await.unwrap();
+    savepoint::create(&second.remote, &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
     let third = Job::open_savepoint(store.remote(5), "old").await;
     drop(third);
     let mut fourth = Job::open(store.remote(6), |_| 0).await;
     assert_eq!(fourth.remote.list(ObjectName::PINS).await.unwrap().len(), 1);
     fourth.sweep().await;
     assert!(fourth.remote.list(ObjectName::PINS).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn i3_the_pin_of_another_job_stays_until_its_next_attempt_removes_it() {
+    let store = Scripted::new();
+    let mut job = Job::open(store.remote(1), |_| 0).await;
+    job.cut();
+    job.persist().await;
+    assert!(job.commit(1).await);
+    let newest = read_newest(&job.remote).await.unwrap().unwrap();
+    let (other, another) = (nonce(1), nonce(2));
+    for (who, epoch) in [(other, 1), (other, 4), (another, 1)] {
+        let holder = Holder::Other(who, Epoch(epoch));
+        Pin::take(&store.remote(epoch), &RestoreFrom::Latest, holder).await.unwrap();
+    }
+    // Epochs of other jobs say nothing here.
+    let mut job = Job::open(store.remote(9), |_| 0).await;
+    for _ in 0..2 {
+        job.cut();
+        job.persist().await;
+        job.pack().await;
+        assert!(job.commit(1).await);
+        job.collect().await;
+        job.sweep().await;
+    }
+    check_live(&job.remote, std::slice::from_ref(&newest)).await;
+    let pins = async || job.remote.list(ObjectName::PINS).await.unwrap().len();
+    assert_eq!(pins().await, 3);
+    release_earlier(&job.remote, other, Epoch(4)).await.unwrap();
+    assert_eq!(pins().await, 2);
+    release_earlier(&job.remote, other, Epoch(5)).await.unwrap();
+    release_earlier(&job.remote, another, Epoch(5)).await.unwrap();
+    assert_eq!(pins().await, 0);
 }
 
 #[tokio::test]
@@ -458,7 +494,9 @@ async fn what_is_not_there_is_said_with_what_is() {
     job.cut();
     assert!(job.commit(1).await);
     for name in ["b", "a"] {
-        savepoint::create(&remote, &name.parse().unwrap(), &RestoreFrom::Latest, None).await.unwrap();
+        savepoint::create(&remote, &name.parse().unwrap(), &RestoreFrom::Latest, Holder::Reader)
+            .await
+            .unwrap();
     }
     let error = pin_error(&remote, &the_savepoint("c")).await;
     assert!(error.to_string().contains("choose one of [a, b]"), "{error}");
@@ -468,7 +506,7 @@ async fn what_is_not_there_is_said_with_what_is() {
 }
 
 async fn pin_error(remote: &Arc<Remote>, from: &RestoreFrom) -> crate::Error {
-    match Pin::take(remote, from, None).await {
+    match Pin::take(remote, from, Holder::Reader).await {
         Ok(_) => panic!("{from:?} was pinned"),
         Err(error) => error,
     }
@@ -547,7 +585,7 @@ async fn random_history(seed: u64) {
                         &outside,
                         &name.parse().unwrap(),
                         &RestoreFrom::Checkpoint(retained.id),
-                        None,
+                        Holder::Reader,
                     )
                     .await
                     .unwrap();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta, packing_due};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::{Collector, Pin, savepoint};
+use crate::gc::{Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
@@ -67,6 +67,8 @@ pub(crate) struct Progress {
     pub(crate) completed: u64,
     pub(crate) failed: u64,
     pub(crate) retained: Vec<CheckpointSummary>,
+    /// Whether the job still needs objects of the job that it was started from.
+    pub(crate) dependent: bool,
 }
 
 /// When checkpoints are triggered by themselves.
@@ -92,7 +94,8 @@ pub(crate) struct Coordinator {
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
     /// Ends a commit that is under way, because the job is being closed.
     pub(crate) closing: Arc<Notify>,
-    /// Keeps the savepoint alive that the attempt goes on from, until a commit of its own does.
+    /// Keeps the savepoint, or the checkpoint of another job, alive that the attempt goes on from, until a
+    /// commit of its own refers to the same state.
     pub(crate) origin: Option<Pin>,
     pub(crate) state: State,
 }
@@ -342,6 +345,7 @@ impl Coordinator {
             }
             progress.retained = summaries(&self.chain);
         }
+        self.let_go();
         tracing::debug!(
             checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
         );
@@ -364,13 +368,6 @@ impl Coordinator {
                 }
             }
         }
-        if let Some(pin) = self.origin.take() {
-            tokio::spawn(async move {
-                if let Err(error) = pin.release().await {
-                    tracing::warn!(%error, "the attempt's own pin stays behind until the next attempt");
-                }
-            });
-        }
         if let Some(objects) = packing_due(record.subtasks.iter().flat_map(|subtask| &subtask.deltas)) {
             Arc::clone(&self.packer).start(objects);
         }
@@ -378,6 +375,22 @@ impl Coordinator {
         self.state.dropped.extend(self.chain.take_dropped());
         if self.state.dropped.len() >= GC_BATCH || rested {
             self.collect();
+        }
+    }
+
+    /// After a commit: what the attempt went on from may go.
+    fn let_go(&mut self) {
+        let Some(pin) = self.origin.take() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = pin.release().await {
+                tracing::warn!(%error, "the attempt's own pin stays behind until the next attempt");
+            }
+        });
+        let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let was_dependent = std::mem::take(&mut progress.dependent);
+        drop(progress);
+        if was_dependent && let Some(listener) = &self.listener {
+            listener.independent();
         }
     }
 
@@ -393,10 +406,10 @@ impl Coordinator {
         let saving = Arc::new(checkpoint.version);
         self.state.saving.retain(|version| version.strong_count() > 0);
         self.state.saving.push(Arc::downgrade(&saving));
-        let (remote, owner) = (Arc::clone(&self.remote), Some(self.attempt.epoch));
+        let (remote, holder) = (Arc::clone(&self.remote), Holder::Attempt(self.attempt.epoch));
         tokio::spawn(async move {
             let from = RestoreFrom::Checkpoint(checkpoint.id);
-            let saved = savepoint::create(&remote, &name, &from, owner).await;
+            let saved = savepoint::create(&remote, &name, &from, holder).await;
             drop(saving);
             if let Err(error) = &saved {
                 tracing::warn!(%error, savepoint = %name, "a savepoint was not made");

@@ -5,6 +5,7 @@ mod local_dir;
 mod open;
 mod packer;
 mod report;
+mod source;
 mod triggers;
 
 use std::fmt;
@@ -23,7 +24,7 @@ use crate::config::JobOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch};
 use crate::manifest::{CheckpointMode, OpenMode};
-use crate::remote::{Remote, SavepointName, open_url, parse_prefix};
+use crate::remote::{Remote, SavepointName, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
 use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::Table;
@@ -34,6 +35,7 @@ use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
 use packer::Packer;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport};
+pub use source::SourceJob;
 use triggers::Triggers;
 
 /// A running attempt of a job. Cheap to clone, and may be used from any thread.
@@ -111,7 +113,8 @@ impl Job {
         options.validate()?;
         let create = options.open_mode != OpenMode::Existing;
         let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        open::open(store, prefix, &options)
+        let place = place_of(url, &options.store_options);
+        open::open(store, prefix, place, &options)
     }
 
     /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
@@ -121,7 +124,7 @@ impl Job {
     /// As [`Job::open`].
     pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str, options: JobOptions) -> Result<Opened> {
         options.validate()?;
-        open::open(store, parse_prefix(prefix)?, &options)
+        open::open(store, parse_prefix(prefix)?, None, &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.
@@ -256,6 +259,12 @@ impl Job {
     pub fn compact(&self) -> Result<()> {
         self.health()?;
         self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
+    }
+
+    /// Whether the job needs nothing of another one: false only between a start from another job
+    /// ([`JobOptions::start_from`]) and the first checkpoint after it. Then the other job may be deleted.
+    pub fn is_independent(&self) -> bool {
+        !self.inner.0.progress().dependent
     }
 
     /// The checkpoints that can be restored, oldest first.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, Result};
-use crate::gc::{Pin, choose, savepoint};
+use crate::gc::{Holder, Pin, choose, savepoint};
 use crate::ids::{Nonce, SubtaskIndex};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, read_newest};
@@ -32,6 +32,7 @@ use crate::wait::wait;
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
+use super::source::{Foreign, Source};
 use super::triggers::Triggers;
 use super::{Inner, Job, JobHold, Opened, StoreHandle};
 
@@ -47,7 +48,13 @@ const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
-pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptions) -> Result<Opened> {
+/// `place` tells a cloud store from others, see [`place_of`](crate::remote::place_of).
+pub(super) fn open(
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    place: Option<[u8; 32]>,
+    options: &JobOptions,
+) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,7 +74,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptio
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
         let instances = instances.clone();
-        async move { begin(&remote, &options, &instances, earlier).await }
+        async move { begin(&remote, place, &options, &instances, earlier).await }
     };
     runtime.spawn(async move {
         // The receiver waits below, whatever happens.
@@ -93,51 +100,88 @@ struct Instance {
 /// What [`begin`] found and made.
 struct Begun {
     chain: Chain,
-    /// Of the savepoint that is gone on from.
+    /// Of what is gone on from, if that is no retained checkpoint.
     origin: Option<Pin>,
     restoration: Restoration,
+    /// If the state comes from another job: what each subtask takes along.
+    foreign: Vec<Foreign>,
     resources: TableResources,
 }
 
 async fn begin(
     remote: &Arc<Remote>,
+    place: Option<[u8; 32]>,
     options: &JobOptions,
     instances: &[Instance],
     earlier: Vec<PathBuf>,
 ) -> Result<Begun> {
     // Before anything is written. What cannot be read is for the opening to report.
+    let mut max_parallelism = options.max_parallelism;
+    let mut source = None;
     if let Ok(newest) = read_newest(remote).await {
+        if let Some(wanted) = &options.start_from {
+            let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
+            let found = Source::open(wanted, remote, place, options);
+            if empty {
+                let found = found?;
+                max_parallelism = Some(found.look(max_parallelism).await?);
+                source = Some(found);
+            } else {
+                // It may be gone by now.
+                source = found.ok();
+            }
+        }
         let existing = newest.map(|manifest| manifest.max_parallelism);
-        targets(existing.or(options.max_parallelism).unwrap_or_default(), instances)?;
+        targets(existing.or(max_parallelism).unwrap_or_default(), instances)?;
         if let RestoreFrom::Savepoint(name) = &options.restore_from
+            && source.is_none()
             && (existing.is_some() || options.open_mode != OpenMode::Existing)
         {
             savepoint::require(remote, &name.parse()?).await?;
         }
     }
-    let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
+    let opened = Chain::open(Arc::clone(remote), options.open_mode, max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
-    let restorer =
-        Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
-    let (origin, saved);
-    let found = if let RestoreFrom::Savepoint(_) = &options.restore_from {
-        // A savepoint may be released at any time, also before this attempt has a checkpoint of its own.
-        let epoch = Some(opened.chain.epoch());
-        let (pin, found) = Pin::take(remote, &options.restore_from, epoch).await?;
-        (origin, saved) = (Some(pin), [found]);
-        &saved[..]
-    } else {
-        origin = None;
-        candidates(&opened.checkpoints, &options.restore_from)?
+    let restorer = |remote: &Arc<Remote>| Restorer {
+        remote: Arc::clone(remote),
+        resources: resources.clone(),
+        parallel: PARALLEL_DOWNLOADS,
     };
-    let restoration = restorer.restore(found, options.fallback, &targets, &earlier).await?;
+    let epoch = opened.chain.epoch();
+    let (origin, restoration, foreign) = match source {
+        Some(source) if opened.checkpoints.is_empty() => {
+            let (pin, found) = source.pin(remote, epoch).await?;
+            let restoring = restorer(&source.remote);
+            let mut restoration = restoring.restore(&[found], false, &targets, &earlier).await?;
+            let foreign = source.take_over(&mut restoration, options.mode).await?;
+            (Some(pin), restoration, foreign)
+        }
+        source => {
+            if let Some(source) = source {
+                source.forget(remote, epoch);
+            }
+            let (origin, saved);
+            let found = if let RestoreFrom::Savepoint(_) = &options.restore_from {
+                // A savepoint may be released at any time, also before this attempt has a checkpoint.
+                let holder = Holder::Attempt(epoch);
+                let (pin, found) = Pin::take(remote, &options.restore_from, holder).await?;
+                (origin, saved) = (Some(pin), [found]);
+                &saved[..]
+            } else {
+                origin = None;
+                candidates(&opened.checkpoints, &options.restore_from)?
+            };
+            let restoration = restorer(remote).restore(found, options.fallback, &targets, &earlier).await?;
+            (origin, restoration, Vec::new())
+        }
+    };
     blocking(move || {
         local_dir::remove(&earlier);
         Ok(())
     })
     .await?;
-    Ok(Begun { chain: opened.chain, origin, restoration, resources })
+    Ok(Begun { chain: opened.chain, origin, restoration, foreign, resources })
 }
 
 /// Where each subtask's table goes, and what it owns.
@@ -177,7 +221,9 @@ fn assemble(
     dir: LocalDir,
     options: &JobOptions,
 ) -> Result<Opened> {
-    let Begun { chain, origin, restoration, resources } = begun;
+    let Begun { chain, origin, restoration, foreign, resources } = begun;
+    let dependent = !foreign.is_empty();
+    let mut foreign = foreign.into_iter();
     let Restoration { manifest, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
     let states = record.map_or_else(Vec::new, |record| record.states.clone());
@@ -199,6 +245,7 @@ fn assemble(
     let mut halves = Vec::new();
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
+        let Foreign { copies, first_base } = foreign.next().unwrap_or_default();
         let budget = Budget::new(share / 4);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
@@ -211,8 +258,11 @@ fn assemble(
             // A native checkpoint waits for its upload: nothing may hold it back.
             limiter: limiter.clone().filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
+            copies,
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
+        let tail = Tail::new(inline_limit, restored.base, restored.deltas);
+        let tail = if first_base.is_some() { tail.needing_base() } else { tail };
         let task = TaskParts {
             mode: options.mode,
             range,
@@ -221,7 +271,7 @@ fn assemble(
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
-            tail: Tail::new(inline_limit, restored.base, restored.deltas),
+            tail,
             inline_limit,
             policy: Settings {
                 interval: options.materialization.interval,
@@ -231,6 +281,7 @@ fn assemble(
             share: Share { index: subtask.0, of: options.subtasks },
             opened: clock.monotonic(),
             base_seq,
+            first_base,
             coordinator: commands.clone(),
         };
         let events = start_task(task, runtime.handle());
@@ -252,7 +303,8 @@ fn assemble(
 
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
-    let progress = Arc::new(Mutex::new(Progress { retained: summaries(&chain), ..Progress::default() }));
+    let progress =
+        Arc::new(Mutex::new(Progress { retained: summaries(&chain), dependent, ..Progress::default() }));
     let closing = Arc::new(Notify::new());
     let packer = Arc::new(Packer {
         remote: Arc::clone(&remote),

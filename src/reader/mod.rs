@@ -15,7 +15,7 @@ use object_store::ObjectStore;
 
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::Pin;
+use crate::gc::{Holder, Pin};
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -140,7 +140,7 @@ impl CheckpointReader {
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
         let dir = Scratch(dir);
         let (remote, from) = (Arc::clone(&outside.remote), from.clone());
-        let (pin, found) = outside.run(async move { Pin::take(&remote, &from, None).await })?;
+        let (pin, found) = outside.run(async move { Pin::take(&remote, &from, Holder::Reader).await })?;
         let manifest = found.manifest.clone()?;
         let record = record_of(&manifest)?;
         let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };

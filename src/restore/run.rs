@@ -1,6 +1,7 @@
 //! Carries a restore out: plan, fetch, replay, and the way back to an older checkpoint if the caller
 //! allows it.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest};
-use crate::materialize::{Known, blocking, run_all};
-use crate::remote::Remote;
+use crate::materialize::{FileId, Known, blocking, run_all};
+use crate::remote::{ObjectName, Remote};
 use crate::table::{Table, TableResources};
 
 /// Restores the subtasks of one process.
@@ -50,6 +51,16 @@ pub(crate) struct Restored {
     pub(crate) seq: DeltaSeq,
     /// The user's, as of the cut; None after a fresh start.
     pub(crate) metadata: Option<Vec<u8>>,
+}
+
+impl Restored {
+    /// Cuts the ties to the objects that it was restored from, and returns which of them hold the files
+    /// of its base. What is left is the table alone.
+    pub(crate) fn detach(&mut self) -> HashMap<FileId, ObjectName> {
+        self.base = None;
+        self.deltas.clear();
+        self.known.detach()
+    }
 }
 
 /// What a restore comes to.

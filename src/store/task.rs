@@ -50,6 +50,9 @@ pub(crate) struct TaskParts {
     pub(crate) share: Share,
     pub(crate) opened: Duration,
     pub(crate) base_seq: DeltaSeq,
+    /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base, because
+    /// what the table was restored from is not the job's own.
+    pub(crate) first_base: Option<(PathBuf, DeltaSeq)>,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
 }
 
@@ -79,7 +82,8 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
     let shared = Arc::clone(&parts.shared);
     let events = EventSender::new(sender, Arc::clone(&parts.shared));
     let history = History { opened: parts.opened, ..History::default() };
-    let task = StoreTask {
+    let first_base = parts.first_base.clone();
+    let mut task = StoreTask {
         parts,
         events: events.clone(),
         run: Run::Idle,
@@ -89,6 +93,9 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
         snapshots: 0,
         native: None,
     };
+    if let Some((dir, seq)) = first_base {
+        task.upload_first_base(dir, seq, runtime);
+    }
     let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
     events
@@ -353,6 +360,38 @@ impl StoreTask {
             let result = upload.await;
             remove_snapshot(dir).await;
             events.send(Event::Materialized { seq, result });
+        });
+    }
+
+    /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later snapshot
+    /// would not do, because it may stand after the checkpoint's cut.
+    fn upload_first_base(&mut self, dir: PathBuf, seq: DeltaSeq, runtime: &tokio::runtime::Handle) {
+        self.run = Run::Under(self.now());
+        let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
+        let (range, events) = (self.parts.range, self.events.clone());
+        let shared = Arc::clone(&self.parts.shared);
+        runtime.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let upload = async {
+                    let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                    Ok::<_, Error>((uploader.publish(&uploaded).await?, uploaded))
+                };
+                match upload.await {
+                    Ok(done) => {
+                        remove_snapshot(dir).await;
+                        return events.send(Event::Materialized { seq, result: Ok(done) });
+                    }
+                    Err(error) => {
+                        if shared.attempt.health().is_err() {
+                            return;
+                        }
+                        tracing::warn!(%error, "the first base could not be uploaded; trying again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+            }
         });
     }
 

@@ -436,9 +436,9 @@ async fn i3_the_pin_of_another_job_stays_until_its_next_attempt_removes_it() {
     assert!(job.commit(1).await);
     let newest = read_newest(&job.remote).await.unwrap().unwrap();
     let (other, another) = (nonce(1), nonce(2));
-    for (who, epoch) in [(other, 1), (other, 4), (another, 1)] {
+    for (seed, who, epoch) in [(2, other, 1), (3, other, 4), (4, another, 1)] {
         let holder = Holder::Other(who, Epoch(epoch));
-        Pin::take(&store.remote(epoch), &RestoreFrom::Latest, holder).await.unwrap();
+        Pin::take(&store.remote(seed), &RestoreFrom::Latest, holder).await.unwrap();
     }
     // Epochs of other jobs say nothing here.
     let mut job = Job::open(store.remote(9), |_| 0).await;

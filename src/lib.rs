@@ -83,7 +83,9 @@ pub use delta::TableKind;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
-pub use inspect::{InspectedCheckpoint, InspectedRecord, InspectedSubtask, Inspection, inspect};
+pub use inspect::{
+    InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
+};
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport, Opened,
     PendingCheckpoint, SourceJob,
@@ -96,8 +98,8 @@ pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
-    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, ValueEntries,
-    ValueState,
+    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, TimeDomain,
+    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries, ValueState,
 };
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

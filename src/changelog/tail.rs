@@ -12,11 +12,15 @@ use bytes::Bytes;
 
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
-use crate::manifest::{BaseRef, DeltaRef};
+use crate::manifest::{BaseRef, DeltaRef, Origin};
 use crate::remote::ObjectName;
 use crate::store::BudgetShare;
 
 use super::receipt::ReceiptDelta;
+
+/// Largest object that is made of several deltas: joining copies them, and a request that fails starts
+/// over with all of it.
+const MAX_UPLOAD: u64 = 8 << 20;
 
 /// One delta after the base.
 #[derive(Debug)]
@@ -63,12 +67,16 @@ struct Barrier<B> {
 pub(crate) enum Action<B> {
     /// Upload these deltas, in this order, as one object.
     Upload(Vec<Upload>),
+    /// Deltas wait for room to be uploaded, and gather meanwhile.
+    AwaitRoom,
     /// Everything up to the barrier is durable or small enough to be inlined.
     Ready {
         /// As given to [`Tail::barrier`].
         context: B,
         /// The last delta before the cut.
         seq: DeltaSeq,
+        /// What was taken over from other subtasks, as long as there is no base.
+        origins: Vec<Origin>,
         /// The base that the checkpoint stands on.
         base: Option<BaseRef>,
         /// The deltas after it, oldest first.
@@ -85,11 +93,19 @@ pub(crate) struct Upload {
     pub(crate) entries: u64,
 }
 
+impl Upload {
+    fn weight(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Tail<B> {
     /// Held bytes up to which a tail is inlined.
     inline_limit: u64,
+    /// What the changelog goes on from where the subtask was rescaled; until the first own base.
+    origins: Vec<Origin>,
     base: Option<BaseRef>,
     /// Whether there is state before the first delta that no checkpoint can do without: then none is taken
     /// before there is a base.
@@ -103,14 +119,21 @@ pub(crate) struct Tail<B> {
 }
 
 impl<B> Tail<B> {
-    /// The tail of a store that was restored from `base` and the `stored` deltas after it.
-    pub(crate) fn new(inline_limit: u64, base: Option<BaseRef>, stored: Vec<DeltaRef>) -> Self {
+    /// The tail of a store that was restored from `base`, or from the `origins` of other subtasks, and
+    /// the `stored` deltas after them.
+    pub(crate) fn new(
+        inline_limit: u64,
+        origins: Vec<Origin>,
+        base: Option<BaseRef>,
+        stored: Vec<DeltaRef>,
+    ) -> Self {
         let slots = stored.into_iter().map(|delta| {
             let entries = delta.entries;
             (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
         Self {
             inline_limit,
+            origins,
             base,
             needs_base: false,
             next_base: None,
@@ -187,10 +210,15 @@ impl<B> Tail<B> {
         }
     }
 
-    /// What the changelog weighs since the newest base.
+    /// What the changelog weighs since the newest base; without one, with that of the origins, and never
+    /// nothing where there are any.
     pub(crate) fn bytes_since_base(&self) -> u64 {
+        let origins = if self.next_base.is_none() { self.origins.as_slice() } else { &[] };
+        let taken_over = origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta.length);
+        let taken_over = taken_over.fold(u64::from(!origins.is_empty()), u64::saturating_add);
         let base = self.next_base.as_ref().or(self.base.as_ref()).map_or(DeltaSeq(0), |base| base.seq);
-        self.slots.range(base.next()..).map(|(_, slot)| slot.length()).sum()
+        let own = self.slots.range(base.next()..).map(|(_, slot)| slot.length());
+        own.fold(taken_over, u64::saturating_add)
     }
 
     /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
@@ -245,43 +273,67 @@ impl<B> Tail<B> {
         })
     }
 
-    /// What has to be done now. Called after every change until it returns nothing.
-    pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
+    /// What has to be done now. Called after every change until it returns nothing, or that it waits
+    /// for room. Without `room` nothing is uploaded.
+    pub(crate) fn advance(
+        &mut self,
+        flush: Flush,
+        room: bool,
+        id_of: impl Fn(&B) -> CheckpointId,
+    ) -> Option<Action<B>> {
         self.adopt_base();
-        let Some(barrier) = self.barriers.front() else {
-            let held = self.held(..);
-            let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
-            // No path that frees memory waits for a barrier: above the low-water mark it goes at once.
-            let due = weight > self.inline_limit || (flush == Flush::All && weight > 0);
-            return due.then(|| self.start(held));
+        let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
+            return self.upload(.., flush, room);
         };
-
-        let seq = barrier.seq;
-        if flush == Flush::All {
-            // Memory is short: what came after the barrier does not wait for it.
-            let held = self.held(seq.next()..);
-            if !held.is_empty() {
-                return Some(self.start(held));
+        // What the barrier waits for goes first.
+        if !self.has(..=seq, &Place::Sealing) {
+            if let Some(action) = self.upload(..=seq, Flush::AboveLimit, room) {
+                return Some(action);
+            }
+            let stands = !self.needs_base || self.base.is_some();
+            if stands && !self.has(..=seq, &Place::Uploading) {
+                let barrier = self.barriers.pop_front()?;
+                let id = id_of(&barrier.context);
+                let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
+                let deltas = self.slots.range_mut(..=seq).filter_map(offer).collect();
+                return Some(Action::Ready {
+                    context: barrier.context,
+                    seq,
+                    origins: self.origins.clone(),
+                    base: self.base.clone(),
+                    deltas,
+                });
             }
         }
-        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Sealing) {
+        // What came after it does not wait for it.
+        self.upload(seq.next().., flush, room)
+    }
+
+    /// No path that frees memory waits for a barrier: what is held goes at once where it is above the
+    /// low-water mark, or memory is short.
+    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush, room: bool) -> Option<Action<B>> {
+        let mut held = self.held(range);
+        let weight: u64 = held.iter().map(Upload::weight).sum();
+        if weight <= self.inline_limit && (flush == Flush::AboveLimit || weight == 0) {
             return None;
         }
-        let held = self.held(..=seq);
-        let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
-        if weight > self.inline_limit {
-            return Some(self.start(held));
+        if !room {
+            return Some(Action::AwaitRoom);
         }
-        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Uploading) {
-            return None;
-        }
-        if self.needs_base && self.base.is_none() {
-            return None;
-        }
-        let barrier = self.barriers.pop_front()?;
-        let id = id_of(&barrier.context);
-        let deltas = self.slots.range_mut(..=seq).filter_map(|(seq, slot)| slot.offer(*seq, id)).collect();
-        Some(Action::Ready { context: barrier.context, seq, base: self.base.clone(), deltas })
+        // The oldest first, and at least one; the rest is asked for again.
+        let mut left = MAX_UPLOAD;
+        let fits = held.iter().take_while(|upload| {
+            let fits = upload.weight() <= left;
+            left = left.saturating_sub(upload.weight());
+            fits
+        });
+        let fits = fits.count().max(1);
+        held.truncate(fits);
+        Some(self.start(held))
+    }
+
+    fn has(&self, range: impl RangeBounds<DeltaSeq>, place: &Place) -> bool {
+        self.slots.range(range).any(|(_, slot)| slot.place == *place)
     }
 
     /// Takes up a newer base once no barrier before it waits: a checkpoint must not contain what came
@@ -300,6 +352,8 @@ impl<B> Tail<B> {
         if let Some(old) = self.base.take() {
             self.retire_base(old);
         }
+        // Whatever they refer to is of other instances: it goes with the manifests that name it.
+        self.origins.clear();
         self.base = self.next_base.take();
     }
 

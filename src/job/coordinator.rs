@@ -1,7 +1,7 @@
 //! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,19 +9,20 @@ use futures::channel::oneshot;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta, packing_due};
+use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
-    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Retained,
-    StateInfo, SubtaskRecord,
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Origin,
+    Retained, StateInfo, SubtaskRecord,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
 
+use super::background::Busy;
 use super::packer::Packer;
 use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
 use super::triggers::Triggers;
@@ -97,6 +98,8 @@ pub(crate) struct Coordinator {
     /// Keeps the savepoint, or the checkpoint of another job, alive that the attempt goes on from, until a
     /// commit of its own refers to the same state.
     pub(crate) origin: Option<Pin>,
+    /// Whether garbage is being collected.
+    pub(super) collecting: Busy,
     pub(crate) state: State,
 }
 
@@ -253,6 +256,8 @@ impl Coordinator {
         match result {
             Ok(committed) => self.succeed(pending, &committed),
             Err(error) => {
+                let adopted = self.chain.take_adopted();
+                self.adopt(&adopted);
                 self.state.pending = Some(pending);
                 if self.chain.stopped().is_some() {
                     self.attempt.fail(error.clone());
@@ -298,6 +303,7 @@ impl Coordinator {
             subtasks.push(SubtaskRecord {
                 subtask: receipt.subtask,
                 range: receipt.range,
+                origins: receipt.origins.clone(),
                 base,
                 deltas,
                 seq: receipt.seq,
@@ -339,18 +345,21 @@ impl Coordinator {
         {
             let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             progress.completed += 1;
-            for _ in &committed.adopted {
-                progress.completed += 1;
-                progress.failed = progress.failed.saturating_sub(1);
-            }
             progress.retained = summaries(&self.chain);
         }
+        self.adopt(&committed.adopted);
         self.let_go();
         tracing::debug!(
             checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
         );
-        if let Some(listener) = &self.listener {
-            committed.adopted.iter().for_each(|id| listener.adopted(*id));
+        // Begun before anyone hears of the commit: who waits for it and then for the job to settle has to
+        // find this under way.
+        let deltas: Vec<_> = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).collect();
+        self.packer.committed(&deltas);
+        let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
+        self.state.dropped.extend(self.chain.take_dropped());
+        if self.state.dropped.len() >= GC_BATCH || rested {
+            self.collect();
         }
         self.finish(report.id);
         if let Some(listener) = &self.listener {
@@ -368,13 +377,23 @@ impl Coordinator {
                 }
             }
         }
-        if let Some(objects) = packing_due(record.subtasks.iter().flat_map(|subtask| &subtask.deltas)) {
-            Arc::clone(&self.packer).start(objects);
+    }
+
+    /// Checkpoints that were given up without a verdict on their commits, and count after all.
+    fn adopt(&self, adopted: &[CheckpointId]) {
+        if adopted.is_empty() {
+            return;
         }
-        let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
-        self.state.dropped.extend(self.chain.take_dropped());
-        if self.state.dropped.len() >= GC_BATCH || rested {
-            self.collect();
+        {
+            let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for _ in adopted {
+                progress.completed += 1;
+                progress.failed = progress.failed.saturating_sub(1);
+            }
+            progress.retained = summaries(&self.chain);
+        }
+        if let Some(listener) = &self.listener {
+            adopted.iter().for_each(|id| listener.adopted(*id));
         }
     }
 
@@ -484,6 +503,7 @@ impl Coordinator {
 
     /// Deletes beside the coordinator what is no longer reachable.
     fn collect(&mut self) {
+        let Some(run) = self.collecting.begin() else { return };
         let Ok(mut collector) = Arc::clone(&self.state.collector).try_lock_owned() else { return };
         self.state.collected = Some(Instant::now());
         let dropped = std::mem::take(&mut self.state.dropped);
@@ -500,6 +520,7 @@ impl Coordinator {
             if let Err(error) = result {
                 tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
             }
+            drop((collector, run));
         });
     }
 
@@ -543,10 +564,17 @@ pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
 }
 
 pub(crate) fn full_bytes(record: &CheckpointRecord) -> u64 {
-    let bases = record.subtasks.iter().filter_map(|subtask| Some(subtask.base.as_ref()?.state_bytes));
-    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).map(|delta| delta.length);
+    let origins = || record.subtasks.iter().flat_map(|subtask| &subtask.origins);
+    let own = record.subtasks.iter().map(|subtask| &subtask.base);
+    let bases = origins().map(|origin| &origin.base).chain(own).flatten();
+    let bases = bases.map(|base| (&base.object, base.offset, base.state_bytes));
+    let taken_over = origins().flat_map(Origin::deltas).map(|(_, delta)| delta);
+    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).chain(taken_over);
+    let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
+    // What several subtasks have taken over from one is read once.
+    let read: BTreeSet<_> = bases.chain(deltas).collect();
     // What a manifest says comes from outside.
-    bases.chain(deltas).fold(0, u64::saturating_add)
+    read.into_iter().fold(0, |sum, (.., bytes)| sum.saturating_add(bytes))
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -1,5 +1,6 @@
 //! A running attempt of a job: its stores, its checkpoints, its schedule.
 
+mod background;
 mod coordinator;
 mod local_dir;
 mod open;
@@ -16,13 +17,13 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
-use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
 use crate::config::JobOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, Epoch};
+use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
+use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::remote::{Remote, SavepointName, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
@@ -30,6 +31,7 @@ use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, Store
 use crate::table::Table;
 use crate::wait::wait;
 
+use background::{Background, Busy};
 pub(crate) use coordinator::{Command, full_bytes};
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
@@ -53,8 +55,8 @@ pub struct Job {
 pub(crate) struct JobHold(Arc<Inner>);
 
 struct Inner {
-    /// None only while dropping.
-    runtime: Option<Runtime>,
+    // Held for its drop, which ends the background.
+    _runtime: Background,
     mode: CheckpointMode,
     attempt: Arc<Attempt>,
     remote: Arc<Remote>,
@@ -63,6 +65,7 @@ struct Inner {
     progress: Arc<Mutex<Progress>>,
     stores: Vec<StoreHandle>,
     packer: Arc<Packer>,
+    collecting: Busy,
     closing: Arc<Notify>,
     table_options: Vec<(String, String)>,
     _dir: LocalDir,
@@ -89,6 +92,13 @@ pub struct Opened {
     pub restored: RestoreReport,
     /// What was given to [`Job::trigger`] at the checkpoint that was restored.
     pub metadata: Option<Vec<u8>>,
+    /// What each subtask of the restored checkpoint gave to its [`StateStore::cut`], with the key groups
+    /// that it owned; empty after a fresh start.
+    ///
+    /// At an unchanged number of subtasks this is what [`StateStore::restored_metadata`] says of each. After
+    /// a rescale it is all there is: the offsets of a source follow its partitions and not key groups, so read
+    /// those of *all* old subtasks, and give each partition to the subtask that reads it from now on.
+    pub subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
 }
 
 impl Job {
@@ -221,7 +231,7 @@ impl Job {
     }
 
     /// Waits until all deferred work is done: every cut delta applied, nothing being uploaded, no
-    /// materialization under way, RocksDB's compaction settled.
+    /// materialization, packing or garbage collection under way, RocksDB's compaction settled.
     ///
     /// # Errors
     /// [`Aborted`](ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
@@ -234,7 +244,8 @@ impl Job {
         for store in &inner.stores {
             store.events.send(Event::Flush);
         }
-        while inner.packer.is_running() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
+        let busy = || inner.packer.is_running() || inner.collecting.is_busy();
+        while busy() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
             inner.attempt.health()?;
             if clock.monotonic().saturating_sub(start) > timeout {
                 return Err(late());
@@ -325,10 +336,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Whatever is still queued at the appliers is not worth doing.
         self.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
-        if let Some(runtime) = self.runtime.take() {
-            // Neither blocks nor panics inside a caller's runtime, as a plain drop would.
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
@@ -23,12 +21,13 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
-    start_task,
+    Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
+    guarded, start_applier, start_task,
 };
 use crate::table::TableResources;
 use crate::wait::wait;
 
+use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
@@ -76,18 +75,14 @@ pub(super) fn open(
         let instances = instances.clone();
         async move { begin(&remote, place, &options, &instances, earlier).await }
     };
+    // Whatever fails from here on, also inside a caller's runtime.
+    let runtime = Background::new(runtime);
     runtime.spawn(async move {
         // The receiver waits below, whatever happens.
         let _ = reply.send(task.await);
     });
-    match wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end"))) {
-        Ok(begun) => assemble(begun, instances, runtime, remote, dir, options),
-        Err(error) => {
-            // A plain drop would panic inside a caller's runtime.
-            runtime.shutdown_background();
-            Err(error)
-        }
-    }
+    let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
+    assemble(begun, instances, runtime, remote, dir, options)
 }
 
 /// A new store instance.
@@ -142,7 +137,8 @@ async fn begin(
     }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
-    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
+    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS)
+        .with_clock(Arc::clone(&options.env.clock));
     let restorer = |remote: &Arc<Remote>| Restorer {
         remote: Arc::clone(remote),
         resources: resources.clone(),
@@ -216,7 +212,7 @@ fn candidates<'a>(checkpoints: &'a [Found], from: &RestoreFrom) -> Result<&'a [F
 fn assemble(
     begun: Begun,
     instances: Vec<Instance>,
-    runtime: Runtime,
+    runtime: Background,
     remote: Arc<Remote>,
     dir: LocalDir,
     options: &JobOptions,
@@ -228,11 +224,15 @@ fn assemble(
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
     let states = record.map_or_else(Vec::new, |record| record.states.clone());
     let metadata = record.map(|record| record.metadata.clone());
+    let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
+    let subtask_metadata =
+        subtask_metadata.map(|subtask| (subtask.subtask, subtask.range, subtask.metadata.clone())).collect();
     let clock = Arc::clone(&options.env.clock);
     let attempt = Attempt::new(chain.epoch());
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let limiter = limiter.map(|rate| Arc::new(RateLimiter::new(rate)));
     let (commands, inbox) = mpsc::unbounded_channel();
+    let uploads = Arc::new(Semaphore::new(PARALLEL_DELTAS as usize));
 
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
@@ -261,16 +261,19 @@ fn assemble(
             copies,
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
-        let tail = Tail::new(inline_limit, restored.base, restored.deltas);
+        let rescaled = !restored.origins.is_empty();
+        let tail = Tail::new(inline_limit, restored.origins, restored.base, restored.deltas);
         let tail = if first_base.is_some() { tail.needing_base() } else { tail };
         let task = TaskParts {
             mode: options.mode,
             range,
             dir: dir.clone(),
             shared: Arc::clone(&shared),
+            expiries: Arc::clone(table.expiries()),
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
+            rescaled,
             tail,
             inline_limit,
             policy: Settings {
@@ -283,6 +286,7 @@ fn assemble(
             base_seq,
             first_base,
             coordinator: commands.clone(),
+            uploads: Arc::clone(&uploads),
         };
         let events = start_task(task, runtime.handle());
         let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
@@ -306,12 +310,13 @@ fn assemble(
     let progress =
         Arc::new(Mutex::new(Progress { retained: summaries(&chain), dependent, ..Progress::default() }));
     let closing = Arc::new(Notify::new());
-    let packer = Arc::new(Packer {
-        remote: Arc::clone(&remote),
-        names: NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
-        stores: handles.iter().map(|handle| handle.events.clone()).collect(),
-        running: AtomicBool::new(false),
-    });
+    let packer = Arc::new(Packer::new(
+        Arc::clone(&remote),
+        NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
+        handles.iter().map(|handle| handle.events.clone()).collect(),
+        commands.clone(),
+    ));
+    let collecting = Busy::default();
     let coordinator = Coordinator {
         chain,
         remote: Arc::clone(&remote),
@@ -330,12 +335,13 @@ fn assemble(
         listener: options.listener.clone(),
         closing: Arc::clone(&closing),
         origin,
+        collecting: collecting.clone(),
         state: State::default(),
     };
     runtime.spawn(guarded(Arc::clone(&attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(Inner {
-        runtime: Some(runtime),
+        _runtime: runtime,
         mode: options.mode,
         attempt,
         remote,
@@ -344,6 +350,7 @@ fn assemble(
         progress,
         stores: handles,
         packer,
+        collecting,
         closing,
         table_options: resources.options_summary(),
         _dir: dir,
@@ -365,5 +372,11 @@ fn assemble(
             };
             StateStore::new(parts, mode)
         });
-    Ok(Opened { stores: stores.collect(), job: Job { inner: hold.clone() }, restored: report, metadata })
+    Ok(Opened {
+        stores: stores.collect(),
+        job: Job { inner: hold.clone() },
+        restored: report,
+        metadata,
+        subtask_metadata,
+    })
 }

@@ -135,6 +135,7 @@ impl CheckpointReader {
     ) -> Result<Self> {
         let ReaderOptions { dir, memory, request_timeout, env, .. } = options;
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
+        let clock = Arc::clone(&env.clock);
         let outside = Outside::new(store, prefix, env, request_timeout)?;
         std::fs::create_dir_all(&dir)
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
@@ -146,7 +147,7 @@ impl CheckpointReader {
         let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };
         let mut parts: Vec<_> = record.subtasks.iter().map(|one| part(one.subtask, one.range)).collect();
         parts.sort_by_key(|part| part.range.first);
-        let resources = TableResources::new(memory, BACKGROUND_JOBS);
+        let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(clock);
         Ok(Self { manifest, found, resources, parts, dir, hold: Some((outside, pin)) })
     }
 

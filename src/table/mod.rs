@@ -10,16 +10,19 @@
 //! One thread writes (the applier, or the operator in native mode) and any number of threads read.
 
 mod error;
+mod filter;
 mod marker;
 mod merge;
 mod options;
 mod owned;
+mod rescale;
 mod rocks;
 mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use filter::{Expiries, Expiry, is_expired};
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;

@@ -15,7 +15,9 @@ mod export;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod figure;
 mod get;
+mod html;
 mod import;
 mod inspect;
 mod job;
@@ -57,6 +59,7 @@ Examples:
   alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
   alluvium export ./job --state clicks -o clicks.jsonl
   alluvium import ./another-job clicks.jsonl
+  alluvium report result.json -o report.html
 
 Exit codes: 0 all right, 1 failed or verification found the state wrong, 2 wrong usage,
 3 fenced by a later attempt of the same job.";
@@ -119,6 +122,12 @@ enum Command {
     /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
     /// that was made or changed by hand may leave crc32c out of its last line.
     Import(import::ImportArgs),
+    /// Show results as one self-contained page
+    ///
+    /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
+    /// the store's cost per month, and in words what was measured and what was not. The page loads
+    /// nothing from anywhere.
+    Report(html::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -131,6 +140,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Report(args) => html::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,18 +7,20 @@ use std::time::Duration;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
-use crate::job::CheckpointListener;
+use crate::job::{CheckpointListener, SourceJob};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{CheckpointMode, OpenMode};
 
-/// Which checkpoint a job continues from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which checkpoint a job continues from, or is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum RestoreFrom {
     /// The newest; an empty state where there is none yet.
     #[default]
     Latest,
     /// This one, which must be among the retained ones.
     Checkpoint(CheckpointId),
+    /// The savepoint of this name, however old it is.
+    Savepoint(String),
 }
 
 /// When the background takes a new base, and how fast it may upload.
@@ -52,6 +54,7 @@ pub struct JobOptions {
     pub(crate) max_parallelism: Option<MaxParallelism>,
     pub(crate) mode: CheckpointMode,
     pub(crate) restore_from: RestoreFrom,
+    pub(crate) start_from: Option<SourceJob>,
     pub(crate) fallback: bool,
     pub(crate) memory: u64,
     pub(crate) delta_bytes: Option<u64>,
@@ -78,6 +81,7 @@ impl JobOptions {
             max_parallelism: None,
             mode: CheckpointMode::default(),
             restore_from: RestoreFrom::Latest,
+            start_from: None,
             fallback: false,
             memory: 512_000_000,
             delta_bytes: None,
@@ -121,6 +125,19 @@ impl JobOptions {
     #[must_use]
     pub fn restore_from(mut self, from: RestoreFrom) -> Self {
         self.restore_from = from;
+        self
+    }
+
+    /// Starts a new job from a checkpoint or savepoint of another one, which stays as it is (Flink's
+    /// NO_CLAIM mode). What the new job needs is copied in the background, within the object store where both
+    /// jobs live in the same one; its first checkpoint waits for that. From then on the new job needs nothing of the
+    /// other ([`Job::is_independent`](crate::Job::is_independent)), which may go on, or be deleted.
+    ///
+    /// The new job takes over the other's max parallelism. A job that has a checkpoint of its own goes on from
+    /// that, and the option is ignored: so it may stay when the program is started again. Default none.
+    #[must_use]
+    pub fn start_from(mut self, source: SourceJob) -> Self {
+        self.start_from = Some(source);
         self
     }
 
@@ -241,6 +258,10 @@ impl JobOptions {
                 max.get()
             ))
             .advice("choose a larger max parallelism when the job is created"));
+        }
+        if self.start_from.is_some() && self.open_mode == OpenMode::Existing {
+            return Err(Error::invalid("a job that starts from another one is not an existing one")
+                .advice("open it with OpenMode::Create or OpenMode::CreateOrOpen"));
         }
         if self.retained == 0 {
             return refuse("at least 1 checkpoint must be retained");

@@ -50,7 +50,8 @@
 //! - [`StateStore`] is what an operator's thread holds. Typed state on top of it, by its current key:
 //!   [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`].
 //! - [`Receipt`] joins cut and commit where they are not in one process.
-//! - [`inspect`] looks at a job from outside.
+//! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, and [`inspect`]
+//!   looks at a whole job, from outside.
 //! - `docs/design.md` in the repository explains the protocol, the formats and the invariants.
 
 mod changelog;
@@ -66,8 +67,11 @@ mod key;
 mod key_group;
 mod manifest;
 mod materialize;
+mod outside;
+mod reader;
 mod remote;
 mod restore;
+mod savepoints;
 mod state;
 mod store;
 #[cfg(feature = "test-util")]
@@ -86,18 +90,20 @@ pub use inspect::{
 };
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport, Opened,
-    PendingCheckpoint,
+    PendingCheckpoint, SourceJob,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};
+pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
+pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
     MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, TimeDomain,
     Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries, ValueState,
 };
-pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
+pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;
 
 /// A model of an object store to put around any other, for load tests (cargo feature `test-util`).

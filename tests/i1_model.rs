@@ -205,7 +205,7 @@ impl World {
             }
             _ => RestoreFrom::Latest,
         };
-        let options = self.options(dir.clone(), keep).restore_from(wanted);
+        let options = self.options(dir.clone(), keep).restore_from(wanted.clone());
         let opened = self.try_open(options);
         let opened = match opened {
             // The checkpoint in doubt was committed after all, and has taken the wanted one's place.

@@ -177,7 +177,7 @@ impl World {
         };
         let from = wanted.map_or(RestoreFrom::Latest, RestoreFrom::Checkpoint);
         if self.rng.random_ratio(1, 5) {
-            self.fail_on_the_way(from);
+            self.fail_on_the_way(from.clone());
         }
         let options = self.options(subtasks, keep).restore_from(from);
         let opened = open(&self.store, options).unwrap();

@@ -107,6 +107,9 @@ pub(crate) struct Tail<B> {
     /// What the changelog goes on from where the subtask was rescaled; until the first own base.
     origins: Vec<Origin>,
     base: Option<BaseRef>,
+    /// Whether there is state before the first delta that no checkpoint can do without: then none is taken
+    /// before there is a base.
+    needs_base: bool,
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
@@ -132,11 +135,20 @@ impl<B> Tail<B> {
             inline_limit,
             origins,
             base,
+            needs_base: false,
             next_base: None,
             slots: slots.collect(),
             barriers: VecDeque::new(),
             retired: Vec::new(),
         }
+    }
+
+    /// The tail of a store whose table came from elsewhere: what the deltas stand on is in no object yet, so
+    /// barriers wait for the first base.
+    #[must_use]
+    pub(crate) fn needing_base(mut self) -> Self {
+        self.needs_base = true;
+        self
     }
 
     /// A delta was frozen; its bytes will follow.
@@ -278,7 +290,8 @@ impl<B> Tail<B> {
             if let Some(action) = self.upload(..=seq, Flush::AboveLimit, room) {
                 return Some(action);
             }
-            if !self.has(..=seq, &Place::Uploading) {
+            let stands = !self.needs_base || self.base.is_some();
+            if stands && !self.has(..=seq, &Place::Uploading) {
                 let barrier = self.barriers.pop_front()?;
                 let id = id_of(&barrier.context);
                 let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);

@@ -6,11 +6,14 @@
 //! - [`plan`]: what may be deleted, from plain facts.
 //! - [`run`]: finds out the facts, and deletes: manifests first, what they referred to after.
 //! - [`pin`]: how a reader from outside keeps a checkpoint alive.
+//! - [`savepoint`]: how a user does, by name.
 
 mod pin;
 mod plan;
 mod run;
+pub(crate) mod savepoint;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use pin::{Holder, Pin, choose, release_earlier};
 pub(crate) use run::Collector;

@@ -16,8 +16,10 @@ pub(super) struct Facts<'a> {
     pub epoch: Epoch,
     /// All checkpoints that `newest` retains.
     pub retained: &'a [&'a Manifest],
-    /// All checkpoints that pins name, as far as they exist.
+    /// All checkpoints that savepoints and pins name, as far as they exist.
     pub pinned: &'a [&'a Manifest],
+    /// Pins of attempts before `epoch`.
+    pub stale_pins: &'a BTreeSet<ObjectName>,
     /// What is known of versions' kinds. A version is deleted only if it is known to be no open record.
     pub kinds: &'a BTreeMap<Version, RecordKind>,
     /// Objects of `epoch` itself that were committed and dropped again, and so are on no one's way.
@@ -36,7 +38,7 @@ pub(crate) struct GcPlan {
     pub unknown: Vec<Version>,
     /// Not ours.
     pub foreign: Vec<String>,
-    /// Kept by pins alone.
+    /// Kept by savepoints and pins alone.
     pub pinned: Vec<ObjectName>,
 }
 
@@ -72,8 +74,10 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
                 plan.data.push(name);
             }
             ParsedName::Data { .. } => plan.in_flight += 1,
-            // They belong to readers and openers, who withdraw them.
-            ParsedName::Pin(_) | ParsedName::Probe(_) => {}
+            // The attempt can no longer commit what it was for.
+            ParsedName::Pin(_) if facts.stale_pins.contains(&name) => plan.data.push(name),
+            // They belong to readers, users and openers, who withdraw them.
+            ParsedName::Pin(_) | ParsedName::Savepoint(_) | ParsedName::Probe(_) => {}
         }
     }
     plan
@@ -133,6 +137,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned,
+            stale_pins: &BTreeSet::from([ObjectName::pin(nonce(9))]),
             kinds: &kinds(),
             dead: &dead,
         };
@@ -162,6 +167,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
+            stale_pins: &BTreeSet::new(),
             kinds: &BTreeMap::new(),
             dead: &BTreeSet::new(),
         };
@@ -204,6 +210,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
+            stale_pins: &BTreeSet::new(),
             kinds: &kinds,
             dead: &dead,
         };
@@ -211,7 +218,15 @@ mod tests {
         let plan = plan(&facts, names);
         assert_eq!(plan.foreign, names);
         assert_eq!(plan, GcPlan { foreign: plan.foreign.clone(), ..GcPlan::default() });
-        let ours = [ObjectName::pin(nonce(1)), ObjectName::probe(nonce(1))];
+        let savepoint = ObjectName::savepoint(&"kept".parse().unwrap());
+        let ours = [ObjectName::pin(nonce(1)), savepoint, ObjectName::probe(nonce(1))];
         assert_eq!(plan_of(&[], &[], &ours), GcPlan::default());
+    }
+
+    #[test]
+    fn the_pin_of_a_fenced_attempt_goes() {
+        let pins = [1, 9].map(|n| ObjectName::pin(nonce(n)));
+        let plan = plan_of(&[], &[], &pins);
+        assert_eq!(plan, GcPlan { data: vec![pins[1].clone()], ..GcPlan::default() });
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::pin::pinned_versions;
+use super::pin::held;
 use super::plan::{Facts, GcPlan, plan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::Version;
+use crate::ids::{Epoch, Version};
 use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
 use crate::remote::{ObjectName, Remote};
 
@@ -25,7 +25,7 @@ pub(crate) struct GcReport {
     pub data: usize,
     /// Unreferenced objects left alone because a running attempt may be about to commit them.
     pub in_flight: usize,
-    /// Objects kept by pins alone.
+    /// Objects kept by savepoints and pins alone.
     pub pinned: usize,
     /// Names that are not of this job, and were not touched.
     pub foreign: Vec<String>,
@@ -39,6 +39,10 @@ pub(crate) struct Collector {
     /// Committed by this attempt, dropped again, and not deleted yet: pinned, or the deletion failed.
     dead: BTreeSet<ObjectName>,
     kinds: BTreeMap<Version, RecordKind>,
+    /// What savepoints and pins kept when it was last looked, and still exists.
+    pinned: BTreeMap<Version, Arc<Manifest>>,
+    /// Whether everything that earlier attempts have left is known to be gone, or needed.
+    swept: bool,
 }
 
 impl Collector {
@@ -53,11 +57,17 @@ impl Collector {
         self.dead.extend(objects);
     }
 
-    /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but that
-    /// of the pins. `roots` must be as of after the commit that dropped them.
+    /// Whether a [`sweep`](Self::sweep) may find more than a [`collect`](Self::collect): before the
+    /// first one, and when a savepoint or a pin is gone that may have kept objects of earlier attempts.
+    pub(crate) fn sweep_is_due(&self) -> bool {
+        !self.swept
+    }
+
+    /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but those
+    /// of savepoints and pins. `roots` must be as of after the commit that dropped them.
     ///
     /// # Errors
-    /// `Corrupt` or `MissingObject` if a retained checkpoint or a pin cannot be read, because what it needs is then not
+    /// `Corrupt` or `MissingObject` if a retained checkpoint, a savepoint or a pin cannot be read, because what it needs is then not
     /// known; nothing is deleted. What the store answers otherwise; the rest is deleted next time.
     pub(crate) async fn collect(
         &mut self,
@@ -71,7 +81,7 @@ impl Collector {
             self.dead.insert(ObjectName::manifest(manifest.version));
             self.dead.extend(manifest.references().cloned());
         }
-        if self.dead.is_empty() {
+        if self.dead.is_empty() && self.pinned.is_empty() {
             return Ok(GcReport::default());
         }
         let listing: Vec<_> = self.dead.iter().map(|name| name.as_str().to_owned()).collect();
@@ -92,7 +102,9 @@ impl Collector {
             listing.extend(remote.list(folder).await?.into_iter().map(|listed| listed.name));
         }
         let plan = self.plan(remote, roots, &listing).await?;
-        self.execute(remote, plan, dry_run).await
+        let report = self.execute(remote, plan, dry_run).await?;
+        self.swept = !dry_run;
+        Ok(report)
     }
 
     async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<GcPlan> {
@@ -101,12 +113,13 @@ impl Collector {
             .iter()
             .map(|found| found.manifest.as_deref().map_err(|error| blocked(error, found.retained.version)))
             .collect::<Result<Vec<_>>>()?;
-        let pinned = pinned_manifests(remote).await?;
-        let pinned: Vec<_> = pinned.iter().collect();
-        let Self { dead, kinds } = self;
+        let stale_pins = self.look_at_pins(remote, roots.epoch).await?;
+        let Self { dead, kinds, pinned, .. } = self;
+        let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
         let make = |kinds: &BTreeMap<_, _>| {
             let (newest, epoch) = (roots.newest, roots.epoch);
-            let facts = Facts { newest, epoch, retained: &retained, pinned: &pinned, kinds, dead };
+            let (retained, pinned, stale_pins) = (&retained, &pinned, &stale_pins);
+            let facts = Facts { newest, epoch, retained, pinned, stale_pins, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
         let first = make(kinds);
@@ -121,6 +134,28 @@ impl Collector {
         // One that is gone by now, or cannot be read, stays unknown.
         kinds.extend(read.into_iter().filter_map(|(version, kind)| kind.map(|kind| (version, kind))));
         Ok(make(kinds))
+    }
+
+    /// Finds out what savepoints and pins keep, as far as it exists: a pin that came too late protects
+    /// nothing, and its reader withdraws. Returns the pins that keep nothing.
+    async fn look_at_pins(&mut self, remote: &Remote, epoch: Epoch) -> Result<BTreeSet<ObjectName>> {
+        let held = held(remote, epoch).await?;
+        let mut pinned = BTreeMap::new();
+        for version in held.versions {
+            // A manifest never changes.
+            if let Some(manifest) = self.pinned.get(&version) {
+                pinned.insert(version, Arc::clone(manifest));
+                continue;
+            }
+            match read_manifest(remote, version).await {
+                Ok((manifest, _)) => drop(pinned.insert(version, Arc::new(manifest))),
+                Err(error) if error.kind() == ErrorKind::MissingObject => {}
+                Err(error) => return Err(blocked(&error, version)),
+            }
+        }
+        self.swept &= self.pinned.keys().all(|version| pinned.contains_key(version));
+        self.pinned = pinned;
+        Ok(held.stale)
     }
 
     async fn execute(&mut self, remote: &Remote, plan: GcPlan, dry_run: bool) -> Result<GcReport> {
@@ -157,20 +192,6 @@ async fn kind_of(remote: &Remote, version: Version) -> Result<Option<RecordKind>
         }
         kind => kind,
     }
-}
-
-/// The manifests that pins name, as far as they exist: a pin that came too late protects nothing, and
-/// its reader withdraws.
-async fn pinned_manifests(remote: &Remote) -> Result<Vec<Manifest>> {
-    let mut manifests = Vec::new();
-    for version in pinned_versions(remote).await? {
-        match read_manifest(remote, version).await {
-            Ok((manifest, _)) => manifests.push(manifest),
-            Err(error) if error.kind() == ErrorKind::MissingObject => {}
-            Err(error) => return Err(blocked(&error, version)),
-        }
-    }
-    Ok(manifests)
 }
 
 fn blocked(error: &Error, version: Version) -> Error {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::pin::Pin;
+use super::pin::{Holder, Pin, release_earlier};
 use super::run::Collector;
+use super::savepoint;
+use crate::config::RestoreFrom;
 use crate::error::ErrorKind;
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
@@ -32,6 +34,8 @@ struct Job {
     /// Durable ones, and those that the next commit carries.
     deltas: Vec<DeltaRef>,
     carried: Vec<u64>,
+    /// The savepoint that it goes on from, pinned until the first commit.
+    origin: Option<(Pin, Manifest)>,
 }
 
 impl Job {
@@ -51,7 +55,20 @@ impl Job {
             base: restored.as_ref().and_then(|record| record.base.clone()),
             deltas: restored.map_or_else(Vec::new, |record| record.deltas),
             carried: Vec::new(),
+            origin: None,
         }
+    }
+
+    /// Begins an attempt that goes on from a savepoint, as an attempt of a real job does.
+    async fn open_savepoint(remote: Arc<Remote>, name: &str) -> Self {
+        let mut job = Self::open(remote, |_| usize::MAX).await;
+        let from = RestoreFrom::Savepoint(name.to_owned());
+        let (pin, found) = Pin::take(&job.remote, &from, Holder::Attempt(job.chain.epoch())).await.unwrap();
+        let manifest = found.manifest.unwrap();
+        let restored = manifest.checkpoint().unwrap().subtasks[0].clone();
+        (job.seq, job.base, job.deltas) = (restored.seq.0, restored.base, restored.deltas);
+        job.origin = Some((pin, (*manifest).clone()));
+        job
     }
 
     async fn put(&mut self, kind: DataKind) -> ObjectName {
@@ -113,6 +130,9 @@ impl Job {
             Ok(committed) => {
                 self.deltas.clone_from(&committed.manifest.checkpoint().unwrap().subtasks[0].deltas);
                 self.carried.clear();
+                if let Some((pin, _)) = self.origin.take() {
+                    pin.release().await.unwrap();
+                }
                 true
             }
             Err(error) => {
@@ -131,6 +151,20 @@ impl Job {
         let roots = self.chain.roots();
         self.collector.sweep(&self.remote, &roots, false).await.unwrap().deleted
     }
+}
+
+/// A reader's pin.
+async fn pin(remote: &Arc<Remote>, from: &RestoreFrom) -> crate::Result<(Pin, Manifest)> {
+    let (pin, found) = Pin::take(remote, from, Holder::Reader).await?;
+    Ok((pin, (*found.manifest?).clone()))
+}
+
+fn the_checkpoint(epoch: u64, number: u64) -> RestoreFrom {
+    RestoreFrom::Checkpoint(id(epoch, number))
+}
+
+fn the_savepoint(name: &str) -> RestoreFrom {
+    RestoreFrom::Savepoint(name.to_owned())
 }
 
 async fn objects(remote: &Remote) -> BTreeSet<String> {
@@ -246,7 +280,7 @@ async fn i3_a_pin_keeps_a_checkpoint_until_it_is_released() {
     job.cut();
     job.persist().await;
     assert!(job.commit(1).await);
-    let (pin, manifest) = Pin::take(store.remote(2), Version(2)).await.unwrap();
+    let (pin, manifest) = pin(&store.remote(2), &the_checkpoint(1, 1)).await.unwrap();
     for _ in 0..2 {
         job.cut();
         job.persist().await;
@@ -255,7 +289,9 @@ async fn i3_a_pin_keeps_a_checkpoint_until_it_is_released() {
         job.collect().await;
         check_live(&remote, std::slice::from_ref(&manifest)).await;
     }
-    assert_eq!(Pin::take(store.remote(3), Version(3)).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let error = pin_error(&store.remote(3), &the_checkpoint(1, 2)).await;
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("choose one of [1-3]"), "{error}");
     assert_eq!(remote.list(ObjectName::PINS).await.unwrap().len(), 1, "the pin in vain is withdrawn");
     pin.release().await.unwrap();
     // Kept in mind: the next collection finds it, though no commit dropped anything since.
@@ -297,6 +333,186 @@ async fn i3_nothing_goes_while_it_is_not_known_what_is_needed() {
 }
 
 #[tokio::test]
+async fn i3_a_savepoint_outlives_checkpoints_and_attempts_and_goes_when_it_is_released() {
+    let store = Scripted::new();
+    let remote = store.remote(1);
+    let name = "kept".parse().unwrap();
+    let mut job = Job::open(Arc::clone(&remote), |_| 0).await;
+    job.cut();
+    job.persist().await;
+    job.cut();
+    assert!(job.commit(1).await);
+    let newest = read_newest(&remote).await.unwrap().unwrap();
+    let record =
+        savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
+    assert_eq!(savepoint::list(&remote).await.unwrap(), [(name.clone(), record)]);
+    let error =
+        savepoint::create(&store.remote(2), &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+
+    for attempt in 3..6 {
+        for _ in 0..3 {
+            job.cut();
+            job.persist().await;
+            job.pack().await;
+            assert!(job.commit(1).await);
+            job.collect().await;
+            job.sweep().await;
+            check_live(&remote, std::slice::from_ref(&newest)).await;
+        }
+        job = Job::open(store.remote(attempt), |_| 0).await;
+    }
+    // What is dropped already can no longer be made a savepoint of.
+    let other = "late".parse().unwrap();
+    let error =
+        savepoint::create(&store.remote(7), &other, &the_checkpoint(1, 1), Holder::Reader).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(savepoint::list(&remote).await.unwrap().len(), 1, "the one in vain is withdrawn");
+
+    job.cut();
+    assert!(job.commit(1).await);
+    job.sweep().await;
+    assert!(!job.collector.sweep_is_due());
+    savepoint::release(&store.remote(8), &name).await.unwrap();
+    assert_eq!(savepoint::release(&remote, &name).await.unwrap_err().kind(), ErrorKind::NotFound);
+    job.cut();
+    job.persist().await;
+    assert!(job.commit(1).await);
+    job.collect().await;
+    assert!(job.collector.sweep_is_due(), "it may have kept objects of earlier attempts");
+    let gone = job.sweep().await;
+    assert!(gone.contains(&ObjectName::manifest(newest.version).to_string()), "{gone:?}");
+    check_live(&remote, &[]).await;
+}
+
+#[tokio::test]
+async fn i3_what_an_attempt_goes_on_from_stays_until_it_commits_though_the_savepoint_is_released() {
+    let store = Scripted::new();
+    let name = "old".parse().unwrap();
+    let mut first = Job::open(store.remote(1), |_| 0).await;
+    first.cut();
+    first.persist().await;
+    assert!(first.commit(1).await);
+    let newest = read_newest(&first.remote).await.unwrap().unwrap();
+    savepoint::create(&first.remote, &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
+    first.pack().await;
+    first.cut();
+    first.persist().await;
+    first.pack().await;
+    assert!(first.commit(1).await);
+
+    let mut second = Job::open_savepoint(store.remote(2), "old").await;
+    savepoint::release(&store.remote(3), &name).await.unwrap();
+    // Fenced collectors, outside ones and its own: none takes it.
+    first.collect().await;
+    first.sweep().await;
+    second.sweep().await;
+    let roots = Roots::read(&store.remote(4)).await.unwrap().unwrap();
+    Collector::new().sweep(&store.remote(4), &roots, false).await.unwrap();
+    check_live(&second.remote, std::slice::from_ref(&newest)).await;
+    second.cut();
+    assert!(second.commit(1).await);
+    assert!(second.remote.list(ObjectName::PINS).await.unwrap().is_empty(), "the commit takes over");
+    second.collect().await;
+    second.sweep().await;
+    check_live(&second.remote, &[]).await;
+
+    // One that never commits leaves its pin, which the next attempt takes away.
+    savepoint::create(&second.remote, &name, &RestoreFrom::Latest, Holder::Reader).await.unwrap();
+    let third = Job::open_savepoint(store.remote(5), "old").await;
+    drop(third);
+    let mut fourth = Job::open(store.remote(6), |_| 0).await;
+    assert_eq!(fourth.remote.list(ObjectName::PINS).await.unwrap().len(), 1);
+    fourth.sweep().await;
+    assert!(fourth.remote.list(ObjectName::PINS).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn i3_the_pin_of_another_job_stays_until_its_next_attempt_removes_it() {
+    let store = Scripted::new();
+    let mut job = Job::open(store.remote(1), |_| 0).await;
+    job.cut();
+    job.persist().await;
+    assert!(job.commit(1).await);
+    let newest = read_newest(&job.remote).await.unwrap().unwrap();
+    let (other, another) = (nonce(1), nonce(2));
+    for (seed, who, epoch) in [(2, other, 1), (3, other, 4), (4, another, 1)] {
+        let holder = Holder::Other(who, Epoch(epoch));
+        Pin::take(&store.remote(seed), &RestoreFrom::Latest, holder).await.unwrap();
+    }
+    // Epochs of other jobs say nothing here.
+    let mut job = Job::open(store.remote(9), |_| 0).await;
+    for _ in 0..2 {
+        job.cut();
+        job.persist().await;
+        job.pack().await;
+        assert!(job.commit(1).await);
+        job.collect().await;
+        job.sweep().await;
+    }
+    check_live(&job.remote, std::slice::from_ref(&newest)).await;
+    let pins = async || job.remote.list(ObjectName::PINS).await.unwrap().len();
+    assert_eq!(pins().await, 3);
+    release_earlier(&job.remote, other, Epoch(4)).await.unwrap();
+    assert_eq!(pins().await, 2);
+    release_earlier(&job.remote, other, Epoch(5)).await.unwrap();
+    release_earlier(&job.remote, another, Epoch(5)).await.unwrap();
+    assert_eq!(pins().await, 0);
+}
+
+#[tokio::test]
+async fn i3_a_damaged_savepoint_stops_the_collection_and_can_be_released() {
+    let store = Scripted::new();
+    let remote = store.remote(1);
+    let mut job = Job::open(Arc::clone(&remote), |_| 0).await;
+    for _ in 0..2 {
+        job.cut();
+        job.persist().await;
+        assert!(job.commit(1).await);
+    }
+    let name = "hurt".parse().unwrap();
+    let object = ObjectName::savepoint(&name);
+    remote.put_data(&object, Bytes::from_static(b"ALVS?")).await.unwrap();
+    let (roots, dropped) = (job.chain.roots(), job.chain.take_dropped());
+    let error = job.collector.collect(&remote, &roots, dropped).await.unwrap_err();
+    assert_eq!((error.kind(), error.object_name()), (ErrorKind::Corrupt, Some(object.as_str())));
+    let error = pin_error(&remote, &the_savepoint("hurt")).await;
+    assert_eq!((error.kind(), error.object_name()), (ErrorKind::Corrupt, Some(object.as_str())));
+    savepoint::release(&remote, &name).await.unwrap();
+    assert_eq!(job.sweep().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_what_is() {
+    let store = Scripted::new();
+    let remote = store.remote(1);
+    for from in [RestoreFrom::Latest, the_checkpoint(1, 1), the_savepoint("x")] {
+        assert_eq!(pin_error(&remote, &from).await.kind(), ErrorKind::NotFound);
+    }
+    let mut job = Job::open(Arc::clone(&remote), |_| 0).await;
+    assert!(pin_error(&remote, &RestoreFrom::Latest).await.to_string().contains("no checkpoint yet"));
+    job.cut();
+    assert!(job.commit(1).await);
+    for name in ["b", "a"] {
+        savepoint::create(&remote, &name.parse().unwrap(), &RestoreFrom::Latest, Holder::Reader)
+            .await
+            .unwrap();
+    }
+    let error = pin_error(&remote, &the_savepoint("c")).await;
+    assert!(error.to_string().contains("choose one of [a, b]"), "{error}");
+    let error = pin_error(&remote, &the_savepoint("../c")).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(remote.list(ObjectName::PINS).await.unwrap().is_empty(), "no pin stays behind");
+}
+
+async fn pin_error(remote: &Arc<Remote>, from: &RestoreFrom) -> crate::Error {
+    match Pin::take(remote, from, Holder::Reader).await {
+        Ok(_) => panic!("{from:?} was pinned"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_manifest_that_nothing_needs_does_not_keep_the_others() {
     for damage in [&b"?"[..], &[0xff; 64]] {
         let store = Scripted::new();
@@ -335,9 +551,10 @@ async fn random_history(seed: u64) {
     let mut attempts = 1;
     let mut job = Job::open(store.remote(seed * 1000 + attempts), |_| 0).await;
     let mut readers: Vec<(Pin, Manifest)> = Vec::new();
+    let mut saved: Vec<(String, Manifest)> = Vec::new();
     let mut paused: Vec<Paused> = Vec::new();
-    for _ in 0..80 {
-        match rng.random_range(0..16) {
+    for step in 0..100 {
+        match rng.random_range(0..20) {
             0..5 => {
                 job.cut();
                 if rng.random_bool(0.3) {
@@ -359,8 +576,8 @@ async fn random_history(seed: u64) {
                 let newest = read_newest(&outside).await.unwrap().unwrap();
                 if let Some(retained) = newest.retained.first() {
                     attempts += 1;
-                    let pin = Pin::take(store.remote(seed * 1000 + attempts), retained.version).await;
-                    readers.push(pin.unwrap());
+                    let from = RestoreFrom::Checkpoint(retained.id);
+                    readers.push(pin(&store.remote(seed * 1000 + attempts), &from).await.unwrap());
                 }
             }
             12 if !readers.is_empty() => {
@@ -385,6 +602,38 @@ async fn random_history(seed: u64) {
                 job.cut();
                 assert!(!job.commit(1).await, "I2: fenced, however late");
             }
+            16 => {
+                let newest = read_newest(&outside).await.unwrap().unwrap();
+                if let Some(retained) = newest.retained.first() {
+                    let (name, version) = (format!("s{step}"), retained.version);
+                    savepoint::create(
+                        &outside,
+                        &name.parse().unwrap(),
+                        &RestoreFrom::Checkpoint(retained.id),
+                        Holder::Reader,
+                    )
+                    .await
+                    .unwrap();
+                    saved.push((name, read_manifest(&outside, version).await.unwrap().0));
+                }
+            }
+            17 if !saved.is_empty() => {
+                let (name, _) = saved.swap_remove(rng.random_range(0..saved.len()));
+                savepoint::release(&outside, &name.parse().unwrap()).await.unwrap();
+            }
+            18 if !saved.is_empty() => {
+                let (name, _) = &saved[rng.random_range(0..saved.len())];
+                readers.push(pin(&outside, &the_savepoint(name)).await.unwrap());
+            }
+            19 if !saved.is_empty() => {
+                // An attempt goes back to a savepoint, however old.
+                let (name, _) = &saved[rng.random_range(0..saved.len())];
+                attempts += 1;
+                let next = Job::open_savepoint(store.remote(seed * 1000 + attempts), name).await;
+                let mut old = std::mem::replace(&mut job, next);
+                let (roots, dropped) = (old.chain.roots(), old.chain.take_dropped());
+                paused.push(Paused { job: old, roots, dropped });
+            }
             15 => {
                 store.deliver().await;
                 let roots = Roots::read(&outside).await.unwrap().unwrap();
@@ -392,13 +641,18 @@ async fn random_history(seed: u64) {
             }
             _ => {}
         }
-        let pinned: Vec<_> = readers.iter().map(|(_, manifest)| manifest.clone()).collect();
+        let mut pinned: Vec<_> = readers.iter().map(|(_, manifest)| manifest.clone()).collect();
+        pinned.extend(saved.iter().map(|(_, manifest)| manifest.clone()));
+        pinned.extend(job.origin.iter().map(|(_, manifest)| manifest.clone()));
         check_live(&outside, &pinned).await;
     }
 
     // In the end nothing is left over but what is needed, and the records of attempts.
     for (pin, _) in readers {
         pin.release().await.unwrap();
+    }
+    for (name, _) in saved {
+        savepoint::release(&outside, &name.parse().unwrap()).await.unwrap();
     }
     store.deliver().await;
     let mut last = Job::open(store.remote(seed * 1000 + 999), |count| count.saturating_sub(1)).await;

@@ -2,8 +2,7 @@
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -11,15 +10,16 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
+use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::Collector;
-use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
+use crate::gc::{Collector, Holder, Pin, savepoint};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Origin,
-    StateInfo, SubtaskRecord,
+    Retained, StateInfo, SubtaskRecord,
 };
-use crate::remote::{ObjectName, Remote};
+use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
 
 use super::background::Busy;
@@ -57,6 +57,8 @@ pub(crate) struct Trigger {
     pub(crate) id: CheckpointId,
     pub(crate) metadata: Vec<u8>,
     pub(crate) start: Duration,
+    /// Make a savepoint of it under this name.
+    pub(crate) savepoint: Option<SavepointName>,
     pub(crate) reply: Option<oneshot::Sender<Result<CheckpointReport>>>,
 }
 
@@ -66,6 +68,8 @@ pub(crate) struct Progress {
     pub(crate) completed: u64,
     pub(crate) failed: u64,
     pub(crate) retained: Vec<CheckpointSummary>,
+    /// Whether the job still needs objects of the job that it was started from.
+    pub(crate) dependent: bool,
 }
 
 /// When checkpoints are triggered by themselves.
@@ -91,6 +95,9 @@ pub(crate) struct Coordinator {
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
     /// Ends a commit that is under way, because the job is being closed.
     pub(crate) closing: Arc<Notify>,
+    /// Keeps the savepoint, or the checkpoint of another job, alive that the attempt goes on from, until a
+    /// commit of its own refers to the same state.
+    pub(crate) origin: Option<Pin>,
     /// Whether garbage is being collected.
     pub(super) collecting: Busy,
     pub(crate) state: State,
@@ -115,8 +122,9 @@ pub(crate) struct State {
     /// Dropped by commits and not yet collected.
     dropped: Vec<Arc<Manifest>>,
     collected: Option<Instant>,
-    swept: Arc<AtomicBool>,
     collector: Arc<Mutex<Collector>>,
+    /// Versions that are being made savepoints of, for as long as that takes.
+    saving: Vec<Weak<Version>>,
 }
 
 struct Pending {
@@ -199,7 +207,7 @@ impl Coordinator {
         let (triggers, attempt) = (Arc::clone(&self.triggers), Arc::clone(&self.attempt));
         let (start, metadata) = (self.monotonic(), self.state.metadata.clone());
         let _ = triggers.start(&attempt, |id| {
-            self.begin(Trigger { id, metadata, start, reply: None });
+            self.begin(Trigger { id, metadata, start, savepoint: None, reply: None });
             Ok(())
         });
     }
@@ -311,7 +319,14 @@ impl Coordinator {
             subtasks,
             states: states.into_values().collect(),
         };
-        Ok(CommitDraft { record, inline, keep: self.keep })
+        Ok(CommitDraft { record, inline, keep: self.keep() })
+    }
+
+    /// How many checkpoints the next commit retains: one that a savepoint is being made of must not go
+    /// before the savepoint is there.
+    fn keep(&self) -> usize {
+        let oldest = self.state.saving.iter().filter_map(|version| Weak::upgrade(version).map(|v| *v)).min();
+        oldest.map_or(self.keep, |oldest| self.keep.max(self.chain.retained_since(oldest) + 1))
     }
 
     fn succeed(&mut self, pending: Pending, committed: &Committed) {
@@ -333,6 +348,7 @@ impl Coordinator {
             progress.retained = summaries(&self.chain);
         }
         self.adopt(&committed.adopted);
+        self.let_go();
         tracing::debug!(
             checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
         );
@@ -349,9 +365,17 @@ impl Coordinator {
         if let Some(listener) = &self.listener {
             listener.completed(&report);
         }
-        if let Some(reply) = pending.trigger.reply {
-            // The caller may not be interested.
-            let _ = reply.send(Ok(report));
+        match pending.trigger.savepoint {
+            Some(name) => {
+                let checkpoint = Retained { version: committed.manifest.version, id: record.id };
+                self.save(name, checkpoint, report, pending.trigger.reply);
+            }
+            None => {
+                if let Some(reply) = pending.trigger.reply {
+                    // The caller may not be interested.
+                    let _ = reply.send(Ok(report));
+                }
+            }
         }
     }
 
@@ -371,6 +395,49 @@ impl Coordinator {
         if let Some(listener) = &self.listener {
             adopted.iter().for_each(|id| listener.adopted(*id));
         }
+    }
+
+    /// After a commit: what the attempt went on from may go.
+    fn let_go(&mut self) {
+        let Some(pin) = self.origin.take() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = pin.release().await {
+                tracing::warn!(%error, "the attempt's own pin stays behind until the next attempt");
+            }
+        });
+        let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let was_dependent = std::mem::take(&mut progress.dependent);
+        drop(progress);
+        if was_dependent && let Some(listener) = &self.listener {
+            listener.independent();
+        }
+    }
+
+    /// Makes a savepoint of a checkpoint that was just committed, beside the coordinator: it takes some
+    /// round trips, and the next checkpoint need not wait for them.
+    fn save(
+        &mut self,
+        name: SavepointName,
+        checkpoint: Retained,
+        report: CheckpointReport,
+        reply: Option<oneshot::Sender<Result<CheckpointReport>>>,
+    ) {
+        let saving = Arc::new(checkpoint.version);
+        self.state.saving.retain(|version| version.strong_count() > 0);
+        self.state.saving.push(Arc::downgrade(&saving));
+        let (remote, holder) = (Arc::clone(&self.remote), Holder::Attempt(self.attempt.epoch));
+        tokio::spawn(async move {
+            let from = RestoreFrom::Checkpoint(checkpoint.id);
+            let saved = savepoint::create(&remote, &name, &from, holder).await;
+            drop(saving);
+            if let Err(error) = &saved {
+                tracing::warn!(%error, savepoint = %name, "a savepoint was not made");
+            }
+            if let Some(reply) = reply {
+                // The caller may not be interested.
+                let _ = reply.send(saved.map(|_| report));
+            }
+        });
     }
 
     fn report(
@@ -443,13 +510,12 @@ impl Coordinator {
         let (remote, roots) = (Arc::clone(&self.remote), self.chain.roots());
         // Only now, after a commit: one that was in doubt until then could still have named them.
         collector.retire(std::mem::take(&mut self.state.retired));
-        let swept = Arc::clone(&self.state.swept);
         tokio::spawn(async move {
             let mut result = collector.collect(&remote, &roots, dropped).await;
-            // What attempts before this one left behind is looked for once.
-            if result.is_ok() && !swept.load(Ordering::Relaxed) {
+            // What attempts before this one left behind is looked for once, and again when something
+            // is released that may have kept it.
+            if result.is_ok() && collector.sweep_is_due() {
                 result = collector.sweep(&remote, &roots, false).await;
-                swept.store(result.is_ok(), Ordering::Relaxed);
             }
             if let Err(error) = result {
                 tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");

@@ -6,6 +6,7 @@ mod local_dir;
 mod open;
 mod packer;
 mod report;
+mod source;
 mod triggers;
 
 use std::fmt;
@@ -24,7 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
-use crate::remote::{Remote, open_url};
+use crate::remote::{Remote, SavepointName, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
 use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::Table;
@@ -36,6 +37,7 @@ use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
 use packer::Packer;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport};
+pub use source::SourceJob;
 use triggers::Triggers;
 
 /// A running attempt of a job. Cheap to clone, and may be used from any thread.
@@ -121,7 +123,8 @@ impl Job {
         options.validate()?;
         let create = options.open_mode != OpenMode::Existing;
         let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        open::open(store, prefix, &options)
+        let place = place_of(url, &options.store_options);
+        open::open(store, prefix, place, &options)
     }
 
     /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
@@ -131,10 +134,7 @@ impl Job {
     /// As [`Job::open`].
     pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str, options: JobOptions) -> Result<Opened> {
         options.validate()?;
-        let prefix = object_store::path::Path::parse(prefix).map_err(|error| {
-            Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
-        })?;
-        open::open(store, prefix, &options)
+        open::open(store, parse_prefix(prefix)?, None, &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.
@@ -154,12 +154,37 @@ impl Job {
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) while another checkpoint is under way; the attempt's failure.
     pub fn trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
+        self.start_checkpoint(metadata.into(), None)
+    }
+
+    /// Starts a checkpoint and makes a savepoint of it: one that garbage collection never touches,
+    /// through any number of later checkpoints and attempts, until it is released
+    /// ([`Savepoints::release`](crate::Savepoints::release)). Operators cut for it as for any other. The
+    /// returned checkpoint is done once the savepoint is durable.
+    ///
+    /// `name` is 1 to 100 ASCII letters, digits, `-`, `_` and `.`, the first a letter or digit, and no
+    /// savepoint of the job may have it.
+    ///
+    /// # Errors
+    /// As [`Job::trigger`], and [`InvalidArgument`](ErrorKind::InvalidArgument) for a name that is none.
+    /// Waiting for the result fails with [`AlreadyExists`](ErrorKind::AlreadyExists) if the name is taken;
+    /// the checkpoint itself is durable all the same.
+    pub fn savepoint(&self, name: &str, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
+        self.start_checkpoint(metadata.into(), Some(name.parse()?))
+    }
+
+    fn start_checkpoint(
+        &self,
+        metadata: Vec<u8>,
+        savepoint: Option<SavepointName>,
+    ) -> Result<PendingCheckpoint> {
         let inner = &self.inner.0;
         inner.attempt.health()?;
         let (reply, result) = oneshot::channel();
-        let (start, metadata) = (inner.remote.env().clock.monotonic(), metadata.into());
+        let start = inner.remote.env().clock.monotonic();
         let id = inner.triggers.start(&inner.attempt, |id| {
-            inner.send(Command::Trigger(Trigger { id, metadata, start, reply: Some(reply) }))
+            let trigger = Trigger { id, metadata, start, savepoint, reply: Some(reply) };
+            inner.send(Command::Trigger(trigger))
         })?;
         Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
     }
@@ -245,6 +270,12 @@ impl Job {
     pub fn compact(&self) -> Result<()> {
         self.health()?;
         self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
+    }
+
+    /// Whether the job needs nothing of another one: false only between a start from another job
+    /// ([`JobOptions::start_from`]) and the first checkpoint after it. Then the other job may be deleted.
+    pub fn is_independent(&self) -> bool {
+        !self.inner.0.progress().dependent
     }
 
     /// The checkpoints that can be restored, oldest first.

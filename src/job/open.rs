@@ -12,10 +12,11 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::gc::{Holder, Pin, choose, savepoint};
 use crate::ids::{Nonce, SubtaskIndex};
 use crate::key_group::MaxParallelism;
-use crate::manifest::{Chain, CheckpointMode, Found, read_newest};
+use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, read_newest};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
@@ -30,6 +31,7 @@ use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
+use super::source::{Foreign, Source};
 use super::triggers::Triggers;
 use super::{Inner, Job, JobHold, Opened, StoreHandle};
 
@@ -45,7 +47,13 @@ const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
-pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptions) -> Result<Opened> {
+/// `place` tells a cloud store from others, see [`place_of`](crate::remote::place_of).
+pub(super) fn open(
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    place: Option<[u8; 32]>,
+    options: &JobOptions,
+) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +73,7 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptio
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
         let instances = instances.clone();
-        async move { begin(&remote, &options, &instances, earlier).await }
+        async move { begin(&remote, place, &options, &instances, earlier).await }
     };
     // Whatever fails from here on, also inside a caller's runtime.
     let runtime = Background::new(runtime);
@@ -87,22 +95,47 @@ struct Instance {
 /// What [`begin`] found and made.
 struct Begun {
     chain: Chain,
+    /// Of what is gone on from, if that is no retained checkpoint.
+    origin: Option<Pin>,
     restoration: Restoration,
+    /// If the state comes from another job: what each subtask takes along.
+    foreign: Vec<Foreign>,
     resources: TableResources,
 }
 
 async fn begin(
     remote: &Arc<Remote>,
+    place: Option<[u8; 32]>,
     options: &JobOptions,
     instances: &[Instance],
     earlier: Vec<PathBuf>,
 ) -> Result<Begun> {
     // Before anything is written. What cannot be read is for the opening to report.
+    let mut max_parallelism = options.max_parallelism;
+    let mut source = None;
     if let Ok(newest) = read_newest(remote).await {
+        if let Some(wanted) = &options.start_from {
+            let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
+            let found = Source::open(wanted, remote, place, options);
+            if empty {
+                let found = found?;
+                max_parallelism = Some(found.look(max_parallelism).await?);
+                source = Some(found);
+            } else {
+                // It may be gone by now.
+                source = found.ok();
+            }
+        }
         let existing = newest.map(|manifest| manifest.max_parallelism);
-        targets(existing.or(options.max_parallelism).unwrap_or_default(), instances)?;
+        targets(existing.or(max_parallelism).unwrap_or_default(), instances)?;
+        if let RestoreFrom::Savepoint(name) = &options.restore_from
+            && source.is_none()
+            && (existing.is_some() || options.open_mode != OpenMode::Existing)
+        {
+            savepoint::require(remote, &name.parse()?).await?;
+        }
     }
-    let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
+    let opened = Chain::open(Arc::clone(remote), options.open_mode, max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     // Native mode holds no deltas: the same memory is all the table's.
     let memory = match options.mode {
@@ -110,16 +143,45 @@ async fn begin(
         CheckpointMode::NativeIncremental => options.memory,
     };
     let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(Arc::clone(&options.env.clock));
-    let restorer =
-        Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
-    let found = candidates(&opened.checkpoints, options.restore_from)?;
-    let restoration = restorer.restore(found, options.fallback, &targets, &earlier).await?;
+    let restorer = |remote: &Arc<Remote>| Restorer {
+        remote: Arc::clone(remote),
+        resources: resources.clone(),
+        parallel: PARALLEL_DOWNLOADS,
+    };
+    let epoch = opened.chain.epoch();
+    let (origin, restoration, foreign) = match source {
+        Some(source) if opened.checkpoints.is_empty() => {
+            let (pin, found) = source.pin(remote, epoch).await?;
+            let restoring = restorer(&source.remote);
+            let mut restoration = restoring.restore(&[found], false, &targets, &earlier).await?;
+            let foreign = source.take_over(&mut restoration, options.mode).await?;
+            (Some(pin), restoration, foreign)
+        }
+        source => {
+            if let Some(source) = source {
+                source.forget(remote, epoch);
+            }
+            let (origin, saved);
+            let found = if let RestoreFrom::Savepoint(_) = &options.restore_from {
+                // A savepoint may be released at any time, also before this attempt has a checkpoint.
+                let holder = Holder::Attempt(epoch);
+                let (pin, found) = Pin::take(remote, &options.restore_from, holder).await?;
+                (origin, saved) = (Some(pin), [found]);
+                &saved[..]
+            } else {
+                origin = None;
+                candidates(&opened.checkpoints, &options.restore_from)?
+            };
+            let restoration = restorer(remote).restore(found, options.fallback, &targets, &earlier).await?;
+            (origin, restoration, Vec::new())
+        }
+    };
     blocking(move || {
         local_dir::remove(&earlier);
         Ok(())
     })
     .await?;
-    Ok(Begun { chain: opened.chain, restoration, resources })
+    Ok(Begun { chain: opened.chain, origin, restoration, foreign, resources })
 }
 
 /// Where each subtask's table goes, and what it owns.
@@ -141,15 +203,14 @@ fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
 }
 
 /// The checkpoints to try, oldest first, the wanted one last.
-fn candidates(checkpoints: &[Found], from: RestoreFrom) -> Result<&[Found]> {
-    let RestoreFrom::Checkpoint(id) = from else { return Ok(checkpoints) };
-    let wanted = checkpoints.iter().position(|found| found.retained.id == id);
-    wanted.and_then(|at| checkpoints.get(..=at)).ok_or_else(|| {
-        let known: Vec<_> = checkpoints.iter().map(|found| found.retained.id.to_string()).collect();
-        Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
-            .object(format!("checkpoint {id}"))
-            .advice(format!("choose one of [{}]", known.join(", ")))
-    })
+fn candidates<'a>(checkpoints: &'a [Found], from: &RestoreFrom) -> Result<&'a [Found]> {
+    if *from == RestoreFrom::Latest {
+        return Ok(checkpoints);
+    }
+    let retained: Vec<_> = checkpoints.iter().map(|found| found.retained).collect();
+    let wanted = choose(from, &retained)?;
+    let at = retained.iter().position(|retained| *retained == wanted);
+    Ok(at.and_then(|at| checkpoints.get(..=at)).unwrap_or_default())
 }
 
 fn assemble(
@@ -160,7 +221,9 @@ fn assemble(
     dir: LocalDir,
     options: &JobOptions,
 ) -> Result<Opened> {
-    let Begun { chain, restoration, resources } = begun;
+    let Begun { chain, origin, restoration, foreign, resources } = begun;
+    let dependent = !foreign.is_empty();
+    let mut foreign = foreign.into_iter();
     let Restoration { manifest, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
     let states = record.map_or_else(Vec::new, |record| record.states.clone());
@@ -186,6 +249,7 @@ fn assemble(
     let mut halves = Vec::new();
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
+        let Foreign { copies, first_base } = foreign.next().unwrap_or_default();
         let budget = Budget::new(share / 4);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
@@ -198,8 +262,12 @@ fn assemble(
             // A native checkpoint waits for its upload: nothing may hold it back.
             limiter: limiter.clone().filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
+            copies,
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
+        let rescaled = !restored.origins.is_empty();
+        let tail = Tail::new(inline_limit, restored.origins, restored.base, restored.deltas);
+        let tail = if first_base.is_some() { tail.needing_base() } else { tail };
         let task = TaskParts {
             mode: options.mode,
             range,
@@ -209,8 +277,8 @@ fn assemble(
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
-            rescaled: !restored.origins.is_empty(),
-            tail: Tail::new(inline_limit, restored.origins, restored.base, restored.deltas),
+            rescaled,
+            tail,
             inline_limit,
             policy: Settings {
                 interval: options.materialization.interval,
@@ -220,6 +288,7 @@ fn assemble(
             share: Share { index: subtask.0, of: options.subtasks },
             opened: clock.monotonic(),
             base_seq,
+            first_base,
             coordinator: commands.clone(),
             uploads: Arc::clone(&uploads),
         };
@@ -242,7 +311,8 @@ fn assemble(
 
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
-    let progress = Arc::new(Mutex::new(Progress { retained: summaries(&chain), ..Progress::default() }));
+    let progress =
+        Arc::new(Mutex::new(Progress { retained: summaries(&chain), dependent, ..Progress::default() }));
     let closing = Arc::new(Notify::new());
     let packer = Arc::new(Packer::new(
         Arc::clone(&remote),
@@ -268,6 +338,7 @@ fn assemble(
         },
         listener: options.listener.clone(),
         closing: Arc::clone(&closing),
+        origin,
         collecting: collecting.clone(),
         state: State::default(),
     };

@@ -106,6 +106,9 @@ pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
         let _ = id;
     }
 
+    /// A job that was started from another one has its first checkpoint, and needs nothing of the other any more.
+    fn independent(&self) {}
+
     /// A new base is in the object store.
     fn materialized(&self, report: &MaterializationReport) {
         let _ = report;

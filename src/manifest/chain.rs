@@ -145,6 +145,12 @@ impl Chain {
         self.stopped.as_ref()
     }
 
+    /// How many retained checkpoints there are from `version` on, counting one that is in doubt.
+    pub(crate) fn retained_since(&self, version: Version) -> usize {
+        let known = self.retained.iter().filter(|found| found.retained.version >= version).count();
+        known + usize::from(!self.doubt.is_empty())
+    }
+
     /// What must not be deleted as of now.
     pub(crate) fn roots(&self) -> Roots {
         Roots { newest: self.head.version, epoch: self.epoch, retained: self.retained.clone() }

@@ -34,9 +34,9 @@ pub use chain::OpenMode;
 pub(crate) use chain::{Chain, CommitDraft, Committed};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
-pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
 #[cfg(test)]
-pub(crate) use model::{Record, Retained};
+pub(crate) use model::Record;
+pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, SubtaskRecord};
 pub(crate) use origin::{Origin, Segment};
 pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};

@@ -1,6 +1,7 @@
 //! The protocol explored state by state: some attempts, each of which may pause anywhere and for
 //! ever, requests whose answers are lost or that are applied late, commits that are given up,
-//! garbage collection alongside, and a reader that pins. Every interleaving within the bounds is
+//! garbage collection alongside, a reader that pins, and a user who makes a savepoint, from which the
+//! reader may pin as well, and releases it. Every interleaving within the bounds is
 //! visited, with the very state machines that [`chain`](super::chain) runs.
 //!
 //! Each guard of the protocol can be taken away, to show that the exploration would notice.
@@ -20,6 +21,8 @@ struct Guards {
     commit_lists_after_doubt: bool,
     pins_are_listed_after_the_drop: bool,
     reader_looks_again: bool,
+    pins_are_listed_before_savepoints: bool,
+    pins_are_listed_after_savepoints: bool,
 }
 
 const ALL: Guards = Guards {
@@ -29,6 +32,8 @@ const ALL: Guards = Guards {
     commit_lists_after_doubt: true,
     pins_are_listed_after_the_drop: true,
     reader_looks_again: true,
+    pins_are_listed_before_savepoints: true,
+    pins_are_listed_after_savepoints: true,
 };
 
 /// How much may happen.
@@ -41,6 +46,8 @@ struct Bounds {
     /// Answers that are lost, over the whole run.
     lost: u8,
     reader: bool,
+    /// Whether a savepoint is made and released.
+    saver: bool,
 }
 
 /// A manifest, with all its ancestors instead of its parent.
@@ -102,6 +109,8 @@ struct Committing {
 enum Gc {
     Rest,
     ListPins { roots: Rec },
+    ListSavepoints { roots: Rec, kept: Vec<u8> },
+    ListPinsAgain { roots: Rec, kept: Vec<u8> },
     ListChain { roots: Rec, pins: Vec<u8> },
     Delete(Vec<u8>),
 }
@@ -112,7 +121,24 @@ enum Reader {
     Chosen((u8, u8)),
     Pinned((u8, u8)),
     Listed((u8, u8), u8),
+    /// The same, by way of a savepoint.
+    Found((u8, u8)),
+    PinnedFound((u8, u8)),
     Reading((u8, u8)),
+    Done,
+}
+
+/// A user who makes a savepoint under a pin, and releases it some time.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Saver {
+    Idle,
+    Chosen((u8, u8)),
+    Pinned((u8, u8)),
+    Listed((u8, u8), u8),
+    Confirmed((u8, u8)),
+    /// The pin is still there.
+    Saved((u8, u8)),
+    Kept((u8, u8)),
     Done,
 }
 
@@ -120,6 +146,7 @@ enum Reader {
 struct State {
     store: BTreeMap<u8, Rec>,
     pins: Vec<u8>,
+    savepoint: Option<(u8, u8)>,
     late: Vec<Rec>,
     late_left: u8,
     lost_left: u8,
@@ -128,6 +155,7 @@ struct State {
     writes: Vec<u8>,
     commits_left: Vec<u8>,
     reader: Reader,
+    saver: Saver,
     /// Nonces of opens and commits that were reported as successful.
     reported: Vec<u8>,
 }
@@ -138,6 +166,7 @@ impl State {
         Self {
             store: BTreeMap::new(),
             pins: Vec::new(),
+            savepoint: None,
             late: Vec::new(),
             late_left: bounds.late,
             lost_left: bounds.lost,
@@ -145,6 +174,7 @@ impl State {
             writes: vec![0; count],
             commits_left: bounds.commits.clone(),
             reader: if bounds.reader { Reader::Idle } else { Reader::Done },
+            saver: if bounds.saver { Saver::Idle } else { Saver::Done },
             reported: Vec::new(),
         }
     }
@@ -221,7 +251,13 @@ impl State {
             return Err("I3: the retained checkpoint is gone");
         }
         match self.reader {
-            Reader::Reading(target) if !holds(target) => Err("I3: a checkpoint is gone while it is read"),
+            Reader::Reading(target) if !holds(target) => {
+                return Err("I3: a checkpoint is gone while it is read");
+            }
+            _ => {}
+        }
+        match self.savepoint {
+            Some(target) if !holds(target) => Err("I3: the checkpoint of a savepoint is gone"),
             _ => Ok(()),
         }
     }
@@ -238,6 +274,7 @@ impl State {
             all.push((format!("a late request for {} arrives", rec.version), next));
         }
         self.read(guards, &mut all);
+        self.save(&mut all);
         all
     }
 
@@ -388,8 +425,13 @@ impl State {
                 let mut next = self.clone();
                 next.report(rec.nonce());
                 let collect = match gc {
-                    Gc::Rest if guards.pins_are_listed_after_the_drop => Gc::ListPins { roots: rec.clone() },
-                    Gc::Rest => Gc::ListChain { roots: rec.clone(), pins: now.early.clone() },
+                    Gc::Rest if !guards.pins_are_listed_after_the_drop => {
+                        Gc::ListChain { roots: rec.clone(), pins: now.early.clone() }
+                    }
+                    Gc::Rest if !guards.pins_are_listed_before_savepoints => {
+                        Gc::ListSavepoints { roots: rec.clone(), kept: Vec::new() }
+                    }
+                    Gc::Rest => Gc::ListPins { roots: rec.clone() },
                     busy => busy.clone(),
                 };
                 push("has committed", next, rec, &[], None, &collect);
@@ -425,8 +467,29 @@ impl State {
         match gc {
             Gc::Rest => {}
             Gc::ListPins { roots } => {
-                let (roots, pins) = (roots.clone(), self.pins.clone());
-                push("lists the pins", self.clone(), Gc::ListChain { roots, pins });
+                let (roots, kept) = (roots.clone(), self.pins.clone());
+                // Steps that can have no effect are left out, to keep the exploration small.
+                let next = if self.saver == Saver::Done {
+                    Gc::ListChain { roots, pins: kept }
+                } else {
+                    Gc::ListSavepoints { roots, kept }
+                };
+                push("lists the pins", self.clone(), next);
+            }
+            Gc::ListSavepoints { roots, kept } => {
+                let (roots, mut kept) = (roots.clone(), kept.clone());
+                kept.extend(self.savepoint.iter().map(|(version, _)| *version));
+                let next = if guards.pins_are_listed_after_savepoints {
+                    Gc::ListPinsAgain { roots, kept }
+                } else {
+                    Gc::ListChain { roots, pins: kept }
+                };
+                push("lists the savepoints", self.clone(), next);
+            }
+            Gc::ListPinsAgain { roots, kept } => {
+                let (roots, mut pins) = (roots.clone(), kept.clone());
+                pins.extend(&self.pins);
+                push("lists the pins again", self.clone(), Gc::ListChain { roots, pins });
             }
             Gc::ListChain { roots, pins } => {
                 let kept = |rec: &Rec| {
@@ -459,6 +522,11 @@ impl State {
 
     fn read(&self, guards: Guards, all: &mut Vec<(String, State)>) {
         let mut next = self.clone();
+        if let (Reader::Idle, Some(target)) = (&self.reader, self.savepoint) {
+            let mut next = self.clone();
+            next.reader = Reader::Found(target);
+            all.push(("reader finds the savepoint".to_owned(), next));
+        }
         let what = match &self.reader {
             Reader::Idle => {
                 let Some(target) = self.newest().and_then(|newest| newest.retained) else { return };
@@ -484,15 +552,85 @@ impl State {
                     None => Reader::Pinned(*target),
                     Some(newest) if newest.retained == Some(*target) => Reader::Reading(*target),
                     Some(_) => {
-                        next.pins.clear();
+                        next.unpin(*target);
                         Reader::Done
                     }
                 };
                 "looks whether it is retained"
             }
+            Reader::Found(target) => {
+                next.pins.push(target.0);
+                next.reader = Reader::PinnedFound(*target);
+                "pins what the savepoint names"
+            }
+            Reader::PinnedFound(target) => {
+                next.reader = if self.savepoint == Some(*target) || !guards.reader_looks_again {
+                    Reader::Reading(*target)
+                } else {
+                    next.unpin(*target);
+                    Reader::Done
+                };
+                "looks whether the savepoint is still there"
+            }
             Reader::Reading(_) | Reader::Done => return,
         };
         all.push((format!("reader {what}"), next));
+    }
+}
+
+impl State {
+    fn unpin(&mut self, target: (u8, u8)) {
+        let at = self.pins.iter().position(|pin| *pin == target.0).unwrap();
+        self.pins.remove(at);
+    }
+
+    fn save(&self, all: &mut Vec<(String, State)>) {
+        let mut next = self.clone();
+        let what = match &self.saver {
+            Saver::Idle => {
+                let Some(target) = self.newest().and_then(|newest| newest.retained) else { return };
+                next.saver = Saver::Chosen(target);
+                "chooses a checkpoint"
+            }
+            Saver::Chosen(target) => {
+                next.pins.push(target.0);
+                next.saver = Saver::Pinned(*target);
+                "pins it"
+            }
+            Saver::Pinned(target) => {
+                let Some(newest) = self.newest() else { return };
+                next.saver = Saver::Listed(*target, newest.version);
+                "lists again"
+            }
+            Saver::Listed(target, newest) => {
+                next.saver = match self.store.get(newest) {
+                    None => Saver::Pinned(*target),
+                    Some(newest) if newest.retained == Some(*target) => Saver::Confirmed(*target),
+                    Some(_) => {
+                        next.unpin(*target);
+                        Saver::Done
+                    }
+                };
+                "looks whether it is retained"
+            }
+            Saver::Confirmed(target) => {
+                next.savepoint = Some(*target);
+                next.saver = Saver::Saved(*target);
+                "makes the savepoint"
+            }
+            Saver::Saved(target) => {
+                next.unpin(*target);
+                next.saver = Saver::Kept(*target);
+                "releases the pin"
+            }
+            Saver::Kept(_) => {
+                next.savepoint = None;
+                next.saver = Saver::Done;
+                "releases the savepoint"
+            }
+            Saver::Done => return,
+        };
+        all.push((format!("saver {what}"), next));
     }
 }
 
@@ -537,7 +675,12 @@ fn explore(bounds: &Bounds, guards: Guards) -> Outcome {
 }
 
 fn bounds(commits: &[u8], late: u8, lost: u8, reader: bool) -> Bounds {
-    Bounds { commits: commits.to_vec(), late, lost, reader }
+    Bounds { commits: commits.to_vec(), late, lost, reader, saver: false }
+}
+
+/// A reader, and a savepoint that is made and released.
+fn with_savepoint(commits: &[u8]) -> Bounds {
+    Bounds { saver: true, ..bounds(commits, 0, 0, true) }
 }
 
 fn sound(bounds: &Bounds) {
@@ -572,6 +715,7 @@ fn i2_and_i3_hold_in_longer_histories() {
     sound(&bounds(&[3, 2], 2, 1, false));
     sound(&bounds(&[3, 2], 0, 2, true));
     sound(&bounds(&[2, 1, 1], 1, 1, false));
+    sound(&with_savepoint(&[2, 1]));
 }
 
 #[test]
@@ -607,4 +751,20 @@ fn without_listing_the_pins_after_the_drop_a_reader_loses_its_checkpoint() {
 #[test]
 fn without_a_second_look_a_reader_pins_what_is_going() {
     broken(&bounds(&[2], 0, 0, true), Guards { reader_looks_again: false, ..ALL }, "I3");
+}
+
+#[test]
+fn i3_a_savepoint_and_what_is_pinned_from_it_are_not_deleted() {
+    sound(&with_savepoint(&[3]));
+    sound(&with_savepoint(&[2, 0]));
+}
+
+#[test]
+fn without_listing_pins_before_savepoints_one_that_is_being_made_is_lost() {
+    broken(&with_savepoint(&[3]), Guards { pins_are_listed_before_savepoints: false, ..ALL }, "I3");
+}
+
+#[test]
+fn without_listing_pins_after_savepoints_a_reader_loses_one_that_is_released() {
+    broken(&with_savepoint(&[3]), Guards { pins_are_listed_after_savepoints: false, ..ALL }, "I3");
 }

@@ -149,7 +149,7 @@ impl Folders {
                 };
                 Ok(Object::Data { folder: number, kind, n })
             }
-            Some(ParsedName::Pin(_) | ParsedName::Probe(_)) | None => {
+            Some(ParsedName::Pin(_) | ParsedName::Savepoint(_) | ParsedName::Probe(_)) | None => {
                 Err(Error::internal("a manifest cannot refer to such an object").object(name))
             }
         }

@@ -72,6 +72,12 @@ impl Known {
         self.lock().objects.get(id).cloned()
     }
 
+    /// Forgets where contents lie, and returns it: nothing may be referred to any more. What local files
+    /// hold is still known.
+    pub(crate) fn detach(&self) -> HashMap<FileId, ObjectName> {
+        std::mem::take(&mut self.lock().objects)
+    }
+
     /// Number of objects that may be referred to.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {

@@ -21,4 +21,4 @@ pub(crate) use known::{Known, Stamp};
 pub(crate) use names::NameSource;
 pub(crate) use parallel::{blocking, run_all};
 pub(crate) use policy::{Decision, History, Settings, Share, decide};
-pub(crate) use upload::{Uploaded, Uploader};
+pub(crate) use upload::{CopySource, Uploaded, Uploader};

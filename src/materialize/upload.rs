@@ -1,5 +1,6 @@
 //! A materialization run: upload what the store lacks, then one index object that names everything.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,6 +28,17 @@ pub(crate) struct Uploader {
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// Files under way at a time.
     pub(crate) parallel: usize,
+    /// Where the store itself may copy files from. None: nowhere.
+    pub(crate) copies: Option<CopySource>,
+}
+
+/// Files that another job keeps in the same store.
+#[derive(Debug)]
+pub(crate) struct CopySource {
+    /// The other job's place.
+    pub(crate) remote: Arc<Remote>,
+    /// Its objects by what they hold.
+    pub(crate) objects: HashMap<FileId, ObjectName>,
 }
 
 /// A snapshot whose files are all in the object store.
@@ -113,6 +125,9 @@ impl Uploader {
         if let Some(object) = known.object(&id) {
             return Ok(Placed::object(file.name, id, object, false));
         }
+        if let Some(object) = self.copy(&id, known).await {
+            return Ok(Placed::object(file.name, id, object, false));
+        }
         let object = self.names.next(DataKind::Sst);
         known.begun(object.clone());
         let sent = self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
@@ -129,6 +144,24 @@ impl Uploader {
             return Err(Error::new(ErrorKind::Aborted, message).object(object));
         }
         Ok(Placed::object(file.name, id, object, true))
+    }
+}
+
+impl Uploader {
+    /// Has the store copy a file from another job's place. None if that has not got it, or the copy
+    /// failed: then it is sent.
+    async fn copy(&self, id: &FileId, known: &Known) -> Option<ObjectName> {
+        let copies = self.copies.as_ref()?;
+        let from = copies.objects.get(id)?;
+        let object = self.names.next(DataKind::Sst);
+        known.begun(object.clone());
+        match self.remote.copy_data(&copies.remote, from, &object, id.size).await {
+            Ok(()) => known.uploaded(*id, object.clone()).then_some(object),
+            Err(error) => {
+                tracing::warn!(%error, %from, "a file could not be copied within the store and is sent instead");
+                None
+            }
+        }
     }
 }
 

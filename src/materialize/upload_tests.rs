@@ -27,8 +27,13 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
         let remote = Remote::new(Arc::clone(&faulty) as _, "job".into(), Env::default()).with_retry(retry);
         let names = NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16]));
-        let uploader =
-            Uploader { remote: Arc::new(remote), names: Arc::new(names), limiter: None, parallel: 1 };
+        let uploader = Uploader {
+            remote: Arc::new(remote),
+            names: Arc::new(names),
+            limiter: None,
+            parallel: 1,
+            copies: None,
+        };
         let known = Known::default();
         let upload = async || uploader.upload(dir.path(), RANGE, DeltaSeq(1), "", &known).await;
 

@@ -37,9 +37,9 @@ use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
-pub(crate) use names::{DataKind, ObjectName, ParsedName};
+pub(crate) use names::{DataKind, ObjectName, ParsedName, SavepointName};
 pub(crate) use retry::RetryPolicy;
-pub(crate) use url::open_url;
+pub(crate) use url::{open_url, parse_prefix, place_of};
 pub(crate) use write::Created;
 
 /// How long a store may take to answer, unless the caller says otherwise.
@@ -120,6 +120,11 @@ impl Remote {
     /// The root followed by a relative path.
     fn below(&self, relative: &str) -> Path {
         self.root.parts().chain(relative.split('/').map(PathPart::from)).collect()
+    }
+
+    /// Whether both go to the store by the same handle.
+    pub(crate) fn shares_store_with(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.store), Arc::as_ptr(&other.store))
     }
 
     /// Longest time for a request that moves `bytes`.

@@ -4,6 +4,7 @@
 //! manifest/<version, 20 digits>
 //! data/<epoch, 20 digits>/<subtask, 5 digits>/<nonce of the instance>/<n, 10 digits>.<delta|pack|sst|base>
 //! pin/<nonce>
+//! savepoint/<name>
 //! probe/<nonce>
 //! ```
 //!
@@ -13,6 +14,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -25,7 +27,7 @@ use crate::ids::{Epoch, Nonce, SubtaskIndex, Version};
 pub(crate) struct ObjectName(Arc<str>);
 
 /// What a name says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ParsedName {
     /// One version of the manifest chain.
     Manifest(Version),
@@ -44,6 +46,8 @@ pub(crate) enum ParsedName {
     },
     /// A reader's claim on an old version.
     Pin(Nonce),
+    /// A user's claim on an old version, by name.
+    Savepoint(SavepointName),
     /// Left by the check whether the store honours conditional creates.
     Probe(Nonce),
 }
@@ -81,10 +85,13 @@ impl ObjectName {
     pub(crate) const DATA: &'static str = "data";
     /// Folder of pins.
     pub(crate) const PINS: &'static str = "pin";
+    /// Folder of savepoints.
+    pub(crate) const SAVEPOINTS: &'static str = "savepoint";
     /// Folder of probes.
     pub(crate) const PROBES: &'static str = "probe";
     /// The top-level folders of a job. Anything else beside them is not Alluvium's.
-    pub(crate) const FOLDERS: [&'static str; 4] = [Self::MANIFESTS, Self::DATA, Self::PINS, Self::PROBES];
+    pub(crate) const FOLDERS: [&'static str; 5] =
+        [Self::MANIFESTS, Self::DATA, Self::PINS, Self::SAVEPOINTS, Self::PROBES];
 
     pub(crate) fn manifest(version: Version) -> Self {
         ParsedName::Manifest(version).name()
@@ -96,6 +103,10 @@ impl ObjectName {
 
     pub(crate) fn pin(nonce: Nonce) -> Self {
         ParsedName::Pin(nonce).name()
+    }
+
+    pub(crate) fn savepoint(name: &SavepointName) -> Self {
+        ParsedName::Savepoint(name.clone()).name()
     }
 
     pub(crate) fn probe(nonce: Nonce) -> Self {
@@ -114,6 +125,7 @@ impl ObjectName {
         match folder {
             Self::MANIFESTS => Some(ParsedName::Manifest(Version(rest.parse().ok()?))),
             Self::PINS => Some(ParsedName::Pin(read_nonce(rest)?)),
+            Self::SAVEPOINTS => Some(ParsedName::Savepoint(rest.parse().ok()?)),
             Self::PROBES => Some(ParsedName::Probe(read_nonce(rest)?)),
             Self::DATA => {
                 let mut parts = rest.split('/');
@@ -157,7 +169,7 @@ fn read_nonce(text: &str) -> Option<Nonce> {
 
 impl ParsedName {
     /// The name that says this.
-    pub(crate) fn name(self) -> ObjectName {
+    pub(crate) fn name(&self) -> ObjectName {
         let text = match self {
             Self::Manifest(version) => format!("{}/{:020}", ObjectName::MANIFESTS, version.0),
             Self::Data { epoch, subtask, instance, kind, n } => format!(
@@ -168,9 +180,45 @@ impl ParsedName {
                 kind.extension()
             ),
             Self::Pin(nonce) => format!("{}/{nonce}", ObjectName::PINS),
+            Self::Savepoint(name) => format!("{}/{name}", ObjectName::SAVEPOINTS),
             Self::Probe(nonce) => format!("{}/{nonce}", ObjectName::PROBES),
         };
         ObjectName(text.into())
+    }
+}
+
+/// The name of a savepoint: 1 to 100 ASCII letters, digits, `-`, `_` and `.`, of which the first is a
+/// letter or a digit. So it is one part of a path in every store, and no file of its own kind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SavepointName(Arc<str>);
+
+/// Longest name of a savepoint in bytes.
+const MAX_SAVEPOINT_NAME: usize = 100;
+
+impl FromStr for SavepointName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let first = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        let rest = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if first && rest && text.len() <= MAX_SAVEPOINT_NAME {
+            return Ok(Self(text.into()));
+        }
+        Err(Error::invalid(format!("{text:?} cannot be the name of a savepoint")).advice(format!(
+            "use 1 to {MAX_SAVEPOINT_NAME} letters (a to z, A to Z), digits, '-', '_' and '.', and begin with a letter or digit"
+        )))
+    }
+}
+
+impl fmt::Display for SavepointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for SavepointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
     }
 }
 
@@ -179,7 +227,7 @@ impl TryFrom<&str> for ObjectName {
 
     fn try_from(text: &str) -> Result<Self> {
         Self::parse(text)
-            .map(ParsedName::name)
+            .map(|parsed| parsed.name())
             .ok_or_else(|| Error::corrupt(format!("{text:?} is not the name of an object of a job")))
     }
 }
@@ -242,6 +290,8 @@ mod tests {
         );
         assert_eq!(ObjectName::pin(Nonce([1; 16])).as_str(), "pin/01010101010101010101010101010101");
         assert_eq!(ObjectName::probe(Nonce([0; 16])).as_str(), "probe/00000000000000000000000000000000");
+        let savepoint = "v1.2_before-upgrade".parse().unwrap();
+        assert_eq!(ObjectName::savepoint(&savepoint).as_str(), "savepoint/v1.2_before-upgrade");
     }
 
     #[test]
@@ -259,6 +309,10 @@ mod tests {
             "pin/ABABABABABABABABABABABABABABABAB",
             "pin/+1010101010101010101010101010101",
             "probe/../manifest/00000000000000000012",
+            "savepoint/",
+            "savepoint/a/b",
+            "savepoint/..",
+            "savepoint/-",
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042",
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042.SST",
             "data/00000000000000000007/00003/abababababababababababababababab/42.sst",
@@ -268,6 +322,22 @@ mod tests {
             "other/x",
         ] {
             assert_eq!(ObjectName::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_savepoints_are_plain() {
+        let longest = "x".repeat(100);
+        for good in ["a", "7", "A.b-c_d", "2024-02-29", longest.as_str()] {
+            assert_eq!(good.parse::<SavepointName>().unwrap().to_string(), good);
+        }
+        let too_long = "x".repeat(101);
+        for wrong in
+            ["", ".", "..", "-a", "_a", ".a", "a b", "a/b", "a\\b", "ä", "a\n", "a#1", "a%20", &too_long]
+        {
+            let error = wrong.parse::<SavepointName>().unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::InvalidArgument, "{wrong:?}");
+            assert!(error.to_string().contains("begin with a letter"), "{error}");
         }
     }
 
@@ -286,6 +356,7 @@ mod tests {
             any::<u64>().prop_map(|version| ParsedName::Manifest(Version(version))),
             nonce.clone().prop_map(ParsedName::Pin),
             nonce.clone().prop_map(ParsedName::Probe),
+            "[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}".prop_map(|name| ParsedName::Savepoint(name.parse().unwrap())),
             (any::<u64>(), any::<u32>(), nonce, 0..4usize, any::<u64>()).prop_map(
                 |(epoch, subtask, instance, kind, n)| ParsedName::Data {
                     epoch: Epoch(epoch),
@@ -307,7 +378,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_is_written_the_same(text in "(manifest|data|pin|probe)(/[0-9a-f+.]{0,33}){0,5}") {
+        fn what_reads_is_written_the_same(text in "(manifest|data|pin|savepoint|probe)(/[0-9a-f+.]{0,33}){0,5}") {
             if let Some(parsed) = ObjectName::parse(&text) {
                 let name = parsed.name();
                 prop_assert_eq!(name.as_str(), text);

@@ -63,6 +63,31 @@ pub(crate) fn open_url(
     }
 }
 
+/// A job's place in a store that the caller has made.
+pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
+    Path::parse(prefix).map_err(|error| {
+        Error::invalid("the prefix is not a path in an object store").object(prefix).source(error)
+    })
+}
+
+/// What tells whether two URLs with these options are places in one cloud store; None for other stores,
+/// whose handles can be compared. A hash, because options hold secrets.
+pub(crate) fn place_of(url: &str, options: &[(String, String)]) -> Option<[u8; 32]> {
+    let parsed = parse(url).ok()??;
+    let scheme = parsed.scheme();
+    if matches!(scheme, "file" | "memory") {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    for part in [scheme, parsed.username(), parsed.host_str().unwrap_or_default()] {
+        hasher.update(part.as_bytes()).update(b"\0");
+    }
+    for (key, value) in options {
+        hasher.update(key.as_bytes()).update(b"\0").update(value.as_bytes()).update(b"\0");
+    }
+    Some(*hasher.finalize().as_bytes())
+}
+
 /// The URL, or `None` if the text is a local path.
 fn parse(text: &str) -> Result<Option<Url>> {
     let first = text.split(['/', '\\']).next().unwrap_or_default();
@@ -317,6 +342,22 @@ mod tests {
             assert_eq!(open(url).unwrap().0.head(&root.join("x")).await.is_ok(), shared, "{url}");
         }
         open("memory://").unwrap();
+    }
+
+    #[test]
+    fn places_in_one_cloud_store_are_known_as_such() {
+        let option = |value: &str| vec![("region".to_owned(), value.to_owned())];
+        let one = place_of("s3://bucket/a", &option("x"));
+        assert!(one.is_some());
+        assert_eq!(place_of("s3://bucket/b/c", &option("x")), one);
+        for (url, options) in
+            [("s3://other/a", option("x")), ("gs://bucket/a", option("x")), ("s3://bucket/a", option("y"))]
+        {
+            assert_ne!(place_of(url, &options), one, "{url}");
+        }
+        for url in ["memory://name/a", "file:///a", "/a", "", "a b:c"] {
+            assert_eq!(place_of(url, &[]), None, "{url}");
+        }
     }
 
     #[test]

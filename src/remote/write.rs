@@ -90,6 +90,39 @@ impl Remote {
         }
     }
 
+    /// Has the store copy `from`, an object of another job's place in the same store, to `name`, which
+    /// belongs to this store instance alone: not every store can copy under the condition that nothing is
+    /// there. Checks that `size` bytes have arrived.
+    pub(crate) async fn copy_data(
+        &self,
+        place: &Self,
+        from: &ObjectName,
+        name: &ObjectName,
+        size: u64,
+    ) -> Result<()> {
+        let mut attempts = self.attempts();
+        loop {
+            match self.try_copy(&place.path(from), name, size).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => attempts.again(failure).await?,
+            }
+        }
+    }
+
+    async fn try_copy(&self, from: &Path, name: &ObjectName, size: u64) -> Result<(), Failure> {
+        self.counters.put(0);
+        let path = self.path(name);
+        let copy = self.store.copy(from, &path);
+        self.request("copy the object", name.as_str(), self.limit(size), copy).await?;
+        match self.try_head(name).await? {
+            there if there == size => Ok(()),
+            there => {
+                let message = format!("a copy of {size} bytes has {there}");
+                Err(Failure::lasting(Error::corrupt(message).object(name)))
+            }
+        }
+    }
+
     /// Deletes objects, and returns how many the store says it deleted (some stores count absent ones,
     /// too). One that does not exist is no error.
     pub(crate) async fn delete(&self, names: Vec<ObjectName>) -> Result<usize> {

@@ -1,7 +1,7 @@
 //! Carries a restore out: plan, fetch, replay, and the way back to an older checkpoint if the caller
 //! allows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin};
-use crate::materialize::{Known, blocking, run_all};
-use crate::remote::Remote;
+use crate::materialize::{FileId, Known, blocking, run_all};
+use crate::remote::{ObjectName, Remote};
 use crate::table::{Table, TableResources};
 
 /// Restores the subtasks of one process.
@@ -54,6 +54,17 @@ pub(crate) struct Restored {
     /// The user's, as of the cut; None after a fresh start, and if no subtask of this number had the
     /// same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
+}
+
+impl Restored {
+    /// Cuts the ties to the objects that it was restored from, and returns which of them hold files
+    /// of the table. What is left is the table alone.
+    pub(crate) fn detach(&mut self) -> HashMap<FileId, ObjectName> {
+        self.origins.clear();
+        self.base = None;
+        self.deltas.clear();
+        self.known.detach()
+    }
 }
 
 /// What a restore comes to.

@@ -62,8 +62,13 @@ impl World {
         let remote = Arc::new(Remote::new(Arc::clone(&store), root, Env::default()));
         let resources = TableResources::new(16 << 20, 2);
         let names = NameSource::new(Epoch(1), SubtaskIndex(1), Nonce([9; 16]));
-        let uploader =
-            Uploader { remote: Arc::clone(&remote), names: Arc::new(names), limiter: None, parallel: 4 };
+        let uploader = Uploader {
+            remote: Arc::clone(&remote),
+            names: Arc::new(names),
+            limiter: None,
+            parallel: 4,
+            copies: None,
+        };
         Self {
             table: Table::create(&dir.path().join("first"), RANGE, &resources).unwrap(),
             dir,

@@ -76,7 +76,7 @@ pub(crate) enum StateKind {
 }
 
 impl StateKind {
-    fn name_of(code: u16) -> &'static str {
+    pub(crate) fn name_of(code: u16) -> &'static str {
         match code {
             0 => "raw",
             1 => "value",
@@ -145,6 +145,30 @@ impl Registry {
         }
         self.set(info);
         Ok(State { id, table: options.table })
+    }
+
+    /// Registers a state exactly as it was described elsewhere.
+    pub(crate) fn adopt(&mut self, info: &StateInfo) -> Result<State> {
+        if info.name.is_empty() || info.id != StateId::of(&info.name) {
+            let message = format!("{:?} cannot be a state with id {}", info.name, info.id);
+            return Err(Error::invalid(message));
+        }
+        if let Some(known) = self.states.get(&info.id) {
+            // One that was never written to has no type of keys yet.
+            let key = if known.key.is_empty() { info.key.clone() } else { known.key.clone() };
+            if (StateInfo { key, ..known.clone() }) != *info {
+                let message = if known.name == info.name {
+                    "the job has it as another kind, or with other types".to_owned()
+                } else {
+                    format!("the name has the same id as the state {:?}", known.name)
+                };
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .object(format!("state {:?}", info.name))
+                    .advice("bring it into a job of its own"));
+            }
+        }
+        self.set(info.clone());
+        Ok(State { id: info.id, table: TableKind::Hash })
     }
 
     /// What the keys of a state are; empty if none was written yet, or there is no such state.

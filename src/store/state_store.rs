@@ -23,6 +23,7 @@ use crate::table::{Expiry, OwnedCursor, Table};
 use super::applier::{Applier, Work};
 use super::current::CurrentKey;
 use super::cut::Cut;
+use super::description::StateDescription;
 use super::event::{Event, EventSender, Ticket};
 use super::heads::{FirstKeys, Heads};
 use super::layers::{Found, Layers};
@@ -173,6 +174,17 @@ impl StateStore {
     /// or in the restored checkpoint.
     pub fn state(&mut self, options: &StateOptions) -> Result<State> {
         self.registry.register(options)
+    }
+
+    /// Registers a state exactly as a checkpoint describes it, of this job or of another
+    /// ([`CheckpointReader::states`](crate::CheckpointReader::states)), or finds it again: for
+    /// programs that move states about without knowing their types.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) if the name was used for a state that is described
+    /// otherwise, here or in the restored checkpoint.
+    pub fn described_state(&mut self, description: &StateDescription) -> Result<State> {
+        self.registry.adopt(&description.0)
     }
 
     // Reads.

@@ -57,6 +57,9 @@ pub(crate) struct TaskParts {
     pub(crate) share: Share,
     pub(crate) opened: Duration,
     pub(crate) base_seq: DeltaSeq,
+    /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base, because
+    /// what the table was restored from is not the job's own.
+    pub(crate) first_base: Option<(PathBuf, DeltaSeq)>,
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
@@ -94,7 +97,11 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
     let (sender, inbox) = mpsc::unbounded_channel();
     let shared = Arc::clone(&parts.shared);
     let events = EventSender::new(sender, Arc::clone(&parts.shared));
-    let task = StoreTask::new(parts, events.clone());
+    let first_base = parts.first_base.clone();
+    let mut task = StoreTask::new(parts, events.clone());
+    if let Some((dir, seq)) = first_base {
+        task.upload_first_base(dir, seq, runtime);
+    }
     let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
     events
@@ -432,6 +439,38 @@ impl StoreTask {
             let result = upload.await;
             remove_snapshot(dir).await;
             events.send(Event::Materialized { seq, result });
+        });
+    }
+
+    /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later snapshot
+    /// would not do, because it may stand after the checkpoint's cut.
+    fn upload_first_base(&mut self, dir: PathBuf, seq: DeltaSeq, runtime: &tokio::runtime::Handle) {
+        self.run = Run::Under(self.now());
+        let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
+        let (range, events) = (self.parts.range, self.events.clone());
+        let shared = Arc::clone(&self.parts.shared);
+        runtime.spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            loop {
+                let upload = async {
+                    let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                    Ok::<_, Error>((uploader.publish(&uploaded).await?, uploaded))
+                };
+                match upload.await {
+                    Ok(done) => {
+                        remove_snapshot(dir).await;
+                        return events.send(Event::Materialized { seq, result: Ok(done) });
+                    }
+                    Err(error) => {
+                        if shared.attempt.health().is_err() {
+                            return;
+                        }
+                        tracing::warn!(%error, "the first base could not be uploaded; trying again");
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(LONGEST_PAUSE);
+                    }
+                }
+            }
         });
     }
 

@@ -320,6 +320,11 @@ impl Table {
 
     // Files.
 
+    /// Where the table's files lie.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Hard-links a consistent copy of everything written so far into `into`, which must not exist;
     /// its parent is created. Writes nothing but what the memtable holds.
     pub(crate) fn checkpoint(&self, into: &Path) -> Result<()> {

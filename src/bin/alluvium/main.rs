@@ -12,25 +12,33 @@ mod driver;
 mod evaluate;
 mod expected;
 mod explain;
+mod export;
 mod failure;
 #[cfg(test)]
 mod fake;
 mod figure;
+mod get;
 mod html;
+mod import;
 mod inspect;
 mod job;
 mod load;
 mod meter;
 mod options;
 mod place;
+mod portable;
 mod progress;
 mod recorder;
 mod restore_test;
 mod result;
+mod savepoint;
+mod scan;
 mod scenario;
 mod session;
 mod signals;
+mod source;
 mod table;
+mod tagged;
 mod units;
 mod workload;
 mod zipf;
@@ -55,6 +63,10 @@ Examples:
   alluvium restore-test --store ./job --dir ./restored --verify
       Restore in a process of its own, and check every key.
   alluvium inspect ./job
+  alluvium savepoint create ./job before-upgrade
+  alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
+  alluvium export ./job --state clicks -o clicks.jsonl
+  alluvium import ./another-job clicks.jsonl
   alluvium report result.json -o report.html
 
 Exit codes: 0 all right (also when Ctrl-C ended a run early), 1 failed or verification found the state
@@ -96,6 +108,35 @@ enum Command {
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
+    /// Make, list and release savepoints: named checkpoints that stay until they are released
+    ///
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
+    /// Print one value of a checkpoint
+    ///
+    /// Reads only, and fetches only the subtask that owns the key: the job may be running meanwhile. A
+    /// value that is not printable text is printed as base64:…; see --json and --raw.
+    Get(get::GetArgs),
+    /// Print a state of a checkpoint, one entry a line: key group, key, value
+    ///
+    /// Reads only: the job may be running meanwhile. Ascending by key group, and within a group by the
+    /// bytes of the key. What is not printable text is printed as base64:…; --json tells both apart.
+    Scan(scan::ScanArgs),
+    /// Write the states of a checkpoint into a file that any program can read
+    ///
+    /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
+    /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
+    /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
+    /// same bytes. Reads only: the job may be running meanwhile.
+    Export(export::ExportArgs),
+    /// Bring what `export` wrote into a job, new or existing
+    ///
+    /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
+    /// whole file was read and found sound, and nothing otherwise. The states must be absent or empty unless
+    /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
+    /// that was made or changed by hand may leave crc32c out of its last line.
+    Import(import::ImportArgs),
     /// Show results as one self-contained page
     ///
     /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
@@ -110,6 +151,11 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::RestoreTest(args) => restore_test::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Savepoint(command) => savepoint::run(&command),
+        Command::Get(args) => get::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Report(args) => html::run(&args),
     });
     match outcome {
@@ -128,7 +174,7 @@ fn parse() -> Result<Cli> {
     let scenario = match &cli.command {
         Command::Compare(args) => args.scenario.arguments()?,
         Command::Load(args) => args.scenario.arguments()?,
-        Command::RestoreTest(_) | Command::Inspect(_) | Command::Report(_) => None,
+        _ => None,
     };
     let Some((name, options)) = scenario else { return Ok(cli) };
     // By itself first, so that a mistake in it is not taken for one of the user's.

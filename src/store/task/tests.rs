@@ -53,7 +53,7 @@ impl Fixture {
             shared,
             expiries: Expiries::new(Env::default().clock),
             applier,
-            uploader: Arc::new(Uploader { remote, names, limiter: None, parallel: 4 }),
+            uploader: Arc::new(Uploader { remote, names, limiter: None, parallel: 4, copies: None }),
             known: Arc::new(Known::default()),
             tail: Tail::new(100, Vec::new(), None, Vec::new()),
             inline_limit: 1 << 20,
@@ -62,6 +62,7 @@ impl Fixture {
             opened: Duration::ZERO,
             base_seq: DeltaSeq(0),
             rescaled: false,
+            first_base: None,
             coordinator,
             uploads: Arc::new(Semaphore::new(PARALLEL_DELTAS as usize)),
         };

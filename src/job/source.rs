@@ -1,0 +1,170 @@
+//! Starting from another job's checkpoint (Flink's NO_CLAIM mode).
+//!
+//! The other job stays as it is but for a pin while it is needed. The new one restores into its own tables
+//! and forgets where their files came from: what it refers to has to be its own. So the table as it was opened
+//! becomes the first base, in the background; files that another job holds in the same store are copied there
+//! by the store itself, the others are uploaded. The first checkpoint waits for that base, and once it is
+//! committed the pin goes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+use crate::config::{JobOptions, RestoreFrom};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::{Holder, Pin, choose, release_earlier, savepoint};
+use crate::ids::{DeltaSeq, Epoch, Nonce, Version};
+use crate::key_group::MaxParallelism;
+use crate::manifest::{CheckpointMode, Found, read_manifest, read_newest};
+use crate::materialize::{CopySource, blocking};
+use crate::remote::{Remote, open_url, parse_prefix, place_of};
+use crate::restore::Restoration;
+
+/// The directory of the snapshot that becomes the first base, beside the table's.
+const FIRST_BASE: &str = "base-0";
+
+/// A checkpoint or savepoint of another job that a new one starts from, see [`JobOptions::start_from`].
+#[derive(Debug, Clone)]
+pub struct SourceJob {
+    place: Place,
+    from: RestoreFrom,
+}
+
+/// Where it is.
+#[derive(Debug, Clone)]
+enum Place {
+    Url { url: String, options: Vec<(String, String)> },
+    Store { store: Arc<dyn ObjectStore>, prefix: String },
+}
+
+impl SourceJob {
+    /// The job at `url` (see [`Job::open`](crate::Job::open)), with the options of its object store. It is
+    /// looked at only when a new job starts from it.
+    pub fn at(url: &str, store_options: &[(String, String)], from: RestoreFrom) -> Self {
+        Self { place: Place::Url { url: url.to_owned(), options: store_options.to_vec() }, from }
+    }
+
+    /// As [`SourceJob::at`], on an object store that the caller has made.
+    pub fn on(store: Arc<dyn ObjectStore>, prefix: &str, from: RestoreFrom) -> Self {
+        Self { place: Place::Store { store, prefix: prefix.to_owned() }, from }
+    }
+}
+
+/// The other job, as the new one sees it.
+pub(super) struct Source {
+    pub(super) remote: Arc<Remote>,
+    from: RestoreFrom,
+    /// Whether the store can copy from one job to the other.
+    copies: bool,
+}
+
+/// What a subtask takes along from another job.
+#[derive(Debug, Default)]
+pub(super) struct Foreign {
+    pub(super) copies: Option<CopySource>,
+    /// A snapshot of the table as it was opened, and the delta that it stands at.
+    pub(super) first_base: Option<(PathBuf, DeltaSeq)>,
+}
+
+impl Source {
+    pub(super) fn open(
+        source: &SourceJob,
+        target: &Remote,
+        place: Option<[u8; 32]>,
+        options: &JobOptions,
+    ) -> Result<Self> {
+        let SourceJob { place: there, from } = source.clone();
+        let (store, prefix, there) = match there {
+            Place::Url { url, options } => {
+                let there = place_of(&url, &options);
+                let (store, prefix) = open_url(&url, options, false)?;
+                (store, prefix, there)
+            }
+            Place::Store { store, prefix } => (store, parse_prefix(&prefix)?, None),
+        };
+        let remote = Remote::new(store, prefix, options.env.clone()).with_timeout(options.request_timeout);
+        let copies = remote.shares_store_with(target) || (place.is_some() && place == there);
+        Ok(Self { remote: Arc::new(remote), from, copies })
+    }
+
+    /// Finds out, before anything is written, whether there is what is to be started from.
+    pub(super) async fn look(&self, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
+        let newest = read_newest(&self.remote).await?.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "there is no job to start from").advice("check the URL")
+        })?;
+        match &self.from {
+            RestoreFrom::Savepoint(name) => drop(savepoint::require(&self.remote, &name.parse()?).await?),
+            from => drop(choose(from, &newest.retained)?),
+        }
+        match wanted {
+            Some(wanted) if wanted != newest.max_parallelism => {
+                let (there, wanted) = (newest.max_parallelism.get(), wanted.get());
+                let message =
+                    format!("the job to start from has max parallelism {there}, and {wanted} was asked for");
+                Err(Error::new(ErrorKind::Incompatible, message)
+                    .advice("leave it unset: keys are placed by it"))
+            }
+            _ => Ok(newest.max_parallelism),
+        }
+    }
+
+    /// Keeps the other job's checkpoint alive for the attempt `epoch` of the job at `target`. Pins that
+    /// earlier attempts have left are removed.
+    pub(super) async fn pin(&self, target: &Remote, epoch: Epoch) -> Result<(Pin, Found)> {
+        let job = identity(target).await?;
+        let pinned = Pin::take(&self.remote, &self.from, Holder::Other(job, epoch)).await?;
+        release_earlier(&self.remote, job, epoch).await?;
+        Ok(pinned)
+    }
+
+    /// Removes, in the background, pins that earlier attempts have left: the job has a checkpoint of its own.
+    pub(super) fn forget(self, target: &Arc<Remote>, epoch: Epoch) {
+        let target = Arc::clone(target);
+        tokio::spawn(async move {
+            let forget = async { release_earlier(&self.remote, identity(&target).await?, epoch).await };
+            if let Err(error) = forget.await {
+                // It may have been deleted long ago, as it should be possible.
+                tracing::debug!(%error, "the job that this one was started from cannot be looked at");
+            }
+        });
+    }
+
+    /// Makes what was restored the new job's own.
+    pub(super) async fn take_over(
+        &self,
+        restoration: &mut Restoration,
+        mode: CheckpointMode,
+    ) -> Result<Vec<Foreign>> {
+        let mut all = Vec::new();
+        for restored in &mut restoration.subtasks {
+            let objects = restored.detach();
+            let copies = self.copies.then(|| CopySource { remote: Arc::clone(&self.remote), objects });
+            // In native mode each checkpoint brings a base of its own.
+            let state = restored.seq > DeltaSeq(0) && mode == CheckpointMode::Changelog;
+            all.push((Foreign { copies, first_base: None }, state));
+        }
+        // Tables are not shared yet, so they are lent to the blocking pool and come back.
+        let subtasks = std::mem::take(&mut restoration.subtasks);
+        let (subtasks, foreign) = blocking(move || {
+            let mut foreign = Vec::new();
+            for (restored, (mut one, state)) in subtasks.iter().zip(all) {
+                if state {
+                    let dir = restored.table.dir().with_file_name(FIRST_BASE);
+                    restored.table.checkpoint(&dir)?;
+                    one.first_base = Some((dir, restored.seq));
+                }
+                foreign.push(one);
+            }
+            Ok((subtasks, foreign))
+        })
+        .await?;
+        restoration.subtasks = subtasks;
+        Ok(foreign)
+    }
+}
+
+/// What tells the job at `target` from all others: the nonce of its first record, which is never deleted.
+async fn identity(target: &Remote) -> Result<Nonce> {
+    read_manifest(target, Version(1)).await.map(|(first, _)| first.nonce)
+}

@@ -1,0 +1,83 @@
+//! A visitor's access to a job: its objects, and a runtime of the visitor's own to ask for them. No
+//! attempt begins, so a running job is not fenced.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tokio::runtime::Runtime;
+
+use crate::env::Env;
+use crate::error::{Error, Result};
+use crate::remote::Remote;
+use crate::wait::wait;
+
+/// Threads of the runtime: hashing and decompression go to its blocking pool.
+const WORKERS: usize = 2;
+
+#[derive(Debug)]
+pub(crate) struct Outside {
+    pub(crate) remote: Arc<Remote>,
+    /// None only while dropping.
+    runtime: Option<Runtime>,
+}
+
+impl Outside {
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: Path,
+        env: Env,
+        request_timeout: Duration,
+    ) -> Result<Self> {
+        let remote = Arc::new(Remote::new(store, prefix, env).with_timeout(request_timeout));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .thread_name("alluvium-outside")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
+        Ok(Self { remote, runtime: Some(runtime) })
+    }
+
+    /// Runs `task` to its end; blocks. May be called inside a caller's own runtime.
+    pub(crate) fn run<T, F>(&self, task: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let Some(runtime) = &self.runtime else { return Err(Error::internal("the runtime is gone")) };
+        wait(runtime.spawn(task))
+            .unwrap_or_else(|error| Err(Error::internal("a task came to a bad end").source(error)))
+    }
+
+    /// Lets `task` end on a thread of its own, and waits at most `limit` there.
+    pub(crate) fn run_behind(
+        mut self,
+        limit: Duration,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        let Some(runtime) = self.runtime.take() else { return };
+        let behind = std::thread::Builder::new().name("alluvium-release".to_owned()).spawn(move || {
+            match runtime.block_on(async { tokio::time::timeout(limit, task).await }) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a pin stays behind"),
+                Err(_) => tracing::warn!(?limit, "a pin stays behind: the store does not answer"),
+            }
+            runtime.shutdown_background();
+        });
+        if let Err(error) = behind {
+            tracing::warn!(%error, "a pin stays behind");
+        }
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A plain drop would panic inside a caller's runtime.
+            runtime.shutdown_background();
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Reading a checkpoint from outside: the job may be running, and does not notice.
+//!
+//! The reader pins the checkpoint (I3), restores what it is asked for into a directory of its own, and
+//! releases the pin at the end. It has no way to write.
+
+mod options;
+mod scan;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+
+use crate::config::RestoreFrom;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::{Holder, Pin};
+use crate::ids::{CheckpointId, StateId, SubtaskIndex};
+use crate::key;
+use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest};
+use crate::outside::Outside;
+use crate::remote::{open_url, parse_prefix};
+use crate::restore::{Restorer, Target};
+use crate::store::StateDescription;
+use crate::table::{Table, TableResources};
+
+pub use options::ReaderOptions;
+pub use scan::CheckpointScan;
+
+/// RocksDB's background jobs of all subtasks together.
+const BACKGROUND_JOBS: usize = 2;
+/// Objects fetched at the same time.
+const PARALLEL_DOWNLOADS: usize = 16;
+/// How long a reader that was dropped goes on trying to release its pin.
+const LAST_RELEASE: Duration = Duration::from_secs(10);
+
+/// One checkpoint or savepoint of a job, to be read key by key and by scans. The job may be running: no
+/// attempt begins, nothing is fenced, and the job does not notice but for one small object, the
+/// reader's pin, which keeps the checkpoint alive for as long as the reader lives.
+///
+/// A subtask's state is fetched from the object store when something in it is first asked for: a point
+/// read fetches one subtask, a scan of all groups all of them. All calls block.
+///
+/// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in the
+/// background. Of a process that is killed the pin stays, and keeps the checkpoint's objects until
+/// someone deletes it.
+///
+/// ```
+/// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let mut opened = Job::open(&url, JobOptions::new(dir, OpenMode::Create))?;
+/// let store = &mut opened.stores[0];
+/// let words = store.state(&StateOptions::new("words"))?;
+/// let group = store.group_of(b"alluvium");
+/// store.put(words, group, b"alluvium", b"what a stream leaves behind")?;
+/// let checkpoint = opened.job.trigger("")?;
+/// store.cut(checkpoint.id(), "")?;
+/// checkpoint.wait()?;
+///
+/// let reader = CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?;
+/// assert_eq!(reader.get("words", b"alluvium")?.unwrap(), b"what a stream leaves behind");
+/// assert_eq!(reader.scan("words", b"all")?.count(), 1);
+/// reader.close()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct CheckpointReader {
+    manifest: Arc<Manifest>,
+    found: Found,
+    resources: TableResources,
+    // Tables close before their files are removed.
+    parts: Vec<Part>,
+    dir: Scratch,
+    /// None only while closing.
+    hold: Option<(Outside, Pin)>,
+}
+
+/// One subtask of the checkpoint.
+struct Part {
+    subtask: SubtaskIndex,
+    range: KeyGroupRange,
+    table: Mutex<Option<Arc<Table>>>,
+}
+
+/// A directory that is removed at the end.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, dir = %self.0.display(), "a reader's directory stays behind");
+        }
+    }
+}
+
+impl CheckpointReader {
+    /// Opens a checkpoint or savepoint of the job at `url` (see [`Job::open`](crate::Job::open)).
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such job, checkpoint or savepoint, naming those
+    /// that there are; [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL, option or name;
+    /// [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject) and
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) if its manifest cannot be read;
+    /// [`Disk`](ErrorKind::Disk), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    pub fn open(url: &str, from: &RestoreFrom, options: ReaderOptions) -> Result<Self> {
+        let (store, prefix) = open_url(url, options.store_options.iter().cloned(), false)?;
+        Self::start(store, prefix, from, options)
+    }
+
+    /// As [`CheckpointReader::open`], on an object store that the caller has made.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::open`].
+    pub fn open_on(
+        store: Arc<dyn ObjectStore>,
+        prefix: &str,
+        from: &RestoreFrom,
+        options: ReaderOptions,
+    ) -> Result<Self> {
+        Self::start(store, parse_prefix(prefix)?, from, options)
+    }
+
+    fn start(
+        store: Arc<dyn ObjectStore>,
+        prefix: object_store::path::Path,
+        from: &RestoreFrom,
+        options: ReaderOptions,
+    ) -> Result<Self> {
+        let ReaderOptions { dir, memory, request_timeout, env, .. } = options;
+        let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
+        let clock = Arc::clone(&env.clock);
+        let outside = Outside::new(store, prefix, env, request_timeout)?;
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
+        let dir = Scratch(dir);
+        let (remote, from) = (Arc::clone(&outside.remote), from.clone());
+        let (pin, found) = outside.run(async move { Pin::take(&remote, &from, Holder::Reader).await })?;
+        let manifest = found.manifest.clone()?;
+        let record = record_of(&manifest)?;
+        let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };
+        let mut parts: Vec<_> = record.subtasks.iter().map(|one| part(one.subtask, one.range)).collect();
+        parts.sort_by_key(|part| part.range.first);
+        let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(clock);
+        Ok(Self { manifest, found, resources, parts, dir, hold: Some((outside, pin)) })
+    }
+
+    // What it is.
+
+    /// The checkpoint's id.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.found.retained.id
+    }
+
+    /// When the checkpoint was committed, in milliseconds since 1970 UTC.
+    pub fn unix_millis(&self) -> u64 {
+        self.record().map_or(0, |record| record.unix_millis)
+    }
+
+    /// How the checkpoint was taken.
+    pub fn mode(&self) -> CheckpointMode {
+        self.record().map_or_else(CheckpointMode::default, |record| record.mode)
+    }
+
+    /// What was given to [`Job::trigger`](crate::Job::trigger).
+    pub fn metadata(&self) -> &[u8] {
+        self.record().map_or(&[], |record| &record.metadata)
+    }
+
+    /// The subtasks with their key groups and what each gave to
+    /// [`StateStore::cut`](crate::StateStore::cut), ascending by subtask.
+    pub fn subtasks(&self) -> impl Iterator<Item = (SubtaskIndex, KeyGroupRange, &[u8])> {
+        let subtasks = self.record().into_iter().flat_map(|record| &record.subtasks);
+        subtasks.map(|one| (one.subtask, one.range, one.metadata.as_slice()))
+    }
+
+    /// The states that the checkpoint holds, ascending by name.
+    pub fn states(&self) -> Vec<StateDescription> {
+        let states = self.record().into_iter().flat_map(|record| &record.states);
+        let mut states: Vec<_> = states.cloned().map(StateDescription::from).collect();
+        states.sort_by(|a, b| a.name().cmp(b.name()));
+        states
+    }
+
+    /// The job's number of key groups.
+    pub fn max_parallelism(&self) -> MaxParallelism {
+        self.manifest.max_parallelism
+    }
+
+    // What is in it.
+
+    /// The value of `key` in the key's own group ([`MaxParallelism::group_of`]).
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such state, naming those that there are; what a
+    /// restore of the subtask may fail with, see [`Job::open`](crate::Job::open).
+    pub fn get(&self, state: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.get_in(state, self.max_parallelism().group_of(key), key)
+    }
+
+    /// The value of `key` in `group`, for keys that do not lie in their own group.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::get`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has no
+    /// such group.
+    pub fn get_in(&self, state: &str, group: KeyGroup, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let state = self.state(state)?;
+        let mut encoded = Vec::new();
+        key::encode_into(&mut encoded, group, state, key);
+        Ok(self.table(group)?.get(&encoded)?.map(|value| value.to_vec()))
+    }
+
+    /// The values of several keys, each in its own group, in their order.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::get`].
+    pub fn multi_get(&self, state: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let state = self.state(state)?;
+        let mut wanted = Vec::with_capacity(keys.len());
+        for (at, key) in keys.iter().enumerate() {
+            let mut encoded = Vec::new();
+            let group = self.max_parallelism().group_of(key);
+            key::encode_into(&mut encoded, group, state, key);
+            wanted.push((encoded, group, at));
+        }
+        // RocksDB reads ascending keys together; groups of one subtask lie side by side.
+        wanted.sort_unstable();
+        let mut values = vec![None; keys.len()];
+        let mut left = wanted.as_slice();
+        while let [(_, group, _), ..] = left {
+            let range = self.part(*group)?.range;
+            let (here, rest) = left.split_at(left.partition_point(|(_, group, _)| range.contains(*group)));
+            left = rest;
+            let table = self.table(*group)?;
+            let encoded: Vec<_> = here.iter().map(|(key, ..)| key.as_slice()).collect();
+            for (value, (.., at)) in table.multi_get(&encoded).into_iter().zip(here) {
+                if let Some(slot) = values.get_mut(*at) {
+                    *slot = value?.map(|value| value.to_vec());
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// All keys of a state that start with `prefix`, over all key groups: ascending by group, and within a
+    /// group by the bytes of the key. There is no order across groups.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::get`]; the iterator yields what fails on the way, and then ends.
+    pub fn scan(&self, state: &str, prefix: &[u8]) -> Result<CheckpointScan<'_>> {
+        let last = KeyGroup(self.max_parallelism().get() - 1);
+        self.scan_groups(state, KeyGroupRange { first: KeyGroup(0), last }, prefix)
+    }
+
+    /// As [`CheckpointReader::scan`], over some key groups.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::scan`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has no
+    /// such groups.
+    pub fn scan_groups(
+        &self,
+        state: &str,
+        groups: KeyGroupRange,
+        prefix: &[u8],
+    ) -> Result<CheckpointScan<'_>> {
+        let state = self.state(state)?;
+        self.part(groups.last)?;
+        Ok(CheckpointScan::new(self, state, groups, prefix))
+    }
+
+    /// Releases the pin, and removes the local files.
+    ///
+    /// # Errors
+    /// What the object store answers; the pin stays behind then, and the error names it.
+    pub fn close(mut self) -> Result<()> {
+        let Some((outside, pin)) = self.hold.take() else { return Ok(()) };
+        outside.run(async move { pin.release().await })
+    }
+
+    // Inside.
+
+    fn record(&self) -> Option<&CheckpointRecord> {
+        self.manifest.checkpoint()
+    }
+
+    fn state(&self, name: &str) -> Result<StateId> {
+        let known = || self.record().into_iter().flat_map(|record| &record.states);
+        known().find(|info| info.name == name).map(|info| info.id).ok_or_else(|| {
+            let mut names: Vec<_> = known().map(|info| info.name.as_str()).collect();
+            names.sort_unstable();
+            Error::new(ErrorKind::NotFound, format!("checkpoint {} has no such state", self.checkpoint()))
+                .object(format!("state {name:?}"))
+                .advice(format!("choose one of [{}]", names.join(", ")))
+        })
+    }
+
+    fn part(&self, group: KeyGroup) -> Result<&Part> {
+        self.parts.iter().find(|part| part.range.contains(group)).ok_or_else(|| {
+            let groups = self.max_parallelism().get();
+            Error::invalid(format!("the checkpoint has no key group {group}"))
+                .advice(format!("groups are 0 to {}", groups - 1))
+        })
+    }
+
+    /// The table that holds `group`, fetched if this is the first time.
+    fn table(&self, group: KeyGroup) -> Result<Arc<Table>> {
+        let part = self.part(group)?;
+        let mut slot = part.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = &*slot {
+            return Ok(Arc::clone(table));
+        }
+        let table = Arc::new(self.fetch(part)?);
+        *slot = Some(Arc::clone(&table));
+        Ok(table)
+    }
+
+    fn fetch(&self, part: &Part) -> Result<Table> {
+        let Some((outside, _)) = &self.hold else { return Err(Error::internal("the reader is closed")) };
+        let restorer = Restorer {
+            remote: Arc::clone(&outside.remote),
+            resources: self.resources.clone(),
+            parallel: PARALLEL_DOWNLOADS,
+        };
+        let found = [self.found.clone()];
+        let dir = self.dir.0.join(format!("{:05}", part.subtask.0));
+        let targets = [Target { subtask: part.subtask, range: part.range, dir }];
+        let restored = outside.run(async move { restorer.restore(&found, false, &targets, &[]).await })?;
+        let restored = restored.subtasks.into_iter().next();
+        restored.map(|restored| restored.table).ok_or_else(|| Error::internal("a restore without a result"))
+    }
+}
+
+fn record_of(manifest: &Manifest) -> Result<&CheckpointRecord> {
+    manifest.checkpoint().ok_or_else(|| Error::internal("a pinned version is not a checkpoint"))
+}
+
+impl Drop for CheckpointReader {
+    fn drop(&mut self) {
+        if let Some((outside, pin)) = self.hold.take() {
+            // It would have to wait for the store, which a drop must not.
+            outside.run_behind(LAST_RELEASE, pin.release());
+        }
+    }
+}
+
+impl fmt::Debug for CheckpointReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointReader").field("checkpoint", &self.checkpoint()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,151 @@
+//! A job's savepoints from outside: the job may be running, and does not notice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use serde::Serialize;
+
+use crate::config::RestoreFrom;
+use crate::env::Env;
+use crate::error::{ErrorKind, Result};
+use crate::gc::Holder;
+use crate::gc::savepoint::{self, SavepointRecord};
+use crate::ids::CheckpointId;
+use crate::job::full_bytes;
+use crate::manifest::read_manifest;
+use crate::outside::Outside;
+use crate::remote::{Remote, SavepointName, open_url};
+
+/// How long the object store may take to answer a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A named checkpoint that garbage collection never touches until it is released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Savepoint {
+    /// Its name.
+    pub name: String,
+    /// The checkpoint that it keeps.
+    pub checkpoint: CheckpointId,
+    /// The checkpoint's version in the manifest chain.
+    pub version: u64,
+    /// When the savepoint was made, in milliseconds since 1970 UTC.
+    pub unix_millis: u64,
+    /// What a restore of it has to read, in bytes. None if its manifest is gone: then it was made too
+    /// late by a request that had been given up, and is good for nothing.
+    pub full_bytes: Option<u64>,
+}
+
+/// Makes, lists and releases the savepoints of a job, without opening it: a running attempt goes on
+/// undisturbed, and is not fenced. A running job makes one of its state of the moment by
+/// [`Job::savepoint`](crate::Job::savepoint).
+///
+/// A savepoint is a name for a checkpoint. It costs one small object, and keeps alive what the checkpoint
+/// refers to, all of it within the job's own place; nothing is copied. A job goes on from one by
+/// [`RestoreFrom::Savepoint`](crate::RestoreFrom::Savepoint), in any checkpoint mode.
+///
+/// ```
+/// use alluvium::{Job, JobOptions, OpenMode, Savepoints};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let mut opened = Job::open(&url, JobOptions::new(dir, OpenMode::Create))?;
+/// let pending = opened.job.savepoint("before-upgrade", "")?;
+/// opened.stores[0].cut(pending.id(), "")?;
+/// pending.wait()?;
+///
+/// let savepoints = Savepoints::open(&url, &[])?;
+/// assert_eq!(savepoints.list()?[0].name, "before-upgrade");
+/// savepoints.release("before-upgrade")?;
+/// assert!(savepoints.list()?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Savepoints {
+    outside: Outside,
+}
+
+impl Savepoints {
+    /// The savepoints of the job at `url` (see [`Job::open`](crate::Job::open)), with the options of its
+    /// object store. Looks at nothing yet.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
+    /// [`NotFound`](ErrorKind::NotFound) if it is a directory that does not exist.
+    pub fn open(url: &str, store_options: &[(String, String)]) -> Result<Self> {
+        let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
+        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    }
+
+    /// As [`Savepoints::open`], on an object store that the caller has made.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `prefix` is not a path.
+    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
+        let prefix = crate::remote::parse_prefix(prefix)?;
+        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    }
+
+    /// All savepoints, ascending by name.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) and [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming
+    /// the object that does not read, [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    pub fn list(&self) -> Result<Vec<Savepoint>> {
+        let remote = Arc::clone(&self.outside.remote);
+        self.outside.run(async move {
+            let records = savepoint::list(&remote).await?;
+            let reads = records.iter().map(|(name, record)| describe(&remote, name, record));
+            futures::future::try_join_all(reads).await
+        })
+    }
+
+    /// Makes a savepoint of a checkpoint that the job still retains: the newest, or the one that is
+    /// given. For the syntax of names see [`Job::savepoint`](crate::Job::savepoint).
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a name that is none,
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) if it is taken, [`NotFound`](ErrorKind::NotFound) if
+    /// there is no job or no such checkpoint, or if the job gave it up a moment ago.
+    pub fn create(&self, name: &str, checkpoint: Option<CheckpointId>) -> Result<Savepoint> {
+        let name: SavepointName = name.parse()?;
+        let remote = Arc::clone(&self.outside.remote);
+        self.outside.run(async move {
+            let from = checkpoint.map_or(RestoreFrom::Latest, RestoreFrom::Checkpoint);
+            let record = savepoint::create(&remote, &name, &from, Holder::Reader).await?;
+            describe(&remote, &name, &record).await
+        })
+    }
+
+    /// Lets a savepoint go. What it alone kept is taken by the running job's next garbage collection,
+    /// or that of the next attempt. Whoever reads from it or goes on from it meanwhile is not disturbed.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound), naming those that there are.
+    pub fn release(&self, name: &str) -> Result<()> {
+        let name: SavepointName = name.parse()?;
+        let remote = Arc::clone(&self.outside.remote);
+        self.outside.run(async move { savepoint::release(&remote, &name).await })
+    }
+}
+
+async fn describe(remote: &Remote, name: &SavepointName, record: &SavepointRecord) -> Result<Savepoint> {
+    let checkpoint = record.checkpoint;
+    let full_bytes = match read_manifest(remote, checkpoint.version).await {
+        Ok((manifest, _)) => {
+            manifest.checkpoint().filter(|record| record.id == checkpoint.id).map(full_bytes)
+        }
+        Err(error) if error.kind() == ErrorKind::MissingObject => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Savepoint {
+        name: name.to_string(),
+        checkpoint: checkpoint.id,
+        version: checkpoint.version.0,
+        unix_millis: record.unix_millis,
+        full_bytes,
+    })
+}

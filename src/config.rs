@@ -94,7 +94,9 @@ impl JobOptions {
         }
     }
 
-    /// Number of parallel subtasks, each with a [`StateStore`](crate::StateStore) of its own. Default 1.
+    /// Number of parallel subtasks, each with a [`StateStore`](crate::StateStore) of its own. It may be
+    /// another at every start, up to the max parallelism: a restore gives each subtask the state of the key
+    /// groups that it owns now. Default 1.
     #[must_use]
     pub fn subtasks(mut self, subtasks: u32) -> Self {
         self.subtasks = subtasks;

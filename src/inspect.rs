@@ -10,7 +10,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, SubtaskIndex, Version};
 use crate::job::full_bytes;
-use crate::manifest::{CheckpointMode, CheckpointRecord, Manifest, SubtaskRecord, list_chain, read_manifest};
+use crate::manifest::{
+    CheckpointMode, CheckpointRecord, Manifest, Origin, SubtaskRecord, list_chain, read_manifest,
+};
 use crate::remote::{ObjectName, Remote, open_url};
 use crate::wait::wait;
 
@@ -99,6 +101,29 @@ pub struct InspectedSubtask {
     pub delta_bytes: u64,
     /// The last delta before the cut.
     pub seq: u64,
+    /// What the state is read from, beside the deltas above, where the subtask was rescaled and has no
+    /// base of its own yet.
+    pub origins: Vec<InspectedOrigin>,
+}
+
+/// What a rescaled subtask has taken over from others.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct InspectedOrigin {
+    /// The key groups that are taken over, as in `0..=63`. Base and deltas may hold others.
+    pub range: String,
+    /// The subtasks that have owned them since the base, oldest first, as they were numbered then.
+    pub subtasks: Vec<SubtaskIndex>,
+    /// The last delta in the base; None if there was none.
+    pub base_seq: Option<u64>,
+    /// Size of the base's files.
+    pub base_bytes: u64,
+    /// Number of objects that hold the base's files.
+    pub base_files: u64,
+    /// Deltas after the base.
+    pub deltas: u64,
+    /// Their size.
+    pub delta_bytes: u64,
 }
 
 /// Looks at the job at `url` (see [`Job::open`](crate::Job::open)). Reads all manifests that exist and
@@ -226,5 +251,19 @@ fn describe_subtask(record: &SubtaskRecord) -> InspectedSubtask {
         deltas: record.deltas.len() as u64,
         delta_bytes: record.deltas.iter().map(|delta| delta.length).sum(),
         seq: record.seq.0,
+        origins: record.origins.iter().map(describe_origin).collect(),
+    }
+}
+
+fn describe_origin(origin: &Origin) -> InspectedOrigin {
+    let base = origin.base.as_ref();
+    InspectedOrigin {
+        range: origin.owned.to_string(),
+        subtasks: origin.segments.iter().map(|segment| segment.subtask).collect(),
+        base_seq: base.map(|base| base.seq.0),
+        base_bytes: base.map_or(0, |base| base.state_bytes),
+        base_files: base.map_or(0, |base| base.files.len() as u64),
+        deltas: origin.deltas().count() as u64,
+        delta_bytes: origin.deltas().map(|(_, delta)| delta.length).sum(),
     }
 }

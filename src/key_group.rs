@@ -88,6 +88,38 @@ impl KeyGroupRange {
         self.first <= group && group <= self.last
     }
 
+    /// Number of groups.
+    pub(crate) fn count(self) -> u32 {
+        u32::from(self.last.0.saturating_sub(self.first.0)) + 1
+    }
+
+    /// The groups that lie in both.
+    pub(crate) fn intersection(self, other: Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (first <= last).then_some(Self { first, last })
+    }
+
+    /// Whether `parts`, in this order, follow one another without gap or overlap from the first group
+    /// to the last.
+    pub(crate) fn is_tiled_by(self, parts: impl IntoIterator<Item = Self>) -> bool {
+        let mut next = u32::from(self.first.0);
+        for part in parts {
+            if u32::from(part.first.0) != next || part.last < part.first {
+                return false;
+            }
+            next = u32::from(part.last.0) + 1;
+        }
+        next == u32::from(self.last.0) + 1
+    }
+
+    /// For what comes from outside: the range is one, and lies below `max`.
+    pub(crate) fn check(self, max: MaxParallelism) -> Result<()> {
+        if self.first > self.last || self.last.0 >= max.get() {
+            return Err(Error::corrupt(format!("key groups {self} do not lie below {}", max.get())));
+        }
+        Ok(())
+    }
+
     /// The groups of the range in ascending order.
     pub fn groups(self) -> impl DoubleEndedIterator<Item = KeyGroup> {
         (self.first.0..=self.last.0).map(KeyGroup)
@@ -147,6 +179,27 @@ mod tests {
                     .collect();
                 assert_eq!(groups, (0..max.get()).map(KeyGroup).collect::<Vec<_>>());
             }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_range() {
+        let range = |first, last| KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) };
+        assert_eq!(range(2, 5).intersection(range(4, 9)), Some(range(4, 5)));
+        assert_eq!(range(2, 5).intersection(range(6, 9)), None);
+        assert_eq!((range(2, 5).count(), range(3, 3).count()), (4, 1));
+        assert!(range(2, 5).is_tiled_by([range(2, 2), range(3, 5)]));
+        for wrong in [
+            &[][..],
+            &[range(2, 4)],
+            &[range(2, 6)],
+            &[range(1, 5)],
+            &[range(2, 3), range(5, 5)],
+            &[range(2, 3), range(3, 5)],
+            &[range(3, 5), range(2, 2)],
+            &[range(2, 5), range(6, 5)],
+        ] {
+            assert!(!range(2, 5).is_tiled_by(wrong.iter().copied()), "{wrong:?}");
         }
     }
 

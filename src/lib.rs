@@ -79,7 +79,9 @@ pub use delta::TableKind;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
-pub use inspect::{InspectedCheckpoint, InspectedRecord, InspectedSubtask, Inspection, inspect};
+pub use inspect::{
+    InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
+};
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport, Opened,
     PendingCheckpoint,

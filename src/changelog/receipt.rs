@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, DeltaRef, StateInfo};
+use crate::manifest::{BaseRef, DeltaRef, Origin, StateInfo};
 
 /// What one subtask contributes to a checkpoint: its base and deltas, by reference where they are
 /// durable and inline where they are small, with the metadata of its own cut. A checkpoint is
@@ -19,6 +19,8 @@ pub struct Receipt {
     pub(crate) range: KeyGroupRange,
     pub(crate) instance: Nonce,
     pub(crate) seq: DeltaSeq,
+    /// Of a rescaled subtask that has no base of its own yet.
+    pub(crate) origins: Vec<Origin>,
     pub(crate) base: Option<ReceiptBase>,
     pub(crate) deltas: Vec<ReceiptDelta>,
     pub(crate) metadata: Vec<u8>,
@@ -167,7 +169,7 @@ mod tests {
     use super::*;
     use crate::ids::{Epoch, StateId};
     use crate::key_group::KeyGroup;
-    use crate::manifest::ValueInfo;
+    use crate::manifest::{Segment, ValueInfo};
     use crate::remote::{DataKind, ObjectName};
 
     fn sample() -> Receipt {
@@ -187,6 +189,7 @@ mod tests {
             range: KeyGroupRange { first: KeyGroup(64), last: KeyGroup(127) },
             instance: Nonce([5; 16]),
             seq: DeltaSeq(6),
+            origins: Vec::new(),
             base: Some(ReceiptBase::Inline { index: Bytes::from_static(b"index"), reference }),
             deltas: vec![
                 ReceiptDelta::Stored(DeltaRef {
@@ -221,15 +224,30 @@ mod tests {
         }
     }
 
+    /// Of a subtask that was rescaled and has no base yet.
+    fn rescaled() -> Receipt {
+        let sample = sample();
+        let Some(ReceiptBase::Inline { reference, .. }) = sample.base else { panic!("it has a base") };
+        let KeyGroupRange { first, last } = sample.range;
+        let range = KeyGroupRange { first: KeyGroup(0), last };
+        let (seq, deltas) = (reference.seq, Vec::new());
+        let segment = Segment { subtask: SubtaskIndex(0), range, after: seq, deltas, seq };
+        let owned = KeyGroupRange { first, last };
+        let origin = Origin { owned, base: Some(reference), segments: vec![segment] };
+        Receipt { base: None, origins: vec![origin], ..sample }
+    }
+
     #[test]
     fn golden() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/receipt-v1.bin");
-        if std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
-            std::fs::write(&path, sample().to_bytes().unwrap()).unwrap();
+        for (name, sample) in [("receipt-v1.bin", sample()), ("receipt-rescaled-v1.bin", rescaled())] {
+            let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
+                std::fs::write(&path, sample.to_bytes().unwrap()).unwrap();
+            }
+            let golden = std::fs::read(path).unwrap();
+            assert_eq!(Receipt::from_bytes(&golden).unwrap(), sample);
+            assert_eq!(sample.to_bytes().unwrap(), golden);
         }
-        let golden = std::fs::read(&path).unwrap();
-        assert_eq!(Receipt::from_bytes(&golden).unwrap(), sample());
-        assert_eq!(sample().to_bytes().unwrap(), golden);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
-use crate::manifest::{BaseRef, DeltaRef};
+use crate::manifest::{BaseRef, DeltaRef, Origin};
 use crate::remote::ObjectName;
 use crate::store::BudgetShare;
 
@@ -69,6 +69,8 @@ pub(crate) enum Action<B> {
         context: B,
         /// The last delta before the cut.
         seq: DeltaSeq,
+        /// What was taken over from other subtasks, as long as there is no base.
+        origins: Vec<Origin>,
         /// The base that the checkpoint stands on.
         base: Option<BaseRef>,
         /// The deltas after it, oldest first.
@@ -90,6 +92,8 @@ pub(crate) struct Upload {
 pub(crate) struct Tail<B> {
     /// Held bytes up to which a tail is inlined.
     inline_limit: u64,
+    /// What the changelog goes on from where the subtask was rescaled; until the first own base.
+    origins: Vec<Origin>,
     base: Option<BaseRef>,
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
@@ -100,14 +104,21 @@ pub(crate) struct Tail<B> {
 }
 
 impl<B> Tail<B> {
-    /// The tail of a store that was restored from `base` and the `stored` deltas after it.
-    pub(crate) fn new(inline_limit: u64, base: Option<BaseRef>, stored: Vec<DeltaRef>) -> Self {
+    /// The tail of a store that was restored from `base`, or from the `origins` of other subtasks, and
+    /// the `stored` deltas after them.
+    pub(crate) fn new(
+        inline_limit: u64,
+        origins: Vec<Origin>,
+        base: Option<BaseRef>,
+        stored: Vec<DeltaRef>,
+    ) -> Self {
         let slots = stored.into_iter().map(|delta| {
             let entries = delta.entries;
             (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
         });
         Self {
             inline_limit,
+            origins,
             base,
             next_base: None,
             slots: slots.collect(),
@@ -175,10 +186,15 @@ impl<B> Tail<B> {
         }
     }
 
-    /// What the changelog weighs since the newest base.
+    /// What the changelog weighs since the newest base; without one, with that of the origins, and never
+    /// nothing where there are any.
     pub(crate) fn bytes_since_base(&self) -> u64 {
+        let origins = if self.next_base.is_none() { self.origins.as_slice() } else { &[] };
+        let taken_over = origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta.length);
+        let taken_over = taken_over.fold(u64::from(!origins.is_empty()), u64::saturating_add);
         let base = self.next_base.as_ref().or(self.base.as_ref()).map_or(DeltaSeq(0), |base| base.seq);
-        self.slots.range(base.next()..).map(|(_, slot)| slot.length()).sum()
+        let own = self.slots.range(base.next()..).map(|(_, slot)| slot.length());
+        own.fold(taken_over, u64::saturating_add)
     }
 
     /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
@@ -266,7 +282,8 @@ impl<B> Tail<B> {
         let barrier = self.barriers.pop_front()?;
         let id = id_of(&barrier.context);
         let deltas = self.slots.range_mut(..=seq).filter_map(|(seq, slot)| slot.offer(*seq, id)).collect();
-        Some(Action::Ready { context: barrier.context, seq, base: self.base.clone(), deltas })
+        let (origins, base) = (self.origins.clone(), self.base.clone());
+        Some(Action::Ready { context: barrier.context, seq, origins, base, deltas })
     }
 
     /// Takes up a newer base once no barrier before it waits: a checkpoint must not contain what came
@@ -285,6 +302,8 @@ impl<B> Tail<B> {
         if let Some(old) = self.base.take() {
             self.retire_base(old);
         }
+        // Whatever they refer to is of other instances: it goes with the manifests that name it.
+        self.origins.clear();
         self.base = self.next_base.take();
     }
 

@@ -46,7 +46,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        Self { tail: Tail::new(LIMIT, None, Vec::new()), budget: Budget::new(1 << 20) }
+        Self { tail: Tail::new(LIMIT, Vec::new(), None, Vec::new()), budget: Budget::new(1 << 20) }
     }
 
     fn sealed(&mut self, seq: u64, bytes: usize) {

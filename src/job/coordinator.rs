@@ -1,7 +1,7 @@
 //! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use crate::gc::Collector;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
-    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, StateInfo,
-    SubtaskRecord,
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Origin,
+    StateInfo, SubtaskRecord,
 };
 use crate::remote::{ObjectName, Remote};
 use crate::store::{Attempt, Event, EventSender};
@@ -290,6 +290,7 @@ impl Coordinator {
             subtasks.push(SubtaskRecord {
                 subtask: receipt.subtask,
                 range: receipt.range,
+                origins: receipt.origins.clone(),
                 base,
                 deltas,
                 seq: receipt.seq,
@@ -477,10 +478,17 @@ pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
 }
 
 pub(crate) fn full_bytes(record: &CheckpointRecord) -> u64 {
-    let bases = record.subtasks.iter().filter_map(|subtask| Some(subtask.base.as_ref()?.state_bytes));
-    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).map(|delta| delta.length);
+    let origins = || record.subtasks.iter().flat_map(|subtask| &subtask.origins);
+    let own = record.subtasks.iter().map(|subtask| &subtask.base);
+    let bases = origins().map(|origin| &origin.base).chain(own).flatten();
+    let bases = bases.map(|base| (&base.object, base.offset, base.state_bytes));
+    let taken_over = origins().flat_map(Origin::deltas).map(|(_, delta)| delta);
+    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).chain(taken_over);
+    let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
+    // What several subtasks have taken over from one is read once.
+    let read: BTreeSet<_> = bases.chain(deltas).collect();
     // What a manifest says comes from outside.
-    bases.chain(deltas).fold(0, u64::saturating_add)
+    read.into_iter().fold(0, |sum, (.., bytes)| sum.saturating_add(bytes))
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -21,7 +21,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::changelog::Receipt;
 use crate::config::JobOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, Epoch};
+use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
+use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::remote::{Remote, open_url};
 use crate::restore::RestoreReport;
@@ -87,6 +88,13 @@ pub struct Opened {
     pub restored: RestoreReport,
     /// What was given to [`Job::trigger`] at the checkpoint that was restored.
     pub metadata: Option<Vec<u8>>,
+    /// What each subtask of the restored checkpoint gave to its [`StateStore::cut`], with the key groups
+    /// that it owned; empty after a fresh start.
+    ///
+    /// At an unchanged number of subtasks this is what [`StateStore::restored_metadata`] says of each. After
+    /// a rescale it is all there is: the offsets of a source follow its partitions and not key groups, so read
+    /// those of *all* old subtasks, and give each partition to the subtask that reads it from now on.
+    pub subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
 }
 
 impl Job {

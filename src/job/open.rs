@@ -165,6 +165,9 @@ fn assemble(
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
     let states = record.map_or_else(Vec::new, |record| record.states.clone());
     let metadata = record.map(|record| record.metadata.clone());
+    let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
+    let subtask_metadata =
+        subtask_metadata.map(|subtask| (subtask.subtask, subtask.range, subtask.metadata.clone())).collect();
     let clock = Arc::clone(&options.env.clock);
     let attempt = Attempt::new(chain.epoch());
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
@@ -204,7 +207,8 @@ fn assemble(
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
-            tail: Tail::new(inline_limit, restored.base, restored.deltas),
+            rescaled: !restored.origins.is_empty(),
+            tail: Tail::new(inline_limit, restored.origins, restored.base, restored.deltas),
             inline_limit,
             policy: Settings {
                 interval: options.materialization.interval,
@@ -295,5 +299,11 @@ fn assemble(
             };
             StateStore::new(parts, mode)
         });
-    Ok(Opened { stores: stores.collect(), job: Job { inner: hold.clone() }, restored: report, metadata })
+    Ok(Opened {
+        stores: stores.collect(),
+        job: Job { inner: hold.clone() },
+        restored: report,
+        metadata,
+        subtask_metadata,
+    })
 }

@@ -2,6 +2,7 @@
 //! job exist and who may add the next one.
 //!
 //! - [`model`]: what a manifest says, and the rules it obeys.
+//! - [`origin`]: what a rescaled subtask has taken over from others.
 //! - [`format`]: its bytes.
 //! - [`protocol`]: which answer of the store means what, as pure state machines.
 //! - [`chain`]: the protocol carried out: open an attempt, commit, notice that one is fenced.
@@ -18,6 +19,7 @@ mod model;
 #[cfg(test)]
 mod model_check;
 mod open;
+mod origin;
 mod protocol;
 mod read;
 mod roots;
@@ -35,6 +37,7 @@ pub use model::CheckpointMode;
 pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
 #[cfg(test)]
 pub(crate) use model::{Record, Retained};
+pub(crate) use origin::{Origin, Segment};
 pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};
 pub(crate) use state_info::{StateInfo, TtlInfo, ValueInfo};

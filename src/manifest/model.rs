@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::{Origin, Segment};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroupRange, MaxParallelism};
@@ -58,8 +59,11 @@ pub(crate) struct BaseRef {
 pub(crate) struct SubtaskRecord {
     pub subtask: SubtaskIndex,
     pub range: KeyGroupRange,
+    /// Where the state comes from, if the subtask was rescaled and has no base of its own yet:
+    /// ascending, disjoint, and together the range.
+    pub origins: Vec<Origin>,
     pub base: Option<BaseRef>,
-    /// What came after the base, oldest first, without gaps.
+    /// What came after the base or the origins, oldest first, without gaps.
     pub deltas: Vec<DeltaRef>,
     /// The last delta before the cut.
     pub seq: DeltaSeq,
@@ -131,7 +135,7 @@ pub(crate) struct Manifest {
 }
 
 impl DeltaRef {
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         place_is_sound(&self.object, self.offset, self.length)?;
         if self.first.0 == 0 || self.first > self.last {
             return Err(Error::corrupt(format!("delta range {}..={} is not one", self.first, self.last)));
@@ -141,7 +145,7 @@ impl DeltaRef {
 }
 
 impl BaseRef {
-    fn validate(&self) -> Result<()> {
+    pub(super) fn validate(&self) -> Result<()> {
         place_is_sound(&self.object, self.offset, self.length)?;
         match self.files.iter().find(|file| !matches!(parse(file), Some(ParsedName::Data { .. }))) {
             Some(file) => Err(Error::corrupt(format!("{file} cannot be a file of a base"))),
@@ -154,34 +158,74 @@ impl SubtaskRecord {
     /// Every object that restoring this subtask needs; some more than once.
     pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
         let base = self.base.iter().flat_map(|base| std::iter::once(&base.object).chain(&base.files));
-        base.chain(self.deltas.iter().map(|delta| &delta.object))
+        let own = base.chain(self.deltas.iter().map(|delta| &delta.object));
+        self.origins.iter().flat_map(Origin::references).chain(own)
     }
 
-    /// Base and deltas make up one changelog without gaps that ends at the cut.
-    fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
-        let KeyGroupRange { first, last } = self.range;
-        if first > last || last.0 >= max_parallelism.get() {
-            let max = max_parallelism.get();
-            return Err(Error::corrupt(format!("key groups {} do not lie below {max}", self.range)));
+    /// Bases and deltas by their places: object, offset, length.
+    fn places(&self) -> impl Iterator<Item = (&ObjectName, u64, u64)> {
+        let bases = self.origins.iter().map(|origin| &origin.base).chain([&self.base]).flatten();
+        let bases = bases.map(|base| (&base.object, base.offset, base.length));
+        let deltas = self.origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta).chain(&self.deltas);
+        bases.chain(deltas.map(|delta| (&delta.object, delta.offset, delta.length)))
+    }
+
+    /// The subtask's own changelog, after its base or its origins.
+    fn own_segment(&self) -> Segment {
+        let base = self.base.as_ref().map(|base| base.seq);
+        let after = base.or_else(|| self.origins.iter().map(Origin::seq).max());
+        Segment {
+            subtask: self.subtask,
+            range: self.range,
+            after: after.unwrap_or_default(),
+            deltas: self.deltas.clone(),
+            seq: self.seq,
         }
+    }
+
+    /// The state in the form of origins: what another subtask takes over of it.
+    pub(crate) fn as_origins(&self) -> Vec<Origin> {
+        let own = self.own_segment();
+        if self.origins.is_empty() {
+            return vec![Origin { owned: self.range, base: self.base.clone(), segments: vec![own] }];
+        }
+        let mut origins = self.origins.clone();
+        if !own.deltas.is_empty() {
+            // They may touch the key groups of any of the origins.
+            origins.iter_mut().for_each(|origin| origin.segments.push(own.clone()));
+        }
+        origins
+    }
+
+    /// Checks that base, origins and deltas make up changelogs without gaps that end at the cut: anything
+    /// else would restore to a state that never was (I1).
+    pub(crate) fn check_contiguous(&self) -> Result<()> {
+        self.origins.iter().try_for_each(Origin::check_contiguous)?;
+        self.own_segment().check_contiguous()
+    }
+
+    pub(crate) fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
+        self.range.check(max_parallelism)?;
         self.base.iter().try_for_each(BaseRef::validate)?;
-        let mut end = self.base.as_ref().map_or(DeltaSeq(0), |base| base.seq);
-        for delta in &self.deltas {
-            delta.validate()?;
-            if end.0.checked_add(1) != Some(delta.first.0) {
-                return Err(Error::corrupt(format!("delta {} follows {end}", delta.first)));
+        self.deltas.iter().try_for_each(DeltaRef::validate)?;
+        self.origins.iter().try_for_each(|origin| origin.validate(max_parallelism))?;
+        if !self.origins.is_empty() {
+            if self.base.is_some() {
+                return Err(Error::corrupt("a subtask with a base of its own has origins"));
             }
-            end = delta.last;
+            let owned = self.origins.iter().map(|origin| origin.owned);
+            if !self.range.is_tiled_by(owned) {
+                let range = self.range;
+                return Err(Error::corrupt(format!("the origins do not make up key groups {range}")));
+            }
         }
-        if end != self.seq {
-            return Err(Error::corrupt(format!("changelog ends at {end}, the cut is at {}", self.seq)));
-        }
-        Ok(())
+        self.check_contiguous()
     }
 }
 
 impl CheckpointRecord {
-    /// Makes references to what travels in manifest `from` point to manifest `to` instead.
+    /// Makes references to what travels in manifest `from` point to manifest `to` instead. Origins are
+    /// older than any draft.
     pub(crate) fn relocate(&mut self, from: Version, to: Version) {
         if from == to {
             return;
@@ -308,11 +352,7 @@ impl Manifest {
 
     /// References to manifests point backwards, or to where inline deltas lie in this one.
     fn validate_carriers(&self, record: &CheckpointRecord, inline: std::ops::Range<u64>) -> Result<()> {
-        let bases = record.subtasks.iter().filter_map(|subtask| subtask.base.as_ref());
-        let bases = bases.map(|base| (&base.object, base.offset, base.length));
-        let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas);
-        let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
-        for (object, offset, length) in bases.chain(deltas) {
+        for (object, offset, length) in record.subtasks.iter().flat_map(SubtaskRecord::places) {
             let Some(ParsedName::Manifest(carrier)) = parse(object) else { continue };
             let inside = offset >= inline.start && offset.saturating_add(length) <= inline.end;
             if carrier > self.version || (carrier == self.version && !inside) {
@@ -345,6 +385,12 @@ impl Manifest {
                     before.seq,
                     base(record),
                     base(before),
+                )));
+            }
+            if record.base.is_none() && record.origins != before.origins {
+                return Err(Error::internal(format!(
+                    "subtask {} loses its origins in checkpoint {} without a base of its own",
+                    record.subtask, next.id
                 )));
             }
         }
@@ -419,11 +465,37 @@ mod tests {
             ("base in a later manifest", |_, record| {
                 record.subtasks[0].base.as_mut().unwrap().object = ObjectName::manifest(Version(10));
             }),
+            ("origins beside a base", |_, record| {
+                record.subtasks[2].base = Some(base(4, 1, 9, vec![]));
+            }),
+            ("origins overlap", |_, record| record.subtasks[2].origins[1].owned.first = KeyGroup(99)),
+            ("origins with a hole", |_, record| record.subtasks[2].origins[1].owned.first = KeyGroup(101)),
+            ("origins end early", |_, record| record.subtasks[2].origins[1].owned.last = KeyGroup(126)),
+            ("origin of groups not had", |_, record| {
+                record.subtasks[2].origins[1].segments[0].range.first = KeyGroup(101);
+            }),
+            ("origin of nobody", |_, record| record.subtasks[2].origins[0].segments.clear()),
+            ("gap in an origin", |_, record| {
+                drop(record.subtasks[2].origins[1].segments[1].deltas.remove(0));
+            }),
+            ("gap after an origin's base", |_, record| {
+                record.subtasks[2].origins[1].segments[0].after = DeltaSeq(3);
+            }),
+            ("segments backwards", |_, record| record.subtasks[2].origins[1].segments.swap(0, 1)),
+            ("changelog before the origins", |_, record| {
+                record.subtasks[2].origins[1].segments[1].seq.0 += 1;
+            }),
+            ("place in an origin", |_, record| {
+                record.subtasks[2].origins[1].segments[0].deltas[0].length = 0;
+            }),
+            ("origin in this manifest", |_, record| {
+                record.subtasks[2].origins[1].segments[0].deltas[0].object = ObjectName::manifest(Version(9));
+            }),
             ("subtasks backwards", |_, record| record.subtasks.swap(0, 1)),
             ("subtask twice", |_, record| record.subtasks[1].subtask = SubtaskIndex(0)),
             ("ranges overlap", |_, record| record.subtasks[1].range.first = KeyGroup(63)),
-            ("range backwards", |_, record| record.subtasks[1].range.first = KeyGroup(128)),
-            ("range too high", |_, record| record.subtasks[1].range.last = KeyGroup(128)),
+            ("range backwards", |_, record| record.subtasks[1].range.first = KeyGroup(96)),
+            ("range too high", |_, record| record.subtasks[0].range.last = KeyGroup(128)),
             ("reserved state", |_, record| record.states[0].id = StateId::RESERVED),
             ("state twice", |_, record| record.states.push(record.states[0].clone())),
         ];
@@ -476,6 +548,12 @@ mod tests {
             data(4, DataKind::Base, 10),
             data(4, DataKind::Pack, 11),
             data(5, DataKind::Delta, 300),
+            data(2, DataKind::Sst, 4),
+            data(2, DataKind::Base, 5),
+            data(3, DataKind::Delta, 6),
+            data(4, DataKind::Delta, 7),
+            data(5, DataKind::Delta, 301),
+            ObjectName::manifest(Version(2)),
             ObjectName::manifest(Version(8)),
             ObjectName::manifest(Version(9)),
         ];
@@ -505,6 +583,13 @@ mod tests {
         assert!(next(|record| record.subtasks[0].seq = DeltaSeq(4)).is_err());
         assert!(next(|record| record.subtasks[0].base = None).is_err());
         assert!(next(|record| record.subtasks[0].base = Some(base(4, 1, 1, vec![]))).is_err());
+        assert!(next(|record| record.subtasks[2].origins.clear()).is_err());
+        assert!(next(|record| record.subtasks[2].origins[0].segments[0].deltas.clear()).is_err());
+        next(|record| {
+            record.subtasks[2].origins.clear();
+            record.subtasks[2].base = Some(base(5, 9, 9, vec![]));
+        })
+        .unwrap();
         // Another instance, or another attempt, starts where its restore says.
         next(|record| {
             record.subtasks[0].instance = nonce(8);

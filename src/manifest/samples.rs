@@ -8,6 +8,7 @@ use super::format::Inline;
 use super::model::{
     BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
 };
+use super::origin::{Origin, Segment};
 use super::state_info::{StateInfo, TtlInfo, ValueInfo};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -23,6 +24,10 @@ pub(crate) fn id(epoch: u64, number: u64) -> CheckpointId {
 
 pub(crate) fn data(epoch: u64, kind: DataKind, n: u64) -> ObjectName {
     ObjectName::data(Epoch(epoch), SubtaskIndex(0), nonce(7), kind, n)
+}
+
+pub(crate) fn range(first: u16, last: u16) -> KeyGroupRange {
+    KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) }
 }
 
 /// Deltas `first..=last` in `length` bytes.
@@ -48,7 +53,8 @@ pub(crate) fn subtask(base: Option<BaseRef>, deltas: Vec<DeltaRef>) -> SubtaskRe
     let seq = deltas.last().map(|delta| delta.last).or(base.as_ref().map(|base| base.seq));
     SubtaskRecord {
         subtask: SubtaskIndex(0),
-        range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) },
+        range: range(0, 127),
+        origins: Vec::new(),
         base,
         deltas,
         seq: seq.unwrap_or_default(),
@@ -84,7 +90,37 @@ pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> Chec
     }
 }
 
-/// A checkpoint with everything in it: two subtasks, bases, deltas here, there and elsewhere.
+/// Key groups 96 to 99 of a subtask without a base, and 100 to 127 of one that was rescaled before it
+/// had taken another.
+fn origins() -> Vec<Origin> {
+    let segment = |subtask, range, after, deltas: Vec<DeltaRef>| Segment {
+        subtask: SubtaskIndex(subtask),
+        range,
+        after: DeltaSeq(after),
+        seq: deltas.last().map_or(DeltaSeq(after), |delta| delta.last),
+        deltas,
+    };
+    let carried = delta(ObjectName::manifest(Version(2)), 28, 40, 1, 2);
+    let (old, newer) = (data(3, DataKind::Delta, 6), data(4, DataKind::Delta, 7));
+    vec![
+        Origin {
+            owned: range(96, 99),
+            base: None,
+            segments: vec![segment(2, range(50, 99), 0, vec![carried])],
+        },
+        Origin {
+            owned: range(100, 127),
+            base: Some(base(2, 5, 4, vec![data(2, DataKind::Sst, 4)])),
+            segments: vec![
+                segment(1, range(64, 127), 4, vec![delta(old, 0, 80, 5, 6)]),
+                segment(3, range(100, 127), 7, vec![delta(newer, 10, 90, 8, 9)]),
+            ],
+        },
+    ]
+}
+
+/// A checkpoint with everything in it: three subtasks, bases, deltas here, there and elsewhere, and a
+/// subtask that was rescaled.
 pub(crate) fn rich() -> (Manifest, Inline) {
     let version = Version(9);
     let here = ObjectName::manifest(version);
@@ -92,7 +128,7 @@ pub(crate) fn rich() -> (Manifest, Inline) {
     let place = inline.push(Bytes::from_static(b"the bytes of delta five"));
     let files = (1..4).map(|n| data(3, DataKind::Sst, n)).collect();
     let first = SubtaskRecord {
-        range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(63) },
+        range: range(0, 63),
         ..subtask(
             Some(base(4, 10, 2, files)),
             vec![
@@ -104,11 +140,17 @@ pub(crate) fn rich() -> (Manifest, Inline) {
     };
     let second = SubtaskRecord {
         subtask: SubtaskIndex(1),
-        range: KeyGroupRange { first: KeyGroup(64), last: KeyGroup(127) },
+        range: range(64, 95),
         metadata: Vec::new(),
         ..subtask(None, vec![delta(data(5, DataKind::Delta, 300), 0, 70_000, 1, 4)])
     };
-    let record = checkpoint(id(5, 3), vec![first, second]);
+    let third = SubtaskRecord {
+        subtask: SubtaskIndex(2),
+        range: range(96, 127),
+        origins: origins(),
+        ..subtask(None, vec![delta(data(5, DataKind::Delta, 301), 0, 70, 10, 10)])
+    };
+    let record = checkpoint(id(5, 3), vec![first, second, third]);
     let manifest = Manifest {
         version,
         nonce: nonce(0xaa),
@@ -166,6 +208,8 @@ pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
 
 #[derive(Debug, Clone)]
 struct Part {
+    /// Whether what would be the base and the first deltas are another subtask's.
+    rescaled: bool,
     base: Option<(u64, u16)>,
     deltas: Vec<(Place, u64)>,
     metadata: Vec<u8>,
@@ -185,11 +229,8 @@ fn any_subtask() -> impl Strategy<Value = Part> {
         vec(any::<u8>(), 1..50).prop_map(Place::Inline),
     ];
     let base = proptest::option::of((any::<u32>().prop_map(u64::from), 0..50_u16));
-    (base, vec((place, 1..5_u64), 0..6), vec(any::<u8>(), 0..20)).prop_map(|(base, deltas, metadata)| Part {
-        base,
-        deltas,
-        metadata,
-    })
+    (any::<bool>(), base, vec((place, 1..5_u64), 0..6), vec(any::<u8>(), 0..20))
+        .prop_map(|(rescaled, base, deltas, metadata)| Part { rescaled, base, deltas, metadata })
 }
 
 impl Part {
@@ -220,7 +261,26 @@ impl Part {
                 }
             }
         });
-        let deltas = deltas.collect();
-        SubtaskRecord { subtask: index, range, metadata: self.metadata, ..subtask(base, deltas) }
+        let mut deltas: Vec<_> = deltas.collect();
+        let (mut base, mut origins, mut seq) = (base, Vec::new(), DeltaSeq(end));
+        if self.rescaled {
+            // Origins lie in earlier manifests only.
+            let here = ObjectName::manifest(version);
+            let own = deltas.iter().position(|delta| delta.object == here).unwrap_or(deltas.len());
+            let old: Vec<_> = deltas.drain(..own).collect();
+            let after = base.as_ref().map_or(DeltaSeq(0), |base| base.seq);
+            seq = old.last().map_or(after, |delta| delta.last);
+            let segment = Segment { subtask: SubtaskIndex(9), range, after, deltas: old, seq };
+            origins.push(Origin { owned: range, base: base.take(), segments: vec![segment] });
+            seq = deltas.last().map_or(seq, |delta| delta.last);
+        }
+        SubtaskRecord {
+            subtask: index,
+            range,
+            origins,
+            seq,
+            metadata: self.metadata,
+            ..subtask(base, deltas)
+        }
     }
 }

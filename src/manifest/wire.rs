@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::model::{
     BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
 };
+use super::origin;
 use super::state_info::StateInfo;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
@@ -74,11 +75,30 @@ struct Subtask {
     subtask: SubtaskIndex,
     first_group: u16,
     last_group: u16,
+    origins: Vec<Origin>,
     base: Option<Base>,
     deltas: Vec<Delta>,
     seq: DeltaSeq,
     metadata: Vec<u8>,
     instance: Nonce,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Origin {
+    first_group: u16,
+    last_group: u16,
+    base: Option<Base>,
+    segments: Vec<Segment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Segment {
+    subtask: SubtaskIndex,
+    first_group: u16,
+    last_group: u16,
+    after: DeltaSeq,
+    deltas: Vec<Delta>,
+    seq: DeltaSeq,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -238,6 +258,11 @@ impl Subtask {
             subtask: record.subtask,
             first_group: record.range.first.0,
             last_group: record.range.last.0,
+            origins: record
+                .origins
+                .iter()
+                .map(|origin| Origin::of(origin, folders))
+                .collect::<Result<_>>()?,
             base: record.base.as_ref().map(|base| Base::of(base, folders)).transpose()?,
             deltas: record.deltas.iter().map(|delta| Delta::of(delta, folders)).collect::<Result<_>>()?,
             seq: record.seq,
@@ -249,12 +274,67 @@ impl Subtask {
     fn record(self, folders: &[Folder]) -> Result<SubtaskRecord> {
         Ok(SubtaskRecord {
             subtask: self.subtask,
-            range: KeyGroupRange { first: KeyGroup(self.first_group), last: KeyGroup(self.last_group) },
+            range: range(self.first_group, self.last_group),
+            origins: self.origins.into_iter().map(|origin| origin.origin(folders)).collect::<Result<_>>()?,
             base: self.base.map(|base| base.reference(folders)).transpose()?,
             deltas: self.deltas.iter().map(|delta| delta.reference(folders)).collect::<Result<_>>()?,
             seq: self.seq,
             metadata: self.metadata,
             instance: self.instance,
+        })
+    }
+}
+
+fn range(first: u16, last: u16) -> KeyGroupRange {
+    KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) }
+}
+
+impl Origin {
+    fn of(origin: &origin::Origin, folders: &mut Folders) -> Result<Self> {
+        Ok(Self {
+            first_group: origin.owned.first.0,
+            last_group: origin.owned.last.0,
+            base: origin.base.as_ref().map(|base| Base::of(base, folders)).transpose()?,
+            segments: origin
+                .segments
+                .iter()
+                .map(|segment| Segment::of(segment, folders))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn origin(self, folders: &[Folder]) -> Result<origin::Origin> {
+        Ok(origin::Origin {
+            owned: range(self.first_group, self.last_group),
+            base: self.base.map(|base| base.reference(folders)).transpose()?,
+            segments: self
+                .segments
+                .into_iter()
+                .map(|segment| segment.segment(folders))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Segment {
+    fn of(segment: &origin::Segment, folders: &mut Folders) -> Result<Self> {
+        Ok(Self {
+            subtask: segment.subtask,
+            first_group: segment.range.first.0,
+            last_group: segment.range.last.0,
+            after: segment.after,
+            deltas: segment.deltas.iter().map(|delta| Delta::of(delta, folders)).collect::<Result<_>>()?,
+            seq: segment.seq,
+        })
+    }
+
+    fn segment(self, folders: &[Folder]) -> Result<origin::Segment> {
+        Ok(origin::Segment {
+            subtask: self.subtask,
+            range: range(self.first_group, self.last_group),
+            after: self.after,
+            deltas: self.deltas.iter().map(|delta| delta.reference(folders)).collect::<Result<_>>()?,
+            seq: self.seq,
         })
     }
 }

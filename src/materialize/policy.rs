@@ -35,6 +35,8 @@ pub(crate) struct History {
     pub(crate) opened: Duration,
     /// When the last run that succeeded was started.
     pub(crate) last_run: Option<Duration>,
+    /// Whether the state came from other subtasks at a rescale and no run has succeeded since.
+    pub(crate) rescaled: bool,
     /// Runs that failed since then, and when the last of them ended.
     pub(crate) failures: u32,
     pub(crate) last_failure: Duration,
@@ -46,6 +48,7 @@ pub(crate) enum Reason {
     Interval,
     ChangelogBytes,
     ReplayTime,
+    Rescaled,
     Retry,
 }
 
@@ -84,6 +87,10 @@ pub(crate) fn decide(
         } else {
             Decision::Wait { until: Some(retry) }
         };
+    }
+    if history.rescaled && *settings != Settings::default() {
+        // Until then every checkpoint names what the old subtasks had, and a restore joins it again.
+        return Decision::Run(Reason::Rescaled);
     }
     if settings.changelog_bytes.is_some_and(|limit| changelog_bytes >= staggered(limit, share, history)) {
         return Decision::Run(Reason::ChangelogBytes);
@@ -237,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn a_rescaled_subtask_wants_a_base_at_once() {
+        let history = History { opened: secs(5), rescaled: true, ..History::default() };
+        let verdict = |settings| decide(secs(5), &settings, ALONE, &history, 1);
+        assert_eq!(verdict(by_interval(600)), Decision::Run(Reason::Rescaled));
+        assert_eq!(verdict(Settings::default()), Decision::Wait { until: None }, "only on demand");
+        let failed = History { failures: 1, last_failure: secs(5), ..history };
+        let verdict = decide(secs(5), &by_interval(600), ALONE, &failed, 1);
+        assert_eq!(verdict, Decision::Wait { until: Some(secs(6)) }, "and after a failure not at once");
+    }
+
+    #[test]
     fn failed_runs_come_again_ever_more_slowly() {
         let wait = |failures| {
             let history = History { failures, last_failure: secs(100), ..History::default() };
@@ -267,6 +285,7 @@ mod tests {
                 let history = History {
                     opened: secs(b),
                     last_run: Some(secs(a)),
+                    rescaled: a == b,
                     failures: u32::from(a == b),
                     last_failure: secs(b),
                 };

@@ -2,7 +2,8 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,25 +12,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::local::LocalFiles;
-use super::plan::{Read, Source, SubtaskPlan, coalesce};
+use super::plan::{Read, SubtaskPlan, coalesce};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{BaseRef, DeltaRef};
+use crate::manifest::{BaseRef, DeltaRef, Origin};
 use crate::materialize::{BaseFile, BaseIndex, FileId, Place, blocking, run_all};
 use crate::remote::{ObjectName, Remote};
 use crate::table;
 
-/// A subtask whose base files lie in `dir` and whose deltas are in memory.
+/// A subtask whose base files lie in their directories and whose deltas are in memory.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) plan: SubtaskPlan,
+    /// Where the table is to be.
     pub(super) dir: PathBuf,
     /// One for each of the plan's sources.
     pub(super) sources: Vec<FetchedSource>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FetchedSource {
     pub(super) base: Option<BaseIndex>,
+    /// Where the base's files are: the table's own directory, or one beside it.
+    pub(super) dir: PathBuf,
     /// As in the plan, oldest first.
     pub(super) deltas: Vec<Bytes>,
 }
@@ -67,19 +71,42 @@ pub(super) async fn fetch(
         fetched.get_mut(tag.plan).ok_or_else(astray)?.place(tag, bytes)?;
     }
 
-    let mut files: Vec<_> = fetched
-        .iter()
-        .flat_map(|fetched| fetched.sources.iter().map(move |source| (&fetched.dir, source)))
-        .flat_map(|(dir, source)| {
-            source.base.iter().flat_map(|base| &base.files).map(move |file| (dir, file))
-        })
-        .collect();
+    // What several subtasks take over of one is fetched once.
+    let mut files = BTreeMap::<(&ObjectName, FileId), Vec<(PathBuf, &BaseFile)>>::new();
+    let mut embedded = Vec::new();
+    for source in fetched.iter().flat_map(|fetched| &fetched.sources) {
+        for file in source.base.iter().flat_map(|base| &base.files) {
+            let target = source.dir.join(&file.name);
+            match &file.place {
+                Place::Object(object) => files.entry((object, file.id)).or_default().push((target, file)),
+                Place::Embedded(content) => embedded.push((target, content.clone())),
+            }
+        }
+    }
+    blocking(move || embedded.into_iter().try_for_each(|(target, content)| write(&target, &content))).await?;
+    let mut files: Vec<_> = files.into_iter().collect();
     // The largest first, so that they don't come last and alone.
-    files.sort_by_key(|(_, file)| std::cmp::Reverse(file.id.size));
-    let work: Vec<_> =
-        files.into_iter().map(|(dir, file)| fetch_file(remote, dir, file, local, cost)).collect();
+    files.sort_by_key(|((_, id), _)| std::cmp::Reverse(id.size));
+    let work: Vec<_> = files
+        .into_iter()
+        .map(|((object, _), targets)| fetch_file(remote, object, targets, local, cost))
+        .collect();
     run_all(work, parallel).await?;
     Ok(fetched)
+}
+
+/// Where the files of sources are, one directory each, that are copied into the table in `dir`.
+pub(super) fn sources_beside(dir: &Path) -> PathBuf {
+    let mut name = dir.file_name().unwrap_or_default().to_owned();
+    name.push("-sources");
+    dir.with_file_name(name)
+}
+
+fn write(target: &Path, content: &[u8]) -> Result<()> {
+    let dir = target.parent().unwrap_or(target);
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(target, content))
+        .map_err(|error| Error::disk("write a file of the base", target, error))
 }
 
 /// Everything but the base's files.
@@ -97,7 +124,7 @@ fn parts(plans: &[(SubtaskPlan, PathBuf)]) -> Result<Vec<(ObjectName, Range<u64>
                 let range = range(&base.object, base.offset, base.length)?;
                 parts.push((base.object.clone(), range, Tag { plan, source, delta: None }));
             }
-            for (index, delta) in wanted.deltas.iter().enumerate() {
+            for (index, (_, delta)) in wanted.deltas().enumerate() {
                 let range = range(&delta.object, delta.offset, delta.length)?;
                 parts.push((delta.object.clone(), range, Tag { plan, source, delta: Some(index) }));
             }
@@ -123,9 +150,13 @@ async fn read_parts(remote: &Remote, read: Read<Tag>, cost: &Cost) -> Result<Vec
 
 impl Fetched {
     fn empty(plan: SubtaskPlan, dir: PathBuf) -> Self {
-        let empty =
-            |source: &Source| FetchedSource { base: None, deltas: vec![Bytes::new(); source.deltas.len()] };
-        let sources = plan.sources.iter().map(empty).collect();
+        let host = plan.host();
+        let empty = |(index, source): (usize, &Origin)| FetchedSource {
+            base: None,
+            dir: if Some(index) == host { dir.clone() } else { sources_beside(&dir).join(index.to_string()) },
+            deltas: vec![Bytes::new(); source.deltas().count()],
+        };
+        let sources = plan.sources.iter().enumerate().map(empty).collect();
         Self { plan, dir, sources }
     }
 
@@ -139,7 +170,7 @@ impl Fetched {
                 source.base = Some(check_base(wanted, base, &bytes)?);
             }
             Some(index) => {
-                check_delta(wanted.deltas.get(index).ok_or_else(astray)?, &bytes)?;
+                check_delta(wanted.deltas().nth(index).ok_or_else(astray)?.1, &bytes)?;
                 *source.deltas.get_mut(index).ok_or_else(astray)? = bytes;
             }
         }
@@ -159,13 +190,15 @@ fn check_delta(delta: &DeltaRef, bytes: &[u8]) -> Result<()> {
     Err(Error::corrupt(message).object(&delta.object))
 }
 
-fn check_base(source: &Source, base: &BaseRef, bytes: &Bytes) -> Result<BaseIndex> {
+fn check_base(source: &Origin, base: &BaseRef, bytes: &Bytes) -> Result<BaseIndex> {
     if crc32c::crc32c(bytes) != base.crc32c {
         return Err(Error::corrupt("the index of a base does not match its checksum").object(&base.object));
     }
     let index = BaseIndex::decode(bytes).map_err(|error| error.object(&base.object))?;
     let reachable: HashSet<_> = base.files.iter().collect();
-    let same = index.subtask == source.subtask && index.range == source.range && index.seq == base.seq;
+    let whose = source.segments.first();
+    let same = whose.is_some_and(|first| index.subtask == first.subtask && index.range == first.range)
+        && index.seq == base.seq;
     // A file that the reference does not name would not be safe from garbage collection (I3).
     if !same || !index.objects().iter().all(|object| reachable.contains(object)) {
         let message = format!(
@@ -185,43 +218,42 @@ fn check_base(source: &Source, base: &BaseRef, bytes: &Bytes) -> Result<BaseInde
     Ok(index)
 }
 
+/// Brings one object's content to all `targets`: taken over from an earlier instance, or downloaded.
 async fn fetch_file(
     remote: &Remote,
-    dir: &Path,
-    file: &BaseFile,
+    object: &ObjectName,
+    targets: Vec<(PathBuf, &BaseFile)>,
     local: &Arc<LocalFiles>,
     cost: &Cost,
 ) -> Result<()> {
-    let target = dir.join(&file.name);
-    let object = match &file.place {
-        Place::Embedded(content) => {
-            let content = content.clone();
-            return blocking(move || {
-                std::fs::write(&target, content)
-                    .map_err(|error| Error::disk("write a file of the base", &target, error))
-            })
-            .await;
-        }
-        Place::Object(object) => object,
-    };
+    let mut targets = targets.into_iter();
+    let Some((target, file)) = targets.next() else { return Ok(()) };
     let found = {
         let (local, file, target) = (Arc::clone(local), file.clone(), target.clone());
         blocking(move || local.take_over(&file, &target)).await?
     };
     if found {
         cost.reused.fetch_add(file.id.size, Ordering::Relaxed);
-        return Ok(());
+    } else {
+        cost.requests.fetch_add(1, Ordering::Relaxed);
+        let (size, hash) = remote.get_to_file(object, None, &target).await?;
+        cost.downloaded.fetch_add(size, Ordering::Relaxed);
+        if (FileId { size, hash: *hash.as_bytes() }) != file.id {
+            let message = if size == file.id.size {
+                format!("the content of {} does not match its checksum", file.name)
+            } else {
+                format!("{} has {size} bytes where {} are expected", file.name, file.id.size)
+            };
+            return Err(Error::corrupt(message).object(object));
+        }
     }
-    cost.requests.fetch_add(1, Ordering::Relaxed);
-    let (size, hash) = remote.get_to_file(object, None, &target).await?;
-    cost.downloaded.fetch_add(size, Ordering::Relaxed);
-    if (FileId { size, hash: *hash.as_bytes() }) != file.id {
-        let message = if size == file.id.size {
-            format!("the content of {} does not match its checksum", file.name)
-        } else {
-            format!("{} has {size} bytes where {} are expected", file.name, file.id.size)
-        };
-        return Err(Error::corrupt(message).object(object));
-    }
-    Ok(())
+    let others: Vec<_> = targets.map(|(other, _)| other).collect();
+    blocking(move || others.iter().try_for_each(|other| link(&target, other))).await
+}
+
+/// RocksDB never writes to an SST file that is there, so tables may share one.
+fn link(from: &Path, to: &Path) -> Result<()> {
+    fs::hard_link(from, to)
+        .or_else(|_| fs::copy(from, to).map(drop))
+        .map_err(|error| Error::disk("link a file of the base", to, error))
 }

@@ -6,95 +6,109 @@ use std::ops::Range;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, SubtaskRecord};
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Origin, SubtaskRecord};
 use crate::remote::ObjectName;
 
-/// What one subtask restores from.
+/// What one subtask restores from, and what its own changelog goes on from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SubtaskPlan {
     pub(crate) subtask: SubtaskIndex,
     pub(crate) range: KeyGroupRange,
-    /// The old subtasks whose state goes in. Exactly one, with the same range, until rescaling
-    /// joins several.
-    pub(crate) sources: Vec<Source>,
-    /// Where the subtask's own changelog goes on.
-    pub(crate) seq: DeltaSeq,
-    /// The user's, as of the cut.
-    pub(crate) metadata: Vec<u8>,
-}
-
-/// The state of one old subtask: its base, if it had one, and everything after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Source {
-    pub(crate) subtask: SubtaskIndex,
-    pub(crate) range: KeyGroupRange,
+    /// What the state is made of: parts that together are the range, ascending. One where nothing
+    /// was rescaled; none where there is no state.
+    pub(crate) sources: Vec<Origin>,
+    /// What the subtask's next checkpoints say about where its state comes from, until it has a new
+    /// base: either origins, or a base of its own; and its own deltas since.
+    pub(crate) origins: Vec<Origin>,
     pub(crate) base: Option<BaseRef>,
     pub(crate) deltas: Vec<DeltaRef>,
+    /// Where its own changelog goes on.
     pub(crate) seq: DeltaSeq,
+    /// The user's, as of the cut; None if no subtask of this number had the same key groups.
+    pub(crate) metadata: Option<Vec<u8>>,
 }
 
-/// Plans the restore of the `wanted` subtasks, which may be only some of the job's.
+impl SubtaskPlan {
+    /// The source whose files the table is opened from. What other sources have is copied into it: the
+    /// one with the most to copy is spared.
+    pub(crate) fn host(&self) -> Option<usize> {
+        let estimate = |source: &Origin| -> Option<u128> {
+            let (base, first) = (source.base.as_ref()?, source.segments.first()?);
+            Some(
+                u128::from(base.state_bytes) * u128::from(source.owned.count())
+                    / u128::from(first.range.count()),
+            )
+        };
+        let sized =
+            self.sources.iter().enumerate().filter_map(|(index, source)| Some((estimate(source)?, index)));
+        sized.max().map(|(_, index)| index)
+    }
+}
+
+/// Plans the restore of the `wanted` subtasks, which may be only some of the job's, at whatever
+/// ranges.
 ///
 /// # Errors
-/// [`Incompatible`](ErrorKind::Incompatible) if a range is not one of the checkpoint's;
+/// [`Incompatible`](ErrorKind::Incompatible) if the checkpoint does not have all of a range;
 /// [`Corrupt`](ErrorKind::Corrupt) if the record has a gap in a changelog.
 pub(crate) fn plan(
     checkpoint: &CheckpointRecord,
     wanted: &[(SubtaskIndex, KeyGroupRange)],
 ) -> Result<Vec<SubtaskPlan>> {
-    let plan_one = |(subtask, range): &(SubtaskIndex, KeyGroupRange)| {
-        let same = |record: &&SubtaskRecord| record.subtask == *subtask && record.range == *range;
-        let record =
-            checkpoint.subtasks.iter().find(same).ok_or_else(|| rescaled(checkpoint, *subtask, *range))?;
-        check_contiguous(record).map_err(|error| error.object(format!("checkpoint {}", checkpoint.id)))?;
-        let source = Source {
-            subtask: record.subtask,
-            range: record.range,
-            base: record.base.clone(),
-            deltas: record.deltas.clone(),
-            seq: record.seq,
-        };
-        Ok(SubtaskPlan {
-            subtask: *subtask,
-            range: *range,
-            sources: vec![source],
-            seq: record.seq,
-            metadata: record.metadata.clone(),
-        })
-    };
-    wanted.iter().map(plan_one).collect()
+    let named = |error: Error| error.object(format!("checkpoint {}", checkpoint.id));
+    for record in &checkpoint.subtasks {
+        record.check_contiguous().map_err(|error| {
+            named(error.object(format!("subtask {} of checkpoint {}", record.subtask, checkpoint.id)))
+        })?;
+    }
+    wanted.iter().map(|(subtask, range)| plan_one(checkpoint, *subtask, *range).map_err(named)).collect()
 }
 
-fn rescaled(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroupRange) -> Error {
-    let count = checkpoint.subtasks.len();
-    let message = format!(
-        "subtask {subtask} wants key groups {range}, which no subtask of the checkpoint held; \
-         rescaling is not supported yet"
-    );
-    Error::new(ErrorKind::Incompatible, message)
-        .object(format!("checkpoint {}", checkpoint.id))
-        .advice(format!("open the job with {count} subtask{}", if count == 1 { "" } else { "s" }))
-}
-
-/// A gap would replay to a state that never was (I1).
-fn check_contiguous(record: &SubtaskRecord) -> Result<()> {
-    let mut at = record.base.as_ref().map_or(DeltaSeq(0), |base| base.seq);
-    for delta in &record.deltas {
-        if delta.first.0.checked_sub(1) != Some(at.0) || delta.last < delta.first {
-            return Err(Error::corrupt(format!(
-                "the changelog of subtask {} goes from delta {at} to {}..={}",
-                record.subtask, delta.first, delta.last
-            )));
+fn plan_one(
+    checkpoint: &CheckpointRecord,
+    subtask: SubtaskIndex,
+    range: KeyGroupRange,
+) -> Result<SubtaskPlan> {
+    let overlapping = checkpoint.subtasks.iter().filter(|record| record.range.intersection(range).is_some());
+    let mut sources: Vec<_> =
+        overlapping.flat_map(SubtaskRecord::as_origins).filter_map(|origin| origin.clipped(range)).collect();
+    sources.sort_by_key(|source| source.owned.first);
+    // What a rescale had split and nobody has changed since comes together again.
+    sources.dedup_by(|next, source| source.join(next));
+    if !range.is_tiled_by(sources.iter().map(|source| source.owned)) {
+        return Err(not_all(checkpoint, subtask, range));
+    }
+    let same = checkpoint.subtasks.iter().find(|record| record.subtask == subtask && record.range == range);
+    let metadata = same.map(|record| record.metadata.clone());
+    let seq = sources.iter().map(Origin::seq).max().unwrap_or_default();
+    if sources.iter().all(Origin::is_empty) {
+        sources.clear();
+    }
+    // A changelog that is the subtask's own goes on; anything else is an origin of a new one.
+    let (origins, base, deltas) = match (same, sources.as_slice()) {
+        (Some(record), _) => (record.origins.clone(), record.base.clone(), record.deltas.clone()),
+        (None, [source]) if is_own(source, subtask, range) => {
+            let deltas = source.deltas().map(|(_, delta)| delta.clone());
+            (Vec::new(), source.base.clone(), deltas.collect())
         }
-        at = delta.last;
-    }
-    if at != record.seq {
-        return Err(Error::corrupt(format!(
-            "the changelog of subtask {} ends at delta {at}, but its cut is at {}",
-            record.subtask, record.seq
-        )));
-    }
-    Ok(())
+        (None, sources) => (sources.to_vec(), None, Vec::new()),
+    };
+    Ok(SubtaskPlan { subtask, range, sources, origins, base, deltas, seq, metadata })
+}
+
+/// Whether all of it was written by the subtask itself.
+fn is_own(source: &Origin, subtask: SubtaskIndex, range: KeyGroupRange) -> bool {
+    matches!(&source.segments[..], [only] if only.subtask == subtask && only.range == range)
+        && source.owned == range
+}
+
+fn not_all(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroupRange) -> Error {
+    let held: Vec<_> = checkpoint.subtasks.iter().map(|record| record.range.to_string()).collect();
+    let message = format!(
+        "subtask {subtask} wants key groups {range}, but the checkpoint has only [{}]",
+        held.join(", ")
+    );
+    Error::new(ErrorKind::Incompatible, message).advice("restore a checkpoint of the whole job")
 }
 
 /// Bytes between two wanted parts of an object that are rather read along than asked for apart:
@@ -186,6 +200,7 @@ mod tests {
         SubtaskRecord {
             subtask: SubtaskIndex(subtask),
             range,
+            origins: Vec::new(),
             base,
             deltas: deltas.iter().map(|(first, last)| delta(*first, *last)).collect(),
             seq: DeltaSeq(seq),
@@ -205,6 +220,11 @@ mod tests {
         }
     }
 
+    /// The whole of a record, as a source.
+    fn source(record: &SubtaskRecord, owned: KeyGroupRange) -> Origin {
+        Origin { owned, ..record.as_origins().remove(0) }
+    }
+
     #[test]
     fn the_same_ranges_take_over_everything() {
         let checkpoint = checkpoint(vec![
@@ -216,38 +236,98 @@ mod tests {
         let plans = plan(&checkpoint, &wanted).unwrap();
         assert_eq!(plans.len(), 2);
         assert_eq!(plans[0].seq, DeltaSeq(0));
-        assert_eq!(plans[0].sources[0].base, None);
+        assert_eq!(plans[0].sources, []);
         assert_eq!(plans[1].seq, DeltaSeq(9));
-        assert_eq!(plans[1].metadata, [0]);
-        assert_eq!(
-            plans[1].sources,
-            [Source {
-                subtask: SubtaskIndex(0),
-                range: range(0, 63),
-                base: Some(base(4)),
-                deltas: vec![delta(5, 5), delta(6, 9)],
-                seq: DeltaSeq(9),
-            }]
-        );
+        assert_eq!(plans[1].metadata.as_deref(), Some(&[0][..]));
+        let SubtaskPlan { sources, origins, base: own, deltas, .. } = &plans[1];
+        assert_eq!((origins.len(), own), (0, &Some(base(4))));
+        assert_eq!(deltas[..], [delta(5, 5), delta(6, 9)]);
+        assert_eq!(sources[..], [source(&checkpoint.subtasks[0], range(0, 63))]);
     }
 
     #[test]
-    fn other_ranges_are_refused_with_the_way_out() {
+    fn a_range_across_two_subtasks_takes_over_a_part_of_each() {
+        let checkpoint = checkpoint(vec![
+            record(0, range(0, 63), Some(base(4)), &[(5, 5)], 5),
+            record(1, range(64, 127), None, &[(1, 7)], 7),
+        ]);
+        let plans = plan(&checkpoint, &[(SubtaskIndex(1), range(43, 85))]).unwrap();
+        let [plan] = &plans[..] else { panic!("{plans:?}") };
+        let parts =
+            [source(&checkpoint.subtasks[0], range(43, 63)), source(&checkpoint.subtasks[1], range(64, 85))];
+        assert_eq!(plan.sources[..], parts);
+        assert_eq!(plan.origins, plan.sources);
+        assert_eq!((&plan.base, plan.deltas.len()), (&None, 0));
+        // Counts on from the greater, so that the table's marker only grows.
+        assert_eq!((plan.seq, &plan.metadata), (DeltaSeq(7), &None));
+        assert_eq!(plan.host(), Some(0), "the only one with files");
+    }
+
+    #[test]
+    fn the_table_is_opened_from_the_source_with_the_most_to_copy() {
+        let sized = |bytes| Some(BaseRef { state_bytes: bytes, ..base(1) });
+        let checkpoint = checkpoint(vec![
+            record(0, range(0, 9), sized(1000), &[], 1),
+            record(1, range(10, 19), sized(1200), &[], 1),
+            record(2, range(20, 29), sized(u64::MAX), &[], 1),
+        ]);
+        let host =
+            |first, last| plan(&checkpoint, &[(SubtaskIndex(9), range(first, last))]).unwrap()[0].host();
+        assert_eq!(host(0, 19), Some(1));
+        assert_eq!(host(0, 14), Some(0));
+        assert_eq!(host(5, 20), Some(2));
+    }
+
+    #[test]
+    fn what_was_split_and_left_alone_comes_together_again() {
+        let all = record(0, range(0, 127), Some(base(4)), &[(5, 6)], 6);
+        let halves = [(SubtaskIndex(0), range(0, 63)), (SubtaskIndex(1), range(64, 127))];
+        let split = plan(&checkpoint(vec![all.clone()]), &halves).unwrap();
+        let mut parts: Vec<_> = split.iter().map(committed).collect();
+        let whole = [(SubtaskIndex(0), range(0, 127))];
+        let [joined] = &plan(&checkpoint(parts.clone()), &whole).unwrap()[..] else { panic!("one") };
+        assert_eq!(joined.sources, all.as_origins());
+        assert_eq!((joined.origins.len(), &joined.base, &joined.deltas), (0, &all.base, &all.deltas));
+        // One delta since, and they are two.
+        parts[1].deltas.push(delta(7, 7));
+        parts[1].seq = DeltaSeq(7);
+        let [joined] = &plan(&checkpoint(parts), &whole).unwrap()[..] else { panic!("one") };
+        assert_eq!(joined.sources.len(), 2);
+        assert_eq!(joined.origins, joined.sources);
+        assert_eq!(joined.sources[1].segments.len(), 2);
+        assert_eq!(joined.seq, DeltaSeq(7));
+    }
+
+    /// What a subtask with this plan commits before it has written anything.
+    fn committed(plan: &SubtaskPlan) -> SubtaskRecord {
+        SubtaskRecord {
+            subtask: plan.subtask,
+            range: plan.range,
+            origins: plan.origins.clone(),
+            base: plan.base.clone(),
+            deltas: plan.deltas.clone(),
+            seq: plan.seq,
+            metadata: Vec::new(),
+            instance: Nonce::default(),
+        }
+    }
+
+    #[test]
+    fn key_groups_that_the_checkpoint_lacks_are_refused() {
         let checkpoint =
-            checkpoint(vec![record(0, range(0, 63), None, &[], 0), record(1, range(64, 127), None, &[], 0)]);
-        for (subtask, range) in
-            [(0, range(0, 127)), (0, range(0, 31)), (1, range(0, 63)), (7, range(64, 127))]
-        {
-            let error = plan(&checkpoint, &[(SubtaskIndex(subtask), range)]).unwrap_err();
+            checkpoint(vec![record(0, range(0, 63), None, &[], 0), record(1, range(70, 127), None, &[], 0)]);
+        for range in [range(0, 127), range(60, 66), range(64, 69), range(100, 130)] {
+            let error = plan(&checkpoint, &[(SubtaskIndex(0), range)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Incompatible);
-            assert!(error.to_string().contains("rescaling"), "{error}");
-            assert!(error.to_string().contains("with 2 subtasks"), "{error}");
+            assert!(error.to_string().contains("has only [0..=63, 70..=127] (checkpoint 1-2)"), "{error}");
         }
     }
 
     #[test]
     fn i1_a_gap_in_the_changelog_is_corrupt() {
         let all = range(0, 127);
+        let origin = |deltas: &[(u64, u64)], seq| record(7, all, Some(base(3)), deltas, seq).as_origins();
+        let rescaled = |origins, deltas, seq| SubtaskRecord { origins, ..record(0, all, None, deltas, seq) };
         for wrong in [
             record(0, all, None, &[(2, 2)], 2),
             record(0, all, None, &[(1, 1), (3, 3)], 3),
@@ -258,11 +338,115 @@ mod tests {
             record(0, all, Some(base(3)), &[(3, 4)], 4),
             record(0, all, Some(base(3)), &[], 4),
             record(0, all, Some(base(u64::MAX)), &[(0, 0)], 0),
+            rescaled(origin(&[(5, 5)], 5), &[], 5),
+            rescaled(origin(&[(4, 5)], 6), &[], 6),
+            rescaled(origin(&[(4, 5)], 5), &[(7, 7)], 7),
+            rescaled(origin(&[(4, 5)], 5), &[(5, 6)], 6),
+            rescaled(origin(&[(4, 5)], 5), &[], 6),
         ] {
             let error = plan(&checkpoint(vec![wrong]), &[(SubtaskIndex(0), all)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             assert!(error.to_string().contains("checkpoint 1-2"), "{error}");
         }
+    }
+
+    /// A job over many attempts, as plans and records see it. Every delta and every base has a number of
+    /// its own, in the place of its bytes.
+    struct History {
+        groups: u16,
+        record: CheckpointRecord,
+        /// The deltas that each key group has met, in order.
+        met: Vec<Vec<u64>>,
+        /// What each base holds, by its number: its subtask's range, and the same for each group.
+        bases: BTreeMap<u64, (KeyGroupRange, Vec<Vec<u64>>)>,
+        next: u64,
+    }
+
+    impl History {
+        fn new(groups: u16) -> Self {
+            let record = checkpoint(vec![record(0, range(0, groups - 1), None, &[], 0)]);
+            let met = vec![Vec::new(); usize::from(groups)];
+            Self { groups, record, met, bases: BTreeMap::new(), next: 0 }
+        }
+
+        fn number(&mut self) -> u64 {
+            self.next += 1;
+            self.next
+        }
+
+        /// Some subtasks write a delta.
+        fn write(&mut self, which: u32) {
+            for at in (0..self.record.subtasks.len()).filter(|at| which & (1 << at) != 0) {
+                let number = self.number();
+                let record = &mut self.record.subtasks[at];
+                record.seq = record.seq.next();
+                record.deltas.push(DeltaRef { offset: number, ..delta(record.seq.0, record.seq.0) });
+                for group in record.range.groups() {
+                    self.met[usize::from(group.0)].push(number);
+                }
+            }
+        }
+
+        /// Some subtasks take a base.
+        fn materialize(&mut self, which: u32) {
+            for at in (0..self.record.subtasks.len()).filter(|at| which & (1 << at) != 0) {
+                let number = self.number();
+                let record = &mut self.record.subtasks[at];
+                if record.seq > DeltaSeq(0) {
+                    self.bases.insert(number, (record.range, self.met.clone()));
+                    record.base = Some(BaseRef { offset: number, ..base(record.seq.0) });
+                    record.origins.clear();
+                    record.deltas.clear();
+                }
+            }
+        }
+
+        fn restore(&mut self, parallelism: u32) {
+            let max = crate::key_group::MaxParallelism::new(self.groups).unwrap();
+            let wanted: Vec<_> = (0..parallelism.min(self.groups.into()))
+                .map(|index| {
+                    (
+                        SubtaskIndex(index),
+                        max.range_of(SubtaskIndex(index), parallelism.min(self.groups.into())).unwrap(),
+                    )
+                })
+                .collect();
+            let plans = plan(&self.record, &wanted).unwrap();
+            for plan in &plans {
+                self.check(plan);
+            }
+            self.record.subtasks = plans.iter().map(committed).collect();
+        }
+
+        /// Carries a plan out: each key group ends with the deltas that it has met, in order, each once.
+        fn check(&self, plan: &SubtaskPlan) {
+            if plan.sources.is_empty() {
+                assert!(plan.range.groups().all(|group| self.met[usize::from(group.0)].is_empty()));
+                return;
+            }
+            for source in &plan.sources {
+                for group in source.owned.groups() {
+                    let mut found = Vec::new();
+                    if let Some(base) = &source.base {
+                        let (range, held) = &self.bases[&base.offset];
+                        assert_eq!(source.segments[0].range, *range, "the base is the first segment's");
+                        found.extend(&held[usize::from(group.0)]);
+                    }
+                    found.extend(source.deltas().map(|(segment, delta)| {
+                        assert!(segment.range.contains(group));
+                        delta.offset
+                    }));
+                    assert_eq!(found, self.met[usize::from(group.0)], "group {group} of {plan:?}");
+                }
+            }
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Write(u32),
+        Materialize(u32),
+        Restore(u32),
     }
 
     #[test]
@@ -296,6 +480,35 @@ mod tests {
     }
 
     proptest! {
+        /// I9: whatever the history, every key group is restored from exactly what it has met.
+        #[test]
+        fn i9_any_history_of_rescales_is_planned_exactly(
+            groups in 1..12_u16,
+            steps in prop::collection::vec(
+                prop_oneof![
+                    any::<u32>().prop_map(Step::Write),
+                    any::<u32>().prop_map(Step::Materialize),
+                    (1..9_u32).prop_map(Step::Restore),
+                    (1..9_u32).prop_map(Step::Restore),
+                ],
+                1..30,
+            ),
+        ) {
+            let mut history = History::new(groups);
+            for step in steps {
+                match step {
+                    Step::Write(which) => history.write(which),
+                    Step::Materialize(which) => history.materialize(which),
+                    Step::Restore(parallelism) => history.restore(parallelism),
+                }
+                // What it comes to may be written into a manifest.
+                let max = crate::key_group::MaxParallelism::new(groups).unwrap();
+                for record in &history.record.subtasks {
+                    record.validate(max).unwrap();
+                }
+            }
+        }
+
         #[test]
         fn every_part_is_read_exactly_once(
             parts in prop::collection::vec((0..3_u64, 0..10_000_000_u64, 0..2_000_000_u64), 0..30),

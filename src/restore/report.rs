@@ -13,10 +13,14 @@ use crate::ids::CheckpointId;
 pub struct RestoreReport {
     /// The checkpoint that the state is now that of; None after a fresh start.
     pub checkpoint: Option<CheckpointId>,
-    /// Bytes read from the object store: base indexes, files and deltas.
+    /// Bytes read from the object store: base indexes, files and deltas. What several subtasks need is
+    /// read once.
     pub bytes_downloaded: u64,
     /// Bytes of files that were found on the local disk with the same content, and not downloaded.
     pub bytes_reused: u64,
+    /// Bytes of keys and values that were copied from the files of one old subtask to those of another,
+    /// because a new one has key groups of both; 0 at an unchanged parallelism.
+    pub bytes_rewritten: u64,
     /// Requests made to the object store: one an object, but for parts of one that lie far apart.
     pub objects: u64,
     /// Deltas after the bases; several that were packed into one count once.
@@ -27,6 +31,8 @@ pub struct RestoreReport {
     pub download_ms: f64,
     /// Milliseconds that RocksDB took to open.
     pub open_ms: f64,
+    /// Milliseconds to bring together what several old subtasks had.
+    pub join_ms: f64,
     /// Milliseconds to decode, merge and apply the deltas.
     pub replay_ms: f64,
     /// Newer checkpoints that could not be restored, and why; not empty only if the caller allowed to

@@ -1,6 +1,7 @@
 //! Carries a restore out: plan, fetch, replay, and the way back to an older checkpoint if the caller
 //! allows it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::fetch::{Cost, fetch};
+use super::fetch::{Cost, fetch, sources_beside};
 use super::local::LocalFiles;
 use super::plan::{SubtaskPlan, plan};
 use super::replay::{Replayed, replay};
@@ -16,7 +17,7 @@ use super::report::RestoreReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest};
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin};
 use crate::materialize::{Known, blocking, run_all};
 use crate::remote::Remote;
 use crate::table::{Table, TableResources};
@@ -44,11 +45,14 @@ pub(crate) struct Restored {
     pub(crate) range: KeyGroupRange,
     pub(crate) table: Table,
     pub(crate) known: Known,
+    /// Of other subtasks, if it was rescaled and has no base of its own.
+    pub(crate) origins: Vec<Origin>,
     pub(crate) base: Option<BaseRef>,
-    /// After the base, oldest first.
+    /// After the base or the origins, oldest first.
     pub(crate) deltas: Vec<DeltaRef>,
     pub(crate) seq: DeltaSeq,
-    /// The user's, as of the cut; None after a fresh start.
+    /// The user's, as of the cut; None after a fresh start, and if no subtask of this number had the
+    /// same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
 }
 
@@ -151,17 +155,21 @@ impl Restorer {
         let replayed: Vec<_> = replayed.into_iter().map(|(_, replayed)| replayed).collect();
 
         let slowest = |time: fn(&Replayed) -> Duration| replayed.iter().map(time).max().unwrap_or_default();
-        let deltas =
-            replayed.iter().flat_map(|replayed| &replayed.plan.sources).map(|source| source.deltas.len());
+        let sources = || replayed.iter().flat_map(|replayed| &replayed.plan.sources);
+        // Some may be read for several subtasks.
+        let deltas: BTreeSet<_> =
+            sources().flat_map(Origin::deltas).map(|(_, delta)| (&delta.object, delta.offset)).collect();
         let report = RestoreReport {
             checkpoint: Some(record.id),
             bytes_downloaded: cost.downloaded.load(Ordering::Relaxed),
             bytes_reused: cost.reused.load(Ordering::Relaxed),
             objects: cost.requests.load(Ordering::Relaxed),
-            deltas: deltas.sum::<usize>() as u64,
+            deltas: deltas.len() as u64,
+            bytes_rewritten: replayed.iter().map(|replayed| replayed.copied).sum(),
             entries_replayed: replayed.iter().map(|replayed| replayed.entries).sum(),
             download_ms: millis(download),
             open_ms: millis(slowest(|replayed| replayed.open)),
+            join_ms: millis(slowest(|replayed| replayed.join)),
             replay_ms: millis(slowest(|replayed| replayed.replay)),
             skipped: Vec::new(),
         };
@@ -178,6 +186,7 @@ impl Restorer {
                     range: target.range,
                     table: Table::create(&target.dir, target.range, &resources)?,
                     known: Known::default(),
+                    origins: Vec::new(),
                     base: None,
                     deltas: Vec::new(),
                     seq: DeltaSeq(0),
@@ -193,18 +202,16 @@ impl Restorer {
 impl From<Replayed> for Restored {
     fn from(replayed: Replayed) -> Self {
         let Replayed { plan, table, known, .. } = replayed;
-        // The replay has run, so there is exactly one source.
-        let source = plan.sources.into_iter().next();
-        let (base, deltas) = source.map_or((None, Vec::new()), |source| (source.base, source.deltas));
         Self {
             subtask: plan.subtask,
             range: plan.range,
             table,
             known,
-            base,
-            deltas,
+            origins: plan.origins,
+            base: plan.base,
+            deltas: plan.deltas,
             seq: plan.seq,
-            metadata: Some(plan.metadata),
+            metadata: plan.metadata,
         }
     }
 }
@@ -221,13 +228,14 @@ async fn prepare(dirs: Vec<PathBuf>) -> Result<()> {
     .await
 }
 
+/// Removes a table and what was to be copied into it.
 fn remove(dir: &Path) -> Result<()> {
-    match fs::remove_dir_all(dir) {
+    [dir, &sources_beside(dir)].into_iter().try_for_each(|dir| match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::disk("empty the directory of a table", dir, error))
         }
         _ => Ok(()),
-    }
+    })
 }
 
 fn millis(duration: Duration) -> f64 {

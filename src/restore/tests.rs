@@ -21,7 +21,8 @@ use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Ve
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::manifest::{
-    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Found, Manifest, Record, Retained, SubtaskRecord,
+    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Found, Manifest, Origin, Record, Retained,
+    SubtaskRecord,
 };
 use crate::materialize::{FileId, Known, NameSource, Uploaded, Uploader};
 use crate::remote::{DataKind, ObjectName, Remote};
@@ -44,6 +45,7 @@ struct World {
     /// What the table must hold.
     model: State,
     seq: DeltaSeq,
+    origins: Vec<Origin>,
     base: Option<BaseRef>,
     deltas: Vec<DeltaRef>,
     snapshots: usize,
@@ -73,6 +75,7 @@ impl World {
             known: Known::default(),
             model: State::new(),
             seq: DeltaSeq(0),
+            origins: Vec::new(),
             base: None,
             deltas: Vec::new(),
             snapshots: 0,
@@ -162,6 +165,7 @@ impl World {
     async fn materialize(&mut self) -> Uploaded {
         let uploaded = self.upload().await.unwrap();
         self.base = Some(self.uploader.publish(&uploaded).await.unwrap());
+        self.origins.clear();
         self.deltas.clear();
         uploaded
     }
@@ -172,6 +176,7 @@ impl World {
         let subtask = SubtaskRecord {
             subtask: SubtaskIndex(1),
             range: RANGE,
+            origins: self.origins.clone(),
             base: self.base.clone(),
             deltas: self.deltas.clone(),
             seq: self.seq,
@@ -225,6 +230,7 @@ impl World {
     fn go_on(&mut self, restored: Restored) {
         self.table = restored.table;
         self.known = restored.known;
+        self.origins = restored.origins;
         self.base = restored.base;
         self.deltas = restored.deltas;
         self.seq = restored.seq;
@@ -504,10 +510,10 @@ async fn i8_a_restore_asks_once_for_each_object() {
 }
 
 #[tokio::test]
-async fn other_ranges_are_refused_and_nothing_is_touched() {
+async fn key_groups_that_nobody_had_are_refused_and_nothing_is_touched() {
     let mut world = World::new(7);
     world.pack(1, 10).await;
-    let range = KeyGroupRange { first: KeyGroup(4), last: KeyGroup(5) };
+    let range = KeyGroupRange { first: KeyGroup(4), last: KeyGroup(9) };
     let target = Target { range, ..world.target("first") };
     let error = world.restorer().restore(&[world.cut(1)], true, &[target], &[]).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Incompatible);

@@ -145,7 +145,9 @@ impl StateStore {
     }
 
     /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
-    /// offset for example. None on a fresh start.
+    /// offset for example. None on a fresh start, and where no subtask of this number owned the same key
+    /// groups: after a rescale use [`Opened::subtask_metadata`](crate::Opened::subtask_metadata), which has
+    /// that of every old subtask.
     pub fn restored_metadata(&self) -> Option<&[u8]> {
         self.restored_metadata.as_deref()
     }

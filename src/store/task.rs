@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointMode, DeltaRef};
+use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, Origin};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
 use crate::table;
@@ -50,6 +50,8 @@ pub(crate) struct TaskParts {
     pub(crate) share: Share,
     pub(crate) opened: Duration,
     pub(crate) base_seq: DeltaSeq,
+    /// Whether the state was taken over from other subtasks and has no base of its own yet.
+    pub(crate) rescaled: bool,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
 }
 
@@ -78,7 +80,7 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
     let (sender, inbox) = mpsc::unbounded_channel();
     let shared = Arc::clone(&parts.shared);
     let events = EventSender::new(sender, Arc::clone(&parts.shared));
-    let history = History { opened: parts.opened, ..History::default() };
+    let history = History { opened: parts.opened, rescaled: parts.rescaled, ..History::default() };
     let task = StoreTask {
         parts,
         events: events.clone(),
@@ -155,7 +157,7 @@ impl StoreTask {
                     ticket.cost.sst_bytes = bytes;
                     ticket.cost.late_bytes += bytes;
                     ticket.cost.puts += files;
-                    self.answer(*ticket, seq, Some(base), Vec::new());
+                    self.answer(*ticket, seq, Vec::new(), Some(base), Vec::new());
                 }
                 Err(error) => self.refuse(*ticket, error),
             },
@@ -189,8 +191,8 @@ impl StoreTask {
             let flush = if all { Flush::All } else { Flush::AboveLimit };
             match self.parts.tail.advance(flush, |ticket| ticket.id) {
                 Some(Action::Upload(uploads)) => self.upload(uploads),
-                Some(Action::Ready { context, seq, base, deltas }) => {
-                    self.answer(*context, seq, base.map(ReceiptBase::Stored), deltas);
+                Some(Action::Ready { context, seq, origins, base, deltas }) => {
+                    self.answer(*context, seq, origins, base.map(ReceiptBase::Stored), deltas);
                 }
                 None => break,
             }
@@ -385,7 +387,14 @@ impl StoreTask {
         }
     }
 
-    fn answer(&self, ticket: Ticket, seq: DeltaSeq, base: Option<ReceiptBase>, deltas: Vec<ReceiptDelta>) {
+    fn answer(
+        &self,
+        ticket: Ticket,
+        seq: DeltaSeq,
+        origins: Vec<Origin>,
+        base: Option<ReceiptBase>,
+        deltas: Vec<ReceiptDelta>,
+    ) {
         let names = &self.parts.uploader.names;
         let receipt = Receipt {
             checkpoint: ticket.id,
@@ -393,6 +402,7 @@ impl StoreTask {
             range: self.parts.range,
             instance: names.instance(),
             seq,
+            origins,
             base,
             deltas,
             metadata: ticket.metadata,

@@ -14,6 +14,7 @@ mod marker;
 mod merge;
 mod options;
 mod owned;
+mod rescale;
 mod rocks;
 mod snapshot;
 mod stats;

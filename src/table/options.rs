@@ -24,6 +24,7 @@ pub(super) const CROWDED_L0: u64 = 18;
 /// Makes the cache size its table by itself: memtables, filters and blocks are of very different sizes.
 const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;
+const READAHEAD: usize = 2 * MIB;
 const BYTES_PER_SYNC: u64 = MIB as u64;
 /// Options that neither the Rust nor the C interface has a setter for.
 /// - RocksDB would flush at close; but what is in the memtable is in the changelog already.
@@ -57,6 +58,11 @@ impl TableResources {
         Self { cache, memtables, memory, background_jobs }
     }
 
+    /// Where files are cut.
+    pub(super) fn file_size(&self) -> u64 {
+        self.write_buffer_size() as u64
+    }
+
     fn write_buffer_size(&self) -> usize {
         (self.memory / 8).clamp(MIB, 64 * MIB)
     }
@@ -78,7 +84,7 @@ impl TableResources {
         // Levels.
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_compression_type(DBCompressionType::Lz4);
-        options.set_target_file_size_base(write_buffer as u64);
+        options.set_target_file_size_base(self.file_size());
         options.set_max_bytes_for_level_base(4 * write_buffer as u64);
         options.set_level_zero_file_num_compaction_trigger(L0_FILES);
         options.set_max_background_jobs(self.background_jobs);
@@ -147,6 +153,15 @@ pub(super) fn write_options() -> WriteOptions {
 pub(super) fn read_options() -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_background_purge_on_iterator_cleanup(true);
+    options
+}
+
+/// For reading everything once, in order.
+pub(super) fn sequential_options() -> ReadOptions {
+    let mut options = read_options();
+    // What is read once would only push out what is needed.
+    options.fill_cache(false);
+    options.set_readahead_size(READAHEAD);
     options
 }
 

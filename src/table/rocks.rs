@@ -24,20 +24,29 @@ use crate::key_group::KeyGroupRange;
 /// A value that still lies in RocksDB's memory, without a copy.
 pub(crate) type TableValue<'a> = DBPinnableSlice<'a>;
 
-/// Size at which [`Table::apply_bulk`] writes what it has gathered.
+/// Size at which [`Table::load`] writes what it has gathered.
 const BULK_BATCH_BYTES: usize = 8 << 20;
+
+/// What a table is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Create,
+    Open,
+    Read,
+}
 
 /// The state of one subtask as of some delta. See the [module](super).
 pub(crate) struct Table {
     pub(super) db: DB,
     pub(super) dir: PathBuf,
+    pub(super) resources: TableResources,
     pub(super) marker: [u8; key::PREFIX_LEN],
     reads: ReadOptions,
     writes: WriteOptions,
     /// Sequence number of the delta that is being applied, set before the write begins, ...
-    applying: AtomicU64,
+    pub(super) applying: AtomicU64,
     /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
-    applied: AtomicU64,
+    pub(super) applied: AtomicU64,
     /// Size of the last batch: the next one is probably as large.
     batch_bytes: AtomicU64,
 }
@@ -57,7 +66,7 @@ impl Table {
                 .object(dir.display())
                 .advice("name an empty directory, or delete what is in it"));
         }
-        Self::start(dir, range, resources, true)
+        Self::start(dir, range, resources, Access::Create)
     }
 
     /// The table whose files lie in `dir`, put there by [`Table::checkpoint`] or a restore.
@@ -65,25 +74,43 @@ impl Table {
     /// # Errors
     /// `NotFound` if there is no table, `Corrupt` if files are missing or damaged, `Locked`, `Disk`.
     pub(crate) fn open(dir: &Path, range: KeyGroupRange, resources: &TableResources) -> Result<Self> {
+        Self::check_there(dir)?;
+        Self::start(dir, range, resources, Access::Open)
+    }
+
+    /// As [`Table::open`], but only to read: nothing is compacted, and every write fails.
+    ///
+    /// # Errors
+    /// As [`Table::open`].
+    pub(crate) fn open_to_read(dir: &Path, range: KeyGroupRange, resources: &TableResources) -> Result<Self> {
+        Self::check_there(dir)?;
+        Self::start(dir, range, resources, Access::Read)
+    }
+
+    fn check_there(dir: &Path) -> Result<()> {
         if !dir.join("CURRENT").is_file() {
             return Err(Error::new(ErrorKind::NotFound, "there is no table in this directory")
                 .object(dir.display())
                 .advice("restore it from a checkpoint"));
         }
-        Self::start(dir, range, resources, false)
+        Ok(())
     }
 
-    fn start(dir: &Path, range: KeyGroupRange, resources: &TableResources, create: bool) -> Result<Self> {
+    fn start(dir: &Path, range: KeyGroupRange, resources: &TableResources, access: Access) -> Result<Self> {
         let failed = |source| error::map("open the table", dir, source);
         let mut options = resources.options().map_err(failed)?;
-        options.create_if_missing(create);
-        options.set_error_if_exists(create);
+        options.create_if_missing(access == Access::Create);
+        options.set_error_if_exists(access == Access::Create);
         // By descriptor, because only then the handle that batched reads need is kept.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
-        let db = DB::open_cf_descriptors(&options, dir, [family]).map_err(failed)?;
+        let db = match access {
+            Access::Read => DB::open_cf_descriptors_read_only(&options, dir, [family], false),
+            Access::Create | Access::Open => DB::open_cf_descriptors(&options, dir, [family]),
+        };
         let table = Self {
-            db,
+            db: db.map_err(failed)?,
             dir: dir.to_owned(),
+            resources: resources.clone(),
             marker: key::marker(range),
             reads: options::read_options(),
             writes: options::write_options(),
@@ -167,38 +194,47 @@ impl Table {
         tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
     ) -> Result<()> {
-        self.apply_batches(seq, tombstones, entries, usize::MAX)
+        self.begin(seq)?;
+        let reserve = self.batch_bytes.load(Ordering::Relaxed) as usize;
+        let mut batch = WriteBatch::with_capacity_bytes(reserve);
+        let mut bytes = 0;
+        self.gather(&mut batch, &mut bytes, tombstones, entries, usize::MAX)?;
+        batch.put(self.marker, marker::encode(seq));
+        self.write(batch)?;
+        self.batch_bytes.store(bytes as u64, Ordering::Relaxed);
+        self.applied.store(seq.0, Ordering::Release);
+        Ok(())
     }
 
-    /// As [`Table::apply`], but in several steps, for a replay of any size. Readers can see a half
-    /// of it, and a crash leaves a half under the old marker, which must not be opened again: only
-    /// for a table that nobody reads yet, in a directory that is deleted if the restore fails.
-    pub(crate) fn apply_bulk<'a>(
+    /// As [`Table::apply`], but in several steps, for a replay of any size, and without a number:
+    /// [`Table::set_applied`] says what the table stands at once all is in. Readers can see a half of
+    /// it, and a crash leaves a half under the old marker, which must not be opened again: only for a
+    /// table that nobody reads yet, in a directory that is deleted if the restore fails.
+    pub(crate) fn load<'a>(
         &self,
-        seq: DeltaSeq,
         tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
     ) -> Result<()> {
-        self.apply_batches(seq, tombstones, entries, BULK_BATCH_BYTES)
+        let mut batch = WriteBatch::default();
+        self.gather(&mut batch, &mut 0, tombstones, entries, BULK_BATCH_BYTES)?;
+        self.write(batch)
     }
 
-    fn apply_batches<'a>(
+    /// Adds to `batch`, which weighs `bytes`; writes it whenever it reaches `limit`.
+    fn gather<'a>(
         &self,
-        seq: DeltaSeq,
+        batch: &mut WriteBatch,
+        bytes: &mut usize,
         tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
         limit: usize,
     ) -> Result<()> {
-        self.begin(seq)?;
-        let reserve = self.batch_bytes.load(Ordering::Relaxed) as usize;
-        let mut batch = WriteBatch::with_capacity_bytes(reserve.min(limit));
-        let (mut bytes, mut largest) = (0, 0);
         for (start, end) in tombstones {
             batch.delete_range(start, end);
         }
         let mut stored = Vec::new();
         for (key, entry) in entries {
-            bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
+            *bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
             match entry {
                 Entry::Put(value) => batch.put(key, value),
                 Entry::Delete => batch.delete(key),
@@ -207,16 +243,11 @@ impl Table {
                     batch.merge(key, &stored);
                 }
             }
-            if bytes >= limit {
-                self.write(std::mem::take(&mut batch))?;
-                largest = bytes.max(largest);
-                bytes = 0;
+            if *bytes >= limit {
+                self.write(std::mem::take(batch))?;
+                *bytes = 0;
             }
         }
-        batch.put(self.marker, marker::encode(seq));
-        self.write(batch)?;
-        self.batch_bytes.store(bytes.max(largest) as u64, Ordering::Relaxed);
-        self.applied.store(seq.0, Ordering::Release);
         Ok(())
     }
 
@@ -237,7 +268,7 @@ impl Table {
         Ok(())
     }
 
-    fn write(&self, batch: WriteBatch) -> Result<()> {
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
         self.db.write_opt(batch, &self.writes).map_err(|source| self.failed("write a delta", source))
     }
 

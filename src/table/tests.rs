@@ -344,7 +344,9 @@ fn native_writes_and_bulk_equal_single_deltas() {
     let value = vec![b'x'; 4000];
     let keys: Vec<Vec<u8>> = (1..6000).map(|i| k(&format!("{i:05}"))).collect();
     let entries = keys.iter().map(|key| (key.as_slice(), Entry::Put(&value)));
-    bulk.apply_bulk(DeltaSeq(9), [(k("").as_slice(), k("zz").as_slice())], entries).unwrap();
+    bulk.load([(k("").as_slice(), k("zz").as_slice())], entries).unwrap();
+    assert_eq!(bulk.applied().unwrap(), DeltaSeq(0));
+    bulk.set_applied(DeltaSeq(9)).unwrap();
     assert_eq!(bulk.applied().unwrap(), DeltaSeq(9));
     let scanned = scan(&bulk);
     assert_eq!(scanned.len(), 6000);

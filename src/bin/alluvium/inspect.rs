@@ -96,6 +96,20 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
             right(&size(subtask.delta_bytes)),
             right(&subtask.seq.to_string()),
         ]);
+        // Rescaled, and without a base of its own: what it has taken over, below it.
+        for origin in &subtask.origins {
+            let from: Vec<_> = origin.subtasks.iter().map(ToString::to_string).collect();
+            table.add_row([
+                cell(&format!("  from {}", from.join(", "))),
+                right(&origin.range),
+                right(&origin.base_seq.map_or("–".to_owned(), |seq| seq.to_string())),
+                right(&size(origin.base_bytes)),
+                right(&origin.base_files.to_string()),
+                right(&origin.deltas.to_string()),
+                right(&size(origin.delta_bytes)),
+                right(""),
+            ]);
+        }
     }
     let states = match checkpoint.states.as_slice() {
         [] => "none".to_owned(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use alluvium::{ErrorKind, Job, KeyGroup, MaxParallelism, PendingCheckpoint, StateStore};
+use alluvium::{
+    ErrorKind, Job, KeyGroup, KeyGroupRange, MaxParallelism, PendingCheckpoint, StateStore, SubtaskIndex,
+};
 
 use super::history::{History, Snapshot};
 use super::kinds::States;
@@ -30,18 +32,26 @@ pub(crate) struct Subtask {
 pub(crate) struct Pending {
     pub(crate) checkpoint: PendingCheckpoint,
     metadata: Vec<u8>,
-    /// What each subtask had at its cut, and its metadata.
-    cuts: Vec<Option<(Model, Vec<u8>)>>,
+    cuts: Vec<Option<Cut>>,
+}
+
+/// What a subtask had at its cut.
+#[derive(Debug, Clone)]
+struct Cut {
+    subtask: SubtaskIndex,
+    range: KeyGroupRange,
+    part: Model,
+    metadata: Vec<u8>,
 }
 
 impl Pending {
     /// What it must restore to. None as long as not all have cut.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         let mut snapshot = Snapshot { metadata: self.metadata.clone(), ..Snapshot::default() };
-        for cut in &self.cuts {
-            let (part, metadata) = cut.clone()?;
+        for cut in self.cuts.iter().cloned() {
+            let Cut { subtask, range, part, metadata } = cut?;
             snapshot.model.join(part);
-            snapshot.subtask_metadata.push(metadata);
+            snapshot.subtask_metadata.push((subtask, range, metadata));
         }
         Some(snapshot)
     }
@@ -209,7 +219,7 @@ impl Attempt {
         store.cut(id, metadata.clone()).unwrap();
         let (range, max_parallelism) = (store.range(), self.max_parallelism);
         let part = self.model.part(|key| range.contains(max_parallelism.group_of_key(key)));
-        pending.cuts[subtask] = Some((part, metadata));
+        pending.cuts[subtask] = Some(Cut { subtask: store.subtask(), range, part, metadata });
     }
 
     fn finish(&mut self, history: &mut History) {

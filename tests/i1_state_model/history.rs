@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alluvium::{CheckpointId, Job};
+use alluvium::{CheckpointId, Job, KeyGroupRange, SubtaskIndex};
 
 use super::model::Model;
 
@@ -10,7 +10,8 @@ use super::model::Model;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) metadata: Vec<u8>,
-    pub(crate) subtask_metadata: Vec<Vec<u8>>,
+    /// Of each subtask that there was.
+    pub(crate) subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
     pub(crate) model: Model,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! A job is driven by random steps ([`step`]) next to a model of plain collections ([`model`]), over several
 //! subtasks ([`attempt`]). It is crashed (dropped without a word) at random moments and opened again: at the
-//! newest checkpoint or an older one, in the same local directory or another, in the same mode or the other
-//! ([`world`]). After every restore all there is is compared with the model as it was at the cut, key by
+//! newest checkpoint or an older one, by as many subtasks or others, in the same local directory or another, in
+//! the same mode or the other ([`world`]). After every restore all there is is compared with the model as it was at the cut, key by
 //! key and namespace by namespace, and by what the states list.
 //!
 //! A failing seed prints the command that replays it and says what it did. `ALLUVIUM_SEEDS=1000` runs that many.

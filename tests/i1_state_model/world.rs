@@ -47,7 +47,7 @@ impl World {
             remote: Arc::new(InMemory::new()),
             local: tempfile::tempdir().unwrap(),
             groups: *pick(&mut rng, &[8, 9, 24, 128]),
-            subtasks: rng.random_range(1..=4),
+            subtasks: rng.random_range(1..=8),
             pools: Pools::new(&mut rng),
             mode: mode(&mut rng),
             attempts: 0,
@@ -81,6 +81,9 @@ impl World {
     fn open(&mut self) -> Attempt {
         if self.rng.random_ratio(1, 3) {
             self.mode = mode(&mut self.rng);
+        }
+        if self.rng.random_bool(0.5) {
+            self.subtasks = self.rng.random_range(1..=8);
         }
         // An attempt elsewhere has no local files to start from.
         let elsewhere = self.rng.random_ratio(1, 3);
@@ -138,19 +141,24 @@ impl World {
     }
 
     fn begin(&mut self, opened: Opened, snapshot: Option<Snapshot>, keep: usize) -> Attempt {
-        let Opened { job, stores, metadata, .. } = opened;
+        let Opened { job, stores, metadata, subtask_metadata, .. } = opened;
+        assert_eq!(stores.len(), self.subtasks as usize);
         assert_eq!(metadata, snapshot.as_ref().map(|snapshot| snapshot.metadata.clone()));
+        let snapshot = snapshot.unwrap_or_default();
+        assert_eq!(subtask_metadata, snapshot.subtask_metadata);
         let mut subtasks = Vec::new();
-        for (index, mut store) in stores.into_iter().enumerate() {
-            let metadata = snapshot.as_ref().map(|snapshot| snapshot.subtask_metadata[index].as_slice());
-            assert_eq!(store.restored_metadata(), metadata, "subtask {index}'s metadata");
+        for mut store in stores {
+            let same = subtask_metadata.iter().find(|(subtask, range, _)| {
+                (*subtask, *range) == (store.subtask(), store.range())
+            });
+            assert_eq!(store.restored_metadata(), same.map(|(.., metadata)| metadata.as_slice()));
             let states = States::register(&mut store, &mut self.rng);
             subtasks.push(Subtask { store, states });
         }
         let mut attempt = Attempt {
             job,
             subtasks,
-            model: snapshot.unwrap_or_default().model,
+            model: snapshot.model,
             pending: None,
             keep,
             triggered: self.triggered,

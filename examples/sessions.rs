@@ -208,8 +208,8 @@ fn write_csv(out: &Path, subtasks: &mut [Subtask]) -> Result<()> {
         sessions.extend(subtask.sessions()?);
     }
     sessions.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    let mut csv = csv::Writer::from_path(out)
-        .map_err(|error| format!("cannot write {}: {error}", out.display()))?;
+    let mut csv =
+        csv::Writer::from_path(out).map_err(|error| format!("cannot write {}: {error}", out.display()))?;
     csv.write_record(["tailnum", "first", "last", "departures", "delay"])?;
     for (tailnum, (first, last), Service { departures, delay }) in sessions {
         let numbers = [departures.to_string(), delay.to_string()];

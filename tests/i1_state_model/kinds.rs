@@ -146,11 +146,26 @@ impl<S: Scope> Kinds<S> {
 macro_rules! of_kind {
     ($kinds:expr, $kind:expr, $state:ident => $call:expr) => {
         match $kind {
-            Kind::Value => { let $state = &$kinds.value; $call }
-            Kind::List => { let $state = &$kinds.list; $call }
-            Kind::Map => { let $state = &$kinds.map; $call }
-            Kind::Reducing => { let $state = &$kinds.reducing; $call }
-            Kind::Aggregating => { let $state = &$kinds.aggregating; $call }
+            Kind::Value => {
+                let $state = &$kinds.value;
+                $call
+            }
+            Kind::List => {
+                let $state = &$kinds.list;
+                $call
+            }
+            Kind::Map => {
+                let $state = &$kinds.map;
+                $call
+            }
+            Kind::Reducing => {
+                let $state = &$kinds.reducing;
+                $call
+            }
+            Kind::Aggregating => {
+                let $state = &$kinds.aggregating;
+                $call
+            }
         }
     };
 }

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 6;
 
 #[test]
 fn i1_typed_state_under_random_steps_crashes_and_restores() {

@@ -15,8 +15,7 @@ pub(crate) enum Kind {
     Aggregating,
 }
 
-pub(crate) const KINDS: [Kind; 5] =
-    [Kind::Value, Kind::List, Kind::Map, Kind::Reducing, Kind::Aggregating];
+pub(crate) const KINDS: [Kind; 5] = [Kind::Value, Kind::List, Kind::Map, Kind::Reducing, Kind::Aggregating];
 
 /// A key in the states without namespaces, or in one namespace of those that have them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,12 @@ use super::model::{Change, KINDS, Kind, MapRead, Place, Window};
 pub(crate) enum Step {
     Change(Place, Change),
     /// Merges namespaces of a key.
-    Merge { kind: Kind, key: String, into: Window, from: Vec<Window> },
+    Merge {
+        kind: Kind,
+        key: String,
+        into: Window,
+        from: Vec<Window>,
+    },
     /// Reads what all kinds have at a place.
     Read(Place),
     ReadMap(Place, MapRead),
@@ -23,7 +28,11 @@ pub(crate) enum Step {
     Sweep(Kind, u16),
     /// The next step of a checkpoint that goes on beside the others: trigger, the cut of one subtask, the
     /// end, or an abort, after which those that have not cut may still do so.
-    Advance { subtask: usize, abort: bool, late: bool },
+    Advance {
+        subtask: usize,
+        abort: bool,
+        late: bool,
+    },
     /// A whole checkpoint.
     Checkpoint,
     Materialize,

@@ -2,6 +2,8 @@
 # Checks what the build needs, and installs what is missing where it can (Debian and Ubuntu, as root
 # or by sudo): a C and a C++ compiler, and libclang, which generates the bindings to RocksDB. May be run any
 # number of times; does nothing when all is there.
+#   --browser  also a Chromium, for the test that looks at the report's page. Without one that test is
+#              skipped, so that this is not a failure.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -89,6 +91,22 @@ explain() {
     exit 1
 }
 
+# The browsers that tests/report_browser.rs and pictures.sh look for.
+has_browser() {
+    local name
+    for name in "${ALLUVIUM_CHROMIUM:-chromium}" chromium chromium-browser google-chrome chrome; do
+        command -v "$name" >/dev/null && return 0
+    done
+    return 1
+}
+
+browser=
+case "${1:-}" in
+"") ;;
+--browser) browser=1 ;;
+*) fail "unknown option $1; --browser is the only one" ;;
+esac
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -98,5 +116,9 @@ read -r -a packages <<<"$(missing | tr '\n' ' ')"
 if [ "${#packages[@]}" -gt 0 ]; then
     install "${packages[@]}" || explain "${packages[@]}"
     [ -z "$(missing)" ] || explain "${packages[@]}"
+fi
+if [ -n "$browser" ] && ! has_browser; then
+    install chromium fonts-dejavu-core && has_browser ||
+        printf 'setup: no Chromium, and it could not be installed from here (Debian: apt-get install chromium): the browser test will be skipped\n' >&2
 fi
 printf 'setup: %s, %s, libclang: all there\n' "$(rustc --version | cut -d' ' -f1-2)" "$(cc --version | head -n 1)"

@@ -6,7 +6,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
 
-"$root/scripts/setup.sh"
+"$root/scripts/setup.sh" --browser
 for component in rustfmt clippy; do
     cargo "${component/rust/}" --version >/dev/null 2>&1 && continue
     rustup component add "$component" || {

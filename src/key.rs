@@ -32,6 +32,11 @@ pub(crate) fn group_of(key: &[u8]) -> Option<KeyGroup> {
     key.first_chunk::<2>().map(|bytes| KeyGroup(u16::from_be_bytes(*bytes)))
 }
 
+/// The state of an encoded key; None if it is too short to be one.
+pub(crate) fn state_of(key: &[u8]) -> Option<StateId> {
+    key.get(2..PREFIX_LEN)?.first_chunk().map(|bytes| StateId(u32::from_be_bytes(*bytes)))
+}
+
 /// The user's part of an encoded key; empty if the key is too short.
 pub(crate) fn user_key(key: &[u8]) -> &[u8] {
     key.get(PREFIX_LEN..).unwrap_or_default()
@@ -79,6 +84,7 @@ mod tests {
             encode_into(&mut buffer, KeyGroup(group), StateId(state), key);
             assert_eq!(user_key(&buffer), key);
             assert_eq!(group_of(&buffer), Some(KeyGroup(group)));
+            assert_eq!(state_of(&buffer), Some(StateId(state)));
             keys.push(buffer);
         }
         assert!(keys.is_sorted());

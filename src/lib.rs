@@ -92,8 +92,8 @@ pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
-    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, ValueEntries,
-    ValueState,
+    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, TimeDomain,
+    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries, ValueState,
 };
 pub use store::{Cut, Scan, State, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointId, CheckpointListener, CheckpointReport, Error, ErrorKind, Job, JobOptions,
+    CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Error, ErrorKind, Job, JobOptions,
     MaterializationReport, OpenMode, Opened, StateStore,
 };
 use object_store::memory::InMemory;
@@ -19,7 +19,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use common::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
-use common::staged::{Fate, Op, Staged};
+use common::staged::{Fate, Gate, Link, Op, Staged};
 use common::{eventually, now};
 
 const LONG: Duration = Duration::from_secs(40);
@@ -371,7 +371,7 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
     let line = Line::new();
     let Opened { job, mut stores, .. } = line.open(line.options().inline_limit(0));
     put(&mut stores[0], "k", b"1").unwrap();
-    let gate = common::staged::Gate::closed();
+    let gate = Gate::closed();
     let held = gate.clone();
     line.store.rule(move |call| match call.op {
         Op::Put => Fate::Hold(held.clone()),
@@ -389,4 +389,84 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
     checkpoint_at_last(&job, &mut stores, "2");
     drop((job, stores));
     assert_eq!(get(&mut line.open(line.options()).stores[0], "k"), Some(b"2".to_vec()));
+}
+
+/// A link on which what is held takes many times longer than a request may: those under way must not
+/// take the time from each other until none of them arrives.
+#[test]
+fn i6_a_slow_link_is_used_by_few_at_a_time() {
+    let line = Line::new();
+    let options = line.options().request_timeout(Duration::from_millis(500)).inline_limit(10_000);
+    let Opened { job, mut stores, .. } = line.open(options.checkpoint_timeout(LONG));
+    // A quarter of the memory takes 4 s, eight times the timeout.
+    let link = Link::new(500_000);
+    line.store.rule(move |call| match call.op {
+        Op::Put => Fate::Carry(link.clone(), call.bytes),
+        _ => Fate::Pass,
+    });
+    let start = now();
+    std::thread::scope(|scope| {
+        let store = &mut stores[0];
+        let writer = scope.spawn(move || {
+            for n in 0..3_000 {
+                put(store, &format!("key {n}"), &noise(n, 1000)).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            if start.elapsed() > LONG {
+                line.store.heal();
+                writer.join().unwrap();
+                panic!("no upload has got through");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    });
+    assert!(job.stats().stores[0].blocked_writes > 0, "the link was not too slow");
+    checkpoint(&job, &mut stores, "through").unwrap();
+    let calls = line.store.take_calls();
+    let puts: Vec<_> = calls.iter().filter(|call| call.op == Op::Put && call.is_data()).collect();
+    let sent: u64 = puts.iter().map(|call| call.bytes).sum();
+    assert!(sent < 6_000_000, "{sent} bytes were sent for 3 MB: most transfers were in vain");
+    assert!(puts.iter().any(|call| call.bytes > 2 * DELTA), "what had to wait has not gathered: {puts:?}");
+}
+
+/// Work that the job has put off is waited for: a native upload, and garbage collection.
+#[test]
+fn settling_waits_for_uploads_and_deletions() {
+    let short = Duration::from_millis(300);
+    let line = Line::new();
+    let native = line.options().mode(CheckpointMode::NativeIncremental).checkpoint_timeout(LONG);
+    let Opened { job, mut stores, .. } = line.open(native);
+    put(&mut stores[0], "k", b"v").unwrap();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    line.store.rule(move |call| match call.is_data() {
+        true => Fate::Hold(held.clone()),
+        false => Fate::Pass,
+    });
+    let pending = job.trigger("").unwrap();
+    stores[0].cut(pending.id(), "").unwrap();
+    assert_eq!(job.settle(short).unwrap_err().kind(), ErrorKind::Aborted, "files are on their way");
+    gate.open();
+    pending.wait().unwrap();
+    job.settle(LONG).unwrap();
+    drop((job, stores));
+
+    line.store.heal();
+    let Opened { job, mut stores, .. } = line.open(line.options().retained(1).inline_limit(0));
+    checkpoint(&job, &mut stores, "").unwrap();
+    job.settle(LONG).unwrap();
+    let gate = Gate::closed();
+    let held = gate.clone();
+    line.store.rule(move |call| match call.op {
+        Op::Delete => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    for n in 0..16 {
+        put(&mut stores[0], "k", &noise(n, 10)).unwrap();
+        checkpoint(&job, &mut stores, "").unwrap();
+    }
+    assert_eq!(job.settle(short).unwrap_err().kind(), ErrorKind::Aborted, "garbage is being collected");
+    gate.open();
+    job.settle(LONG).unwrap();
 }

@@ -5,40 +5,91 @@
 //! [`MAX_CARRIERS`] of them are live, and small objects, which are packed once [`FANOUT`] of them are
 //! of one size class. Classes grow by the same factor, so a byte is rewritten at most once a class and
 //! the number of objects grows with the logarithm of the changelog.
+//!
+//! Where many subtasks write small objects, a single checkpoint adds one of each: waiting for some
+//! [`PER_SUBTASK`] keeps packing from going on at every checkpoint. The number of objects is then bounded
+//! by a multiple of the subtasks, which a restore reads from anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::manifest::DeltaRef;
-use crate::remote::ObjectName;
+use crate::remote::{ObjectName, ParsedName};
 
 /// Manifests that may carry live deltas.
 const MAX_CARRIERS: usize = 16;
-/// Objects of one size class that may exist side by side.
+/// Objects of one size class that may exist side by side,
 const FANOUT: usize = 8;
+/// or, if that is more, this many for each subtask that has written one.
+const PER_SUBTASK: usize = 4;
 /// Objects of this size are worth a request of their own.
 const LARGE: u64 = 2 << 20;
 /// Upper end of the smallest size class.
 const SMALLEST: u64 = 256 << 10;
+/// What is packed into one object, and so is in memory at a time.
+const MAX_PACK: u64 = 16 << 20;
 
-/// The objects whose live deltas should be packed now, if any. `deltas` are all that the newest
-/// checkpoint of the process refers to.
-pub(crate) fn due<'a>(deltas: impl Iterator<Item = &'a DeltaRef>) -> Option<Vec<ObjectName>> {
-    let mut live = BTreeMap::<&ObjectName, u64>::new();
+/// What an object holds of the live deltas.
+struct Live<'a> {
+    name: &'a ObjectName,
+    bytes: u64,
+    oldest: DeltaSeq,
+}
+
+/// The objects whose live deltas should be packed now: those of each list into one, the oldest first.
+/// `deltas` are all that the newest checkpoint of the process refers to.
+pub(crate) fn due<'a>(deltas: impl Iterator<Item = &'a DeltaRef>) -> Vec<Vec<ObjectName>> {
+    let mut live = BTreeMap::<&ObjectName, Live<'_>>::new();
     for delta in deltas {
-        *live.entry(&delta.object).or_default() += delta.length;
+        let name = &delta.object;
+        let carrier = live.entry(name).or_insert(Live { name, bytes: 0, oldest: delta.first });
+        carrier.bytes = carrier.bytes.saturating_add(delta.length);
+        carrier.oldest = carrier.oldest.min(delta.first);
     }
-    let (manifests, objects): (Vec<_>, Vec<_>) = live.into_iter().partition(|(name, _)| name.is_manifest());
+    let (manifests, objects): (Vec<_>, Vec<_>) =
+        live.into_values().partition(|carrier| carrier.name.is_manifest());
     if manifests.len() > MAX_CARRIERS {
-        return Some(manifests.into_iter().map(|(name, _)| name.clone()).collect());
+        // By their versions. Even one alone is worth it: its manifest may go.
+        return packs(manifests, 1);
     }
-    let mut classes = BTreeMap::<u32, Vec<&ObjectName>>::new();
-    for (name, bytes) in objects {
-        if bytes < LARGE {
-            classes.entry(class_of(bytes)).or_default().push(name);
+    let mut classes = BTreeMap::<u32, Vec<Live<'_>>>::new();
+    for object in objects {
+        if object.bytes < LARGE {
+            classes.entry(class_of(object.bytes)).or_default().push(object);
         }
     }
-    let (_, full) = classes.into_iter().find(|(_, names)| names.len() >= FANOUT)?;
-    Some(full.into_iter().cloned().collect())
+    let full = classes.into_values().find(|objects| {
+        let writers: BTreeSet<_> = objects.iter().filter_map(|object| subtask_of(object.name)).collect();
+        objects.len() >= FANOUT.max(writers.len() * PER_SUBTASK)
+    });
+    let mut full = full.unwrap_or_default();
+    full.sort_by_key(|object| object.oldest);
+    packs(full, 2)
+}
+
+/// Cuts `carriers` into packs; one of fewer than `least` is left as it is.
+fn packs(carriers: Vec<Live<'_>>, least: usize) -> Vec<Vec<ObjectName>> {
+    let mut packs = vec![Vec::new()];
+    let mut left = MAX_PACK;
+    for Live { name, bytes, .. } in carriers {
+        if bytes > left {
+            packs.push(Vec::new());
+            left = MAX_PACK;
+        }
+        left = left.saturating_sub(bytes);
+        if let Some(pack) = packs.last_mut() {
+            pack.push(name.clone());
+        }
+    }
+    packs.retain(|pack| pack.len() >= least);
+    packs
+}
+
+fn subtask_of(name: &ObjectName) -> Option<SubtaskIndex> {
+    match ObjectName::parse(name.as_str())? {
+        ParsedName::Data { subtask, .. } => Some(subtask),
+        _ => None,
+    }
 }
 
 fn class_of(bytes: u64) -> u32 {
@@ -48,7 +99,7 @@ fn class_of(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
+    use crate::ids::{Epoch, Nonce, Version};
     use crate::remote::DataKind;
 
     fn delta(object: ObjectName, length: u64) -> DeltaRef {
@@ -60,7 +111,38 @@ mod tests {
     }
 
     fn object(n: u64, length: u64) -> DeltaRef {
-        delta(ObjectName::data(Epoch(1), SubtaskIndex(0), Nonce::default(), DataKind::Delta, n), length)
+        object_of(0, n, length)
+    }
+
+    fn object_of(subtask: u32, n: u64, length: u64) -> DeltaRef {
+        let subtask = SubtaskIndex(subtask);
+        let object = ObjectName::data(Epoch(1), subtask, Nonce::default(), DataKind::Delta, n);
+        DeltaRef { first: DeltaSeq(n), last: DeltaSeq(n), ..delta(object, length) }
+    }
+
+    fn sizes(packs: &[Vec<ObjectName>]) -> Vec<usize> {
+        packs.iter().map(Vec::len).collect()
+    }
+
+    /// Packs whatever is due; returns how many packs were written.
+    fn pack_all(deltas: &mut Vec<DeltaRef>, next: &mut u64) -> usize {
+        let mut written = 0;
+        loop {
+            let due = due(deltas.iter());
+            if due.is_empty() {
+                return written;
+            }
+            for names in due {
+                let (packed, rest): (Vec<_>, Vec<_>) =
+                    deltas.drain(..).partition(|delta| names.contains(&delta.object));
+                *deltas = rest;
+                *next += 1;
+                let bytes = packed.iter().map(|delta| delta.length).sum();
+                assert!(bytes <= MAX_PACK, "{bytes} bytes in memory at a time");
+                deltas.push(object(*next, bytes));
+                written += 1;
+            }
+        }
     }
 
     #[test]
@@ -68,9 +150,9 @@ mod tests {
         let mut deltas: Vec<_> = (1..=16).map(manifest).collect();
         // Two deltas in one manifest are one carrier.
         deltas.push(manifest(16));
-        assert_eq!(due(deltas.iter()), None);
+        assert_eq!(due(deltas.iter()), Vec::<Vec<_>>::new());
         deltas.push(manifest(17));
-        assert_eq!(due(deltas.iter()).unwrap().len(), 17);
+        assert_eq!(sizes(&due(deltas.iter())), [17]);
     }
 
     #[test]
@@ -78,24 +160,49 @@ mod tests {
         let mut deltas: Vec<_> = (0..7).map(|n| object(n, 100_000)).collect();
         deltas.extend((100..120).map(|n| object(n, LARGE)));
         deltas.extend((200..207).map(|n| object(n, 1 << 20)));
-        assert_eq!(due(deltas.iter()), None);
+        assert_eq!(due(deltas.iter()), Vec::<Vec<_>>::new());
         deltas.push(object(7, 200_000));
-        assert_eq!(due(deltas.iter()).unwrap().len(), 8);
+        assert_eq!(sizes(&due(deltas.iter())), [8]);
+    }
+
+    #[test]
+    fn what_one_pack_holds_is_bounded_and_the_oldest_come_first() {
+        let carried = |version| DeltaRef { length: 6 << 20, ..manifest(version) };
+        let deltas: Vec<_> = (1..=17).map(carried).collect();
+        let packs = due(deltas.iter());
+        assert_eq!(sizes(&packs), [2, 2, 2, 2, 2, 2, 2, 2, 1], "12 MiB each");
+        assert_eq!(packs[0], [1, 2].map(|version| ObjectName::manifest(Version(version))));
+
+        let mut deltas: Vec<_> = (0..9).map(|n| object(n, LARGE - 1)).collect();
+        deltas.reverse();
+        let packs = due(deltas.iter());
+        assert_eq!(sizes(&packs), [8], "a pack of one alone would gain nothing");
+        assert!(!packs[0].contains(&deltas[0].object));
     }
 
     #[test]
     fn i8_objects_stay_few_however_long_the_changelog() {
-        let mut deltas = Vec::new();
+        let (mut deltas, mut next) = (Vec::new(), 1_000_000);
         for n in 0..5000 {
             deltas.push(object(n, 130_000));
-            while let Some(names) = due(deltas.iter()) {
-                let (packed, rest): (Vec<_>, Vec<_>) =
-                    deltas.into_iter().partition(|delta| names.contains(&delta.object));
-                deltas = rest;
-                deltas.push(object(1_000_000 + n * 10, packed.iter().map(|delta| delta.length).sum()));
-            }
+            pack_all(&mut deltas, &mut next);
             let small = deltas.iter().filter(|delta| delta.length < LARGE).count();
             assert!(small <= 7 * 3, "{small} small objects after {n} deltas");
+        }
+    }
+
+    #[test]
+    fn i8_many_subtasks_do_not_pack_at_every_checkpoint() {
+        for subtasks in [2, 8, 64, 200] {
+            let (mut deltas, mut next, mut runs) = (Vec::new(), 1_000_000, 0);
+            for n in 0..400 {
+                deltas.extend((0..subtasks).map(|subtask| object_of(subtask, n, 130_000)));
+                runs += usize::from(pack_all(&mut deltas, &mut next) > 0);
+                let small = deltas.iter().filter(|delta| delta.length < LARGE).count();
+                let most = 8.max(subtasks as usize * PER_SUBTASK) + 2 * 7;
+                assert!(small < most, "{small} small objects of {subtasks} subtasks after {n} checkpoints");
+            }
+            assert!(runs <= 400 / PER_SUBTASK, "{runs} runs for 400 checkpoints of {subtasks} subtasks");
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::store::BudgetShare;
 
 use super::receipt::ReceiptDelta;
 
+/// Largest object that is made of several deltas: joining copies them, and a request that fails starts
+/// over with all of it.
+const MAX_UPLOAD: u64 = 8 << 20;
+
 /// One delta after the base.
 #[derive(Debug)]
 struct Slot {
@@ -63,6 +67,8 @@ struct Barrier<B> {
 pub(crate) enum Action<B> {
     /// Upload these deltas, in this order, as one object.
     Upload(Vec<Upload>),
+    /// Deltas wait for room to be uploaded, and gather meanwhile.
+    AwaitRoom,
     /// Everything up to the barrier is durable or small enough to be inlined.
     Ready {
         /// As given to [`Tail::barrier`].
@@ -85,6 +91,12 @@ pub(crate) struct Upload {
     pub(crate) bytes: Bytes,
     pub(crate) crc32c: u32,
     pub(crate) entries: u64,
+}
+
+impl Upload {
+    fn weight(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 /// See the [module](self).
@@ -249,41 +261,66 @@ impl<B> Tail<B> {
         })
     }
 
-    /// What has to be done now. Called after every change until it returns nothing.
-    pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
+    /// What has to be done now. Called after every change until it returns nothing, or that it waits
+    /// for room. Without `room` nothing is uploaded.
+    pub(crate) fn advance(
+        &mut self,
+        flush: Flush,
+        room: bool,
+        id_of: impl Fn(&B) -> CheckpointId,
+    ) -> Option<Action<B>> {
         self.adopt_base();
-        let Some(barrier) = self.barriers.front() else {
-            let held = self.held(..);
-            let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
-            // No path that frees memory waits for a barrier: above the low-water mark it goes at once.
-            let due = weight > self.inline_limit || (flush == Flush::All && weight > 0);
-            return due.then(|| self.start(held));
+        let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
+            return self.upload(.., flush, room);
         };
-
-        let seq = barrier.seq;
-        if flush == Flush::All {
-            // Memory is short: what came after the barrier does not wait for it.
-            let held = self.held(seq.next()..);
-            if !held.is_empty() {
-                return Some(self.start(held));
+        // What the barrier waits for goes first.
+        if !self.has(..=seq, &Place::Sealing) {
+            if let Some(action) = self.upload(..=seq, Flush::AboveLimit, room) {
+                return Some(action);
+            }
+            if !self.has(..=seq, &Place::Uploading) {
+                let barrier = self.barriers.pop_front()?;
+                let id = id_of(&barrier.context);
+                let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
+                let deltas = self.slots.range_mut(..=seq).filter_map(offer).collect();
+                return Some(Action::Ready {
+                    context: barrier.context,
+                    seq,
+                    origins: self.origins.clone(),
+                    base: self.base.clone(),
+                    deltas,
+                });
             }
         }
-        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Sealing) {
+        // What came after it does not wait for it.
+        self.upload(seq.next().., flush, room)
+    }
+
+    /// No path that frees memory waits for a barrier: what is held goes at once where it is above the
+    /// low-water mark, or memory is short.
+    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush, room: bool) -> Option<Action<B>> {
+        let mut held = self.held(range);
+        let weight: u64 = held.iter().map(Upload::weight).sum();
+        if weight <= self.inline_limit && (flush == Flush::AboveLimit || weight == 0) {
             return None;
         }
-        let held = self.held(..=seq);
-        let weight: u64 = held.iter().map(|upload| upload.bytes.len() as u64).sum();
-        if weight > self.inline_limit {
-            return Some(self.start(held));
+        if !room {
+            return Some(Action::AwaitRoom);
         }
-        if self.slots.range(..=seq).any(|(_, slot)| slot.place == Place::Uploading) {
-            return None;
-        }
-        let barrier = self.barriers.pop_front()?;
-        let id = id_of(&barrier.context);
-        let deltas = self.slots.range_mut(..=seq).filter_map(|(seq, slot)| slot.offer(*seq, id)).collect();
-        let (origins, base) = (self.origins.clone(), self.base.clone());
-        Some(Action::Ready { context: barrier.context, seq, origins, base, deltas })
+        // The oldest first, and at least one; the rest is asked for again.
+        let mut left = MAX_UPLOAD;
+        let fits = held.iter().take_while(|upload| {
+            let fits = upload.weight() <= left;
+            left = left.saturating_sub(upload.weight());
+            fits
+        });
+        let fits = fits.count().max(1);
+        held.truncate(fits);
+        Some(self.start(held))
+    }
+
+    fn has(&self, range: impl RangeBounds<DeltaSeq>, place: &Place) -> bool {
+        self.slots.range(range).any(|(_, slot)| slot.place == *place)
     }
 
     /// Takes up a newer base once no barrier before it waits: a checkpoint must not contain what came

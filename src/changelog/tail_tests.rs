@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     fn advance(&mut self, flush: Flush) -> Option<Action<CheckpointId>> {
-        self.tail.advance(flush, |id| *id)
+        self.tail.advance(flush, true, |id| *id)
     }
 
     /// The deltas that have to be uploaded now.
@@ -69,6 +69,7 @@ impl Fixture {
         match self.advance(flush) {
             Some(Action::Upload(uploads)) => uploads.iter().map(|upload| upload.seq.0).collect(),
             None => Vec::new(),
+            Some(Action::AwaitRoom) => panic!("there is room"),
             Some(Action::Ready { .. }) => panic!("no barrier is ready"),
         }
     }
@@ -194,4 +195,52 @@ fn memory_that_is_short_does_not_wait_for_a_barrier_in_front() {
     f.held(2, 10);
     assert!(f.advance(Flush::AboveLimit).is_none());
     assert_eq!(f.uploads(Flush::All), [2]);
+}
+
+#[test]
+fn i6_what_comes_after_a_waiting_barrier_goes_up_above_the_limit() {
+    let mut f = Fixture::new();
+    f.held(1, 200);
+    f.tail.barrier(DeltaSeq(1), id(1));
+    assert_eq!(f.uploads(Flush::AboveLimit), [1], "what the barrier waits for goes first");
+    f.held(2, 60);
+    assert!(f.advance(Flush::AboveLimit).is_none(), "small enough for the next manifest");
+    f.held(3, 60);
+    assert_eq!(f.uploads(Flush::AboveLimit), [2, 3]);
+    f.tail.stored(vec![delta(1, object(1))]);
+    assert_eq!(f.ready(), (vec![(1, false)], None));
+}
+
+#[test]
+fn an_object_is_bounded_however_much_is_held() {
+    const MIB: usize = 1 << 20;
+    let mut f = Fixture::new();
+    for seq in 1..=5 {
+        f.held(seq, 3 * MIB);
+    }
+    f.held(6, 20 * MIB);
+    f.held(7, 10);
+    f.tail.barrier(DeltaSeq(6), id(1));
+    assert_eq!(f.uploads(Flush::All), [1, 2], "as many as fit");
+    assert_eq!(f.uploads(Flush::All), [3, 4]);
+    assert_eq!(f.uploads(Flush::All), [5], "never out of order");
+    assert_eq!(f.uploads(Flush::All), [6], "one delta alone, whatever its size");
+    assert_eq!(f.uploads(Flush::All), [7]);
+    assert!(f.advance(Flush::All).is_none());
+}
+
+#[test]
+fn i6_without_room_deltas_stay_held_and_gather() {
+    let mut f = Fixture::new();
+    let no_room = |f: &mut Fixture| f.tail.advance(Flush::AboveLimit, false, |id| *id);
+    f.held(1, 60);
+    assert!(no_room(&mut f).is_none(), "nothing to upload");
+    f.held(2, 60);
+    assert!(matches!(no_room(&mut f), Some(Action::AwaitRoom)));
+    f.held(3, 60);
+    f.tail.barrier(DeltaSeq(3), id(1));
+    assert!(matches!(no_room(&mut f), Some(Action::AwaitRoom)), "a barrier waits for it too");
+    assert_eq!(f.uploads(Flush::AboveLimit), [1, 2, 3]);
+    f.tail.stored(vec![delta(1, object(1)), delta(2, object(1)), delta(3, object(1))]);
+    assert!(matches!(no_room(&mut f), Some(Action::Ready { .. })), "a receipt needs no room");
 }

@@ -114,11 +114,11 @@ impl Collector {
             return Ok(first);
         }
         let read: Vec<_> = stream::iter(first.unknown)
-            .map(|version| async move { read_kind(remote, version).await.map(|kind| (version, kind)) })
+            .map(|version| async move { kind_of(remote, version).await.map(|kind| (version, kind)) })
             .buffered(PARALLEL_READS)
             .try_collect()
             .await?;
-        // One that is gone by now stays unknown.
+        // One that is gone by now, or cannot be read, stays unknown.
         kinds.extend(read.into_iter().filter_map(|(version, kind)| kind.map(|kind| (version, kind))));
         Ok(make(kinds))
     }
@@ -145,6 +145,17 @@ impl Collector {
             }
         }
         Ok(report)
+    }
+}
+
+/// A version's kind; None if it is gone, or damaged: it is not deleted then, and stands in nobody's way.
+async fn kind_of(remote: &Remote, version: Version) -> Result<Option<RecordKind>> {
+    match read_kind(remote, version).await {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
+            tracing::warn!(%error, "a manifest that nothing needs cannot be read, and is left where it is");
+            Ok(None)
+        }
+        kind => kind,
     }
 }
 

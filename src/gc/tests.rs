@@ -296,6 +296,31 @@ async fn i3_nothing_goes_while_it_is_not_known_what_is_needed() {
     assert_eq!(job.sweep().await.len(), 1);
 }
 
+#[tokio::test]
+async fn a_damaged_manifest_that_nothing_needs_does_not_keep_the_others() {
+    for damage in [&b"?"[..], &[0xff; 64]] {
+        let store = Scripted::new();
+        let mut first = Job::open(store.remote(1), |_| 0).await;
+        for _ in 0..4 {
+            first.cut();
+            first.persist().await;
+            first.pack().await;
+            assert!(first.commit(1).await);
+        }
+        let damaged = ObjectName::manifest(Version(3));
+        first.remote.delete(vec![damaged.clone()]).await.unwrap();
+        first.remote.put_data(&damaged, Bytes::from_static(damage)).await.unwrap();
+
+        let remote = store.remote(2);
+        let mut second = Job::open(Arc::clone(&remote), |_| 0).await;
+        let gone = second.sweep().await;
+        let manifests = [2, 4].map(|version| ObjectName::manifest(Version(version)).to_string());
+        assert!(gone.starts_with(&manifests) && gone.len() > 2, "{gone:?}");
+        assert!(objects(&remote).await.contains(damaged.as_str()), "it may be an open record");
+        check_live(&remote, &[]).await;
+    }
+}
+
 /// A collection that was planned for by an attempt, and may run at any time after.
 struct Paused {
     job: Job,

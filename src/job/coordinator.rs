@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta, packing_due};
+use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Collector;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
@@ -22,6 +22,7 @@ use crate::manifest::{
 use crate::remote::{ObjectName, Remote};
 use crate::store::{Attempt, Event, EventSender};
 
+use super::background::Busy;
 use super::packer::Packer;
 use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
 use super::triggers::Triggers;
@@ -90,6 +91,8 @@ pub(crate) struct Coordinator {
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
     /// Ends a commit that is under way, because the job is being closed.
     pub(crate) closing: Arc<Notify>,
+    /// Whether garbage is being collected.
+    pub(super) collecting: Busy,
     pub(crate) state: State,
 }
 
@@ -245,6 +248,8 @@ impl Coordinator {
         match result {
             Ok(committed) => self.succeed(pending, &committed),
             Err(error) => {
+                let adopted = self.chain.take_adopted();
+                self.adopt(&adopted);
                 self.state.pending = Some(pending);
                 if self.chain.stopped().is_some() {
                     self.attempt.fail(error.clone());
@@ -325,17 +330,20 @@ impl Coordinator {
         {
             let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             progress.completed += 1;
-            for _ in &committed.adopted {
-                progress.completed += 1;
-                progress.failed = progress.failed.saturating_sub(1);
-            }
             progress.retained = summaries(&self.chain);
         }
+        self.adopt(&committed.adopted);
         tracing::debug!(
             checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
         );
-        if let Some(listener) = &self.listener {
-            committed.adopted.iter().for_each(|id| listener.adopted(*id));
+        // Begun before anyone hears of the commit: who waits for it and then for the job to settle has to
+        // find this under way.
+        let deltas: Vec<_> = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).collect();
+        self.packer.committed(&deltas);
+        let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
+        self.state.dropped.extend(self.chain.take_dropped());
+        if self.state.dropped.len() >= GC_BATCH || rested {
+            self.collect();
         }
         self.finish(report.id);
         if let Some(listener) = &self.listener {
@@ -345,13 +353,23 @@ impl Coordinator {
             // The caller may not be interested.
             let _ = reply.send(Ok(report));
         }
-        if let Some(objects) = packing_due(record.subtasks.iter().flat_map(|subtask| &subtask.deltas)) {
-            Arc::clone(&self.packer).start(objects);
+    }
+
+    /// Checkpoints that were given up without a verdict on their commits, and count after all.
+    fn adopt(&self, adopted: &[CheckpointId]) {
+        if adopted.is_empty() {
+            return;
         }
-        let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
-        self.state.dropped.extend(self.chain.take_dropped());
-        if self.state.dropped.len() >= GC_BATCH || rested {
-            self.collect();
+        {
+            let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            for _ in adopted {
+                progress.completed += 1;
+                progress.failed = progress.failed.saturating_sub(1);
+            }
+            progress.retained = summaries(&self.chain);
+        }
+        if let Some(listener) = &self.listener {
+            adopted.iter().for_each(|id| listener.adopted(*id));
         }
     }
 
@@ -418,6 +436,7 @@ impl Coordinator {
 
     /// Deletes beside the coordinator what is no longer reachable.
     fn collect(&mut self) {
+        let Some(run) = self.collecting.begin() else { return };
         let Ok(mut collector) = Arc::clone(&self.state.collector).try_lock_owned() else { return };
         self.state.collected = Some(Instant::now());
         let dropped = std::mem::take(&mut self.state.dropped);
@@ -435,6 +454,7 @@ impl Coordinator {
             if let Err(error) = result {
                 tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
             }
+            drop((collector, run));
         });
     }
 

@@ -1,5 +1,6 @@
 //! A running attempt of a job: its stores, its checkpoints, its schedule.
 
+mod background;
 mod coordinator;
 mod local_dir;
 mod open;
@@ -15,7 +16,6 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
-use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
@@ -30,6 +30,7 @@ use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, Store
 use crate::table::Table;
 use crate::wait::wait;
 
+use background::{Background, Busy};
 pub(crate) use coordinator::{Command, full_bytes};
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
@@ -52,8 +53,8 @@ pub struct Job {
 pub(crate) struct JobHold(Arc<Inner>);
 
 struct Inner {
-    /// None only while dropping.
-    runtime: Option<Runtime>,
+    // Held for its drop, which ends the background.
+    _runtime: Background,
     mode: CheckpointMode,
     attempt: Arc<Attempt>,
     remote: Arc<Remote>,
@@ -62,6 +63,7 @@ struct Inner {
     progress: Arc<Mutex<Progress>>,
     stores: Vec<StoreHandle>,
     packer: Arc<Packer>,
+    collecting: Busy,
     closing: Arc<Notify>,
     table_options: Vec<(String, String)>,
     _dir: LocalDir,
@@ -204,7 +206,7 @@ impl Job {
     }
 
     /// Waits until all deferred work is done: every cut delta applied, nothing being uploaded, no
-    /// materialization under way, RocksDB's compaction settled.
+    /// materialization, packing or garbage collection under way, RocksDB's compaction settled.
     ///
     /// # Errors
     /// [`Aborted`](ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
@@ -217,7 +219,8 @@ impl Job {
         for store in &inner.stores {
             store.events.send(Event::Flush);
         }
-        while inner.packer.is_running() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
+        let busy = || inner.packer.is_running() || inner.collecting.is_busy();
+        while busy() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
             inner.attempt.health()?;
             if clock.monotonic().saturating_sub(start) > timeout {
                 return Err(late());
@@ -302,10 +305,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Whatever is still queued at the appliers is not worth doing.
         self.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
-        if let Some(runtime) = self.runtime.take() {
-            // Neither blocks nor panics inside a caller's runtime, as a plain drop would.
-            runtime.shutdown_background();
-        }
     }
 }
 

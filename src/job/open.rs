@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::runtime::Runtime;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
@@ -22,12 +20,13 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
-    start_task,
+    Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
+    guarded, start_applier, start_task,
 };
 use crate::table::TableResources;
 use crate::wait::wait;
 
+use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
 use super::packer::{PACK_OWNER, Packer};
@@ -68,18 +67,14 @@ pub(super) fn open(store: Arc<dyn ObjectStore>, prefix: Path, options: &JobOptio
         let instances = instances.clone();
         async move { begin(&remote, &options, &instances, earlier).await }
     };
+    // Whatever fails from here on, also inside a caller's runtime.
+    let runtime = Background::new(runtime);
     runtime.spawn(async move {
         // The receiver waits below, whatever happens.
         let _ = reply.send(task.await);
     });
-    match wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end"))) {
-        Ok(begun) => assemble(begun, instances, runtime, remote, dir, options),
-        Err(error) => {
-            // A plain drop would panic inside a caller's runtime.
-            runtime.shutdown_background();
-            Err(error)
-        }
-    }
+    let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
+    assemble(begun, instances, runtime, remote, dir, options)
 }
 
 /// A new store instance.
@@ -109,7 +104,8 @@ async fn begin(
     }
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
-    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
+    let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS)
+        .with_clock(Arc::clone(&options.env.clock));
     let restorer =
         Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
     let found = candidates(&opened.checkpoints, options.restore_from)?;
@@ -155,7 +151,7 @@ fn candidates(checkpoints: &[Found], from: RestoreFrom) -> Result<&[Found]> {
 fn assemble(
     begun: Begun,
     instances: Vec<Instance>,
-    runtime: Runtime,
+    runtime: Background,
     remote: Arc<Remote>,
     dir: LocalDir,
     options: &JobOptions,
@@ -173,6 +169,7 @@ fn assemble(
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let limiter = limiter.map(|rate| Arc::new(RateLimiter::new(rate)));
     let (commands, inbox) = mpsc::unbounded_channel();
+    let uploads = Arc::new(Semaphore::new(PARALLEL_DELTAS as usize));
 
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
@@ -204,6 +201,7 @@ fn assemble(
             range,
             dir: dir.clone(),
             shared: Arc::clone(&shared),
+            expiries: Arc::clone(table.expiries()),
             applier: applier.clone(),
             uploader: Arc::new(uploader),
             known: Arc::new(restored.known),
@@ -219,6 +217,7 @@ fn assemble(
             opened: clock.monotonic(),
             base_seq,
             coordinator: commands.clone(),
+            uploads: Arc::clone(&uploads),
         };
         let events = start_task(task, runtime.handle());
         let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
@@ -241,12 +240,13 @@ fn assemble(
     let triggers = Arc::new(Triggers::new(chain.epoch()));
     let progress = Arc::new(Mutex::new(Progress { retained: summaries(&chain), ..Progress::default() }));
     let closing = Arc::new(Notify::new());
-    let packer = Arc::new(Packer {
-        remote: Arc::clone(&remote),
-        names: NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
-        stores: handles.iter().map(|handle| handle.events.clone()).collect(),
-        running: AtomicBool::new(false),
-    });
+    let packer = Arc::new(Packer::new(
+        Arc::clone(&remote),
+        NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
+        handles.iter().map(|handle| handle.events.clone()).collect(),
+        commands.clone(),
+    ));
+    let collecting = Busy::default();
     let coordinator = Coordinator {
         chain,
         remote: Arc::clone(&remote),
@@ -264,12 +264,13 @@ fn assemble(
         },
         listener: options.listener.clone(),
         closing: Arc::clone(&closing),
+        collecting: collecting.clone(),
         state: State::default(),
     };
     runtime.spawn(guarded(Arc::clone(&attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(Inner {
-        runtime: Some(runtime),
+        _runtime: runtime,
         mode: options.mode,
         attempt,
         remote,
@@ -278,6 +279,7 @@ fn assemble(
         progress,
         stores: handles,
         packer,
+        collecting,
         closing,
         table_options: resources.options_summary(),
         _dir: dir,

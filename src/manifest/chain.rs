@@ -81,6 +81,8 @@ pub(crate) struct Chain {
     stopped: Option<Error>,
     /// No longer retained, and not yet handed to garbage collection.
     dropped: Vec<Arc<Manifest>>,
+    /// Found to be committed after all, and not yet reported: the commit that found out may fail.
+    adopted: Vec<CheckpointId>,
 }
 
 impl Chain {
@@ -106,6 +108,7 @@ impl Chain {
             doubt: Vec::new(),
             stopped: None,
             dropped: Vec::new(),
+            adopted: Vec::new(),
         };
         Ok(Opened { chain, checkpoints })
     }
@@ -152,6 +155,12 @@ impl Chain {
         std::mem::take(&mut self.dropped)
     }
 
+    /// Hands over the checkpoints that turned out to be committed after all, and that no [`Committed`]
+    /// has reported: for after a commit that failed.
+    pub(crate) fn take_adopted(&mut self) -> Vec<CheckpointId> {
+        std::mem::take(&mut self.adopted)
+    }
+
     /// Commits a checkpoint.
     ///
     /// May be given up at any point (dropped, or run into its deadline). Whether the checkpoint
@@ -178,7 +187,7 @@ impl Chain {
     async fn commit_unbounded(&mut self, draft: CommitDraft) -> Result<Committed> {
         let CommitDraft { mut record, inline, keep } = draft;
         let mut drafted_for = self.next_version();
-        let (mut adopted, mut dropped) = (Vec::new(), Vec::new());
+        let mut dropped = Vec::new();
         loop {
             let version = self.next_version();
             record.relocate(drafted_for, version);
@@ -191,11 +200,12 @@ impl Chain {
             match self.create(version, nonce, payload).await? {
                 None => {
                     dropped.extend(self.advance(manifest));
+                    let adopted = self.take_adopted();
                     return Ok(Committed { manifest: Arc::clone(&self.head), dropped, adopted, bytes });
                 }
                 Some(earlier) => {
                     tracing::info!(%version, "an earlier commit without a verdict turns out to have succeeded");
-                    adopted.extend(earlier.checkpoint().map(|record| record.id));
+                    self.adopted.extend(earlier.checkpoint().map(|record| record.id));
                     dropped.extend(self.advance(earlier));
                 }
             }

@@ -281,6 +281,31 @@ async fn a_commit_that_was_applied_after_all_is_adopted() {
 }
 
 #[tokio::test]
+async fn what_was_adopted_is_told_though_the_commit_that_found_out_fails() {
+    let store = Scripted::new();
+    let mut chain = open(&store.remote(1)).await;
+    store.script([Put::AnswerLost]);
+    store.fail_reads(9);
+    commit(&mut chain, 1).await.unwrap_err();
+    store.fail_reads(0);
+    store.script([Put::Lost; 3]);
+    commit(&mut chain, 2).await.unwrap_err();
+    assert_eq!(commit(&mut chain, 3).await.unwrap().adopted, [id(1, 1)]);
+    assert_eq!(chain.take_adopted(), [], "told once");
+}
+
+#[tokio::test]
+async fn an_open_does_not_look_for_a_phantom_for_ever() {
+    let store = Scripted::new();
+    store.list_phantoms(1000);
+    let error = Chain::open(store.remote(1), OpenMode::CreateOrOpen, None).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    store.list_phantoms(0);
+    let mut chain = open(&store.remote(2)).await;
+    commit(&mut chain, 1).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_request_that_arrives_after_it_was_given_up_is_adopted() {
     let store = Scripted::new();
     let mut chain = open(&store.remote(1)).await;

@@ -121,6 +121,7 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
     let payload = format::encode(manifest, &Inline::new())?;
     let machine = Open::new(version, manifest.nonce);
     let mut tries = Tries::new(remote);
+    let mut listings = 0;
     let mut step = machine.start();
     loop {
         step = match step {
@@ -129,7 +130,20 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
                 machine.created(tries.create(&name, &payload).await)
             }
             Step::Read => machine.read(seen(find_manifest(remote, version).await?.as_ref())),
-            Step::List => machine.listed(newest_version(remote).await?),
+            Step::List => {
+                // What is listed and cannot be read was collected meanwhile, or so one should think.
+                if listings == OPEN_ATTEMPTS {
+                    return Err(Error::new(
+                        ErrorKind::StoreUnavailable,
+                        "the store goes on listing a version above this one that it does not have",
+                    )
+                    .object(&name)
+                    .advice("try again later, or use a store whose listings are consistent"));
+                }
+                remote.pause(listings).await;
+                listings += 1;
+                machine.listed(newest_version(remote).await?)
+            }
             Step::ReadNewest(newest) => {
                 machine.newest_read(seen(find_manifest(remote, newest).await?.as_ref()))
             }

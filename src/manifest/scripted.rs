@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -42,6 +43,8 @@ pub(crate) struct Scripted {
     failing_reads: AtomicUsize,
     requests: AtomicUsize,
     ignores_conditions: AtomicBool,
+    /// Listings that show one more manifest than there is, if there is any.
+    phantoms: AtomicUsize,
 }
 
 impl Scripted {
@@ -68,6 +71,11 @@ impl Scripted {
 
     pub(crate) fn fail_reads(&self, count: usize) {
         self.failing_reads.store(count, Ordering::Relaxed);
+    }
+
+    /// The next listings of a chain show one version more than there is.
+    pub(crate) fn list_phantoms(&self, listings: usize) {
+        self.phantoms.store(listings, Ordering::Relaxed);
     }
 
     pub(crate) fn ignore_conditions(&self) {
@@ -182,7 +190,23 @@ impl ObjectStore for Scripted {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         self.count();
-        self.inner.list(prefix)
+        let listed = self.inner.list(prefix);
+        if self.phantoms.load(Ordering::Relaxed) == 0 {
+            return listed;
+        }
+        let with_phantom = async move {
+            let mut all: Vec<_> = listed.collect().await;
+            let newest = all.iter().flatten().max_by_key(|meta| meta.location.clone()).cloned();
+            let above = newest.and_then(|newest| {
+                let (folder, version) = newest.location.as_ref().rsplit_once('/')?;
+                let version = version.parse::<u64>().ok()? + 1;
+                Some(ObjectMeta { location: Path::from(format!("{folder}/{version:020}")), ..newest })
+            });
+            all.extend(above.map(Ok));
+            stream::iter(all)
+        };
+        self.phantoms.fetch_sub(1, Ordering::Relaxed);
+        with_phantom.flatten_stream().boxed()
     }
 
     fn list_with_delimiter<'a, 'b, 'c>(

@@ -7,8 +7,15 @@
 //! never committed, the files that n took over from n−1 live because n−1 is still the newest
 //! committed base, and the others live because they are unreferenced objects of the current epoch. If n is
 //! committed, all its files live until its successor is. Either way n+1 refers to nothing that is dead.
+//!
+//! The same rule tells what is garbage: an object of this instance that a finished run did without is
+//! never referred to again (a *stray*), unless by a base that a checkpoint or the tail of the changelog
+//! names already. Strays go to garbage collection as all retired objects do: after a later commit, and
+//! only if nothing that is retained or pinned reaches them. In changelog mode a published base's objects
+//! are the tail's to retire, which knows when the next base has taken its place ([`Known::published`]);
+//! in native mode each base is named by one checkpoint, and is decided before the next run begins.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::Metadata;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -28,6 +35,10 @@ pub(crate) struct Known {
 #[derive(Debug, Default)]
 struct Inner {
     objects: HashMap<FileId, ObjectName>,
+    /// Names that this instance has given to uploads, and that are neither strays nor the tail's.
+    own: BTreeSet<ObjectName>,
+    /// See the [module](self).
+    strays: Vec<ObjectName>,
     /// Where the base stands that `objects` is of.
     settled: DeltaSeq,
     /// Only valid within this database: it never gives the same file number twice while it is open,
@@ -67,10 +78,35 @@ impl Known {
         self.lock().objects.len()
     }
 
+    /// Notes that this instance is about to upload an object of this name. From here on it may exist.
+    pub(crate) fn begun(&self, object: ObjectName) {
+        self.lock().own.insert(object);
+    }
+
     /// Notes that `object` was uploaded with this content by this instance. The first one stays:
-    /// an earlier upload may be referred to already.
-    pub(crate) fn uploaded(&self, id: FileId, object: ObjectName) {
-        self.lock().objects.entry(id).or_insert(object);
+    /// an earlier upload may be referred to already. False if another run has ended meanwhile: the
+    /// object is a stray then, and must not be referred to.
+    pub(crate) fn uploaded(&self, id: FileId, object: ObjectName) -> bool {
+        let mut inner = self.lock();
+        let ours = inner.own.contains(&object);
+        if ours {
+            inner.objects.entry(id).or_insert(object);
+        }
+        ours
+    }
+
+    /// `base` is durable as object `index`, and is the tail's to retire.
+    pub(crate) fn published(&self, base: &BaseIndex, index: &ObjectName) {
+        let mut inner = self.lock();
+        inner.own.remove(index);
+        for object in base.objects() {
+            inner.own.remove(&object);
+        }
+    }
+
+    /// Hands over the strays since the last call.
+    pub(crate) fn take_strays(&self) -> Vec<ObjectName> {
+        std::mem::take(&mut self.lock().strays)
     }
 
     /// Ends a run: from now on only files of `base` may be referred to, and what is uploaded later.
@@ -88,6 +124,11 @@ impl Known {
                 inner.objects.insert(file.id, object.clone());
             }
         }
+        let named: HashSet<_> = base.objects().into_iter().collect();
+        let own = std::mem::take(&mut inner.own);
+        let (own, strays): (Vec<_>, Vec<_>) = own.into_iter().partition(|object| named.contains(object));
+        inner.own = own.into_iter().collect();
+        inner.strays.extend(strays);
         let names: HashSet<_> = base.files.iter().map(|file| file.name.as_str()).collect();
         inner.memo.retain(|name, _| names.contains(name.as_str()));
     }
@@ -142,10 +183,49 @@ mod tests {
         }
     }
 
+    /// Content `n` goes up as an object.
+    fn upload(known: &Known, n: u64, to: u64) {
+        known.begun(object(to));
+        assert!(known.uploaded(id(n), object(to)));
+    }
+
+    #[test]
+    fn i3_what_the_next_base_does_without_is_a_stray_and_is_not_referred_to_again() {
+        let known = Known::from_base(&base(&[1]));
+        // A run that failed: one file is there, one may be.
+        upload(&known, 2, 2);
+        upload(&known, 3, 3);
+        known.begun(object(4));
+        assert_eq!(known.take_strays(), [], "the next run may use them");
+        known.settle(&BaseIndex { seq: DeltaSeq(2), ..base(&[3, 5]) });
+        assert_eq!(known.take_strays(), [object(2), object(4)], "file 1 is not of this instance");
+        assert_eq!(known.take_strays(), [], "handed over once");
+        assert_eq!(known.object(&id(2)), None);
+        assert!(!known.uploaded(id(4), object(4)), "it came after its run was over");
+        assert_eq!(known.object(&id(4)), None);
+    }
+
+    #[test]
+    fn i3_a_published_bases_files_are_left_to_the_tail() {
+        let known = Known::default();
+        upload(&known, 1, 1);
+        upload(&known, 2, 2);
+        let first = base(&[1, 2]);
+        known.settle(&first);
+        known.begun(object(100));
+        known.published(&first, &object(100));
+        // A second base that comes to nothing, and a third.
+        upload(&known, 3, 3);
+        known.settle(&BaseIndex { seq: DeltaSeq(2), ..base(&[2, 3]) });
+        known.begun(object(101));
+        known.settle(&BaseIndex { seq: DeltaSeq(3), ..base(&[2]) });
+        assert_eq!(known.take_strays(), [object(3), object(101)], "1, 2 and 100 are in a base that counts");
+    }
+
     #[test]
     fn i3_a_file_that_left_the_base_is_never_referred_to_again() {
         let known = Known::from_base(&base(&[1, 2]));
-        known.uploaded(id(3), object(3));
+        upload(&known, 3, 3);
         assert_eq!(known.object(&id(1)), Some(object(1)));
         // The next base no longer has 1: once it is committed, object 1 may be collected.
         known.settle(&base(&[2, 3]));
@@ -166,8 +246,8 @@ mod tests {
     #[test]
     fn what_a_failed_run_has_uploaded_is_not_sent_again() {
         let known = Known::from_base(&base(&[1]));
-        known.uploaded(id(2), object(2));
-        known.uploaded(id(2), object(99));
+        upload(&known, 2, 2);
+        upload(&known, 2, 99);
         assert_eq!(known.object(&id(2)), Some(object(2)), "the first upload stays");
         assert_eq!(known.len(), 2);
     }

@@ -35,6 +35,8 @@ pub(crate) struct Uploaded {
     pub(crate) index: BaseIndex,
     /// The index as stored. It is an object of its own, or is carried inline by a manifest.
     pub(crate) encoded: Bytes,
+    /// Name of that object.
+    pub(crate) object: ObjectName,
     /// Bytes of the files that had to be sent, without the index.
     pub(crate) new_bytes: u64,
     pub(crate) new_files: usize,
@@ -89,14 +91,15 @@ impl Uploader {
         };
         known.settle(&index);
         let encoded = index.encode();
-        Ok(Uploaded { index, encoded, new_bytes, new_files, reused_bytes, reused_files })
+        let object = self.names.next(DataKind::Base);
+        Ok(Uploaded { index, encoded, object, new_bytes, new_files, reused_bytes, reused_files })
     }
 
-    /// Makes the base usable: writes its index as an object of its own.
+    /// Makes the base usable: writes its index as an object of its own, which the caller has told
+    /// [`Known::begun`] of.
     pub(crate) async fn publish(&self, uploaded: &Uploaded) -> Result<BaseRef> {
-        let object = self.names.next(DataKind::Base);
-        self.remote.put_data(&object, uploaded.encoded.clone()).await?;
-        Ok(uploaded.index.reference(object, 0, &uploaded.encoded))
+        self.remote.put_data(&uploaded.object, uploaded.encoded.clone()).await?;
+        Ok(uploaded.index.reference(uploaded.object.clone(), 0, &uploaded.encoded))
     }
 
     /// Finds or makes a place for one file.
@@ -111,6 +114,7 @@ impl Uploader {
             return Ok(Placed::object(file.name, id, object, false));
         }
         let object = self.names.next(DataKind::Sst);
+        known.begun(object.clone());
         let sent = self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
         if *sent.as_bytes() != id.hash {
             // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
@@ -120,7 +124,10 @@ impl Uploader {
                 .object(file.path.display())
                 .advice("check the disk; the state can be restored from the last checkpoint"));
         }
-        known.uploaded(id, object.clone());
+        if !known.uploaded(id, object.clone()) {
+            let message = "another run has taken the place of this one";
+            return Err(Error::new(ErrorKind::Aborted, message).object(object));
+        }
         Ok(Placed::object(file.name, id, object, true))
     }
 }

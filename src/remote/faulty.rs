@@ -85,6 +85,8 @@ struct State {
     outage: bool,
     conditions: Conditions,
     late: Vec<(Path, PutPayload, PutMode)>,
+    /// Uploads in parts that were aborted.
+    aborted: usize,
 }
 
 impl Faulty {
@@ -94,6 +96,7 @@ impl Faulty {
             outage: false,
             conditions: Conditions::Honoured,
             late: Vec::new(),
+            aborted: 0,
         };
         Arc::new(Self { inner: Arc::new(inner), state: Arc::new(Mutex::new(state)) })
     }
@@ -115,6 +118,11 @@ impl Faulty {
     /// How many planned faults have not happened yet.
     pub(crate) fn planned(&self) -> usize {
         self.state().planned.len()
+    }
+
+    /// How many uploads in parts were aborted.
+    pub(crate) fn aborted(&self) -> usize {
+        self.state().aborted
     }
 
     /// Applies the late requests now; returns how many of them had an effect.
@@ -337,6 +345,7 @@ impl MultipartUpload for FaultyUpload {
     where
         'a: 'c,
     {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).aborted += 1;
         self.inner.abort()
     }
 }

@@ -39,7 +39,7 @@ impl Remote {
         // Contents differ, so that it can be seen whose is there; all begin with the name, so that no
         // store shares them with another object.
         let content = |who: u8| Bytes::from(format!("{name}\nwritten by {who}\n"));
-        let racers = (0..RACERS).map(|who| self.try_create(name, content(who)));
+        let racers = (0..RACERS).map(|who| self.try_create(name, content(who), 1));
         let mut winner = None;
         let mut doubt = None;
         for (who, result) in (0..RACERS).zip(join_all(racers).await) {
@@ -59,7 +59,7 @@ impl Remote {
                 Failure::passing(Error::new(ErrorKind::StoreUnavailable, text).object(name))
             }));
         };
-        match self.try_create(name, content(RACERS)).await {
+        match self.try_create(name, content(RACERS), 1).await {
             Ok(()) => return Err(unsafe_store("let an object be created that existed")),
             Err(failure) if failure.verdict == Verdict::Exists => {}
             Err(failure) => return Err(failure),

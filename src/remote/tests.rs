@@ -266,6 +266,26 @@ async fn an_upload_keeps_to_its_rate() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_dropped_half_way_is_aborted() {
+    let (store, remote) = faulty();
+    let remote = remote.with_timeout(Duration::from_secs(60));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    let length = 9 * MIB;
+    std::fs::write(&file, vec![0; length]).unwrap();
+    store.plan(Op::Part, Fault::Hang);
+    let name = data(1);
+    let put = remote.put_file(&name, &file, length as u64, None, 2);
+    tokio::time::timeout(Duration::from_millis(300), put).await.unwrap_err();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((store.planned(), store.aborted()), (0, 1));
+    remote.put_file(&name, &file, length as u64, None, 2).await.unwrap();
+    assert_eq!(store.aborted(), 1, "one that ends well is not");
+}
+
+#[tokio::test]
 async fn i6_data_survives_every_single_fault() {
     let (dir, content) = (tempfile::tempdir().unwrap(), noise(17 * MIB));
     let (up, down) = (dir.path().join("up"), dir.path().join("down"));

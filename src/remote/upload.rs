@@ -7,6 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -57,8 +58,12 @@ impl Remote {
         self.counters.put(0);
         let path = self.path(name);
         let begin = self.store.put_multipart_opts(&path, self.multipart_options());
-        let mut upload = self.request("begin the upload of", name.as_str(), self.timeout, begin).await?;
-        let sent = self.put_parts(name, &mut *upload, source, limiter, parallel).await;
+        let upload = self.request("begin the upload of", name.as_str(), self.timeout, begin).await?;
+        let mut unfinished = Unfinished { remote: self, upload: Some(upload) };
+        let Some(upload) = unfinished.upload.as_deref_mut() else {
+            return Err(Failure::lasting(Error::internal("an upload was lost")));
+        };
+        let sent = self.put_parts(name, upload, source, limiter, parallel).await;
         let done = match sent {
             Ok(hash) => {
                 self.counters.put(0);
@@ -75,6 +80,7 @@ impl Remote {
             self.counters.put(0);
             let _ = self.request("abort the upload of", name.as_str(), self.timeout, upload.abort()).await;
         }
+        unfinished.upload = None;
         done
     }
 
@@ -125,6 +131,26 @@ impl Remote {
             env: self.env().clone(),
         }));
         options
+    }
+}
+
+/// An upload in parts whose end is not decided. Dropped half-way, because whoever waited for it has
+/// given up, it is aborted beside.
+struct Unfinished<'a> {
+    remote: &'a Remote,
+    upload: Option<Box<dyn MultipartUpload>>,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // Without a runtime the process is going down.
+        let (Some(mut upload), Ok(runtime)) = (self.upload.take(), Handle::try_current()) else { return };
+        self.remote.counters.put(0);
+        let timeout = self.remote.timeout;
+        runtime.spawn(async move {
+            // As above: if it fails, the store's own rules must do.
+            let _ = tokio::time::timeout(timeout, upload.abort()).await;
+        });
     }
 }
 

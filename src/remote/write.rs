@@ -28,16 +28,21 @@ pub(crate) enum Created {
 impl Remote {
     /// Tries once to create `name`. Never overwrites.
     pub(crate) async fn create(&self, name: &ObjectName, payload: Bytes) -> Created {
-        match self.try_create(name, payload).await {
+        match self.try_create(name, payload, 1).await {
             Ok(()) => Created::Created,
             Err(failure) if failure.verdict == Verdict::Exists => Created::Exists,
             Err(failure) => Created::Doubt(failure.error),
         }
     }
 
-    pub(super) async fn try_create(&self, name: &ObjectName, payload: Bytes) -> Result<(), Failure> {
+    pub(super) async fn try_create(
+        &self,
+        name: &ObjectName,
+        payload: Bytes,
+        sharers: u32,
+    ) -> Result<(), Failure> {
         self.counters.put(payload.len());
-        let limit = self.limit(payload.len() as u64);
+        let limit = self.limit((payload.len() as u64).saturating_mul(u64::from(sharers)));
         let path = self.path(name);
         let options = PutOptions::from(PutMode::Create);
         let put = self.store.put_opts(&path, PutPayload::from_bytes(payload), options);
@@ -56,9 +61,16 @@ impl Remote {
     /// alone, so that what is found there after a doubt can only be an earlier try of ours; it counts
     /// as success only if it holds the same bytes.
     pub(crate) async fn put_data(&self, name: &ObjectName, payload: Bytes) -> Result<()> {
+        self.put_beside(name, payload, 1).await
+    }
+
+    /// As [`Remote::put_data`], where up to `sharers` such transfers, this one included, share a link that
+    /// may be no faster than a single one may be slow. While this one is on its way each of the others
+    /// moves at most as many bytes as it does, so it needs at most that many times its own time.
+    pub(crate) async fn put_beside(&self, name: &ObjectName, payload: Bytes, sharers: u32) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
-            let failure = match self.try_create(name, payload.clone()).await {
+            let failure = match self.try_create(name, payload.clone(), sharers).await {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.verdict == Verdict::Exists => match self.try_get(name, None).await {
                     Ok(there) if there == payload => return Ok(()),

@@ -126,7 +126,7 @@ impl World {
         };
         let frozen = delta.freeze();
         self.table.apply(self.seq, frozen.tombstones().iter(), frozen.iter()).unwrap();
-        seal(&frozen, &header).bytes
+        seal(&frozen, &header, |_, entry| Some(entry)).bytes
     }
 
     /// Some deltas, all in one object.

@@ -11,6 +11,7 @@ use crate::store::{StateKind, StateOptions, StateStore};
 
 use super::codec::Codec;
 use super::key_codec::KeyCodec;
+use super::ttl::Ttl;
 use super::typed::{Migrate, Typed};
 
 /// A kind of typed state: [`ValueState`](crate::ValueState), [`ListState`](crate::ListState),
@@ -62,6 +63,7 @@ pub struct StateDescriptor<S: Kind> {
     table: Option<TableKind>,
     type_name: Option<String>,
     schema: u32,
+    ttl: Option<Ttl>,
     codec: Arc<dyn Codec<S::Value>>,
     migrate: Option<Migrate<S::Value>>,
     pub(super) extra: S::Extra,
@@ -69,7 +71,16 @@ pub struct StateDescriptor<S: Kind> {
 
 impl<S: KeyedState> StateDescriptor<S> {
     pub(super) fn new(name: String, codec: impl Codec<S::Value> + 'static, extra: S::Extra) -> Self {
-        Self { name, table: None, type_name: None, schema: 0, codec: Arc::new(codec), migrate: None, extra }
+        Self {
+            name,
+            table: None,
+            type_name: None,
+            schema: 0,
+            ttl: None,
+            codec: Arc::new(codec),
+            migrate: None,
+            extra,
+        }
     }
 
     /// How values become bytes. Default [`Postcard`](crate::Postcard).
@@ -84,6 +95,35 @@ impl<S: KeyedState> StateDescriptor<S> {
     #[must_use]
     pub fn table(mut self, table: TableKind) -> Self {
         self.table = Some(table);
+        self
+    }
+
+    /// Lets what is not accessed for a while expire: each value, map entry or list element by itself. It may be
+    /// given, changed and taken away at every restore: what is stored is the time of the last access, which
+    /// is then judged by the new TTL. What was written while there was none never expires, until it is
+    /// written again; what has expired by the TTL of an earlier attempt may be gone for good. Default none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use alluvium::{Job, JobOptions, MapState, OpenMode, Ttl, TtlUpdate};
+    ///
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+    /// let store = &mut opened.stores[0];
+    /// let ttl = Ttl::new(Duration::from_secs(30 * 60)).update(TtlUpdate::OnReadAndWrite);
+    /// let carts = store.register(MapState::<String, u32>::descriptor("carts").ttl(ttl))?;
+    /// store.set_key("user/1")?;
+    /// carts.put(store, "apple", &3)?;
+    /// // Gone half an hour after it was put or last read.
+    /// assert_eq!(carts.get(store, "apple")?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = Some(ttl);
         self
     }
 
@@ -175,6 +215,7 @@ impl<S: KeyedState> StateDescriptor<S> {
             table: self.table,
             type_name: self.type_name,
             schema: self.schema,
+            ttl: self.ttl,
             codec: self.codec,
             migrate: self.migrate,
             extra: self.extra,
@@ -201,11 +242,18 @@ impl StateStore {
         options.value.type_is_named = descriptor.type_name.is_some();
         options.value.type_name = descriptor.type_name.unwrap_or_else(|| type_name::<S::Value>().to_owned());
         options.migrates = descriptor.migrate.is_some();
+        descriptor.ttl.map_or(Ok(()), Ttl::check)?;
+        options.ttl = descriptor.ttl.map(Ttl::info);
         let state = self.state(&options)?;
+        if let Some(ttl) = descriptor.ttl {
+            self.expire(state, ttl.expiry(options.kind))?;
+        }
         Ok(S::build(Arc::new(Typed {
             name: descriptor.name,
             state,
+            kind: options.kind,
             schema: descriptor.schema,
+            ttl: descriptor.ttl,
             codec: descriptor.codec,
             migrate: descriptor.migrate,
             extra: descriptor.extra,
@@ -221,6 +269,7 @@ impl<S: Kind<Extra: Clone>> Clone for StateDescriptor<S> {
             table: self.table,
             type_name: self.type_name.clone(),
             schema: self.schema,
+            ttl: self.ttl,
             codec: Arc::clone(&self.codec),
             migrate: self.migrate.clone(),
             extra: self.extra.clone(),

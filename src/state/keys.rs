@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::store::Scan;
+use crate::store::{Scan, StateKind};
+
+use super::ttl::TtlNow;
 
 /// Iterator over the keys or namespaces that a state has something for, each once, in their order. A
 /// snapshot, as [`Scan`] says.
@@ -12,6 +14,7 @@ use crate::store::Scan;
 pub struct Keys<T> {
     /// As errors name it.
     state: String,
+    hidden: Hidden,
     scan: Scan,
     /// Bytes at the beginning of each key that are not of interest.
     skip: usize,
@@ -20,9 +23,22 @@ pub struct Keys<T> {
     last: Option<Vec<u8>>,
 }
 
+/// Which stored values count as absent.
+#[derive(Clone, Copy)]
+pub(super) struct Hidden {
+    pub(super) kind: StateKind,
+    pub(super) now: TtlNow,
+}
+
 impl<T> Keys<T> {
-    pub(super) fn new(state: String, scan: Scan, skip: usize, decode: fn(&mut &[u8]) -> Option<T>) -> Self {
-        Self { state, scan, skip, decode, last: None }
+    pub(super) fn new(
+        state: String,
+        hidden: Hidden,
+        scan: Scan,
+        skip: usize,
+        decode: fn(&mut &[u8]) -> Option<T>,
+    ) -> Self {
+        Self { state, hidden, scan, skip, decode, last: None }
     }
 
     /// The key if it is another one than the last.
@@ -51,10 +67,13 @@ impl<T> Iterator for Keys<T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (key, _) = match self.scan.next()? {
+            let (key, value) = match self.scan.next()? {
                 Ok(entry) => entry,
                 Err(error) => return Some(Err(error)),
             };
+            if self.hidden.now.hides(self.hidden.kind, &value) {
+                continue;
+            }
             if let Some(item) = self.read(&key).transpose() {
                 return Some(item);
             }

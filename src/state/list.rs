@@ -10,12 +10,13 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::store::{StateKind, StateOptions, StateStore, Value};
 
-use super::cell::Elements;
+use super::cell::{Elements, Head};
 use super::codec::{Codec, Postcard};
 use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
 use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::ttl::TtlNow;
 use super::typed::Typed;
 
 /// A list of elements of type `T` per key. Appending neither reads nor rewrites it: RocksDB and the
@@ -94,7 +95,16 @@ impl<T: 'static, S: Scope> ListState<T, S> {
     /// [`StateStore::get`]. The iterator ends with [`Corrupt`](crate::ErrorKind::Corrupt) where the bytes are
     /// not a list of `T`.
     pub fn iter<'s>(&self, store: &'s StateStore) -> Result<ListIter<'s, T>> {
-        Ok(ListIter { typed: Arc::clone(&self.typed), bytes: self.bytes(store)?, at: 0 })
+        let now = self.typed.now(store);
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        let bytes = store.at_key(state, tail, |store, group, key| {
+            let bytes = store.get(state, group, key)?;
+            if let Some(young) = bytes.as_deref().and_then(|list| now.refreshed_list(list)) {
+                store.refresh(state, group, key, young);
+            }
+            Ok(bytes)
+        })?;
+        Ok(ListIter { typed: Arc::clone(&self.typed), bytes, at: 0, now })
     }
 
     /// Whether the current key has elements.
@@ -102,7 +112,9 @@ impl<T: 'static, S: Scope> ListState<T, S> {
     /// # Errors
     /// As [`ListState::get`].
     pub fn contains(&self, store: &StateStore) -> Result<bool> {
-        Ok(self.iter(store)?.next().transpose()?.is_some())
+        let (bytes, now) = (self.bytes(store)?, self.typed.now(store));
+        let mut elements = ListIter { typed: Arc::clone(&self.typed), bytes, at: 0, now };
+        Ok(elements.next().transpose()?.is_some())
     }
 
     /// Adds an element at the end.
@@ -124,7 +136,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         elements: impl IntoIterator<Item = E>,
     ) -> Result<()> {
         let mut bytes = store.take_buffer();
-        let encoded = self.encode(elements, &mut bytes);
+        let encoded = self.encode(self.typed.head(store), elements, &mut bytes);
         let result = encoded.and_then(|()| if bytes.is_empty() { Ok(()) } else { self.push(store, &bytes) });
         store.give_buffer(bytes);
         result
@@ -140,7 +152,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         elements: impl IntoIterator<Item = E>,
     ) -> Result<()> {
         let mut bytes = store.take_buffer();
-        let encoded = self.encode(elements, &mut bytes);
+        let encoded = self.encode(self.typed.head(store), elements, &mut bytes);
         let result = encoded.and_then(|()| self.replace(store, &bytes));
         store.give_buffer(bytes);
         result
@@ -152,12 +164,14 @@ impl<T: 'static, S: Scope> ListState<T, S> {
     /// As [`ListState::get`] and [`ListState::append`].
     pub fn retain(&self, store: &mut StateStore, mut keep: impl FnMut(&T) -> bool) -> Result<()> {
         let Some(bytes) = self.bytes(store)? else { return Ok(()) };
+        let now = self.typed.now(store);
         let mut kept = Vec::new();
         let mut elements = Elements::new(&bytes);
         loop {
             let stored = elements.rest();
-            let Some(element) = self.typed.next(&mut elements) else { break };
-            if keep(&element?) {
+            let Some(cell) = elements.next() else { break };
+            let cell = cell.map_err(|error| error.object(&self.typed))?;
+            if now.shows(cell.head.time) && keep(&self.typed.decode(cell)?) {
                 let length = stored.len() - elements.rest().len();
                 kept.extend_from_slice(stored.get(..length).unwrap_or_default());
             }
@@ -180,8 +194,12 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         store.at_key(state, tail, |store, group, key| store.get(state, group, key))
     }
 
-    fn encode<E: Borrow<T>>(&self, elements: impl IntoIterator<Item = E>, bytes: &mut Vec<u8>) -> Result<()> {
-        let head = self.typed.head();
+    fn encode<E: Borrow<T>>(
+        &self,
+        head: Head,
+        elements: impl IntoIterator<Item = E>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
         elements.into_iter().try_for_each(|element| {
             let start = bytes.len();
             self.typed.encode(element.borrow(), bytes)?;
@@ -205,10 +223,15 @@ impl<T: 'static, S: Scope> ListState<T, S> {
 }
 
 impl<T> Typed<T, ()> {
-    /// Decodes the next element.
-    fn next(&self, elements: &mut Elements<'_>) -> Option<Result<T>> {
-        let cell = elements.next()?;
-        Some(cell.map_err(|error| error.object(self)).and_then(|cell| self.decode(cell)))
+    /// Decodes the next element that is shown.
+    fn next(&self, elements: &mut Elements<'_>, now: TtlNow) -> Option<Result<T>> {
+        loop {
+            match elements.next()? {
+                Ok(cell) if !now.shows(cell.head.time) => {}
+                Ok(cell) => return Some(self.decode(cell)),
+                Err(error) => return Some(Err(error.object(self))),
+            }
+        }
     }
 }
 
@@ -246,6 +269,7 @@ pub struct ListIter<'s, T> {
     typed: Arc<Typed<T, ()>>,
     bytes: Option<Value<'s>>,
     at: usize,
+    now: TtlNow,
 }
 
 impl<T> Iterator for ListIter<'_, T> {
@@ -254,7 +278,7 @@ impl<T> Iterator for ListIter<'_, T> {
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.bytes.as_deref()?;
         let mut elements = Elements::new(bytes.get(self.at..).unwrap_or_default());
-        let element = self.typed.next(&mut elements);
+        let element = self.typed.next(&mut elements, self.now);
         self.at = bytes.len() - elements.rest().len();
         element
     }

@@ -18,6 +18,7 @@ use super::handle::handle;
 use super::key_codec::{KeyCodec, KeyPrefix};
 use super::keys::wrong_key;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::ttl::TtlNow;
 use super::typed::Typed;
 
 /// A map per key, from `K` to `V`, ordered by `K`. Each entry is stored by itself: reading or writing
@@ -150,7 +151,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     /// As [`MapState::get`]; the iterator yields what fails on the way.
     pub fn iter(&self, store: &StateStore) -> Result<MapIter<K, V>> {
         let (scan, skip) = self.typed.scan_current(store, |out| self.scope.push(out))?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
     }
 
     /// The entries whose keys begin with `prefix`, in their order, see [`KeyPrefix`]. A snapshot.
@@ -166,7 +167,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
             prefix.encode_prefix(out);
         };
         let scan = store.at_key(state, tail, |store, group, key| store.scan_prefix(state, group, key))?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
     }
 
     /// The entries whose keys lie in `range`, in their order. A snapshot. A range that is the wrong way
@@ -206,7 +207,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
                 Ok((store.scan_range(state, group, &start, end.as_deref())?, map.len()))
             },
         )?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed) })
+        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
     }
 
     /// Removes all entries without reading them.
@@ -272,11 +273,12 @@ pub struct MapIter<K, V> {
     /// Bytes before the map's key.
     skip: usize,
     typed: Arc<Typed<V, MapKey<K>>>,
+    now: TtlNow,
 }
 
 impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
     fn read(&self, key: &[u8], bytes: &[u8]) -> Result<Option<(K, V)>> {
-        let Some(value) = self.typed.open(bytes)? else { return Ok(None) };
+        let Some(value) = self.typed.open(bytes, self.now)? else { return Ok(None) };
         let key = key.get(self.skip..).and_then(K::decode);
         Ok(Some((key.ok_or_else(|| wrong_key(&self.typed.to_string()))?, value)))
     }

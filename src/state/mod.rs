@@ -6,6 +6,7 @@
 //! ```text
 //! value, list, reducing, aggregating   key ‖ namespace             ─▶ cell, or elements
 //! map                                  key ‖ namespace ‖ map key   ─▶ cell
+//! timers                               domain ‖ timestamp ‖ key ‖ namespace ─▶ nothing
 //! ```
 //!
 //! Key and namespace are in part form, which says where it ends (`key_codec.rs`); a state without namespaces
@@ -25,6 +26,11 @@ mod list;
 mod map;
 mod reducing;
 mod scope;
+mod timer_key;
+mod timers;
+#[cfg(test)]
+mod timers_tests;
+mod ttl;
 mod typed;
 mod value;
 
@@ -37,4 +43,7 @@ pub use list::{ListIter, ListState};
 pub use map::{MapIter, MapState};
 pub use reducing::ReducingState;
 pub use scope::{At, Namespaced, Scope};
+pub use timer_key::TimeDomain;
+pub use timers::{Timer, TimerDescriptor, TimerService};
+pub use ttl::{Ttl, TtlUpdate, TtlVisibility};
 pub use value::{ValueEntries, ValueState};

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_group::KeyGroup;
-use crate::store::{KeyType, Scan, State, StateStore};
+use crate::store::{KeyType, Scan, State, StateKind, StateStore};
 
 use super::cell::{Cell, Head};
 use super::codec::Codec;
 use super::key_codec::KeyCodec;
-use super::keys::Keys;
+use super::keys::{Hidden, Keys};
+use super::ttl::{Access, Ttl, TtlNow};
 
 /// Reads a value of an earlier schema version.
 pub(super) type Migrate<T> =
@@ -21,7 +22,9 @@ pub(super) type Migrate<T> =
 pub struct Typed<T, X> {
     pub(super) name: String,
     pub(super) state: State,
+    pub(super) kind: StateKind,
     pub(super) schema: u32,
+    pub(super) ttl: Option<Ttl>,
     pub(super) codec: Arc<dyn Codec<T>>,
     pub(super) migrate: Option<Migrate<T>>,
     pub(super) extra: X,
@@ -30,9 +33,19 @@ pub struct Typed<T, X> {
 impl<T, X> Typed<T, X> {
     /// The value at the current key and `tail`.
     pub(super) fn get(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<T>> {
+        let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
             let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
-            self.open(&bytes)
+            let cell = self.cell(&bytes)?;
+            let access = now.access(cell.head.time);
+            if access == Access::Hide {
+                return Ok(None);
+            }
+            let value = self.decode(cell)?;
+            if access == Access::Refresh {
+                store.refresh(self.state, group, key, now.refreshed(cell));
+            }
+            Ok(Some(value))
         })
     }
 
@@ -43,7 +56,7 @@ impl<T, X> Typed<T, X> {
         value: &T,
     ) -> Result<()> {
         let mut bytes = store.take_buffer();
-        self.head().push(&mut bytes);
+        self.head(store).push(&mut bytes);
         let result = self.encode(value, &mut bytes).and_then(|()| {
             store.at_key_mut(self.state, tail, |store, group, key| store.put(self.state, group, key, &bytes))
         });
@@ -58,9 +71,10 @@ impl<T, X> Typed<T, X> {
 
     /// Whether there is a value at the current key and `tail`; does not decode it.
     pub(super) fn contains(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+        let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
             let Some(bytes) = store.get(self.state, group, key)? else { return Ok(false) };
-            Ok(self.live(&bytes)?.is_some())
+            Ok(now.shows(self.cell(&bytes)?.head.time))
         })
     }
 
@@ -92,8 +106,13 @@ impl<T, X> Typed<T, X> {
     }
 
     /// What a value that is written now carries.
-    pub(super) fn head(&self) -> Head {
-        Head { time: None, schema: self.schema }
+    pub(super) fn head(&self, store: &StateStore) -> Head {
+        Head { time: self.now(store).time(), schema: self.schema }
+    }
+
+    /// The state's TTL as of now. The clock is read only if there is one.
+    pub(super) fn now(&self, store: &StateStore) -> TtlNow {
+        TtlNow::of(self.ttl, store)
     }
 
     /// Appends the payload of a value.
@@ -103,14 +122,14 @@ impl<T, X> Typed<T, X> {
             .map_err(|source| Error::invalid("the value cannot be encoded").object(self).boxed_source(source))
     }
 
-    /// A stored value, None if it counts as absent.
-    pub(super) fn open(&self, bytes: &[u8]) -> Result<Option<T>> {
-        self.live(bytes)?.map(|cell| self.decode(cell)).transpose()
+    /// A stored value, None if it counts as absent. Does not make it young again.
+    pub(super) fn open(&self, bytes: &[u8], now: TtlNow) -> Result<Option<T>> {
+        let cell = self.cell(bytes)?;
+        if now.shows(cell.head.time) { self.decode(cell).map(Some) } else { Ok(None) }
     }
 
-    /// The cell that is stored, None if it counts as absent.
-    pub(super) fn live<'a>(&self, bytes: &'a [u8]) -> Result<Option<Cell<'a>>> {
-        Cell::decode(bytes).map(Some).map_err(|error| error.object(self))
+    fn cell<'a>(&self, bytes: &'a [u8]) -> Result<Cell<'a>> {
+        Cell::decode(bytes).map_err(|error| error.object(self))
     }
 
     pub(super) fn decode(&self, cell: Cell<'_>) -> Result<T> {
@@ -142,6 +161,11 @@ impl<T, X> Typed<T, X> {
         })
     }
 
+    /// What a scan of keys passes over.
+    fn hidden(&self, store: &StateStore) -> Hidden {
+        Hidden { kind: self.kind, now: self.now(store) }
+    }
+
     /// All entries of a group.
     pub(super) fn scan_group<K: KeyCodec + ?Sized>(
         &self,
@@ -168,7 +192,13 @@ impl<T, X> Typed<T, X> {
         store: &StateStore,
         group: KeyGroup,
     ) -> Result<Keys<K::Owned>> {
-        Ok(Keys::new(self.to_string(), self.scan_group::<K>(store, group)?, 0, K::decode_part))
+        Ok(Keys::new(
+            self.to_string(),
+            self.hidden(store),
+            self.scan_group::<K>(store, group)?,
+            0,
+            K::decode_part,
+        ))
     }
 
     pub(super) fn keys_and_namespaces<K: KeyCodec + ?Sized, N: KeyCodec>(
@@ -177,14 +207,14 @@ impl<T, X> Typed<T, X> {
         group: KeyGroup,
     ) -> Result<Keys<(K::Owned, N::Owned)>> {
         let scan = self.scan_group::<K>(store, group)?;
-        Ok(Keys::new(self.to_string(), scan, 0, |bytes| {
+        Ok(Keys::new(self.to_string(), self.hidden(store), scan, 0, |bytes| {
             Some((K::decode_part(bytes)?, N::decode_part(bytes)?))
         }))
     }
 
     pub(super) fn namespaces<N: KeyCodec>(&self, store: &StateStore) -> Result<Keys<N::Owned>> {
         let (scan, skip) = self.scan_current(store, |_| {})?;
-        Ok(Keys::new(self.to_string(), scan, skip, N::decode_part))
+        Ok(Keys::new(self.to_string(), self.hidden(store), scan, skip, N::decode_part))
     }
 }
 

@@ -16,6 +16,7 @@ use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::keys::wrong_key;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::ttl::TtlNow;
 use super::typed::Typed;
 
 /// One value of type `T` per key. A handle: declared once, registered with each store that uses it.
@@ -71,7 +72,12 @@ impl<T: 'static> ValueState<T> {
         group: KeyGroup,
     ) -> Result<ValueEntries<K::Owned, T>> {
         let scan = self.typed.scan_group::<K>(store, group)?;
-        Ok(ValueEntries { scan, typed: Arc::clone(&self.typed), decode: K::decode_part })
+        Ok(ValueEntries {
+            scan,
+            typed: Arc::clone(&self.typed),
+            now: self.typed.now(store),
+            decode: K::decode_part,
+        })
     }
 }
 
@@ -165,6 +171,7 @@ impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ValueState<T, Namespaced<N>
 pub struct ValueEntries<K, T> {
     scan: Scan,
     typed: Arc<Typed<T, Option<MakeDefault<T>>>>,
+    now: TtlNow,
     decode: fn(&mut &[u8]) -> Option<K>,
 }
 
@@ -178,7 +185,7 @@ impl<K, T> Iterator for ValueEntries<K, T> {
                 Err(error) => return Some(Err(error)),
             };
             let key = (self.decode)(&mut key.as_slice()).ok_or_else(|| wrong_key(&self.typed.to_string()));
-            let entry = key.and_then(|key| Ok(self.typed.open(&bytes)?.map(|value| (key, value))));
+            let entry = key.and_then(|key| Ok(self.typed.open(&bytes, self.now)?.map(|value| (key, value))));
             if let Some(entry) = entry.transpose() {
                 return Some(entry);
             }

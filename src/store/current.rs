@@ -41,6 +41,7 @@ impl StateStore {
     ) -> Result<()> {
         // Whatever fails below, no operation shall go to the key before.
         self.current.key = None;
+        self.write_refreshed()?;
         let mut buffer = self.current.buffer.take();
         buffer.clear();
         plain(&mut buffer);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
@@ -33,6 +33,8 @@ pub(crate) enum Event {
         refs: Vec<DeltaRef>,
         bytes: u64,
     },
+    /// The store may upload one delta object.
+    Room(OwnedSemaphorePermit),
     /// A cut in changelog mode.
     Barrier {
         seq: DeltaSeq,
@@ -89,7 +91,7 @@ pub(crate) struct EventSender {
 }
 
 impl EventSender {
-    pub(super) fn new(sender: mpsc::UnboundedSender<Event>, shared: Arc<StoreShared>) -> Self {
+    pub(crate) fn new(sender: mpsc::UnboundedSender<Event>, shared: Arc<StoreShared>) -> Self {
         Self { sender, shared }
     }
 

@@ -72,6 +72,7 @@ pub(crate) enum StateKind {
     Map = 3,
     Reducing = 4,
     Aggregating = 5,
+    Timers = 6,
 }
 
 impl StateKind {
@@ -83,6 +84,7 @@ impl StateKind {
             3 => "map",
             4 => "reducing",
             5 => "aggregating",
+            6 => "timers",
             _ => "a kind that this build does not know",
         }
     }
@@ -91,7 +93,7 @@ impl StateKind {
     fn merge(self) -> u8 {
         match self {
             Self::Raw | Self::List => MergeOp::ListAppend.id(),
-            Self::Value | Self::Map | Self::Reducing | Self::Aggregating => 0,
+            Self::Value | Self::Map | Self::Reducing | Self::Aggregating | Self::Timers => 0,
         }
     }
 }
@@ -108,6 +110,8 @@ pub struct State {
 #[derive(Debug)]
 pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
+    /// With which TTL this attempt has registered a state.
+    ttls: BTreeMap<StateId, Option<TtlInfo>>,
     /// The list as receipts carry it, made anew only when something changes.
     list: Arc<[StateInfo]>,
 }
@@ -115,7 +119,7 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(restored: &[StateInfo]) -> Self {
         let states = restored.iter().map(|info| (info.id, info.clone())).collect();
-        Self { states, list: restored.into() }
+        Self { states, ttls: BTreeMap::new(), list: restored.into() }
     }
 
     pub(crate) fn list(&self) -> Arc<[StateInfo]> {
@@ -133,6 +137,11 @@ impl Registry {
                 .map_err(|error| error.object(format!("state {:?}", options.name)))?;
             info.key.clone_from(&known.key);
             info.value.oldest_schema = known.value.oldest_schema;
+        }
+        if *self.ttls.entry(id).or_insert(options.ttl) != options.ttl {
+            return Err(Error::new(ErrorKind::Incompatible, "the state is in use with another TTL")
+                .object(format!("state {:?}", options.name))
+                .advice("register it with the same TTL everywhere; a restored state may be given another"));
         }
         self.set(info);
         Ok(State { id, table: options.table })
@@ -325,6 +334,8 @@ mod tests {
         assert_eq!(registry.key_of(state.id), "");
         registry.set_key(state.id, "u64".into());
         let ttl = Some(TtlInfo { millis: 7, mode: 1 });
+        assert_clash(&mut registry, &StateOptions { ttl, ..options() }, &["TTL"]);
+        let mut registry = Registry::new(&registry.list());
         registry.register(&StateOptions { ttl, ..options() }).unwrap();
         let list = registry.list();
         assert_eq!((list[0].key.as_str(), list[0].ttl), ("u64", ttl));

@@ -1,6 +1,7 @@
 //! [`StateStore`]: what an operator's thread holds.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -13,17 +14,19 @@ use crate::changelog::ReceiptCost;
 use crate::delta::MergeOp;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
 use crate::job::JobHold;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::table::{OwnedCursor, Table};
+use crate::table::{Expiry, OwnedCursor, Table};
 
 use super::applier::{Applier, Work};
 use super::current::CurrentKey;
 use super::cut::Cut;
 use super::event::{Event, EventSender, Ticket};
+use super::heads::{FirstKeys, Heads};
 use super::layers::{Found, Layers};
+use super::refreshed::Refreshed;
 use super::registry::{Registry, State, StateOptions};
 use super::scan::{Scan, ScanBuilder};
 use super::shared::{Held, Layer, StoreShared};
@@ -48,6 +51,9 @@ pub struct StateStore {
     max_parallelism: MaxParallelism,
     pub(super) registry: Registry,
     pub(super) current: CurrentKey,
+    /// Of states that are read in order over all key groups, by the first byte of their keys.
+    heads: BTreeMap<(StateId, u8), Heads>,
+    refreshed: Refreshed,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -110,6 +116,8 @@ impl StateStore {
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
             current: CurrentKey::default(),
+            heads: BTreeMap::new(),
+            refreshed: Refreshed::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -142,6 +150,12 @@ impl StateStore {
     /// The key group of `key`, see [`MaxParallelism::group_of`].
     pub fn group_of(&self, key: &[u8]) -> KeyGroup {
         self.max_parallelism.group_of(key)
+    }
+
+    /// Now, in milliseconds since 1970, by the clock of the job's [`Env`](crate::Env): the time of
+    /// [timers in processing time](crate::TimeDomain::Processing).
+    pub fn processing_time(&self) -> i64 {
+        i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX)
     }
 
     /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
@@ -244,8 +258,66 @@ impl StateStore {
         self.scan(&from, &end)
     }
 
+    /// The first keys of an ordered state within `group`, from `from` up to but without `end`: up to
+    /// `limit`, without looking at many more.
+    pub(crate) fn first_keys(
+        &self,
+        state: State,
+        group: KeyGroup,
+        from: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<FirstKeys> {
+        self.check(group, from)?;
+        let (mut start, mut last) = (Vec::new(), Vec::new());
+        key::encode_into(&mut start, group, state.id, from);
+        key::encode_into(&mut last, group, state.id, end);
+        let stop = match &self.engine {
+            // A scan copies what the active delta has in its range.
+            Engine::Changelog(layers) => layers.end_within(&start, &last, limit),
+            Engine::Native { .. } => last.clone(),
+        };
+        let mut read = FirstKeys::default();
+        for entry in self.scan(&start, &stop)? {
+            let (key, _) = entry?;
+            if read.keys.len() == limit {
+                read.next = Some(key);
+                return Ok(read);
+            }
+            read.keys.push(key);
+        }
+        read.next = (stop < last).then(|| key::user_key(&stop).to_vec());
+        Ok(read)
+    }
+
+    /// What is known of the first keys of a state that begin with the byte `prefix`. Whoever writes to
+    /// the state tells it.
+    pub(crate) fn heads(&mut self, state: State, prefix: u8) -> &mut Heads {
+        let range = self.range;
+        self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]))
+    }
+
+    /// Milliseconds since 1970 by the job's clock.
+    pub(crate) fn unix_millis(&self) -> u64 {
+        self.clock.unix_millis()
+    }
+
+    /// From now on, values of the state vanish once they have expired.
+    pub(crate) fn expire(&self, state: State, expiry: Expiry) -> Result<()> {
+        self.table.expire(state.id, expiry)
+    }
+
+    /// Replaces a value by the same one with a new time, because it was read. Reads see it at once; it is written by
+    /// the next call that may write, of which there is one for each key ([`StateStore::set_key`]).
+    pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
+        let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
+        key::encode_into(&mut encoded, group, state.id, key);
+        self.refreshed.insert(encoded, state.table, value);
+    }
+
     fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
         let mut builder = ScanBuilder::new(start, end);
+        self.refreshed.scan(&mut builder, start, end);
         if let Engine::Changelog(layers) = &self.engine {
             builder.copied(None, layers.active.range(start, end), layers.active.tombstones());
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
@@ -369,6 +441,7 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
+        self.write_refreshed()?;
         let (reply, receipt) = oneshot::channel();
         self.last_cut = id.number;
         let native = match &self.engine {
@@ -465,6 +538,7 @@ impl StateStore {
         f: impl FnOnce(&mut Engine, &Table, &[u8]) -> Result<()>,
     ) -> Result<()> {
         self.check(group, key)?;
+        self.write_refreshed()?;
         self.make_room()?;
         let mut encoded = self.scratch.take();
         key::encode_into(&mut encoded, group, state.id, key);
@@ -540,7 +614,22 @@ impl StateStore {
         }
     }
 
+    /// Brings what reads have refreshed to where writes go.
+    pub(super) fn write_refreshed(&mut self) -> Result<()> {
+        for (key, (kind, value)) in self.refreshed.take() {
+            self.make_room()?;
+            match &mut self.engine {
+                Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
+                Engine::Native { .. } => self.table.put(&key, &value)?,
+            }
+        }
+        Ok(())
+    }
+
     fn find(&self, key: &[u8]) -> Found<'_> {
+        if let Some(value) = self.refreshed.get(key) {
+            return Found::Settled(Some(Value::owned(value)));
+        }
         match &self.engine {
             Engine::Changelog(layers) => layers.find(key),
             Engine::Native { .. } => Found::Nothing,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::channel::oneshot;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Tail, Upload};
 use crate::delta::{self, DeltaHeader};
@@ -22,18 +22,24 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, Origin};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
-use crate::table;
+use crate::table::{self, Expiries};
 
 use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
 use super::event::{Event, EventSender, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
 
+#[cfg(test)]
+mod tests;
+
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
 /// Pause after an upload has failed in spite of the retries below it; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Delta objects on their way at a time, of all stores of a job together. On a slow link more of them
+/// would only take the time from each other until none arrives before its deadline.
+pub(crate) const PARALLEL_DELTAS: u32 = 8;
 
 /// What the task is made of.
 pub(crate) struct TaskParts {
@@ -41,6 +47,7 @@ pub(crate) struct TaskParts {
     pub(crate) range: KeyGroupRange,
     pub(crate) dir: PathBuf,
     pub(crate) shared: Arc<StoreShared>,
+    pub(crate) expiries: Arc<Expiries>,
     pub(crate) applier: Applier,
     pub(crate) uploader: Arc<Uploader>,
     pub(crate) known: Arc<Known>,
@@ -53,6 +60,8 @@ pub(crate) struct TaskParts {
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
+    /// The job's room for delta objects on their way: [`PARALLEL_DELTAS`].
+    pub(crate) uploads: Arc<Semaphore>,
 }
 
 /// Where a materialization stands.
@@ -71,8 +80,13 @@ pub(crate) struct StoreTask {
     wanted: bool,
     flush: bool,
     snapshots: u64,
-    /// The native upload under way, and how to stop it.
+    /// Whether this store stands in the queue for room to upload, and what it was given there.
+    queued: bool,
+    room: Option<OwnedSemaphorePermit>,
+    /// The native upload under way, and how to stop it: by a word, or by dropping this.
     native: Option<(CheckpointId, oneshot::Sender<()>)>,
+    /// The newest checkpoint that was given up. A cut for it may come later than the news.
+    given_up: Option<CheckpointId>,
 }
 
 /// The task's inbox and the task, which runs until the runtime ends.
@@ -80,23 +94,30 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
     let (sender, inbox) = mpsc::unbounded_channel();
     let shared = Arc::clone(&parts.shared);
     let events = EventSender::new(sender, Arc::clone(&parts.shared));
-    let history = History { opened: parts.opened, rescaled: parts.rescaled, ..History::default() };
-    let task = StoreTask {
-        parts,
-        events: events.clone(),
-        run: Run::Idle,
-        history,
-        wanted: false,
-        flush: false,
-        snapshots: 0,
-        native: None,
-    };
+    let task = StoreTask::new(parts, events.clone());
     let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
     events
 }
 
 impl StoreTask {
+    fn new(parts: TaskParts, events: EventSender) -> Self {
+        let history = History { opened: parts.opened, rescaled: parts.rescaled, ..History::default() };
+        Self {
+            parts,
+            events,
+            run: Run::Idle,
+            history,
+            wanted: false,
+            flush: false,
+            snapshots: 0,
+            queued: false,
+            room: None,
+            native: None,
+            given_up: None,
+        }
+    }
+
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -119,7 +140,8 @@ impl StoreTask {
     }
 
     fn is_idle(&self) -> bool {
-        self.run == Run::Idle && !self.wanted && self.parts.tail.is_idle()
+        let running = self.run != Run::Idle || self.wanted || self.native.is_some() || self.queued;
+        !running && self.parts.tail.is_idle()
     }
 
     fn now(&self) -> Duration {
@@ -152,19 +174,28 @@ impl StoreTask {
             }
             Event::Barrier { seq, ticket } => tail.barrier(seq, ticket),
             Event::NativeCut { seq, dir, ticket } => self.upload_native(seq, dir, ticket),
-            Event::NativeUploaded { seq, mut ticket, result } => match result {
-                Ok((base, bytes, files)) => {
-                    ticket.cost.sst_bytes = bytes;
-                    ticket.cost.late_bytes += bytes;
-                    ticket.cost.puts += files;
-                    self.answer(*ticket, seq, Vec::new(), Some(base), Vec::new());
+            Event::NativeUploaded { seq, mut ticket, result } => {
+                self.native.take_if(|(native, _)| *native == ticket.id);
+                self.retire_strays();
+                match result {
+                    Ok((base, bytes, files)) => {
+                        ticket.cost.sst_bytes = bytes;
+                        ticket.cost.late_bytes += bytes;
+                        ticket.cost.puts += files;
+                        self.answer(*ticket, seq, Vec::new(), Some(base), Vec::new());
+                    }
+                    Err(error) => self.refuse(*ticket, error),
                 }
-                Err(error) => self.refuse(*ticket, error),
-            },
+            }
+            Event::Room(permit) => {
+                self.queued = false;
+                self.room = Some(permit);
+            }
             Event::Committed { refs } | Event::Packed(refs) => tail.stored(refs),
             Event::Aborted(id) => {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;
+                self.given_up = self.given_up.max(Some(id));
                 if let Some(ticket) = tail.aborted(id, |ticket| ticket.id) {
                     self.refuse(*ticket, given_up(id));
                 }
@@ -189,14 +220,27 @@ impl StoreTask {
         loop {
             let all = self.flush || self.parts.shared.budget.is_full();
             let flush = if all { Flush::All } else { Flush::AboveLimit };
-            match self.parts.tail.advance(flush, |ticket| ticket.id) {
-                Some(Action::Upload(uploads)) => self.upload(uploads),
+            // Not past those who stand in the queue.
+            if self.room.is_none() && !self.queued {
+                self.room = Arc::clone(&self.parts.uploads).try_acquire_owned().ok();
+            }
+            match self.parts.tail.advance(flush, self.room.is_some(), |ticket| ticket.id) {
+                Some(Action::Upload(uploads)) => {
+                    let room = self.room.take();
+                    self.upload(uploads, room);
+                }
+                Some(Action::AwaitRoom) => {
+                    self.queue_for_room();
+                    break;
+                }
                 Some(Action::Ready { context, seq, origins, base, deltas }) => {
                     self.answer(*context, seq, origins, base.map(ReceiptBase::Stored), deltas);
                 }
                 None => break,
             }
         }
+        // What is not needed now is for others.
+        self.room = None;
         // A flush holds until nothing is left that it could have meant.
         self.flush &= !self.parts.tail.is_flushed();
         let retired = self.parts.tail.take_retired(self.parts.uploader.names.instance());
@@ -242,18 +286,41 @@ impl StoreTask {
             last: held.layer.seq,
         };
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
+        let expiries = Arc::clone(&self.parts.expiries);
+        let seal = move |held: &Held| {
+            let mut now = expiries.now();
+            delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
+        };
         tokio::spawn(async move {
-            let seq = held.layer.seq;
-            match blocking(move || Ok(delta::seal(&held.layer.delta, &header))).await {
-                Ok(sealed) => events.send(Event::Sealed { seq, sealed, share }),
+            // The whole of it goes there and back: a closure that names `layer` alone would capture
+            // that alone, and the delta would count no longer while it is still being encoded.
+            let encode = move || Ok((seal(&held), held));
+            match blocking(encode).await {
+                Ok((sealed, held)) => {
+                    events.send(Event::Sealed { seq: held.layer.seq, sealed, share });
+                }
                 Err(error) => shared.fail(error),
             }
         });
     }
 
+    /// Stands in the queue for room to upload, once.
+    fn queue_for_room(&mut self) {
+        if std::mem::replace(&mut self.queued, true) {
+            return;
+        }
+        let (uploads, events) = (Arc::clone(&self.parts.uploads), self.events.clone());
+        tokio::spawn(async move {
+            // Closed by nobody.
+            if let Ok(permit) = uploads.acquire_owned().await {
+                events.send(Event::Room(permit));
+            }
+        });
+    }
+
     /// Uploads sealed deltas as one object, for as long as it takes: an outage of the store costs
-    /// latency, never data (I6).
-    fn upload(&self, uploads: Vec<Upload>) {
+    /// latency, never data (I6). `room` is given back when it is there.
+    fn upload(&self, uploads: Vec<Upload>, room: Option<OwnedSemaphorePermit>) {
         let kind = if uploads.len() == 1 { DataKind::Delta } else { DataKind::Pack };
         let names = Arc::clone(&self.parts.uploader.names);
         let mut object = names.next(kind);
@@ -263,7 +330,7 @@ impl StoreTask {
         tokio::spawn(async move {
             let bytes = payload.len() as u64;
             let mut pause = FIRST_PAUSE;
-            while let Err(error) = remote.put_data(&object, payload.clone()).await {
+            while let Err(error) = remote.put_beside(&object, payload.clone(), PARALLEL_DELTAS).await {
                 if shared.attempt.health().is_err() {
                     return;
                 }
@@ -276,11 +343,18 @@ impl StoreTask {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+            drop(room);
             events.send(Event::Stored { refs, bytes });
         });
     }
 
     fn upload_native(&mut self, seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket>) {
+        // One run at a time, and the checkpoint's end may have been told before its cut came.
+        if self.given_up.is_some_and(|last| ticket.id <= last) {
+            tokio::spawn(remove_snapshot(dir));
+            let error = given_up(ticket.id);
+            return self.refuse(*ticket, error);
+        }
         let parts = &self.parts;
         let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
         let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
@@ -292,18 +366,20 @@ impl StoreTask {
                 let (bytes, files) = (uploaded.new_bytes, uploaded.new_files as u64);
                 if uploaded.encoded.len() as u64 > inline_limit {
                     let bytes = bytes + uploaded.encoded.len() as u64;
+                    known.begun(uploaded.object.clone());
                     return Ok((ReceiptBase::Stored(uploader.publish(&uploaded).await?), bytes, files + 1));
                 }
                 let index = uploaded.encoded.clone();
                 // Where the index lies is known once the manifest has a version.
-                let nowhere = uploader.names.next(DataKind::Base);
+                let nowhere = uploaded.object.clone();
                 let reference = uploaded.index.reference(nowhere, 0, &index);
                 Ok((ReceiptBase::Inline { index, reference }, bytes, files))
             };
-            // What was sent is known and not sent again; only one run at a time.
+            // What was sent is known and not sent again. A run that was replaced by the next one's ends
+            // as well: only one at a time.
             let result = tokio::select! {
                 result = upload => result,
-                Ok(()) = stopped => Err(given_up(ticket.id)),
+                _ = stopped => Err(given_up(ticket.id)),
             };
             remove_snapshot(dir).await;
             events.send(Event::NativeUploaded { seq, ticket, result });
@@ -350,6 +426,7 @@ impl StoreTask {
         tokio::spawn(async move {
             let upload = async {
                 let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                known.begun(uploaded.object.clone());
                 Ok((uploader.publish(&uploaded).await?, uploaded))
             };
             let result = upload.await;
@@ -360,8 +437,11 @@ impl StoreTask {
 
     fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {
         let Run::Under(start) = std::mem::replace(&mut self.run, Run::Idle) else { return };
+        self.retire_strays();
         match result {
             Ok((base, uploaded)) => {
+                // From now on its objects are the tail's to retire.
+                self.parts.known.published(&uploaded.index, &base.object);
                 self.parts.base_seq = seq;
                 self.history =
                     History { opened: self.history.opened, last_run: Some(start), ..History::default() };
@@ -384,6 +464,15 @@ impl StoreTask {
                 self.history.failures += 1;
                 self.history.last_failure = self.now();
             }
+        }
+    }
+
+    /// Hands in what was uploaded for bases that came to nothing, and that the next one does without.
+    fn retire_strays(&self) {
+        let strays = self.parts.known.take_strays();
+        if !strays.is_empty() {
+            // The job is going down if nobody listens.
+            let _ = self.parts.coordinator.send(Command::Retired(strays));
         }
     }
 

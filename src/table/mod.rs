@@ -10,6 +10,7 @@
 //! One thread writes (the applier, or the operator in native mode) and any number of threads read.
 
 mod error;
+mod filter;
 mod marker;
 mod merge;
 mod options;
@@ -21,6 +22,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use filter::{Expiries, Expiry, is_expired};
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;

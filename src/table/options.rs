@@ -2,12 +2,16 @@
 //!
 //! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
+use std::sync::Arc;
+
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,
     DataBlockIndexType, LogLevel, Options, ReadOptions, WriteBufferManager, WriteOptions,
 };
 
+use super::filter::{Expiries, Factory};
 use super::merge;
+use crate::env::{Clock, Env};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -26,6 +30,9 @@ const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;
 const READAHEAD: usize = 2 * MIB;
 const BYTES_PER_SYNC: u64 = MIB as u64;
+/// Seconds after which a file is compacted in any case, once a state has a TTL: expired entries in files that
+/// nothing else touches are gone after 30 days. RocksDB's own default for tables with a filter.
+pub(super) const PERIODIC_COMPACTION: (&str, &str) = ("periodic_compaction_seconds", "2592000");
 /// Options that neither the Rust nor the C interface has a setter for.
 /// - RocksDB would flush at close; but what is in the memtable is in the changelog already.
 /// - Batched point reads walk a memtable's skip list from key to key rather than from its head.
@@ -35,13 +42,14 @@ const BY_NAME: &str = "avoid_flush_during_shutdown=true;\
     memtable_batch_lookup_optimization=true;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
-/// Block cache, memtable budget and background threads that all tables of a process share.
+/// Block cache, memtable budget, background threads and clock that all tables of a process share.
 #[derive(Clone)]
 pub(crate) struct TableResources {
     cache: Cache,
     memtables: WriteBufferManager,
     memory: usize,
     background_jobs: i32,
+    clock: Arc<dyn Clock>,
 }
 
 impl TableResources {
@@ -55,7 +63,21 @@ impl TableResources {
         let memtables =
             WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
         let background_jobs = i32::try_from(background_jobs.clamp(1, 64)).unwrap_or(64);
-        Self { cache, memtables, memory, background_jobs }
+        Self { cache, memtables, memory, background_jobs, clock: Env::default().clock }
+    }
+
+    /// The clock by which entries expire. Default: the machine's.
+    #[must_use]
+    pub(crate) fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Lets compaction remove what has expired, by the TTLs that the result is told of.
+    pub(super) fn install_filter(&self, options: &mut Options) -> Arc<Expiries> {
+        let expiries = Expiries::new(Arc::clone(&self.clock));
+        options.set_compaction_filter_factory(Factory(Arc::clone(&expiries)));
+        expiries
     }
 
     /// Where files are cut.
@@ -88,6 +110,9 @@ impl TableResources {
         options.set_max_bytes_for_level_base(4 * write_buffer as u64);
         options.set_level_zero_file_num_compaction_trigger(L0_FILES);
         options.set_max_background_jobs(self.background_jobs);
+        // The filter that is always there would otherwise have every file rewritten every 30 days, and the
+        // next base uploaded as a whole. See `PERIODIC_COMPACTION` for when that is worth it.
+        options.set_periodic_compaction_seconds(0);
 
         // Files. A small MANIFEST, because every base carries it.
         options.set_max_manifest_file_size(MAX_MANIFEST_FILE_SIZE);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,13 +12,14 @@ use rocksdb::{
     WaitForCompactOptions, WriteBatch, WriteOptions, properties,
 };
 
+use super::filter::{Expiries, Expiry};
 use super::options::{self, TableResources};
 use super::snapshot::Snapshot;
 use super::stats::TableStats;
 use super::{error, marker, merge};
 use crate::delta::{Entry, MergeOp};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::DeltaSeq;
+use crate::ids::{DeltaSeq, StateId};
 use crate::key;
 use crate::key_group::KeyGroupRange;
 
@@ -43,6 +45,7 @@ pub(crate) struct Table {
     pub(super) marker: [u8; key::PREFIX_LEN],
     reads: ReadOptions,
     writes: WriteOptions,
+    expiries: Arc<Expiries>,
     /// Sequence number of the delta that is being applied, set before the write begins, ...
     pub(super) applying: AtomicU64,
     /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
@@ -101,6 +104,7 @@ impl Table {
         let mut options = resources.options().map_err(failed)?;
         options.create_if_missing(access == Access::Create);
         options.set_error_if_exists(access == Access::Create);
+        let expiries = resources.install_filter(&mut options);
         // By descriptor, because only then the handle that batched reads need is kept.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = match access {
@@ -114,6 +118,7 @@ impl Table {
             marker: key::marker(range),
             reads: options::read_options(),
             writes: options::write_options(),
+            expiries,
             applying: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
@@ -122,6 +127,21 @@ impl Table {
         table.applying.store(seq.0, Ordering::Release);
         table.applied.store(seq.0, Ordering::Release);
         Ok(table)
+    }
+
+    /// From now on, compaction and deltas lose values of `state` that have expired.
+    pub(crate) fn expire(&self, state: StateId, expiry: Expiry) -> Result<()> {
+        if self.expiries.set(state, expiry) {
+            self.db
+                .set_options(&[options::PERIODIC_COMPACTION])
+                .map_err(|source| self.failed("set an option of the table", source))?;
+        }
+        Ok(())
+    }
+
+    /// What compaction may remove because it has expired.
+    pub(crate) fn expiries(&self) -> &Arc<Expiries> {
+        &self.expiries
     }
 
     // Reads.
@@ -233,7 +253,9 @@ impl Table {
             batch.delete_range(start, end);
         }
         let mut stored = Vec::new();
+        let mut expiries = self.expiries.now();
         for (key, entry) in entries {
+            let Some(entry) = expiries.live(key, entry) else { continue };
             *bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
             match entry {
                 Entry::Put(value) => batch.put(key, value),

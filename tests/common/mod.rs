@@ -4,6 +4,7 @@
 //! Every test binary compiles this module for itself and uses a part of it.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod clock;
 pub(crate) mod drive;
 pub(crate) mod objects;
 pub(crate) mod staged;

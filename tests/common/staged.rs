@@ -77,8 +77,37 @@ pub(crate) enum Fate {
     /// The answer is a broken connection at once; the request is applied when the test calls
     /// [`Staged::deliver`]. Only puts.
     Late,
+    /// So many bytes have to pass the link first.
+    Carry(Link, u64),
     /// A permanent refusal.
     Denied,
+}
+
+/// A link that so many bytes pass in a second, in turns, so that transfers under way at the same time
+/// get equal shares. What was given up half-way has taken its time in vain.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    bytes_per_second: u32,
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Link {
+    const TURN: u64 = 8_192;
+
+    pub(crate) fn new(bytes_per_second: u32) -> Self {
+        Self { bytes_per_second, turn: Arc::default() }
+    }
+
+    async fn carry(&self, bytes: u64) {
+        let mut left = bytes;
+        while left > 0 {
+            // Whoever has had a turn stands at the end of the queue again.
+            let _turn = self.turn.lock().await;
+            let now = left.min(Self::TURN);
+            tokio::time::sleep(Duration::from_secs(now) / self.bytes_per_second).await;
+            left -= now;
+        }
+    }
 }
 
 /// Closed until opened, for any number of waiters.
@@ -233,6 +262,10 @@ async fn meet<T>(fate: Fate, path: String, request: impl Future<Output = Result<
         }
         Fate::Hold(gate) => {
             gate.pass().await;
+            request.await
+        }
+        Fate::Carry(link, bytes) => {
+            link.carry(bytes).await;
             request.await
         }
         Fate::Denied => {

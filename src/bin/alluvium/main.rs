@@ -14,6 +14,8 @@ mod explain;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod figure;
+mod html;
 mod inspect;
 mod job;
 mod load;
@@ -45,6 +47,7 @@ Examples:
   alluvium load --store ./job --duration 30s --verify
   alluvium load --store ./job --duration 30s --resume
   alluvium inspect ./job
+  alluvium report result.json -o report.html
 
 Exit codes: 0 all right, 1 failed or verification found the state wrong, 2 wrong usage,
 3 fenced by a later attempt of the same job.";
@@ -78,6 +81,12 @@ enum Command {
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
+    /// Show results as one self-contained page
+    ///
+    /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
+    /// the store's cost per month, and in words what was measured and what was not. The page loads
+    /// nothing from anywhere.
+    Report(html::ReportArgs),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +94,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Report(args) => html::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,8 +80,8 @@ pub(crate) fn bytes(bytes: f64) -> String {
 /// `12.3 ms`, `4.56 s`, from milliseconds.
 pub(crate) fn millis(millis: f64) -> String {
     match millis {
-        m if m >= 10_000.0 => format!("{} s", three_digits(m / 1e3)),
-        m if m >= 1.0 => format!("{} ms", three_digits(m)),
+        m if m >= 1000.0 => format!("{} s", three_digits(m / 1e3)),
+        m if m >= 1.0 || m == 0.0 => format!("{} ms", three_digits(m)),
         m => format!("{} µs", three_digits(m * 1e3)),
     }
 }
@@ -102,7 +102,7 @@ pub(crate) fn count(count: f64) -> String {
 /// Three significant digits, as far as a whole number has them.
 pub(crate) fn three_digits(number: f64) -> String {
     match number.abs() {
-        n if n >= 99.95 => format!("{number:.0}"),
+        n if n >= 99.95 || n == 0.0 => format!("{number:.0}"),
         n if n >= 9.995 => format!("{number:.1}"),
         _ => format!("{number:.2}"),
     }
@@ -131,9 +131,11 @@ mod tests {
 
     #[test]
     fn figures_are_written_for_people() {
+        assert_eq!(millis(1_234.0), "1.23 s");
         assert_eq!(bytes(999.0), "999 B");
         assert_eq!(bytes(1_234_567.0), "1.23 MB");
         assert_eq!(millis(0.25), "250 µs");
+        assert_eq!(millis(0.0), "0 ms");
         assert_eq!(millis(12.34), "12.3 ms");
         assert_eq!(millis(12_340.0), "12.3 s");
         assert_eq!(count(1_234_567.0), "1,234,567");

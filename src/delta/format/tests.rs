@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::model::{Model, Step, model_of, run, steps};
-use super::super::{ActiveDelta, DecodedDelta, MergeOp, RangeSet, TableKind, merge_all};
+use super::super::{ActiveDelta, DecodedDelta, Entry, MergeOp, RangeSet, TableKind, merge_all};
 use super::writer::{encode, write_section};
 use super::*;
 use crate::error::ErrorKind;
@@ -22,13 +22,18 @@ fn header() -> DeltaHeader {
     }
 }
 
+/// Leaves entries as they are.
+fn whole<'a>(_key: &[u8], entry: Entry<'a>) -> Option<Entry<'a>> {
+    Some(entry)
+}
+
 fn sealed(steps: &[Step]) -> (Model, Sealed) {
     let (mut delta, mut model) = (ActiveDelta::new(), Model::default());
     for step in steps {
         run(&mut delta, step);
         model.apply(step);
     }
-    (model, seal(&delta.cut(), &header()))
+    (model, seal(&delta.cut(), &header(), whole))
 }
 
 fn decode(bytes: Bytes) -> crate::Result<(DeltaHeader, DecodedDelta)> {
@@ -61,7 +66,7 @@ fn golden() -> Sealed {
     delta.delete_range(&key(6, 2, 100), &key(6, 2, 300));
     delta.delete_range(&key(7, 9, 0), &key(7, 10, 0));
     delta.merge(TableKind::Ordered, MergeOp::ListAppend, &key(6, 2, 110), b"after the tombstone");
-    seal(&delta.cut(), &header())
+    seal(&delta.cut(), &header(), whole)
 }
 
 #[test]
@@ -120,7 +125,7 @@ fn a_newer_version_is_told_from_damage() {
 
 #[test]
 fn an_empty_delta_is_small_and_comes_back() {
-    let sealed = seal(&ActiveDelta::new().cut(), &header());
+    let sealed = seal(&ActiveDelta::new().cut(), &header(), whole);
     assert_eq!(sealed.bytes.len(), HEADER_LEN + SECTION_LEN + FOOTER_LEN);
     assert!(decode(sealed.bytes).unwrap().1.is_empty());
 }
@@ -140,7 +145,7 @@ fn blocks_outside_the_wanted_groups_are_not_read() {
 
 /// Wraps `index` sections and `data` in correct checksums, as an attacker would.
 fn forged(data: &[u8], sections: &[Section], entries: u64) -> Bytes {
-    let good = seal(&ActiveDelta::new().cut(), &header()).bytes;
+    let good = seal(&ActiveDelta::new().cut(), &header(), whole).bytes;
     let mut out = good[..HEADER_LEN].to_vec();
     out.extend(data);
     let index: Vec<u8> = sections.iter().fold(Vec::new(), |mut out, section| {

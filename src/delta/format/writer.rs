@@ -8,9 +8,15 @@ use super::super::range_set::RangeSet;
 use super::block_writer::{BlockBuilder, Packer, write_tombstones};
 use super::{DeltaHeader, HEADER_LEN, MAGIC, Sealed, Section, VERSION};
 
-/// The bytes of a frozen delta. Sorts it if nobody has yet; for background threads.
-pub(crate) fn seal(delta: &FrozenDelta, header: &DeltaHeader) -> Sealed {
-    encode(delta.iter(), delta.tombstones(), header)
+/// The bytes of a frozen delta, with what `live` leaves of each entry. Sorts it if nobody has yet; for
+/// background threads.
+pub(crate) fn seal<'a>(
+    delta: &'a FrozenDelta,
+    header: &DeltaHeader,
+    mut live: impl FnMut(&[u8], Entry<'a>) -> Option<Entry<'a>>,
+) -> Sealed {
+    let entries = delta.iter().filter_map(|(key, entry)| live(key, entry).map(|entry| (key, entry)));
+    encode(entries, delta.tombstones(), header)
 }
 
 /// The bytes of a delta with these entries, which come in ascending order of their keys.

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use figures::*;
-pub(crate) use prices::Prices;
+pub(crate) use prices::{MonthlyCost, Prices};
 pub(crate) use read::ResultFile;
 pub(crate) use series::*;
 

@@ -1,0 +1,295 @@
+//! The smallest keys of an ordered state over all key groups of a store, without holding them all: for
+//! each group a few of its first keys, and how far these are known to be complete.
+//!
+//! The table orders keys by group first, so the smallest key of all groups is the smallest of their
+//! heads. [`Heads`] keeps those in order. It is a cache of the state and no state of its own: it starts out knowing nothing,
+//! is told of every change, and says which group has to be read when it does not know.
+
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+
+use crate::key_group::{KeyGroup, KeyGroupRange};
+
+/// Keys that all groups together keep, about; see [`Heads::batch`].
+const KEYS: usize = 8192;
+const FEWEST_PER_GROUP: usize = 2;
+const MOST_PER_GROUP: usize = 256;
+
+/// The first keys of each group. All keys are the user's part of encoded keys.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    first: KeyGroup,
+    groups: Vec<Group>,
+    /// The bound of each group that has one.
+    order: BTreeSet<(Vec<u8>, KeyGroup)>,
+    batch: usize,
+    /// How often a group was read.
+    #[cfg(test)]
+    reads: usize,
+}
+
+/// What is known of one group: all of its keys below `unread`, and only those.
+#[derive(Debug)]
+struct Group {
+    known: BTreeSet<Vec<u8>>,
+    /// Where those begin that may be there and have not been read. None: all keys are known.
+    unread: Option<Vec<u8>>,
+}
+
+/// Where the smallest key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// It is this one.
+    Key(KeyGroup, Vec<u8>),
+    /// It is not below this one. To know more, read the group from there on and [`Heads::fill`].
+    Unread(KeyGroup, Vec<u8>),
+}
+
+/// The first keys of a group from some key on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct FirstKeys {
+    pub(crate) keys: Vec<Vec<u8>>,
+    /// Where those begin that have not been read. None: there are no more.
+    pub(crate) next: Option<Vec<u8>>,
+}
+
+impl Group {
+    /// No key of the group is below this; None if it has none.
+    fn bound(&self) -> Option<&Vec<u8>> {
+        self.known.first().or(self.unread.as_ref())
+    }
+
+    fn knows(&self, key: &[u8]) -> bool {
+        self.unread.as_ref().is_none_or(|unread| key < unread.as_slice())
+    }
+}
+
+impl Heads {
+    /// Knows nothing yet but that all keys lie at or above `from`.
+    pub(crate) fn new(range: KeyGroupRange, from: &[u8]) -> Self {
+        let groups = range.groups().map(|_| Group { known: BTreeSet::new(), unread: Some(from.to_vec()) });
+        let groups: Vec<_> = groups.collect();
+        let order = range.groups().map(|group| (from.to_vec(), group)).collect();
+        let batch = (KEYS / groups.len().max(1)).clamp(FEWEST_PER_GROUP, MOST_PER_GROUP);
+        Self {
+            first: range.first,
+            groups,
+            order,
+            batch,
+            #[cfg(test)]
+            reads: 0,
+        }
+    }
+
+    /// How many keys of a group to read at once. A group keeps up to twice as many.
+    pub(crate) fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Where the smallest key of all groups is; the smallest group first where several have it. None
+    /// if there are no keys.
+    pub(crate) fn head(&self) -> Option<Head> {
+        let (bound, group) = self.order.first()?;
+        let known = self.group(*group).is_some_and(|state| state.known.first() == Some(bound));
+        Some(if known { Head::Key(*group, bound.clone()) } else { Head::Unread(*group, bound.clone()) })
+    }
+
+    /// Whether the key is there; None if that is not known.
+    pub(crate) fn contains(&self, group: KeyGroup, key: &[u8]) -> Option<bool> {
+        let state = self.group(group)?;
+        state.knows(key).then(|| state.known.contains(key))
+    }
+
+    /// The key was added to the state.
+    pub(crate) fn insert(&mut self, group: KeyGroup, key: &[u8]) {
+        let limit = 2 * self.batch;
+        self.change(group, |state| {
+            if !state.knows(key) {
+                return;
+            }
+            state.known.insert(key.to_vec());
+            if state.known.len() > limit {
+                // What is forgotten has to be read again when its turn comes.
+                state.unread = state.known.pop_last();
+            }
+        });
+    }
+
+    /// The key was removed from the state.
+    pub(crate) fn remove(&mut self, group: KeyGroup, key: &[u8]) {
+        self.change(group, |state| _ = state.known.remove(key));
+    }
+
+    /// What was read of a group from the place on that [`Head::Unread`] named.
+    pub(crate) fn fill(&mut self, group: KeyGroup, read: FirstKeys) {
+        #[cfg(test)]
+        {
+            self.reads += 1;
+        }
+        self.change(group, |state| {
+            state.known.extend(read.keys);
+            state.unread = read.next;
+        });
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> usize {
+        self.reads
+    }
+
+    /// Keys that are kept, those of all groups together.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.groups.iter().map(|group| group.known.len()).sum()
+    }
+
+    fn index(&self, group: KeyGroup) -> Option<usize> {
+        group.0.checked_sub(self.first.0).map(usize::from)
+    }
+
+    fn group(&self, group: KeyGroup) -> Option<&Group> {
+        self.groups.get(self.index(group)?)
+    }
+
+    /// Keeps the order over a change of one group.
+    fn change(&mut self, group: KeyGroup, change: impl FnOnce(&mut Group)) {
+        let index = self.index(group);
+        let Some(state) = index.and_then(|index| self.groups.get_mut(index)) else { return };
+        let before = state.bound().cloned();
+        change(state);
+        let after = state.bound();
+        if before.as_ref() == after {
+            return;
+        }
+        let after = after.cloned();
+        if let Some(bound) = before {
+            self.order.remove(&(bound, group));
+        }
+        self.order.extend(after.map(|bound| (bound, group)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(3), last: KeyGroup(6) };
+
+    type Model = BTreeSet<(Vec<u8>, KeyGroup)>;
+
+    /// What a store would answer.
+    fn read(model: &Model, group: KeyGroup, from: &[u8], limit: usize) -> FirstKeys {
+        let keys = model.iter().filter(|(key, of)| *of == group && key.as_slice() >= from);
+        let mut keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
+        let next = (keys.len() > limit).then(|| keys.swap_remove(limit));
+        keys.truncate(limit);
+        FirstKeys { keys, next }
+    }
+
+    fn first(heads: &mut Heads, model: &Model, batch: usize) -> Option<(Vec<u8>, KeyGroup)> {
+        loop {
+            match heads.head()? {
+                Head::Key(group, key) => return Some((key, group)),
+                Head::Unread(group, from) => heads.fill(group, read(model, group, &from, batch)),
+            }
+        }
+    }
+
+    #[test]
+    fn it_starts_out_knowing_nothing() {
+        let mut heads = Heads::new(RANGE, b"a");
+        assert_eq!(heads.head(), Some(Head::Unread(KeyGroup(3), b"a".to_vec())));
+        assert_eq!(heads.contains(KeyGroup(3), b"b"), None);
+        for group in RANGE.groups() {
+            heads.fill(group, FirstKeys::default());
+        }
+        assert_eq!(heads.head(), None);
+        assert_eq!(heads.contains(KeyGroup(3), b"b"), Some(false));
+        heads.insert(KeyGroup(4), b"b");
+        assert_eq!(heads.head(), Some(Head::Key(KeyGroup(4), b"b".to_vec())));
+        // Groups that are not owned are none of its business.
+        heads.insert(KeyGroup(7), b"a");
+        heads.insert(KeyGroup(2), b"a");
+        assert_eq!(heads.head(), Some(Head::Key(KeyGroup(4), b"b".to_vec())));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_forgetting_the_last_keys() {
+        let mut heads = Heads::new(RANGE, b"");
+        heads.fill(KeyGroup(3), FirstKeys::default());
+        for number in (0..10_000_u32).rev() {
+            heads.insert(KeyGroup(3), &number.to_be_bytes());
+        }
+        assert_eq!(heads.kept(), 2 * heads.batch());
+        assert_eq!(heads.contains(KeyGroup(3), &9_999_u32.to_be_bytes()), None);
+        assert_eq!(heads.contains(KeyGroup(3), &0_u32.to_be_bytes()), Some(true));
+    }
+
+    #[test]
+    fn many_groups_keep_few_keys_each() {
+        let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(32_767) };
+        assert_eq!(Heads::new(all, b"").batch(), FEWEST_PER_GROUP);
+        let one = KeyGroupRange { first: KeyGroup(5), last: KeyGroup(5) };
+        assert_eq!(Heads::new(one, b"").batch(), MOST_PER_GROUP);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u8, u8),
+        Remove(u8, u8),
+        Pop,
+        /// As after a restore.
+        Forget,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (3_u8..7, any::<u8>()).prop_map(|(group, key)| Step::Insert(group, key)),
+            2 => (3_u8..7, any::<u8>()).prop_map(|(group, key)| Step::Remove(group, key)),
+            4 => Just(Step::Pop),
+            1 => Just(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_smallest_key_is_always_found(steps in prop::collection::vec(step(), 0..200), batch in 1_usize..5) {
+            let (mut heads, mut model) = (Heads::new(RANGE, b""), Model::new());
+            heads.batch = batch;
+            for step in steps {
+                match step {
+                    Step::Insert(group, key) => {
+                        model.insert((vec![key], KeyGroup(group.into())));
+                        heads.insert(KeyGroup(group.into()), &[key]);
+                    }
+                    Step::Remove(group, key) => {
+                        model.remove(&(vec![key], KeyGroup(group.into())));
+                        heads.remove(KeyGroup(group.into()), &[key]);
+                    }
+                    Step::Pop => {
+                        let found = first(&mut heads, &model, batch);
+                        prop_assert_eq!(found.as_ref(), model.first());
+                        if let Some((key, group)) = found {
+                            model.pop_first();
+                            heads.remove(group, &key);
+                        }
+                    }
+                    Step::Forget => {
+                        heads = Heads::new(RANGE, b"");
+                        heads.batch = batch;
+                    }
+                }
+                for group in RANGE.groups() {
+                    for key in 0..=u8::MAX {
+                        let known = heads.contains(group, &[key]);
+                        prop_assert!(known.is_none_or(|known| known == model.contains(&(vec![key], group))));
+                    }
+                }
+                prop_assert!(heads.kept() <= 2 * batch * 4);
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Values that reads have given a new time, until they can be written.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
+
+use crate::delta::{Entry, RangeSet, TableKind};
+
+use super::scan::ScanBuilder;
+
+/// A layer above the active delta, for reads that count as accesses (see `Ttl`): these have the store
+/// shared and cannot write. It is emptied by the next call that can, of which there is one for each
+/// key, so it holds what was read for one key.
+#[derive(Debug, Default)]
+pub(super) struct Refreshed(RefCell<Values>);
+
+/// By encoded key.
+type Values = BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>;
+
+impl Refreshed {
+    pub(super) fn insert(&self, key: Vec<u8>, kind: TableKind, value: Vec<u8>) {
+        self.0.borrow_mut().insert(key, (kind, value));
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.borrow().get(key).map(|(_, value)| value.clone())
+    }
+
+    /// Gives its part of `start..end` to a scan, to which the newest layer comes first.
+    pub(super) fn scan(&self, builder: &mut ScanBuilder, start: &[u8], end: &[u8]) {
+        let values = self.0.borrow();
+        if values.is_empty() {
+            return;
+        }
+        let range = values.range::<[u8], _>((Included(start), Excluded(end.max(start))));
+        let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
+        builder.copied(None, puts, &RangeSet::new());
+    }
+
+    pub(super) fn take(&mut self) -> Values {
+        std::mem::take(self.0.get_mut())
+    }
+}

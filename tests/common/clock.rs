@@ -1,0 +1,81 @@
+//! A clock for TTL and processing time that stands still until it is told.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use alluvium::{CheckpointMode, Clock, Env, KeyCodec, OpenMode, Opened, StateStore};
+use object_store::memory::InMemory;
+
+use super::drive::{open, quiet};
+
+pub(crate) const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
+
+/// Its date is set by hand; what waits and measures (timeouts, intervals) goes by real time.
+#[derive(Debug)]
+pub(crate) struct ManualClock {
+    millis: AtomicU64,
+    start: Instant,
+}
+
+impl ManualClock {
+    pub(crate) fn at(millis: u64) -> Arc<Self> {
+        Arc::new(Self { millis: AtomicU64::new(millis), start: super::now() })
+    }
+
+    pub(crate) fn set(&self, millis: u64) {
+        self.millis.store(millis, Ordering::Release);
+    }
+
+    pub(crate) fn advance(&self, millis: u64) {
+        self.millis.fetch_add(millis, Ordering::AcqRel);
+    }
+
+    /// The machine's environment with this clock.
+    pub(crate) fn env(self: &Arc<Self>) -> Env {
+        Env { clock: Arc::clone(self) as Arc<dyn Clock>, ..Env::default() }
+    }
+}
+
+impl Clock for ManualClock {
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn unix_millis(&self) -> u64 {
+        self.millis.load(Ordering::Acquire)
+    }
+}
+
+/// The store that owns a key.
+pub(crate) fn owner<'s, K: KeyCodec + ?Sized>(stores: &'s mut [StateStore], key: &K) -> &'s mut StateStore {
+    let owns = |store: &&mut StateStore| store.range().contains(store.max_parallelism().group_of_key(key));
+    stores.iter_mut().find(owns).unwrap()
+}
+
+/// A job in memory with a clock set by hand, that can be dropped, as in a crash, and opened again.
+pub(crate) struct ClockedJob {
+    store: Arc<InMemory>,
+    dir: tempfile::TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) mode: CheckpointMode,
+}
+
+impl ClockedJob {
+    /// At 1,000 milliseconds past 1970.
+    pub(crate) fn new(mode: CheckpointMode) -> Self {
+        let (store, dir) = (Arc::new(InMemory::new()), tempfile::tempdir().unwrap());
+        Self { store, dir, clock: ManualClock::at(1_000), mode }
+    }
+
+    pub(crate) fn open(&self) -> Opened {
+        self.open_as(self.mode, 1)
+    }
+
+    /// In another mode, or with another number of subtasks.
+    pub(crate) fn open_as(&self, mode: CheckpointMode, subtasks: u32) -> Opened {
+        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
+        let options = options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env());
+        open(&self.store, options).unwrap()
+    }
+}

@@ -105,8 +105,13 @@ async fn begin(
     let opened = Chain::open(Arc::clone(remote), options.open_mode, options.max_parallelism).await?;
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     let resources = TableResources::new(options.memory / 4 * 3, BACKGROUND_JOBS);
-    let restorer =
-        Restorer { remote: Arc::clone(remote), resources: resources.clone(), parallel: PARALLEL_DOWNLOADS };
+    let restorer = Restorer {
+        remote: Arc::clone(remote),
+        resources: resources.clone(),
+        parallel: PARALLEL_DOWNLOADS,
+        // What the stores will have.
+        memory: options.memory / 4,
+    };
     let found = candidates(&opened.checkpoints, options.restore_from)?;
     let restoration = restorer.restore(found, options.fallback, &targets, &earlier).await?;
     blocking(move || {

@@ -30,6 +30,10 @@ enum Change {
 }
 
 impl DecodedDelta {
+    /// Memory of an entry besides its key and payload, at most: lists grow by doubling, and a merge
+    /// notes the place of each.
+    pub(super) const OVERHEAD: usize = 2 * size_of::<Item>() + 8;
+
     pub(crate) fn new(tombstones: RangeSet) -> Self {
         Self { tombstones, ..Self::default() }
     }
@@ -53,6 +57,11 @@ impl DecodedDelta {
         self.items.len()
     }
 
+    /// Memory held, about.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.capacity() + self.items.capacity() * size_of::<Item>() + self.tombstones.bytes()
+    }
+
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty() && self.tombstones.is_empty()
@@ -64,7 +73,6 @@ impl DecodedDelta {
     }
 
     /// The entries in ascending order of their keys.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
         self.items.iter().map(|item| self.resolve(*item))
     }

@@ -147,6 +147,8 @@ async fn begin(
         remote: Arc::clone(remote),
         resources: resources.clone(),
         parallel: PARALLEL_DOWNLOADS,
+        // What the stores will have.
+        memory: options.memory / 4,
     };
     let epoch = opened.chain.epoch();
     let (origin, restoration, foreign) = match source {

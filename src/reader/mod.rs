@@ -73,6 +73,8 @@ pub struct CheckpointReader {
     manifest: Arc<Manifest>,
     found: Found,
     resources: TableResources,
+    /// Bytes for the changelog on its way into a table.
+    replay_memory: u64,
     // Tables close before their files are removed.
     parts: Vec<Part>,
     dir: Scratch,
@@ -147,8 +149,10 @@ impl CheckpointReader {
         let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };
         let mut parts: Vec<_> = record.subtasks.iter().map(|one| part(one.subtask, one.range)).collect();
         parts.sort_by_key(|part| part.range.first);
-        let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(clock);
-        Ok(Self { manifest, found, resources, parts, dir, hold: Some((outside, pin)) })
+        // As in a job, a quarter is for deltas.
+        let replay_memory = memory / 4;
+        let resources = TableResources::new(memory - replay_memory, BACKGROUND_JOBS).with_clock(clock);
+        Ok(Self { manifest, found, resources, replay_memory, parts, dir, hold: Some((outside, pin)) })
     }
 
     // What it is.
@@ -326,6 +330,7 @@ impl CheckpointReader {
             remote: Arc::clone(&outside.remote),
             resources: self.resources.clone(),
             parallel: PARALLEL_DOWNLOADS,
+            memory: self.replay_memory,
         };
         let found = [self.found.clone()];
         let dir = self.dir.0.join(format!("{:05}", part.subtask.0));

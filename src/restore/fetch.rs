@@ -1,4 +1,5 @@
-//! Brings everything that a plan names onto this machine, and checks every byte of it (I4).
+//! Brings what a plan names onto this machine: bases with every byte checked (I4), deltas as they are,
+//! to be checked where they are decoded.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -10,16 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::batch::{DeltaId, Part};
 use super::local::LocalFiles;
-use super::plan::{Read, SubtaskPlan, coalesce};
+use super::plan::{Read, SubtaskPlan, coalesce, part_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{BaseRef, DeltaRef, Origin};
+use crate::manifest::{BaseRef, Origin};
 use crate::materialize::{BaseFile, BaseIndex, FileId, Place, blocking, run_all};
 use crate::remote::{ObjectName, Remote};
 use crate::table;
 
-/// A subtask whose base files lie in their directories and whose deltas are in memory.
+/// A subtask whose base files lie in their directories.
 #[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) plan: SubtaskPlan,
@@ -34,8 +37,6 @@ pub(super) struct FetchedSource {
     pub(super) base: Option<BaseIndex>,
     /// Where the base's files are: the table's own directory, or one beside it.
     pub(super) dir: PathBuf,
-    /// As in the plan, oldest first.
-    pub(super) deltas: Vec<Bytes>,
 }
 
 /// What it took.
@@ -46,53 +47,131 @@ pub(super) struct Cost {
     pub(super) requests: AtomicU64,
 }
 
-/// What a part of an object is: which base or delta of which source of which plan.
-#[derive(Debug, Clone, Copy)]
-struct Tag {
-    plan: usize,
-    source: usize,
-    /// None: the index of the base.
-    delta: Option<usize>,
+/// Asks the store for what a restore needs, with so many requests under way at a time.
+pub(super) struct Fetcher<'a> {
+    remote: &'a Remote,
+    parallel: usize,
+    requests: Semaphore,
+    pub(super) cost: Cost,
 }
 
-/// Fetches all `plans`, each into its directory, which must be there and empty.
-pub(super) async fn fetch(
-    remote: &Remote,
-    plans: Vec<(SubtaskPlan, PathBuf)>,
-    local: &Arc<LocalFiles>,
-    parallel: usize,
-    cost: &Cost,
-) -> Result<Vec<Fetched>> {
-    let reads: Vec<_> =
-        coalesce(parts(&plans)?).into_iter().map(|read| read_parts(remote, read, cost)).collect();
-    let parts = run_all(reads, parallel).await?;
-    let mut fetched: Vec<_> = plans.into_iter().map(|(plan, dir)| Fetched::empty(plan, dir)).collect();
-    for (tag, bytes) in parts.into_iter().flatten() {
-        fetched.get_mut(tag.plan).ok_or_else(astray)?.place(tag, bytes)?;
+impl<'a> Fetcher<'a> {
+    pub(super) fn new(remote: &'a Remote, parallel: usize) -> Self {
+        let parallel = parallel.max(1);
+        Self { remote, parallel, requests: Semaphore::new(parallel), cost: Cost::default() }
     }
 
-    // What several subtasks take over of one is fetched once.
-    let mut files = BTreeMap::<(&ObjectName, FileId), Vec<(PathBuf, &BaseFile)>>::new();
-    let mut embedded = Vec::new();
-    for source in fetched.iter().flat_map(|fetched| &fetched.sources) {
-        for file in source.base.iter().flat_map(|base| &base.files) {
-            let target = source.dir.join(&file.name);
-            match &file.place {
-                Place::Object(object) => files.entry((object, file.id)).or_default().push((target, file)),
-                Place::Embedded(content) => embedded.push((target, content.clone())),
+    /// Fetches the bases of all `plans`, each into its directory, which must be there and empty.
+    pub(super) async fn bases(
+        &self,
+        plans: Vec<(SubtaskPlan, PathBuf)>,
+        local: &Arc<LocalFiles>,
+    ) -> Result<Vec<Fetched>> {
+        let mut parts = Vec::new();
+        for (plan, (wanted, _)) in plans.iter().enumerate() {
+            for (source, wanted) in wanted.sources.iter().enumerate() {
+                if let Some(base) = &wanted.base {
+                    let range = part_of(&base.object, base.offset, base.length)?;
+                    parts.push((base.object.clone(), range, (plan, source)));
+                }
             }
         }
+        let indexes = self.read(parts).await?;
+        let mut fetched: Vec<_> = plans.into_iter().map(|(plan, dir)| Fetched::empty(plan, dir)).collect();
+        for ((plan, source), bytes) in indexes {
+            fetched.get_mut(plan).ok_or_else(astray)?.place(source, &bytes)?;
+        }
+
+        // What several subtasks take over of one is fetched once.
+        let mut files = BTreeMap::<(&ObjectName, FileId), Vec<(PathBuf, &BaseFile)>>::new();
+        let mut embedded = Vec::new();
+        for source in fetched.iter().flat_map(|fetched| &fetched.sources) {
+            for file in source.base.iter().flat_map(|base| &base.files) {
+                let target = source.dir.join(&file.name);
+                match &file.place {
+                    Place::Object(object) => {
+                        files.entry((object, file.id)).or_default().push((target, file));
+                    }
+                    Place::Embedded(content) => embedded.push((target, content.clone())),
+                }
+            }
+        }
+        blocking(move || embedded.into_iter().try_for_each(|(target, content)| write(&target, &content)))
+            .await?;
+        let mut files: Vec<_> = files.into_iter().collect();
+        // The largest first, so that they don't come last and alone.
+        files.sort_by_key(|((_, id), _)| std::cmp::Reverse(id.size));
+        let work: Vec<_> =
+            files.into_iter().map(|((object, _), targets)| self.file(object, targets, local)).collect();
+        run_all(work, self.parallel).await?;
+        Ok(fetched)
     }
-    blocking(move || embedded.into_iter().try_for_each(|(target, content)| write(&target, &content))).await?;
-    let mut files: Vec<_> = files.into_iter().collect();
-    // The largest first, so that they don't come last and alone.
-    files.sort_by_key(|((_, id), _)| std::cmp::Reverse(id.size));
-    let work: Vec<_> = files
-        .into_iter()
-        .map(|((object, _), targets)| fetch_file(remote, object, targets, local, cost))
-        .collect();
-    run_all(work, parallel).await?;
-    Ok(fetched)
+
+    /// Fetches the deltas of a batch, and gives them in the order of their ids. They are not checked yet.
+    pub(super) async fn deltas(&self, batch: Vec<Part>) -> Result<Vec<(DeltaId, Bytes)>> {
+        let mut deltas = self.read(batch).await?;
+        deltas.sort_by_key(|(id, _)| *id);
+        Ok(deltas)
+    }
+
+    /// Parts of objects, in no particular order; those that lie side by side with one request.
+    async fn read<T>(&self, parts: Vec<(ObjectName, Range<u64>, T)>) -> Result<Vec<(T, Bytes)>> {
+        let reads: Vec<_> = coalesce(parts).into_iter().map(|read| self.read_parts(read)).collect();
+        Ok(run_all(reads, self.parallel).await?.into_iter().flatten().collect())
+    }
+
+    async fn read_parts<T>(&self, read: Read<T>) -> Result<Vec<(T, Bytes)>> {
+        let _request = self.request().await?;
+        let start = read.range.start;
+        let bytes = self.remote.get_range(&read.object, read.range).await?;
+        self.cost.downloaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let part = |(range, tag): (Range<u64>, T)| {
+            let at = |offset: u64| usize::try_from(offset - start).ok().filter(|at| *at <= bytes.len());
+            let slice = at(range.start).zip(at(range.end)).map(|(from, to)| bytes.slice(from..to));
+            slice
+                .map(|slice| (tag, slice))
+                .ok_or_else(|| Error::corrupt("the object is cut short").object(&read.object))
+        };
+        read.parts.into_iter().map(part).collect()
+    }
+
+    async fn request(&self) -> Result<SemaphorePermit<'_>> {
+        let permit = self.requests.acquire().await;
+        self.cost.requests.fetch_add(1, Ordering::Relaxed);
+        permit.map_err(|closed| Error::internal("a restore's requests were stopped").source(closed))
+    }
+
+    /// Brings one object's content to all `targets`: taken over from an earlier instance, or downloaded.
+    async fn file(
+        &self,
+        object: &ObjectName,
+        targets: Vec<(PathBuf, &BaseFile)>,
+        local: &Arc<LocalFiles>,
+    ) -> Result<()> {
+        let mut targets = targets.into_iter();
+        let Some((target, file)) = targets.next() else { return Ok(()) };
+        let found = {
+            let (local, file, target) = (Arc::clone(local), file.clone(), target.clone());
+            blocking(move || local.take_over(&file, &target)).await?
+        };
+        if found {
+            self.cost.reused.fetch_add(file.id.size, Ordering::Relaxed);
+        } else {
+            let _request = self.request().await?;
+            let (size, hash) = self.remote.get_to_file(object, None, &target).await?;
+            self.cost.downloaded.fetch_add(size, Ordering::Relaxed);
+            if (FileId { size, hash: *hash.as_bytes() }) != file.id {
+                let message = if size == file.id.size {
+                    format!("the content of {} does not match its checksum", file.name)
+                } else {
+                    format!("{} has {size} bytes where {} are expected", file.name, file.id.size)
+                };
+                return Err(Error::corrupt(message).object(object));
+            }
+        }
+        let others: Vec<_> = targets.map(|(other, _)| other).collect();
+        blocking(move || others.iter().try_for_each(|other| link(&target, other))).await
+    }
 }
 
 /// Where the files of sources are, one directory each, that are copied into the table in `dir`.
@@ -109,85 +188,29 @@ fn write(target: &Path, content: &[u8]) -> Result<()> {
         .map_err(|error| Error::disk("write a file of the base", target, error))
 }
 
-/// Everything but the base's files.
-fn parts(plans: &[(SubtaskPlan, PathBuf)]) -> Result<Vec<(ObjectName, Range<u64>, Tag)>> {
-    let range = |object: &ObjectName, offset: u64, length: u64| {
-        let end = offset.checked_add(length).filter(|_| length > 0);
-        end.map(|end| offset..end).ok_or_else(|| {
-            Error::corrupt(format!("a reference to {length} bytes at {offset}")).object(object)
-        })
-    };
-    let mut parts = Vec::new();
-    for (plan, (wanted, _)) in plans.iter().enumerate() {
-        for (source, wanted) in wanted.sources.iter().enumerate() {
-            if let Some(base) = &wanted.base {
-                let range = range(&base.object, base.offset, base.length)?;
-                parts.push((base.object.clone(), range, Tag { plan, source, delta: None }));
-            }
-            for (index, (_, delta)) in wanted.deltas().enumerate() {
-                let range = range(&delta.object, delta.offset, delta.length)?;
-                parts.push((delta.object.clone(), range, Tag { plan, source, delta: Some(index) }));
-            }
-        }
-    }
-    Ok(parts)
-}
-
-async fn read_parts(remote: &Remote, read: Read<Tag>, cost: &Cost) -> Result<Vec<(Tag, Bytes)>> {
-    let start = read.range.start;
-    cost.requests.fetch_add(1, Ordering::Relaxed);
-    let bytes = remote.get_range(&read.object, read.range).await?;
-    cost.downloaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-    let part = |(range, tag): (Range<u64>, Tag)| {
-        let at = |offset: u64| usize::try_from(offset - start).ok().filter(|at| *at <= bytes.len());
-        let slice = at(range.start).zip(at(range.end)).map(|(from, to)| bytes.slice(from..to));
-        slice
-            .map(|slice| (tag, slice))
-            .ok_or_else(|| Error::corrupt("the object is cut short").object(&read.object))
-    };
-    read.parts.into_iter().map(part).collect()
-}
-
 impl Fetched {
     fn empty(plan: SubtaskPlan, dir: PathBuf) -> Self {
         let host = plan.host();
-        let empty = |(index, source): (usize, &Origin)| FetchedSource {
+        let empty = |index| FetchedSource {
             base: None,
             dir: if Some(index) == host { dir.clone() } else { sources_beside(&dir).join(index.to_string()) },
-            deltas: vec![Bytes::new(); source.deltas().count()],
         };
-        let sources = plan.sources.iter().enumerate().map(empty).collect();
+        let sources = (0..plan.sources.len()).map(empty).collect();
         Self { plan, dir, sources }
     }
 
-    /// Checks what was read and puts it where it belongs.
-    fn place(&mut self, tag: Tag, bytes: Bytes) -> Result<()> {
-        let wanted = self.plan.sources.get(tag.source).ok_or_else(astray)?;
-        let source = self.sources.get_mut(tag.source).ok_or_else(astray)?;
-        match tag.delta {
-            None => {
-                let base = wanted.base.as_ref().ok_or_else(astray)?;
-                source.base = Some(check_base(wanted, base, &bytes)?);
-            }
-            Some(index) => {
-                check_delta(wanted.deltas().nth(index).ok_or_else(astray)?.1, &bytes)?;
-                *source.deltas.get_mut(index).ok_or_else(astray)? = bytes;
-            }
-        }
+    /// Checks the index of a base and puts it where it belongs.
+    fn place(&mut self, source: usize, index: &Bytes) -> Result<()> {
+        let wanted = self.plan.sources.get(source).ok_or_else(astray)?;
+        let base = wanted.base.as_ref().ok_or_else(astray)?;
+        let index = check_base(wanted, base, index)?;
+        self.sources.get_mut(source).ok_or_else(astray)?.base = Some(index);
         Ok(())
     }
 }
 
 fn astray() -> Error {
     Error::internal("a restore read something that its plan does not have")
-}
-
-fn check_delta(delta: &DeltaRef, bytes: &[u8]) -> Result<()> {
-    if crc32c::crc32c(bytes) == delta.crc32c {
-        return Ok(());
-    }
-    let message = format!("deltas {}..={} do not match their checksum", delta.first, delta.last);
-    Err(Error::corrupt(message).object(&delta.object))
 }
 
 fn check_base(source: &Origin, base: &BaseRef, bytes: &Bytes) -> Result<BaseIndex> {
@@ -216,39 +239,6 @@ fn check_base(source: &Origin, base: &BaseRef, bytes: &Bytes) -> Result<BaseInde
         return Err(Error::new(ErrorKind::Incompatible, message).object(&base.object));
     }
     Ok(index)
-}
-
-/// Brings one object's content to all `targets`: taken over from an earlier instance, or downloaded.
-async fn fetch_file(
-    remote: &Remote,
-    object: &ObjectName,
-    targets: Vec<(PathBuf, &BaseFile)>,
-    local: &Arc<LocalFiles>,
-    cost: &Cost,
-) -> Result<()> {
-    let mut targets = targets.into_iter();
-    let Some((target, file)) = targets.next() else { return Ok(()) };
-    let found = {
-        let (local, file, target) = (Arc::clone(local), file.clone(), target.clone());
-        blocking(move || local.take_over(&file, &target)).await?
-    };
-    if found {
-        cost.reused.fetch_add(file.id.size, Ordering::Relaxed);
-    } else {
-        cost.requests.fetch_add(1, Ordering::Relaxed);
-        let (size, hash) = remote.get_to_file(object, None, &target).await?;
-        cost.downloaded.fetch_add(size, Ordering::Relaxed);
-        if (FileId { size, hash: *hash.as_bytes() }) != file.id {
-            let message = if size == file.id.size {
-                format!("the content of {} does not match its checksum", file.name)
-            } else {
-                format!("{} has {size} bytes where {} are expected", file.name, file.id.size)
-            };
-            return Err(Error::corrupt(message).object(object));
-        }
-    }
-    let others: Vec<_> = targets.map(|(other, _)| other).collect();
-    blocking(move || others.iter().try_for_each(|other| link(&target, other))).await
 }
 
 /// RocksDB never writes to an SST file that is there, so tables may share one.

@@ -1,6 +1,7 @@
-//! Restore: from a checkpoint's record back to an open table, by way of a plan (pure), a fetch
-//! (everything verified) and a replay.
+//! Restore: from a checkpoint's record back to an open table, by way of a plan (pure), a fetch of the
+//! bases, and a changelog that is fetched and replayed batch by batch. Every byte is verified.
 
+mod batch;
 mod fetch;
 mod local;
 mod plan;

@@ -113,7 +113,14 @@ fn not_all(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroup
 
 /// Bytes between two wanted parts of an object that are rather read along than asked for apart:
 /// about what a connection moves in one round trip.
-const MAX_GAP: u64 = 1 << 20;
+pub(super) const MAX_GAP: u64 = 1 << 20;
+
+/// The part of an object that a reference is to.
+pub(super) fn part_of(object: &ObjectName, offset: u64, length: u64) -> Result<Range<u64>> {
+    let end = offset.checked_add(length).filter(|_| length > 0);
+    end.map(|end| offset..end)
+        .ok_or_else(|| Error::corrupt(format!("a reference to {length} bytes at {offset}")).object(object))
+}
 
 /// One request: a range of an object, and the parts of it that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,17 @@
-//! From fetched bytes to an open table: open a base, copy into it what other sources have where the
-//! subtask was rescaled, and bring in the deltas after them, merged to the last value per key rather
-//! than one by one.
+//! From files to an open table: open a base, and copy into it what other sources have where the subtask
+//! was rescaled. Then bring in the deltas, batch by batch, merged to the last value per key rather than
+//! one by one.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::num::NonZero;
-use std::ops::Range;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::batch::DeltaId;
 use super::fetch::{Fetched, FetchedSource, sources_beside};
 use super::plan::SubtaskPlan;
 use crate::delta::{DecodedDelta, DeltaReader, merge_all};
@@ -21,12 +22,8 @@ use crate::manifest::{DeltaRef, Origin, Segment};
 use crate::materialize::{Known, Stamp};
 use crate::table::{Table, TableResources};
 
-/// Sealed bytes that are decoded and merged at once: what bounds the memory of a replay. Decoded they
-/// are some two to four times as large.
-const GROUP_BYTES: u64 = 64 << 20;
-
-/// A subtask's table, as of its cut.
-pub(super) struct Replayed {
+/// A subtask's table on its way to its cut.
+pub(super) struct Replay {
     pub(super) plan: SubtaskPlan,
     pub(super) table: Table,
     pub(super) known: Known,
@@ -36,49 +33,83 @@ pub(super) struct Replayed {
     /// Bytes of keys and values that were copied from one table to another.
     pub(super) copied: u64,
     pub(super) entries: u64,
+    dir: PathBuf,
+    /// For each source, how many of its deltas are in.
+    done: Vec<usize>,
 }
 
-/// Opens, joins and replays; blocks.
-///
-/// Every source owns other key groups, so their order does not matter, and each one's deltas are
-/// clipped to what it owns. A crash on the way leaves half a state, in a directory that is deleted.
-pub(super) fn replay(fetched: Fetched, resources: &TableResources, clock: &dyn Clock) -> Result<Replayed> {
-    let Fetched { plan, dir, sources } = fetched;
-    let start = clock.monotonic();
-    let host = plan.host();
-    let sources = || plan.sources.iter().zip(&sources).enumerate();
-    let (table, known) = match sources().find(|(index, _)| Some(*index) == host) {
-        Some((_, (source, fetched))) => open_host(&plan, source, fetched, resources)?,
-        None => (Table::create(&dir, plan.range, resources)?, Known::default()),
-    };
-    let opened = clock.monotonic();
-    let mut copied = 0;
-    for (_, (source, fetched)) in sources().filter(|(index, _)| Some(*index) != host) {
-        if let Some(first) = source.segments.first().filter(|_| source.base.is_some()) {
-            let from = Table::open_to_read(&fetched.dir, first.range, resources);
-            let from = check_base(from, source)?;
-            copied += table.copy(&from, source.owned, &fetched.dir)?;
+impl Replay {
+    /// Opens the base, and joins what other sources have; blocks. A crash on the way leaves half a state,
+    /// in a directory that is deleted.
+    pub(super) fn open(fetched: Fetched, resources: &TableResources, clock: &dyn Clock) -> Result<Self> {
+        let Fetched { plan, dir, sources } = fetched;
+        let start = clock.monotonic();
+        let host = plan.host();
+        let sources = || plan.sources.iter().zip(&sources).enumerate();
+        let (table, known) = match sources().find(|(index, _)| Some(*index) == host) {
+            Some((_, (source, fetched))) => open_host(&plan, source, fetched, resources)?,
+            None => (Table::create(&dir, plan.range, resources)?, Known::default()),
+        };
+        let opened = clock.monotonic();
+        let mut copied = 0;
+        for (_, (source, fetched)) in sources().filter(|(index, _)| Some(*index) != host) {
+            if let Some(first) = source.segments.first().filter(|_| source.base.is_some()) {
+                let from = Table::open_to_read(&fetched.dir, first.range, resources);
+                let from = check_base(from, source)?;
+                copied += table.copy(&from, source.owned, &fetched.dir)?;
+            }
         }
+        // What was copied is not needed any more; if it stays behind, the next start removes it.
+        let _ = std::fs::remove_dir_all(sources_beside(&dir));
+        let done = vec![0; plan.sources.len()];
+        let (open, join) = (opened.saturating_sub(start), clock.monotonic().saturating_sub(opened));
+        Ok(Self { plan, table, known, open, join, replay: Duration::ZERO, copied, entries: 0, dir, done })
     }
-    // What was copied is not needed any more; if it stays behind, the next start removes it.
-    let _ = std::fs::remove_dir_all(sources_beside(&dir));
-    let joined = clock.monotonic();
-    let mut entries = 0;
-    for (_, (source, fetched)) in sources() {
-        entries += replay_deltas(&table, source, fetched)?;
+
+    /// Brings in the deltas of one batch, ascending, with at most about `limit` bytes of them decoded at
+    /// a time; blocks.
+    ///
+    /// Every source owns other key groups, so their order does not matter, and each one's deltas are
+    /// clipped to what it owns.
+    pub(super) fn add(&mut self, batch: &[(DeltaId, Bytes)], limit: u64, clock: &dyn Clock) -> Result<()> {
+        let start = clock.monotonic();
+        for deltas in batch.chunk_by(|(a, _), (b, _)| a.source == b.source) {
+            let Some((first, _)) = deltas.first() else { continue };
+            let (Some(source), Some(done)) =
+                (self.plan.sources.get(first.source), self.done.get_mut(first.source))
+            else {
+                return Err(Error::internal("a restore read something that its plan does not have"));
+            };
+            // Whatever the batches are: one delta left out, or out of turn, and the state never was (I1).
+            if deltas.iter().map(|(id, _)| id.delta).ne(*done..*done + deltas.len()) {
+                return Err(Error::internal("the deltas of a restore came out of order"));
+            }
+            let refs = source.deltas().skip(*done).zip(deltas.iter().map(|(_, bytes)| bytes));
+            self.entries += load(&self.table, source.owned, refs, limit)?.entries;
+            *done += deltas.len();
+        }
+        self.replay += clock.monotonic().saturating_sub(start);
+        Ok(())
     }
-    if plan.seq > table.applied()? {
-        table.set_applied(plan.seq)?;
+
+    /// Sets the table to its cut, once all deltas are in; blocks.
+    pub(super) fn finish(self) -> Result<Self> {
+        let missing =
+            self.plan.sources.iter().zip(&self.done).find(|(source, done)| source.deltas().count() != **done);
+        if let Some((source, done)) = missing {
+            let message = format!("the replay ended after {done} deltas of {}", source.deltas().count());
+            return Err(Error::internal(message).object(self.dir.display()));
+        }
+        if self.plan.seq > self.table.applied()? {
+            self.table.set_applied(self.plan.seq)?;
+        }
+        let applied = self.table.applied()?;
+        if applied != self.plan.seq {
+            let message = format!("the replay ended at delta {applied}, not {}", self.plan.seq);
+            return Err(Error::internal(message).object(self.dir.display()));
+        }
+        Ok(self)
     }
-    let done = clock.monotonic();
-    let applied = table.applied()?;
-    if applied != plan.seq {
-        let message = format!("the replay ended at delta {applied}, not {}", plan.seq);
-        return Err(Error::internal(message).object(dir.display()));
-    }
-    let open = opened.saturating_sub(start);
-    let (join, replay) = (joined.saturating_sub(opened), done.saturating_sub(joined));
-    Ok(Replayed { plan, table, known, open, join, replay, copied, entries })
 }
 
 /// The table that goes on from the files of `source`, without what the source does not own.
@@ -121,54 +152,122 @@ fn check_base(table: Result<Table>, source: &Origin) -> Result<Table> {
     Ok(table)
 }
 
-/// Returns the number of entries that were applied.
-fn replay_deltas(table: &Table, source: &Origin, fetched: &FetchedSource) -> Result<u64> {
-    let deltas: Vec<_> = source.deltas().collect();
-    let mut entries = 0;
-    for group in groups(deltas.iter().map(|(_, delta)| delta.length)) {
-        let (Some(refs), Some(bytes)) = (deltas.get(group.clone()), fetched.deltas.get(group)) else {
-            return Err(Error::internal("a delta of a plan was not fetched"));
-        };
-        let merged = merge_all(decode_all(source.owned, refs, bytes)?)?;
-        table.load(merged.tombstones().iter(), merged.iter())?;
-        entries += merged.len() as u64;
-    }
-    Ok(entries)
+/// What a replay did.
+#[derive(Debug, Default)]
+struct Loaded {
+    /// Entries that were applied.
+    entries: u64,
+    /// Bytes of decoded deltas that were held at a time, at most.
+    held: usize,
 }
 
-/// Consecutive deltas that are replayed together.
-fn groups(lengths: impl IntoIterator<Item = u64>) -> Vec<Range<usize>> {
-    let mut groups = Vec::<Range<usize>>::new();
-    let mut room = 0;
-    for (index, length) in lengths.into_iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if length <= room => {
-                group.end = index + 1;
-                room -= length;
-            }
-            _ => {
-                groups.push(index..index + 1);
-                room = GROUP_BYTES.saturating_sub(length);
-            }
+impl Loaded {
+    fn note(&mut self, decoded: &[DecodedDelta]) {
+        self.held = self.held.max(decoded.iter().map(DecodedDelta::bytes).sum());
+    }
+}
+
+/// Checks, decodes, merges and applies `deltas`, oldest first, in groups that take at most about `limit`
+/// bytes of memory; a single delta that takes more goes in by itself, block by block.
+fn load<'a>(
+    table: &Table,
+    owned: KeyGroupRange,
+    deltas: impl Iterator<Item = ((&'a Segment, &'a DeltaRef), &'a Bytes)>,
+    limit: u64,
+) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let mut group = Vec::new();
+    let mut room = limit;
+    for ((segment, delta), bytes) in deltas {
+        let opened = Opened { reader: open(segment, delta, bytes)?, delta };
+        let memory = opened.reader.decoded_len(owned);
+        if memory > room {
+            load_group(table, owned, std::mem::take(&mut group), &mut loaded)?;
+            room = limit;
+        }
+        if memory > limit {
+            load_in_parts(table, owned, &opened, limit, &mut loaded)?;
+        } else {
+            group.push(opened);
+            room = room.saturating_sub(memory);
         }
     }
-    groups
+    load_group(table, owned, group, &mut loaded)?;
+    Ok(loaded)
 }
 
-/// Decodes on all cores, in order.
-fn decode_all(
+/// A delta that was found to be the one that the manifest refers to; its blocks are not read yet.
+struct Opened<'a> {
+    reader: DeltaReader,
+    delta: &'a DeltaRef,
+}
+
+fn open(segment: &Segment, delta: &DeltaRef, bytes: &Bytes) -> Result<DeltaReader> {
+    let named = |error: Error| error.object(&delta.object);
+    if crc32c::crc32c(bytes) != delta.crc32c {
+        let message = format!("deltas {}..={} do not match their checksum", delta.first, delta.last);
+        return Err(named(Error::corrupt(message)));
+    }
+    let reader = DeltaReader::open(bytes.clone()).map_err(named)?;
+    let header = reader.header();
+    let same = header.subtask == segment.subtask && header.range == segment.range;
+    if !same || header.first != delta.first || header.last != delta.last || reader.entries() != delta.entries
+    {
+        return Err(named(Error::corrupt(format!(
+            "holds deltas {}..={} of subtask {}, which does not fit the manifest's reference",
+            header.first, header.last, header.subtask
+        ))));
+    }
+    Ok(reader)
+}
+
+fn load_group(
+    table: &Table,
     owned: KeyGroupRange,
-    refs: &[(&Segment, &DeltaRef)],
-    bytes: &[Bytes],
-) -> Result<Vec<DecodedDelta>> {
+    group: Vec<Opened<'_>>,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let decoded = decode_all(owned, &group)?;
+    loaded.note(&decoded);
+    let merged = merge_all(decoded)?;
+    table.load(merged.tombstones().iter(), merged.iter())?;
+    loaded.entries += merged.len() as u64;
+    Ok(())
+}
+
+/// The keys of a delta ascend, each once, so its blocks can go in one after another, above its tombstones.
+fn load_in_parts(
+    table: &Table,
+    owned: KeyGroupRange,
+    opened: &Opened<'_>,
+    limit: u64,
+    loaded: &mut Loaded,
+) -> Result<()> {
+    for part in opened.reader.parts(owned, limit) {
+        let part = part.map_err(|error| error.object(&opened.delta.object))?;
+        loaded.note(std::slice::from_ref(&part));
+        table.load(part.tombstones().iter(), part.iter())?;
+        loaded.entries += part.len() as u64;
+    }
+    Ok(())
+}
+
+/// Decodes on all cores, in order: the entries of the key groups that are `owned`. The deltas' indexes
+/// say which blocks have any.
+fn decode_all(owned: KeyGroupRange, deltas: &[Opened<'_>]) -> Result<Vec<DecodedDelta>> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let share = refs.len().div_ceil(threads).max(1);
-    let decode = |(refs, bytes): (&[(&Segment, &DeltaRef)], &[Bytes])| -> Result<Vec<_>> {
-        refs.iter().zip(bytes).map(|((segment, delta), bytes)| decode(owned, segment, delta, bytes)).collect()
+    let share = deltas.len().div_ceil(threads).max(1);
+    let decode = |deltas: &[Opened<'_>]| -> Result<Vec<_>> {
+        let one = |opened: &Opened<'_>| {
+            opened.reader.entries_in(owned).map_err(|error| error.object(&opened.delta.object))
+        };
+        deltas.iter().map(one).collect()
     };
     thread::scope(|scope| {
-        let shares = refs.chunks(share).zip(bytes.chunks(share));
-        let running: Vec<_> = shares.map(|share| scope.spawn(move || decode(share))).collect();
+        let running: Vec<_> = deltas.chunks(share).map(|share| scope.spawn(move || decode(share))).collect();
         let joined = running.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_panic| Err(Error::internal("decoding a delta came to a bad end")))
         });
@@ -177,39 +276,4 @@ fn decode_all(
         let decoded: Vec<Vec<_>> = decoded.into_iter().collect::<Result<_>>()?;
         Ok(decoded.into_iter().flatten().collect())
     })
-}
-
-/// The entries of the key groups that are `owned`: the delta's index says which blocks have any.
-fn decode(owned: KeyGroupRange, segment: &Segment, delta: &DeltaRef, bytes: &Bytes) -> Result<DecodedDelta> {
-    let read = || {
-        let reader = DeltaReader::open(bytes.clone())?;
-        let header = reader.header();
-        let same = header.subtask == segment.subtask && header.range == segment.range;
-        if !same
-            || header.first != delta.first
-            || header.last != delta.last
-            || reader.entries() != delta.entries
-        {
-            return Err(Error::corrupt(format!(
-                "holds deltas {}..={} of subtask {}, which does not fit the manifest's reference",
-                header.first, header.last, header.subtask
-            )));
-        }
-        reader.entries_in(owned)
-    };
-    read().map_err(|error| error.object(&delta.object))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_are_bounded_and_leave_nothing_out() {
-        const MIB: u64 = 1 << 20;
-        assert!(groups([]).is_empty());
-        assert_eq!(groups([1, 2, 3]), vec![0..3]);
-        assert_eq!(groups([32 * MIB, 32 * MIB, 1, 63 * MIB, MIB]), [0..2, 2..4, 4..5]);
-        assert_eq!(groups([u64::MAX, u64::MAX, 1]), [0..1, 1..2, 2..3]);
-    }
 }

@@ -21,19 +21,23 @@ pub struct RestoreReport {
     /// Bytes of keys and values that were copied from the files of one old subtask to those of another,
     /// because a new one has key groups of both; 0 at an unchanged parallelism.
     pub bytes_rewritten: u64,
-    /// Requests made to the object store: one an object, but for parts of one that lie far apart.
+    /// Requests made to the object store: one an object, but for parts of one that lie far apart, or that
+    /// are not to be in memory at the same time.
     pub objects: u64,
     /// Deltas after the bases; several that were packed into one count once.
     pub deltas: u64,
-    /// Entries applied by the replay, after the deltas were merged to the last value per key.
+    /// Entries applied by the replay, after deltas that were in memory together were merged to the last
+    /// value per key.
     pub entries_replayed: u64,
-    /// Milliseconds until everything was on this machine and verified.
+    /// Milliseconds that were spent on waiting for the object store: until the bases were on this machine
+    /// and verified, and for deltas. Those are fetched while earlier ones are replayed; only what the
+    /// replay had to wait for counts.
     pub download_ms: f64,
     /// Milliseconds that RocksDB took to open.
     pub open_ms: f64,
     /// Milliseconds to bring together what several old subtasks had.
     pub join_ms: f64,
-    /// Milliseconds to decode, merge and apply the deltas.
+    /// Milliseconds to check, decode, merge and apply the deltas.
     pub replay_ms: f64,
     /// Newer checkpoints that could not be restored, and why; not empty only if the caller allowed to
     /// fall back.

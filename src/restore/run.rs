@@ -1,18 +1,29 @@
 //! Carries a restore out: plan, fetch, replay, and the way back to an older checkpoint if the caller
 //! allows it.
+//!
+//! The changelog passes through memory in batches, of which one is being fetched while the one before is
+//! replayed. So a restore takes the memory that it was given, however long the changelog is: one that
+//! takes more would fail at every start, for ever (I6, I8).
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
-use super::fetch::{Cost, fetch, sources_beside};
+use bytes::Bytes;
+use futures::future::{Either, select};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::batch::{DeltaId, Part, batches};
+use super::fetch::{Fetcher, sources_beside};
 use super::local::LocalFiles;
 use super::plan::{SubtaskPlan, plan};
-use super::replay::{Replayed, replay};
+use super::replay::Replay;
 use super::report::RestoreReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
@@ -28,7 +39,16 @@ pub(crate) struct Restorer {
     pub(crate) resources: TableResources,
     /// Requests under way at a time.
     pub(crate) parallel: usize,
+    /// Bytes of changelog held at a time, about: a quarter being fetched, a quarter as fetched, and half
+    /// of it decoded. A single delta may exceed its part, and what a request reads along between two.
+    pub(crate) memory: u64,
 }
+
+/// Batches in memory: one being fetched, and one being replayed.
+const BATCHES: usize = 2;
+
+/// A batch as it was fetched, and the room that it takes.
+type FetchedBatch = (Vec<(DeltaId, Bytes)>, OwnedSemaphorePermit);
 
 /// A subtask to be restored.
 #[derive(Debug, Clone)]
@@ -149,23 +169,21 @@ impl Restorer {
         dirs: &[PathBuf],
         local: &Arc<LocalFiles>,
     ) -> Result<(Vec<Restored>, RestoreReport)> {
-        let clock = Arc::clone(&self.remote.env().clock);
-        let start = clock.monotonic();
-        let cost = Cost::default();
-        let plans = plans.into_iter().zip(dirs.iter().cloned()).collect();
-        let fetched = fetch(&self.remote, plans, local, self.parallel, &cost).await?;
-        let download = clock.monotonic().saturating_sub(start);
+        let fetcher = Fetcher::new(&self.remote, self.parallel);
+        let batches = batches(&plans, self.memory / 4)?;
+        let (sender, receiver) = mpsc::channel(1);
+        let changelog = fetch_changelog(&fetcher, batches, sender);
+        let replay = self.replay(&fetcher, plans, dirs, local, receiver);
+        let (changelog, replay) = (std::pin::pin!(changelog), std::pin::pin!(replay));
+        // A failure of the changelog is for the replay to find, for it has to end what it began: it writes
+        // files. The other way round nothing is lost.
+        let (download, replayed) = match select(changelog, replay).await {
+            Either::Left(((), replay)) => replay.await?,
+            Either::Right((replayed, _changelog)) => replayed?,
+        };
+        let cost = &fetcher.cost;
 
-        let replays = fetched.into_iter().enumerate().map(|(index, fetched)| {
-            let (resources, clock) = (self.resources.clone(), Arc::clone(&clock));
-            // A task of its own, so that all run at once; the results come in any order.
-            async move { Ok((index, blocking(move || replay(fetched, &resources, &*clock)).await?)) }
-        });
-        let mut replayed = run_all(replays.collect(), usize::MAX).await?;
-        replayed.sort_by_key(|(index, _)| *index);
-        let replayed: Vec<_> = replayed.into_iter().map(|(_, replayed)| replayed).collect();
-
-        let slowest = |time: fn(&Replayed) -> Duration| replayed.iter().map(time).max().unwrap_or_default();
+        let slowest = |time: fn(&Replay) -> Duration| replayed.iter().map(time).max().unwrap_or_default();
         let sources = || replayed.iter().flat_map(|replayed| &replayed.plan.sources);
         // Some may be read for several subtasks.
         let deltas: BTreeSet<_> =
@@ -185,6 +203,57 @@ impl Restorer {
             skipped: Vec::new(),
         };
         Ok((replayed.into_iter().map(Restored::from).collect(), report))
+    }
+
+    /// Fetches the bases and opens them, and replays the changelog as it comes. Returns the time that
+    /// was spent on waiting for the store as well.
+    async fn replay(
+        &self,
+        fetcher: &Fetcher<'_>,
+        plans: Vec<SubtaskPlan>,
+        dirs: &[PathBuf],
+        local: &Arc<LocalFiles>,
+        mut changelog: mpsc::Receiver<Result<FetchedBatch>>,
+    ) -> Result<(Duration, Vec<Replay>)> {
+        let clock = &self.remote.env().clock;
+        let start = clock.monotonic();
+        let plans = plans.into_iter().zip(dirs.iter().cloned()).collect();
+        let fetched = fetcher.bases(plans, local).await?;
+        let mut download = clock.monotonic().saturating_sub(start);
+
+        let resources = &self.resources;
+        let mut replays = in_parallel(fetched, usize::MAX, |fetched| {
+            let (resources, clock) = (resources.clone(), Arc::clone(clock));
+            move || Replay::open(fetched, &resources, &*clock)
+        })
+        .await?;
+        loop {
+            let start = clock.monotonic();
+            let Some(batch) = changelog.recv().await else { break };
+            let (deltas, room) = batch?;
+            download += clock.monotonic().saturating_sub(start);
+            let deltas = deltas.into_iter();
+            let mut shares: Vec<_> = replays.into_iter().map(|replay| (replay, Vec::new())).collect();
+            for (id, bytes) in deltas {
+                let (_, share) = shares
+                    .get_mut(id.plan)
+                    .ok_or_else(|| Error::internal("a restore read something that it has no plan for"))?;
+                share.push((id, bytes));
+            }
+            let busy = shares.iter().filter(|(_, share)| !share.is_empty()).count();
+            let parallel = thread::available_parallelism().map_or(1, NonZero::get).min(busy).max(1);
+            let limit = self.memory / 2 / parallel as u64;
+            replays = in_parallel(shares, parallel, |(mut replay, share)| {
+                let clock = Arc::clone(clock);
+                move || {
+                    replay.add(&share, limit, &*clock)?;
+                    Ok(replay)
+                }
+            })
+            .await?;
+            drop(room);
+        }
+        Ok((download, in_parallel(replays, usize::MAX, |replay| move || replay.finish()).await?))
     }
 
     async fn start_empty(&self, targets: &[Target]) -> Result<Restoration> {
@@ -210,9 +279,45 @@ impl Restorer {
     }
 }
 
-impl From<Replayed> for Restored {
-    fn from(replayed: Replayed) -> Self {
-        let Replayed { plan, table, known, .. } = replayed;
+/// Fetches the batches one after the other, each as soon as there is room for it. The first failure is
+/// the last that is sent.
+async fn fetch_changelog(
+    fetcher: &Fetcher<'_>,
+    batches: Vec<Vec<Part>>,
+    sender: mpsc::Sender<Result<FetchedBatch>>,
+) {
+    let room = Arc::new(Semaphore::new(BATCHES));
+    for batch in batches {
+        let fetched = async {
+            let room = Arc::clone(&room).acquire_owned().await;
+            let room = room.map_err(|closed| Error::internal("a restore was stopped").source(closed))?;
+            Ok((fetcher.deltas(batch).await?, room))
+        };
+        let fetched = fetched.await;
+        let failed = fetched.is_err();
+        if sender.send(fetched).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Does work that blocks for each of `items`, for at most `limit` at a time, and gives the results in
+/// their order.
+async fn in_parallel<T, U: Send + 'static, W: FnOnce() -> Result<U> + Send + 'static>(
+    items: Vec<T>,
+    limit: usize,
+    work: impl Fn(T) -> W,
+) -> Result<Vec<U>> {
+    let work = items.into_iter().map(work).enumerate();
+    let work = work.map(|(index, work)| async move { Ok((index, blocking(work).await?)) });
+    let mut done = run_all(work.collect(), limit).await?;
+    done.sort_by_key(|(index, _)| *index);
+    Ok(done.into_iter().map(|(_, done)| done).collect())
+}
+
+impl From<Replay> for Restored {
+    fn from(replay: Replay) -> Self {
+        let Replay { plan, table, known, .. } = replay;
         Self {
             subtask: plan.subtask,
             range: plan.range,

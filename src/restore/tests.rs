@@ -38,6 +38,8 @@ struct World {
     store: Arc<dyn ObjectStore>,
     remote: Arc<Remote>,
     resources: TableResources,
+    /// For the changelog of a restore.
+    memory: u64,
     rng: StdRng,
     uploader: Uploader,
     known: Known,
@@ -75,6 +77,7 @@ impl World {
             store,
             remote,
             resources,
+            memory: 16 << 20,
             rng: StdRng::seed_from_u64(seed),
             uploader,
             known: Known::default(),
@@ -210,7 +213,8 @@ impl World {
     }
 
     fn restorer(&self) -> Restorer {
-        Restorer { remote: Arc::clone(&self.remote), resources: self.resources.clone(), parallel: 4 }
+        let (remote, resources) = (Arc::clone(&self.remote), self.resources.clone());
+        Restorer { remote, resources, parallel: 4, memory: self.memory }
     }
 
     fn target(&self, name: &str) -> Target {

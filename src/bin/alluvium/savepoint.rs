@@ -4,10 +4,10 @@ use alluvium::{CheckpointId, Savepoint, Savepoints};
 use clap::{Args, Subcommand};
 
 use crate::failure::Result;
-use crate::units::utc;
 use crate::options::{Output, parse_store_option, print};
 use crate::table::{cell, empty, right};
 use crate::units;
+use crate::units::utc;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SavepointCommand {

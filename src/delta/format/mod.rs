@@ -33,6 +33,7 @@ mod writer;
 
 use bytes::Bytes;
 
+use super::decoded::DecodedDelta;
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 
@@ -91,6 +92,17 @@ struct Section {
     entries: u32,
     first_group: u16,
     last_group: u16,
+}
+
+impl Section {
+    /// Memory that a block's entries may take once they are decoded: a block that shares prefixes or
+    /// compresses well says little of it by its stored length.
+    fn decoded_len(&self) -> u64 {
+        let (raw, entries) = (u64::from(self.raw_len), u64::from(self.entries));
+        // No key is longer than the block, and all but the last entry end before `BLOCK`.
+        let shared = raw.saturating_mul(entries).min(BLOCK as u64);
+        raw + shared + entries * DecodedDelta::OVERHEAD as u64
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

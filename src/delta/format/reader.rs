@@ -102,24 +102,71 @@ impl DeltaReader {
         self.blocks.iter().map(|(block, _)| block)
     }
 
+    /// Memory that [`DeltaReader::entries_in`] takes, at most about that.
+    pub(crate) fn decoded_len(&self, range: KeyGroupRange) -> u64 {
+        let blocks = self.blocks_in(range).map(|(block, _)| block.decoded_len());
+        blocks.fold(self.tombstones.bytes() as u64, u64::saturating_add)
+    }
+
+    fn blocks_in(&self, range: KeyGroupRange) -> impl Iterator<Item = &(Section, Range<usize>)> {
+        let apart =
+            move |block: &Section| block.last_group < range.first.0 || block.first_group > range.last.0;
+        self.blocks.iter().filter(move |(block, _)| !apart(block))
+    }
+
     /// The entries and tombstones of the key groups in `range`. Blocks without such entries are
     /// neither read nor checked.
     ///
     /// # Errors
     /// `Corrupt` if one of the blocks is.
     pub(crate) fn entries_in(&self, range: KeyGroupRange) -> Result<DecodedDelta> {
+        self.parts(range, u64::MAX).next().unwrap_or_else(|| Ok(DecodedDelta::default()))
+    }
+
+    /// As [`DeltaReader::entries_in`], but in parts that take at most `limit` bytes of memory, or more for a
+    /// single block: the first with all tombstones, which lie below the entries of all. Ends at the
+    /// first error.
+    pub(crate) fn parts(
+        &self,
+        range: KeyGroupRange,
+        limit: u64,
+    ) -> impl Iterator<Item = Result<DecodedDelta>> {
         let (start, end) = bounds_of(range);
-        let mut decoded = DecodedDelta::new(self.tombstones.clipped(&start, &end));
-        let mut buffer = Vec::new();
-        for (block, place) in &self.blocks {
-            if block.last_group < range.first.0 || block.first_group > range.last.0 {
-                continue;
+        let limit = limit.max(1);
+        let mut blocks = self.blocks_in(range).peekable();
+        let mut tombstones = Some(self.tombstones.clipped(&start, &end));
+        let (mut buffer, mut last, mut failed) = (Vec::new(), Vec::new(), false);
+        std::iter::from_fn(move || {
+            let first = tombstones.take();
+            if failed || (first.is_none() && blocks.peek().is_none()) {
+                return None;
             }
-            let stored = self.bytes.get(place.clone()).unwrap_or_default();
-            let raw = unpack(block, stored, &mut buffer, "a block")?;
-            read_block(block, raw, range, &mut decoded)?;
-        }
-        Ok(decoded)
+            let mut decoded = DecodedDelta::new(first.unwrap_or_default());
+            let mut room = limit;
+            let mut read = || {
+                while let Some((block, place)) =
+                    blocks.next_if(|(block, _)| room == limit || block.decoded_len() <= room)
+                {
+                    let stored = self.bytes.get(place.clone()).unwrap_or_default();
+                    let raw = unpack(block, stored, &mut buffer, "a block")?;
+                    read_block(block, raw, range, &mut decoded)?;
+                    room = room.saturating_sub(block.decoded_len());
+                }
+                // Within a part, the blocks are compared as they are read.
+                if decoded.get(0).is_some_and(|(key, _)| !last.is_empty() && key <= last.as_slice()) {
+                    return Err(Error::corrupt("a block of a delta has keys out of order"));
+                }
+                Ok(())
+            };
+            if let Err(error) = read() {
+                failed = true;
+                return Some(Err(error));
+            }
+            if let Some(key) = decoded.last_key() {
+                key.clone_into(&mut last);
+            }
+            Some(Ok(decoded))
+        })
     }
 }
 

@@ -1,14 +1,17 @@
 //! One attempt of the job while it runs, next to its model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::{
-    ErrorKind, Job, KeyGroup, KeyGroupRange, MaxParallelism, PendingCheckpoint, StateStore, SubtaskIndex,
+    Clock, ErrorKind, Job, KeyGroup, KeyGroupRange, MaxParallelism, PendingCheckpoint, StateStore,
+    SubtaskIndex, TimeDomain,
 };
 
+use super::common::clock::ManualClock;
 use super::history::{History, Snapshot};
 use super::kinds::States;
-use super::model::{Change, KINDS, Kind, Model, Place};
+use super::model::{Change, KINDS, Kind, Model, Place, Timer};
 use super::step::{Pools, Step};
 
 pub(crate) struct Attempt {
@@ -21,6 +24,9 @@ pub(crate) struct Attempt {
     /// How many checkpoints were triggered so far, over all attempts.
     pub(crate) triggered: u64,
     pub(crate) max_parallelism: MaxParallelism,
+    pub(crate) clock: Arc<ManualClock>,
+    /// Of the states with namespaces, in milliseconds.
+    pub(crate) ttl: Option<u64>,
 }
 
 pub(crate) struct Subtask {
@@ -57,6 +63,10 @@ impl Pending {
     }
 }
 
+fn domain(event: bool) -> TimeDomain {
+    if event { TimeDomain::Event } else { TimeDomain::Processing }
+}
+
 impl Attempt {
     fn group_of(&self, key: &str) -> KeyGroup {
         self.max_parallelism.group_of_key(key)
@@ -89,7 +99,7 @@ impl Attempt {
             Step::Merge { kind, key, into, from } => {
                 let Subtask { store, states } = self.with_key(&key);
                 states.windowed.merge(store, kind, into, &from);
-                self.model.merge(kind, &key, into, &from);
+                self.model.merge(kind, &key, into, &from, self.clock.unix_millis());
             }
             Step::Read(place) => self.compare_place(&place),
             Step::ReadMap(place, read) => {
@@ -103,6 +113,18 @@ impl Attempt {
             Step::Windows(kind, key) => self.compare_windows(kind, &key),
             Step::Keys(kind, group) => self.compare_keys(kind, KeyGroup(group)),
             Step::Sweep(kind, group) => self.sweep(kind, KeyGroup(group)),
+            Step::Register(timer) => self.register(timer),
+            Step::Delete(timer) => {
+                let (event, time, key, window) = &timer;
+                let Subtask { store, states } = self.with_key(key);
+                states.timers.delete(store, domain(*event), *time, window).unwrap();
+                self.model.delete(&timer);
+            }
+            Step::Fire { event, time } => _ = self.fire(event, time),
+            Step::Tick(millis) => {
+                self.clock.advance(millis);
+                self.expire();
+            }
             Step::Advance { subtask, abort, late } => self.advance(subtask, abort, late, history),
             Step::Checkpoint => self.checkpoint(history),
             Step::Materialize => self.job.materialize(),
@@ -117,7 +139,7 @@ impl Attempt {
             None => states.plain.apply(store, change),
             Some(window) => states.windowed.at(window).apply(store, change),
         }
-        self.model.apply(place, change);
+        self.model.apply(place, change, self.clock.unix_millis());
     }
 
     fn sweep(&mut self, kind: Kind, group: KeyGroup) {
@@ -127,12 +149,54 @@ impl Attempt {
             states.plain.apply(store, &Change::Clear(kind));
         }
         for key in self.model.keys(kind, self.is_in(group)) {
-            self.model.apply(&Place { key, window: None }, &Change::Clear(kind));
+            self.model.apply(&Place { key, window: None }, &Change::Clear(kind), self.clock.unix_millis());
         }
         self.compare_keys(kind, group);
     }
 
+    /// What has expired by now is gone from the model.
+    pub(crate) fn expire(&mut self) {
+        if let Some(ttl) = self.ttl {
+            self.model.expire(self.clock.unix_millis() - ttl);
+        }
+    }
+
+    fn register(&mut self, timer: Timer) {
+        let (event, time, key, window) = &timer;
+        let Subtask { store, states } = self.with_key(key);
+        states.timers.register(store, domain(*event), *time, window).unwrap();
+        self.model.register(timer);
+    }
+
+    /// Fires what is due in each subtask.
+    fn fire(&mut self, event: bool, time: i64) -> Vec<Timer> {
+        let mut all = Vec::new();
+        for subtask in 0..self.subtasks.len() {
+            let owns = self.owned_by(subtask);
+            let Subtask { store, states } = &mut self.subtasks[subtask];
+            let mut fired = Vec::new();
+            while let Some(timer) = states.timers.pop_due(store, domain(event), time).unwrap() {
+                fired.push((event, timer.timestamp, timer.key, timer.namespace));
+            }
+            assert_eq!(fired, self.model.fire(event, time, owns), "timers up to {time}");
+            all.append(&mut fired);
+        }
+        all
+    }
+
+    fn owned_by(&self, subtask: usize) -> impl Fn(&str) -> bool + use<> {
+        let (range, max_parallelism) = (self.subtasks[subtask].store.range(), self.max_parallelism);
+        move |key| range.contains(max_parallelism.group_of_key(key))
+    }
+
     // Comparisons.
+
+    /// All timers. They cannot be listed: they fire, and are registered again.
+    pub(crate) fn compare_timers(&mut self) {
+        for event in [true, false] {
+            self.fire(event, i64::MAX).into_iter().for_each(|timer| self.register(timer));
+        }
+    }
 
     /// Everything there is, place by place and as the states list it.
     pub(crate) fn compare_everything(&mut self, pools: &Pools) {
@@ -142,6 +206,14 @@ impl Attempt {
                 self.compare_place(&Place { key: key.clone(), window: Some(*window) });
             }
             KINDS.iter().for_each(|kind| self.compare_windows(*kind, key));
+        }
+        for (subtask, event) in
+            (0..self.subtasks.len()).flat_map(|subtask| [(subtask, true), (subtask, false)])
+        {
+            let owns = self.owned_by(subtask);
+            let Subtask { store, states } = &mut self.subtasks[subtask];
+            let next = states.timers.next_timestamp(store, domain(event)).unwrap();
+            assert_eq!(next, self.model.next_timestamp(event, owns), "the next timer");
         }
         for group in (0..self.max_parallelism.get()).map(KeyGroup) {
             KINDS.iter().for_each(|kind| self.compare_keys(*kind, group));
@@ -210,6 +282,7 @@ impl Attempt {
 
     /// The cut of one subtask, if it has not cut yet.
     fn cut(&mut self, subtask: usize) {
+        let owns = self.owned_by(subtask);
         let Some(pending) = self.pending.as_mut().filter(|pending| pending.cuts[subtask].is_none()) else {
             return;
         };
@@ -217,8 +290,8 @@ impl Attempt {
         let metadata = format!("{id} {subtask}").into_bytes();
         let store = &mut self.subtasks[subtask].store;
         store.cut(id, metadata.clone()).unwrap();
-        let (range, max_parallelism) = (store.range(), self.max_parallelism);
-        let part = self.model.part(|key| range.contains(max_parallelism.group_of_key(key)));
+        let range = store.range();
+        let part = self.model.part(owns);
         pending.cuts[subtask] = Some(Cut { subtask: store.subtask(), range, part, metadata });
     }
 

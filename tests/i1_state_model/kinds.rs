@@ -1,8 +1,10 @@
 //! One state of each kind, as a program uses them.
 
+use std::time::Duration;
+
 use alluvium::{
     Aggregate, AggregatingState, At, KeyGroup, KeyedState, ListState, MapState, Namespaced, ReducingState,
-    Scope, StateDescriptor, StateStore, TableKind, ValueState,
+    Scope, StateDescriptor, StateStore, TableKind, TimerService, Ttl, ValueState,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -21,7 +23,9 @@ pub(crate) struct Kinds<S> {
 /// The handles of one subtask.
 pub(crate) struct States {
     pub(crate) plain: Kinds<()>,
+    /// Those that may have a TTL.
     pub(crate) windowed: Kinds<Namespaced<Window>>,
+    pub(crate) timers: TimerService<str, Window>,
 }
 
 /// All inputs in order.
@@ -51,37 +55,47 @@ fn reduce(a: (u64, u64, u64), b: (u64, u64, u64)) -> (u64, u64, u64) {
 }
 
 impl States {
-    /// The kind of table is no property of what is stored: it may change at a restart.
-    pub(crate) fn register(store: &mut StateStore, rng: &mut StdRng) -> Self {
+    pub(crate) fn register(store: &mut StateStore, rng: &mut StdRng, ttl: Option<Duration>) -> Self {
         Self {
             plain: Kinds {
-                value: plain(store, rng, ValueState::descriptor("value")),
-                list: plain(store, rng, ListState::descriptor("list")),
-                map: plain(store, rng, MapState::descriptor("map")),
-                reducing: plain(store, rng, ReducingState::descriptor("reducing", reduce)),
-                aggregating: plain(store, rng, AggregatingState::descriptor("aggregating", Joined)),
+                value: state(store, rng, None, ValueState::descriptor("value")),
+                list: state(store, rng, None, ListState::descriptor("list")),
+                map: state(store, rng, None, MapState::descriptor("map")),
+                reducing: state(store, rng, None, ReducingState::descriptor("reducing", reduce)),
+                aggregating: state(store, rng, None, AggregatingState::descriptor("aggregating", Joined)),
             },
             windowed: Kinds {
-                value: plain(store, rng, ValueState::descriptor("values").namespaced()),
-                list: plain(store, rng, ListState::descriptor("lists").namespaced()),
-                map: plain(store, rng, MapState::descriptor("maps").namespaced()),
-                reducing: plain(store, rng, ReducingState::descriptor("reduced", reduce).namespaced()),
-                aggregating: plain(
+                value: state(store, rng, ttl, ValueState::descriptor("values").namespaced()),
+                list: state(store, rng, ttl, ListState::descriptor("lists").namespaced()),
+                map: state(store, rng, ttl, MapState::descriptor("maps").namespaced()),
+                reducing: state(store, rng, ttl, ReducingState::descriptor("reduced", reduce).namespaced()),
+                aggregating: state(
                     store,
                     rng,
+                    ttl,
                     AggregatingState::descriptor("aggregated", Joined).namespaced(),
                 ),
             },
+            timers: store.timer_service(TimerService::descriptor("timers")).unwrap(),
         }
     }
 }
 
-fn plain<S: KeyedState>(store: &mut StateStore, rng: &mut StdRng, descriptor: StateDescriptor<S>) -> S {
-    let descriptor = match rng.random_range(0..3) {
-        0 => descriptor.table(TableKind::Hash),
-        1 => descriptor.table(TableKind::Ordered),
-        _ => descriptor,
-    };
+fn state<S: KeyedState>(
+    store: &mut StateStore,
+    rng: &mut StdRng,
+    ttl: Option<Duration>,
+    mut descriptor: StateDescriptor<S>,
+) -> S {
+    // The kind of table is no property of what is stored: it may change at a restart.
+    match rng.random_range(0..3) {
+        0 => descriptor = descriptor.table(TableKind::Hash),
+        1 => descriptor = descriptor.table(TableKind::Ordered),
+        _ => {}
+    }
+    if let Some(ttl) = ttl {
+        descriptor = descriptor.ttl(Ttl::new(ttl));
+    }
     store.register(descriptor).unwrap()
 }
 

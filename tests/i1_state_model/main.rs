@@ -1,5 +1,5 @@
 //! I1 and I9 for typed state: a committed checkpoint restores to exactly what the program had written, in every
-//! kind of state, with and without namespaces.
+//! kind of state, with and without namespaces or TTL, and of timers.
 //!
 //! A job is driven by random steps ([`step`]) next to a model of plain collections ([`model`]), over several
 //! subtasks ([`attempt`]). It is crashed (dropped without a word) at random moments and opened again: at the

@@ -59,15 +59,15 @@ pub(crate) struct Seen {
     pub(crate) aggregating: Option<String>,
 }
 
-/// The same as the model keeps it.
+/// The same as the model keeps it: each value, element and entry with the time at which it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Slot {
-    value: Option<String>,
-    list: Vec<String>,
-    map: BTreeMap<String, String>,
+    value: Option<(String, u64)>,
+    list: Vec<(String, u64)>,
+    map: BTreeMap<String, (String, u64)>,
     /// All inputs in order; so are those of `aggregating`.
-    reducing: Vec<u64>,
-    aggregating: Vec<u64>,
+    reducing: Option<(Vec<u64>, u64)>,
+    aggregating: Option<(Vec<u64>, u64)>,
 }
 
 impl Slot {
@@ -76,21 +76,22 @@ impl Slot {
             Kind::Value => self.value.is_some(),
             Kind::List => !self.list.is_empty(),
             Kind::Map => !self.map.is_empty(),
-            Kind::Reducing => !self.reducing.is_empty(),
-            Kind::Aggregating => !self.aggregating.is_empty(),
+            Kind::Reducing => self.reducing.is_some(),
+            Kind::Aggregating => self.aggregating.is_some(),
         }
     }
 
-    fn apply(&mut self, change: &Change) {
+    fn apply(&mut self, change: &Change, now: u64) {
+        let at_now = |elements: Vec<String>| elements.into_iter().map(move |element| (element, now));
         match change.clone() {
-            Change::Put(value) => self.value = Some(value),
-            Change::Extend(elements) => self.list.extend(elements),
-            Change::Set(elements) => self.list = elements,
-            Change::RetainLonger(length) => self.list.retain(|element| element.len() > length),
-            Change::PutEntry(key, value) => _ = self.map.insert(key, value),
+            Change::Put(value) => self.value = Some((value, now)),
+            Change::Extend(elements) => self.list.extend(at_now(elements)),
+            Change::Set(elements) => self.list = at_now(elements).collect(),
+            Change::RetainLonger(length) => self.list.retain(|(element, _)| element.len() > length),
+            Change::PutEntry(key, value) => _ = self.map.insert(key, (value, now)),
             Change::RemoveEntry(key) => _ = self.map.remove(&key),
-            Change::Reduce(input) => self.reducing.push(input),
-            Change::Aggregate(input) => self.aggregating.push(input),
+            Change::Reduce(input) => append(&mut self.reducing, Some((vec![input], now)), now),
+            Change::Aggregate(input) => append(&mut self.aggregating, Some((vec![input], now)), now),
             Change::Clear(kind) => _ = self.take(kind),
         }
     }
@@ -102,43 +103,65 @@ impl Slot {
             Kind::Value => taken.value = self.value.take(),
             Kind::List => taken.list.append(&mut self.list),
             Kind::Map => taken.map.append(&mut self.map),
-            Kind::Reducing => taken.reducing.append(&mut self.reducing),
-            Kind::Aggregating => taken.aggregating.append(&mut self.aggregating),
+            Kind::Reducing => taken.reducing = self.reducing.take(),
+            Kind::Aggregating => taken.aggregating = self.aggregating.take(),
         }
         taken
     }
 
-    /// Folds another namespace's in.
-    fn merge(&mut self, other: Self) {
-        self.value = match (self.value.take(), other.value) {
-            (Some(mine), Some(other)) => Some(fold(mine, other)),
-            (mine, other) => mine.or(other),
-        };
+    /// Folds another namespace's in. That is a write, but for lists, whose elements are moved as they are.
+    fn merge(&mut self, other: Self, now: u64) {
+        if let Some((other, _)) = other.value {
+            let value = match self.value.take() {
+                Some((mine, _)) => fold(mine, other),
+                None => other,
+            };
+            self.value = Some((value, now));
+        }
         self.list.extend(other.list);
-        for (key, value) in other.map {
+        for (key, (value, _)) in other.map {
             let value = match self.map.remove(&key) {
-                Some(mine) => fold(mine, value),
+                Some((mine, _)) => fold(mine, value),
                 None => value,
             };
-            self.map.insert(key, value);
+            self.map.insert(key, (value, now));
         }
-        self.reducing.extend(other.reducing);
-        self.aggregating.extend(other.aggregating);
+        append(&mut self.reducing, other.reducing, now);
+        append(&mut self.aggregating, other.aggregating, now);
+    }
+
+    /// Removes what was written at `expired` or before.
+    fn expire(&mut self, expired: u64) {
+        self.value.take_if(|(_, time)| *time <= expired);
+        self.list.retain(|(_, time)| *time > expired);
+        self.map.retain(|_, (_, time)| *time > expired);
+        self.reducing.take_if(|(_, time)| *time <= expired);
+        self.aggregating.take_if(|(_, time)| *time <= expired);
     }
 
     fn seen(&self) -> Seen {
-        let inputs: Vec<_> = self.aggregating.iter().map(u64::to_string).collect();
         Seen {
-            value: self.value.clone(),
-            list: self.list.clone(),
-            map: self.map.clone().into_iter().collect(),
-            reducing: match self.reducing[..] {
-                [] => None,
-                [first, .., last] => Some((first, self.reducing.iter().sum(), last)),
-                [only] => Some((only, only, only)),
-            },
-            aggregating: (!inputs.is_empty()).then(|| inputs.join(",")),
+            value: self.value.clone().map(|(value, _)| value),
+            list: self.list.iter().map(|(element, _)| element.clone()).collect(),
+            map: self.map.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect(),
+            reducing: self
+                .reducing
+                .as_ref()
+                .map(|(inputs, _)| (*inputs.first().unwrap(), inputs.iter().sum(), *inputs.last().unwrap())),
+            aggregating: self.aggregating.as_ref().map(|(inputs, _)| {
+                let inputs: Vec<_> = inputs.iter().map(u64::to_string).collect();
+                inputs.join(",")
+            }),
         }
+    }
+}
+
+/// Adds inputs, if there are any, which makes the whole young.
+fn append(inputs: &mut Option<(Vec<u64>, u64)>, more: Option<(Vec<u64>, u64)>, now: u64) {
+    if let Some((more, _)) = more {
+        let (all, time) = inputs.get_or_insert_default();
+        all.extend(more);
+        *time = now;
     }
 }
 
@@ -150,35 +173,76 @@ pub(crate) fn fold(first: String, second: String) -> String {
     both + &second
 }
 
+/// A timer: in event time or not, and when; its key and its namespace. They fire in this order.
+pub(crate) type Timer = (bool, i64, String, Window);
+
 /// What a program has written: places without anything are not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Model {
     slots: BTreeMap<Place, Slot>,
+    timers: BTreeSet<Timer>,
 }
 
 impl Model {
     /// The part that has the keys that `owns` says true of.
     pub(crate) fn part(&self, owns: impl Fn(&str) -> bool) -> Self {
-        let owned = self.slots.iter().filter(|(place, _)| owns(&place.key));
-        Self { slots: owned.map(|(place, slot)| (place.clone(), slot.clone())).collect() }
+        let slots = self.slots.iter().filter(|(place, _)| owns(&place.key));
+        let timers = self.timers.iter().filter(|(_, _, key, _)| owns(key));
+        Self {
+            slots: slots.map(|(place, slot)| (place.clone(), slot.clone())).collect(),
+            timers: timers.cloned().collect(),
+        }
     }
 
     /// Adds the part of another subtask.
     pub(crate) fn join(&mut self, part: Self) {
         self.slots.extend(part.slots);
+        self.timers.extend(part.timers);
     }
 
-    pub(crate) fn apply(&mut self, place: &Place, change: &Change) {
-        self.at(place, |slot| slot.apply(change));
+    pub(crate) fn apply(&mut self, place: &Place, change: &Change, now: u64) {
+        self.at(place, |slot| slot.apply(change, now));
     }
 
     /// Merges namespaces of a key in the state of one kind.
-    pub(crate) fn merge(&mut self, kind: Kind, key: &str, into: Window, from: &[Window]) {
+    pub(crate) fn merge(&mut self, kind: Kind, key: &str, into: Window, from: &[Window], now: u64) {
         let place = |window| Place { key: key.to_owned(), window: Some(window) };
         for window in from.iter().filter(|window| **window != into) {
             let taken = self.at(&place(*window), |slot| slot.take(kind));
-            self.at(&place(into), |slot| slot.merge(taken));
+            self.at(&place(into), |slot| slot.merge(taken, now));
         }
+    }
+
+    /// Removes what was written to states with namespaces at `expired` or before.
+    pub(crate) fn expire(&mut self, expired: u64) {
+        self.slots.retain(|place, slot| {
+            if place.window.is_some() {
+                slot.expire(expired);
+            }
+            *slot != Slot::default()
+        });
+    }
+
+    pub(crate) fn register(&mut self, timer: Timer) {
+        self.timers.insert(timer);
+    }
+
+    pub(crate) fn delete(&mut self, timer: &Timer) {
+        self.timers.remove(timer);
+    }
+
+    /// The timers of a domain up to `time`, of the keys that `owns` says true of; they are removed.
+    pub(crate) fn fire(&mut self, event: bool, time: i64, owns: impl Fn(&str) -> bool) -> Vec<Timer> {
+        let is_due = |(domain, at, key, _): &Timer| *domain == event && *at <= time && owns(key);
+        let (due, rest) = std::mem::take(&mut self.timers).into_iter().partition(is_due);
+        self.timers = rest;
+        due
+    }
+
+    /// The earliest timestamp of a domain.
+    pub(crate) fn next_timestamp(&self, event: bool, owns: impl Fn(&str) -> bool) -> Option<i64> {
+        let mut timers = self.timers.iter().filter(|(domain, _, key, _)| *domain == event && owns(key));
+        timers.next().map(|(_, time, ..)| *time)
     }
 
     fn at<R>(&mut self, place: &Place, change: impl FnOnce(&mut Slot) -> R) -> R {
@@ -219,7 +283,7 @@ impl Model {
     /// The keys in the value state without namespaces, and their values.
     pub(crate) fn values(&self, owns: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         let owned = self.slots.iter().filter(|(place, _)| place.window.is_none() && owns(&place.key));
-        owned.filter_map(|(place, slot)| Some((place.key.clone(), slot.value.clone()?))).collect()
+        owned.filter_map(|(place, slot)| Some((place.key.clone(), slot.seen().value?))).collect()
     }
 
     /// The keys and namespaces in the state of one kind with namespaces.

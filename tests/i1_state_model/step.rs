@@ -5,7 +5,7 @@ use std::ops::Bound;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt};
 
-use super::model::{Change, KINDS, Kind, MapRead, Place, Window};
+use super::model::{Change, KINDS, Kind, MapRead, Place, Timer, Window};
 
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -26,6 +26,15 @@ pub(crate) enum Step {
     Keys(Kind, u16),
     /// Clears the state of each key of a group while they are listed.
     Sweep(Kind, u16),
+    Register(Timer),
+    Delete(Timer),
+    /// Fires the timers of a domain up to a time, in all subtasks.
+    Fire {
+        event: bool,
+        time: i64,
+    },
+    /// Time goes on, in milliseconds.
+    Tick(u64),
     /// The next step of a checkpoint that goes on beside the others: trigger, the cut of one subtask, the
     /// end, or an abort, after which those that have not cut may still do so.
     Advance {
@@ -90,7 +99,11 @@ impl Pools {
         let kind = *pick(rng, &KINDS);
         let group = rng.random_range(0..groups);
         match rng.random_range(0..1000) {
-            0..640 => Step::Change(place, self.change(rng)),
+            0..530 => Step::Change(place, self.change(rng)),
+            530..580 => Step::Register(self.timer(rng)),
+            580..595 => Step::Delete(self.timer(rng)),
+            595..610 => Step::Fire { event: rng.random(), time: rng.random_range(-60..100) },
+            610..640 => Step::Tick(rng.random_range(1..50)),
             640..720 => {
                 let from = (0..rng.random_range(0..4)).map(|_| *pick(rng, &self.windows)).collect();
                 Step::Merge { kind, key: place.key, into: *pick(rng, &self.windows), from }
@@ -124,6 +137,11 @@ impl Pools {
             76..86 => Change::Aggregate(input),
             _ => Change::Clear(*pick(rng, &KINDS)),
         }
+    }
+
+    fn timer(&self, rng: &mut StdRng) -> Timer {
+        let time = rng.random_range(-100..100);
+        (rng.random(), time, pick(rng, &self.keys).clone(), *pick(rng, &self.windows))
     }
 
     fn map_read(&self, rng: &mut StdRng) -> MapRead {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alluvium::{
     CheckpointMode, Env, ErrorKind, Job, JobOptions, MaterializationOptions, MaxParallelism, OpenMode,
@@ -13,6 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::attempt::{Attempt, Subtask};
+use super::common::clock::ManualClock;
 use super::common::drive::{PREFIX, by_hand};
 use super::history::{History, Snapshot};
 use super::kinds::States;
@@ -29,6 +31,9 @@ pub(crate) struct World {
     subtasks: u32,
     pools: Pools,
     mode: CheckpointMode,
+    clock: Arc<ManualClock>,
+    /// Of the states with namespaces, in milliseconds.
+    ttl: Option<u64>,
     attempts: u64,
     triggered: u64,
     history: History,
@@ -50,6 +55,8 @@ impl World {
             subtasks: rng.random_range(1..=8),
             pools: Pools::new(&mut rng),
             mode: mode(&mut rng),
+            clock: ManualClock::at(1_000_000),
+            ttl: rng.random_bool(0.5).then(|| rng.random_range(50..1000)),
             attempts: 0,
             triggered: 0,
             history: History::default(),
@@ -73,6 +80,7 @@ impl World {
         }
         let mut attempt = self.open();
         // What survived all this can also be ended in order.
+        attempt.compare_timers();
         attempt.checkpoint(&mut self.history);
         attempt.job.close().unwrap();
     }
@@ -136,7 +144,7 @@ impl World {
             .inline_limit(*pick(&mut self.rng, &[0, 5_000, 131_072]))
             .retained(keep)
             .materialization(materialization)
-            .env(Env { nonces: Arc::new(nonces), ..Env::default() })
+            .env(Env { nonces: Arc::new(nonces), ..self.clock.env() })
     }
 
     fn try_open(&self, options: JobOptions) -> alluvium::Result<Opened> {
@@ -155,7 +163,7 @@ impl World {
                 .iter()
                 .find(|(subtask, range, _)| (*subtask, *range) == (store.subtask(), store.range()));
             assert_eq!(store.restored_metadata(), same.map(|(.., metadata)| metadata.as_slice()));
-            let states = States::register(&mut store, &mut self.rng);
+            let states = States::register(&mut store, &mut self.rng, self.ttl.map(Duration::from_millis));
             subtasks.push(Subtask { store, states });
         }
         let mut attempt = Attempt {
@@ -166,8 +174,15 @@ impl World {
             keep,
             triggered: self.triggered,
             max_parallelism: MaxParallelism::new(self.groups).unwrap(),
+            clock: Arc::clone(&self.clock),
+            ttl: self.ttl,
         };
+        // Time went on since the cut, and nothing that has expired comes back.
+        attempt.expire();
         attempt.compare_everything(&self.pools);
+        if self.rng.random_ratio(1, 3) {
+            attempt.compare_timers();
+        }
         if self.rng.random_ratio(1, 4) {
             // What a table hides, a compaction may bring back.
             attempt.job.compact().unwrap();

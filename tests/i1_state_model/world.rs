@@ -107,7 +107,7 @@ impl World {
         if self.trace {
             eprintln!("open {from:?} in {:?} by {} subtasks", self.mode, self.subtasks);
         }
-        let opened = match self.try_open(options.clone().restore_from(from)) {
+        let opened = match self.try_open(options.clone().restore_from(from.clone())) {
             // The checkpoint in doubt was committed after all, and has taken this one's place.
             Err(error) if error.kind() == ErrorKind::NotFound && self.history.doubt.is_some() => {
                 self.try_open(options)

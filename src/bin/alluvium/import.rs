@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::export::bar;
 use crate::failure::{Failure, Result, io};
-use crate::options::{Output, Scratch, parse_store_option};
+use crate::options::{Output, Scratch};
+use crate::place::parse_store_option;
 use crate::portable::{Header, Source};
 use crate::source::Interrupt;
 use crate::units::{self, parse_bytes};

@@ -4,7 +4,8 @@ use alluvium::{CheckpointId, Savepoint, Savepoints};
 use clap::{Args, Subcommand};
 
 use crate::failure::Result;
-use crate::options::{Output, parse_store_option, print};
+use crate::options::{Output, print};
+use crate::place::parse_store_option;
 use crate::table::{cell, empty, right};
 use crate::units;
 use crate::units::utc;
@@ -101,7 +102,7 @@ fn text(savepoints: &[Savepoint]) -> String {
     if savepoints.is_empty() {
         return "No savepoints.".to_owned();
     }
-    let mut table = empty(["savepoint", "checkpoint", "version", "made (UTC)", "to restore"]);
+    let mut table = empty(&["savepoint", "checkpoint", "version", "made (UTC)", "to restore"]);
     for savepoint in savepoints {
         let size = savepoint.full_bytes.map(|bytes| units::bytes(bytes as f64));
         table.add_row([

@@ -9,7 +9,7 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::failure::{Failure, Result, io};
-use crate::options::parse_store_option;
+use crate::place::parse_store_option;
 use crate::units::parse_bytes;
 
 /// The exit code of a process that was interrupted a second time.

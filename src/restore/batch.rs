@@ -191,3 +191,134 @@ impl Batches {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::plan::coalesce;
+    use super::*;
+    use crate::ids::{DeltaSeq, SubtaskIndex, Version};
+    use crate::key_group::{KeyGroup, KeyGroupRange};
+    use crate::manifest::{DeltaRef, Origin, Segment};
+
+    /// A plan whose sources have deltas at these places: version of the manifest, offset, length.
+    fn plan(sources: &[Vec<(u64, u64, u64)>]) -> SubtaskPlan {
+        let range = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(9) };
+        let subtask = SubtaskIndex(0);
+        let source = |places: &Vec<(u64, u64, u64)>| {
+            let deltas = (1..).zip(places).map(|(seq, (version, offset, length))| DeltaRef {
+                object: ObjectName::manifest(Version(*version)),
+                offset: *offset,
+                length: *length,
+                crc32c: 0,
+                first: DeltaSeq(seq),
+                last: DeltaSeq(seq),
+                entries: 1,
+            });
+            let (deltas, seq) = (deltas.collect(), DeltaSeq(places.len() as u64));
+            let segment = Segment { subtask, range, after: DeltaSeq(0), deltas, seq };
+            Origin { owned: range, base: None, segments: vec![segment] }
+        };
+        SubtaskPlan {
+            subtask,
+            range,
+            sources: sources.iter().map(source).collect(),
+            origins: Vec::new(),
+            base: None,
+            deltas: Vec::new(),
+            seq: DeltaSeq(0),
+            metadata: None,
+        }
+    }
+
+    fn bytes(batch: &[Part]) -> u64 {
+        coalesce(batch.to_vec()).iter().map(|read| read.range.end - read.range.start).sum()
+    }
+
+    /// Four subtasks that have a delta in each of eight manifests, and large ones of their own between.
+    fn job() -> Vec<SubtaskPlan> {
+        let deltas = |subtask: u64| {
+            let of =
+                move |number: u64| [(number, 100 * subtask, 100), (1000 + 10 * subtask + number, 0, 500)];
+            vec![(1..=8).flat_map(of).collect()]
+        };
+        (0..4).map(|subtask| plan(&deltas(subtask))).collect()
+    }
+
+    #[test]
+    fn i8_what_lies_in_one_object_is_read_at_once() {
+        let plans = job();
+        let requests = |limit| {
+            let batches = batches(&plans, limit).unwrap();
+            assert!(batches.iter().all(|batch| bytes(batch) <= limit));
+            (batches.len(), batches.into_iter().map(|batch| coalesce(batch).len()).sum::<usize>())
+        };
+        assert_eq!(requests(u64::MAX), (1, 8 + 32));
+        assert_eq!(requests(2400), (8, 8 + 32));
+        // In the time of one batch all subtasks have something to do.
+        for batch in batches(&plans, 2400).unwrap() {
+            assert!((0..4).all(|plan| batch.iter().any(|(_, _, id)| id.plan == plan)));
+        }
+        let (count, asked) = requests(600);
+        // Each border between two batches can cut one object.
+        assert!(asked <= 8 + 32 + count, "{asked} requests in {count} batches");
+    }
+
+    #[test]
+    fn what_cannot_be_is_corrupt() {
+        for (offset, length) in [(0, 0), (u64::MAX, 1)] {
+            let error = batches(&[plan(&[vec![(1, offset, length)]])], 100).unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::Corrupt);
+        }
+        assert!(batches(&[plan(&[]), plan(&[Vec::new()])], 100).unwrap().is_empty());
+    }
+
+    proptest! {
+        /// I1, I6: whatever lies where, each delta comes once and in turn, and no batch is too large.
+        #[test]
+        fn every_delta_comes_once_and_in_turn(
+            plans in prop::collection::vec(
+                prop::collection::vec(
+                    prop::collection::vec((0..6_u64, 0..3_000_000_u64, 1..400_000_u64), 0..12),
+                    0..3,
+                ),
+                0..4,
+            ),
+            limit in 1..4_000_000_u64,
+        ) {
+            let sources = plans;
+            let plans: Vec<_> = sources.iter().map(|sources| plan(sources)).collect();
+            let batches = batches(&plans, limit).unwrap();
+            let mut next = BTreeMap::new();
+            for batch in &batches {
+                prop_assert!(!batch.is_empty());
+                let mut sorted = batch.clone();
+                sorted.sort_by_key(|(_, _, id)| *id);
+                for (_, range, id) in sorted {
+                    let (_, offset, length) = sources[id.plan][id.source][id.delta];
+                    prop_assert_eq!(range, offset..offset + length);
+                    let next = next.entry((id.plan, id.source)).or_insert(0);
+                    prop_assert_eq!(*next, id.delta);
+                    *next += 1;
+                }
+                // Gaps not counted: a batch may have two stretches of an object where deltas do not ascend.
+                let mut places: Vec<_> = batch.iter().map(|(object, range, _)| (object, range.clone())).collect();
+                places.sort_by_key(|(object, range)| (*object, range.start));
+                let mut wanted = 0;
+                for object in places.chunk_by(|(a, _), (b, _)| a == b) {
+                    object.iter().fold(0, |end, (_, range)| {
+                        wanted += range.end.saturating_sub(range.start.max(end));
+                        range.end.max(end)
+                    });
+                }
+                let largest = batch.iter().map(|(_, range, _)| range.end - range.start).max();
+                prop_assert!(wanted <= limit.max(largest.unwrap()), "{} of {}", wanted, limit);
+            }
+            let all: usize = sources.iter().flatten().map(Vec::len).sum();
+            prop_assert_eq!(next.values().sum::<usize>(), all);
+        }
+    }
+}

@@ -277,3 +277,73 @@ fn decode_all(owned: KeyGroupRange, deltas: &[Opened<'_>]) -> Result<Vec<Decoded
         Ok(decoded.into_iter().flatten().collect())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::{ActiveDelta, DeltaHeader, TableKind, seal};
+    use crate::ids::{DeltaSeq, Epoch, StateId, SubtaskIndex};
+    use crate::key;
+    use crate::key_group::KeyGroup;
+    use crate::remote::ObjectName;
+
+    const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
+
+    fn k(user: u32) -> Vec<u8> {
+        let mut key = Vec::new();
+        key::encode_into(&mut key, KeyGroup(user as u16 % 4), StateId(7), &user.to_be_bytes());
+        key
+    }
+
+    /// The delta `seq`: `values` of 64 KiB that are all the same byte.
+    fn sealed(seq: u64, values: std::ops::Range<u32>) -> (DeltaRef, Bytes) {
+        let (seq, mut delta) = (DeltaSeq(seq), ActiveDelta::new());
+        for user in values {
+            delta.put(TableKind::Hash, &k(user), &vec![seq.0 as u8; 64 << 10]);
+        }
+        let header =
+            DeltaHeader { epoch: Epoch(1), subtask: SubtaskIndex(0), range: RANGE, first: seq, last: seq };
+        let sealed = seal(&delta.freeze(), &header);
+        let delta = DeltaRef {
+            object: ObjectName::manifest(crate::ids::Version(seq.0)),
+            offset: 0,
+            length: sealed.bytes.len() as u64,
+            crc32c: sealed.crc32c,
+            first: seq,
+            last: seq,
+            entries: sealed.entries,
+        };
+        (delta, sealed.bytes)
+    }
+
+    #[test]
+    fn i6_values_that_compress_well_do_not_take_more_memory_than_there_is() {
+        const LIMIT: usize = 4 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let resources = TableResources::new(16 << 20, 2);
+        let table = Table::create(&dir.path().join("table"), RANGE, &resources).unwrap();
+        // 16 MiB in one delta, and as much in sixteen, each of which takes in the half of the one before.
+        let mut deltas = vec![sealed(1, 0..256)];
+        deltas.extend((0..16).map(|number| sealed(2 + u64::from(number), 8 * number..8 * number + 16)));
+        let stored: u64 = deltas.iter().map(|(delta, _)| delta.length).sum();
+        assert!(stored < 1 << 20, "{stored} bytes are 32 MiB");
+        let segment = Segment {
+            subtask: SubtaskIndex(0),
+            range: RANGE,
+            after: DeltaSeq(0),
+            deltas: Vec::new(),
+            seq: DeltaSeq(17),
+        };
+        let refs = || deltas.iter().map(|(delta, bytes)| ((&segment, delta), bytes));
+        let loaded = load(&table, RANGE, refs(), LIMIT as u64).unwrap();
+        assert!(loaded.held > LIMIT / 4 && loaded.held <= LIMIT, "{} bytes", loaded.held);
+        assert!(loaded.entries >= 256 + 136, "{} entries", loaded.entries);
+        for user in 0..256_u32 {
+            let newest = if user < 136 { (user / 8).min(15) + 2 } else { 1 };
+            let value = table.get(&k(user)).unwrap().unwrap();
+            assert!(value.len() == 64 << 10 && value.iter().all(|byte| u32::from(*byte) == newest), "{user}");
+        }
+        let all = load(&table, RANGE, refs(), u64::MAX).unwrap();
+        assert!(all.held >= 32 << 20 && all.entries == 256, "{all:?}");
+    }
+}

@@ -271,6 +271,8 @@ async fn i1_any_history_restores_to_the_state_at_its_cut() {
         let mut world = World::new(seed);
         let mut number = 0;
         for _ in 0..6 {
+            // From a batch for each delta, that goes in block by block, to one for all of them.
+            world.memory = 1 << world.rng.random_range(0..24);
             let (deltas, changes) = (world.rng.random_range(0..5), world.rng.random_range(0..80));
             world.pack(deltas, changes).await;
             if world.rng.random_bool(0.4) && world.seq > DeltaSeq(0) {

@@ -6,15 +6,17 @@ use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Thread, ThreadId};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
+    CopyOptions, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 use tokio::sync::watch;
 
@@ -149,6 +151,53 @@ struct State {
 pub(crate) struct Staged {
     inner: Arc<dyn ObjectStore>,
     state: Arc<Mutex<State>>,
+    held: Arc<Held>,
+}
+
+/// Bytes that were read and are still in memory.
+#[derive(Default)]
+struct Held {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+/// A part of an answer.
+struct Chunk {
+    bytes: Bytes,
+    held: Arc<Held>,
+}
+
+impl Held {
+    fn watch(self: &Arc<Self>, mut answer: GetResult) -> GetResult {
+        answer.payload = match answer.payload {
+            GetResultPayload::Stream(chunks) => {
+                let held = Arc::clone(self);
+                let chunks = chunks.map(move |chunk| chunk.map(|bytes| held.chunk(bytes)));
+                GetResultPayload::Stream(chunks.boxed())
+            }
+            file => file,
+        };
+        answer
+    }
+
+    fn chunk(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        let len = bytes.len() as u64;
+        let now = self.now.fetch_add(len, Ordering::SeqCst) + len;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        Bytes::from_owner(Chunk { bytes, held: Arc::clone(self) })
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.held.now.fetch_sub(self.bytes.len() as u64, Ordering::SeqCst);
+    }
 }
 
 impl Staged {
@@ -159,7 +208,13 @@ impl Staged {
     pub(crate) fn around(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
         let state =
             State { rule: Box::new(|_| Fate::Pass), calls: Vec::new(), late: Vec::new(), conditions: true };
-        Arc::new(Self { inner, state: Arc::new(Mutex::new(state)) })
+        Arc::new(Self { inner, state: Arc::new(Mutex::new(state)), held: Arc::default() })
+    }
+
+    /// The bytes of answers that someone still held on to, and the most that were held since the last call.
+    pub(crate) fn take_held(&self) -> (u64, u64) {
+        let now = self.held.now.load(Ordering::SeqCst);
+        (now, self.held.most.swap(now, Ordering::SeqCst))
     }
 
     /// From now on every request meets the fate that `rule` gives it.
@@ -347,7 +402,10 @@ impl ObjectStore for Staged {
             None => None,
         };
         let fate = fate(&self.state, Call { range, ..call(Op::Get, location, 0) });
-        Box::pin(meet(fate, location.to_string(), self.inner.get_opts(location, options)))
+        let held = Arc::clone(&self.held);
+        let get = self.inner.get_opts(location, options);
+        let get = async move { get.await.map(|answer| held.watch(answer)) };
+        Box::pin(meet(fate, location.to_string(), get))
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {

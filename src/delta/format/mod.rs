@@ -99,9 +99,11 @@ impl Section {
     /// compresses well says little of it by its stored length.
     fn decoded_len(&self) -> u64 {
         let (raw, entries) = (u64::from(self.raw_len), u64::from(self.entries));
-        // No key is longer than the block, and all but the last entry end before `BLOCK`.
-        let shared = raw.saturating_mul(entries).min(BLOCK as u64);
-        raw + shared + entries * DecodedDelta::OVERHEAD as u64
+        // No key is longer than the block, the first shares nothing, and all but the last entry end before
+        // `BLOCK`.
+        let shared = raw.saturating_mul(entries.saturating_sub(1)).min(BLOCK as u64);
+        // Twice, because what they are gathered in grows by doubling.
+        2 * (raw + shared) + entries * DecodedDelta::OVERHEAD as u64
     }
 }
 

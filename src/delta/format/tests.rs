@@ -252,6 +252,32 @@ fn a_small_block_cannot_unfold_to_a_huge_one() {
     assert!(error.to_string().contains("too long"), "{error}");
 }
 
+#[test]
+fn i6_the_memory_of_a_delta_is_known_before_it_is_decoded() {
+    let wide = |len: usize, count: u32| {
+        let mut delta = ActiveDelta::new();
+        for user in 0..count {
+            // Keys that share all but their ends, and values that LZ4 makes next to nothing of.
+            let key = [&5_u16.to_be_bytes()[..], &[b'k'; 300], &user.to_be_bytes()].concat();
+            delta.put(TableKind::Hash, &key, &vec![0; len]);
+        }
+        DeltaReader::open(seal(&delta.cut(), &header()).bytes).unwrap()
+    };
+    for (len, count) in [(0, 30_000), (1, 30_000), (100, 10_000), (10_000, 500), (1 << 20, 8)] {
+        let reader = wide(len, count);
+        let (all, bound) = (reader.entries_in(header().range).unwrap(), reader.decoded_len(header().range));
+        let real = all.bytes() as u64;
+        assert!(real <= bound && bound <= 5 * real, "{real} {bound} with values of {len}");
+        let limit = bound / 5;
+        let parts: Vec<_> = reader.parts(header().range, limit).map(Result::unwrap).collect();
+        assert_eq!(parts.iter().map(DecodedDelta::len).sum::<usize>(), all.len());
+        assert!(parts.len() >= 5, "{} parts", parts.len());
+        let block = 2 * (len as u64 + (64 << 10)) + (30 << 10);
+        assert!(parts.iter().all(|part| part.bytes() as u64 <= limit + block));
+        assert!(parts.iter().flat_map(DecodedDelta::iter).eq(all.iter()));
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_sealed_comes_back(steps in steps(150), wanted in (4_u16..8, 4_u16..8)) {
@@ -271,7 +297,15 @@ proptest! {
         let mut expected = model;
         expected.points.retain(|key, _| inside(key));
         expected.deleted.retain(|key| inside(key));
-        prop_assert_eq!(model_of(part.iter(), part.tombstones()), expected);
+        prop_assert_eq!(model_of(part.iter(), part.tombstones()), expected.clone());
+        // Clipping gives a tombstone other bounds.
+        prop_assert!(part.bytes() as u64 <= reader.decoded_len(range) + 16);
+
+        // Part by part it is the same, however small they are.
+        let parts: Vec<_> = reader.parts(range, 1).map(Result::unwrap).collect();
+        prop_assert!(parts.iter().skip(1).all(|part| part.tombstones().is_empty()));
+        let entries = parts.iter().flat_map(DecodedDelta::iter);
+        prop_assert_eq!(model_of(entries, part.tombstones()), expected);
     }
 
     #[test]

@@ -234,9 +234,9 @@ impl Model {
     /// The timers of a domain up to `time`, of the keys that `owns` says true of; they are removed.
     pub(crate) fn fire(&mut self, event: bool, time: i64, owns: impl Fn(&str) -> bool) -> Vec<Timer> {
         let is_due = |(domain, at, key, _): &Timer| *domain == event && *at <= time && owns(key);
-        let (due, rest) = std::mem::take(&mut self.timers).into_iter().partition(is_due);
+        let (due, rest): (BTreeSet<_>, _) = std::mem::take(&mut self.timers).into_iter().partition(is_due);
         self.timers = rest;
-        due
+        due.into_iter().collect()
     }
 
     /// The earliest timestamp of a domain.

@@ -274,7 +274,7 @@ const OPERATIONS: [(&str, Operation); 21] = [
     ("list/append", |subject, key, _| subject.list_append(key)),
     ("raw/put an entry", |subject, key, element| subject.raw_put_entry(key, element)),
     ("map/put", |subject, key, element| subject.map_put(key, element)),
-    // These read the table and the delta that grows over it.
+    // All keys are soon in the delta, so what these read is there and not in the table.
     ("raw/get and put", |subject, key, _| subject.raw_add(key)),
     ("reducing/add", |subject, key, _| subject.reducing_add(key)),
     ("aggregating/add", |subject, key, _| subject.aggregating_add(key)),

@@ -303,7 +303,7 @@ mod tests {
         }
         let header =
             DeltaHeader { epoch: Epoch(1), subtask: SubtaskIndex(0), range: RANGE, first: seq, last: seq };
-        let sealed = seal(&delta.freeze(), &header);
+        let sealed = seal(&delta.freeze(), &header, |_, entry| Some(entry));
         let delta = DeltaRef {
             object: ObjectName::manifest(crate::ids::Version(seq.0)),
             offset: 0,

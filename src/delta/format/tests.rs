@@ -261,7 +261,7 @@ fn i6_the_memory_of_a_delta_is_known_before_it_is_decoded() {
             let key = [&5_u16.to_be_bytes()[..], &[b'k'; 300], &user.to_be_bytes()].concat();
             delta.put(TableKind::Hash, &key, &vec![0; len]);
         }
-        DeltaReader::open(seal(&delta.cut(), &header()).bytes).unwrap()
+        DeltaReader::open(seal(&delta.cut(), &header(), whole).bytes).unwrap()
     };
     for (len, count) in [(0, 30_000), (1, 30_000), (100, 10_000), (10_000, 500), (1 << 20, 8)] {
         let reader = wide(len, count);

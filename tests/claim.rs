@@ -289,6 +289,24 @@ fn i6_an_outage_while_the_first_base_is_sent_costs_time_only() {
     world.assert_independent(&world.other, &world.expected);
 }
 
+/// It answers again just when the new job would be created.
+#[test]
+fn i1_a_store_that_does_not_answer_at_first_makes_no_job_that_starts_empty() {
+    let world = World::new(CheckpointMode::Changelog);
+    let mut failures = 5;
+    world.other.rule(move |call| match call.op {
+        Op::List if failures > 0 => {
+            failures -= 1;
+            Fate::Fail
+        }
+        _ => Fate::Pass,
+    });
+    let error = world.try_start(&world.other, world.options()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+    let mut opened = world.start(&world.other, world.options());
+    assert!(contents(&mut opened.stores, "words") == world.expected);
+}
+
 #[test]
 fn any_retained_checkpoint_and_any_savepoint_will_do() {
     let mut world = World::new(CheckpointMode::Changelog);

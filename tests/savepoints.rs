@@ -330,6 +330,34 @@ fn i3_checkpoints_go_on_while_a_savepoint_is_made() {
     assert!(place.read("slow") == at_cut);
 }
 
+/// The attempt that makes it may be fenced before the savepoint is there, and what it names be dropped.
+#[test]
+fn i3_a_savepoint_that_a_fenced_attempt_has_yet_to_create_is_good() {
+    let place = Place::new();
+    let mut fenced = place.open(place.options());
+    put_any(&mut fenced.stores, "a", b"1");
+    let gate = Gate::closed();
+    let held = gate.clone();
+    place.store.rule(move |call| match call.op {
+        Op::Put if call.path.starts_with("savepoint/") => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    let pending = fenced.job.savepoint("slow", "").unwrap();
+    fenced.stores.iter_mut().for_each(|store| drop(store.cut(pending.id(), "").unwrap()));
+    let at_cut = contents(&mut fenced.stores, "words");
+    eventually("it is being made", Duration::from_secs(20), || gate.waiting() == 1);
+    let Opened { job, mut stores, .. } = place.open(place.options_in("elsewhere"));
+    for n in 0..3_u64 {
+        put_any(&mut stores, "a", &noise(n, 4_000));
+        materialize(&job);
+        checkpoint(&job, &mut stores, "").unwrap();
+    }
+    job.close().unwrap();
+    gate.open();
+    pending.wait().unwrap();
+    assert!(place.read("slow") == at_cut);
+}
+
 #[test]
 fn a_name_is_given_once() {
     let place = Place::new();

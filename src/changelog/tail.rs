@@ -255,9 +255,10 @@ impl<B> Tail<B> {
                 .all(|slot| matches!(slot.place, Place::Stored(_) | Place::Held | Place::Offered(_)))
     }
 
-    /// The context of the barrier that is waited for.
-    pub(crate) fn waiting_mut(&mut self) -> Option<&mut B> {
-        self.barriers.front_mut().map(|barrier| &mut barrier.context)
+    /// The context of the barrier that has waited for these deltas.
+    pub(crate) fn waiting_for(&mut self, deltas: &[DeltaRef]) -> Option<&mut B> {
+        let barrier = self.barriers.front_mut()?;
+        deltas.iter().any(|delta| delta.first <= barrier.seq).then_some(&mut barrier.context)
     }
 
     /// Ends all waiting.

@@ -41,6 +41,8 @@ const WORKERS: usize = 2;
 const BACKGROUND_JOBS: usize = 2;
 /// Files of one base that are uploaded at the same time, and objects fetched at the same time.
 const PARALLEL_UPLOADS: usize = 4;
+/// Parts of one file that a native checkpoint sends at the same time.
+const NATIVE_PARTS: usize = 2;
 const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
@@ -113,7 +115,12 @@ async fn begin(
     // Before anything is written. What cannot be read is for the opening to report.
     let mut max_parallelism = options.max_parallelism;
     let mut source = None;
-    if let Ok(newest) = read_newest(remote).await {
+    let newest = match read_newest(remote).await {
+        // The opening may get through a moment later, and the job would start without its source.
+        Err(error) if options.start_from.is_some() => return Err(error),
+        newest => newest.ok(),
+    };
+    if let Some(newest) = newest {
         if let Some(wanted) = &options.start_from {
             let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
             let found = Source::open(wanted, remote, place, options);
@@ -264,6 +271,8 @@ fn assemble(
             // A native checkpoint waits for its upload: nothing may hold it back.
             limiter: limiter.clone().filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
+            // Its last file would otherwise be alone on the link.
+            parts: if native { NATIVE_PARTS } else { 1 },
             copies,
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);

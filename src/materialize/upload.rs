@@ -28,6 +28,8 @@ pub(crate) struct Uploader {
     pub(crate) limiter: Option<Arc<RateLimiter>>,
     /// Files under way at a time.
     pub(crate) parallel: usize,
+    /// Parts of one file under way at a time.
+    pub(crate) parts: usize,
     /// Where the store itself may copy files from. None: nowhere.
     pub(crate) copies: Option<CopySource>,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Uploaded {
     /// Bytes of the files that had to be sent, without the index.
     pub(crate) new_bytes: u64,
     pub(crate) new_files: usize,
+    /// Bytes of the largest of them.
+    pub(crate) largest: u64,
     pub(crate) reused_bytes: u64,
     pub(crate) reused_files: usize,
 }
@@ -91,6 +95,8 @@ impl Uploader {
             files.fold((0, 0), |(bytes, count), file| (bytes + file.file.id.size, count + 1))
         };
         let ((new_bytes, new_files), (reused_bytes, reused_files)) = (sum(true), sum(false));
+        let new = placed.iter().filter(|file| file.sent == Some(true));
+        let largest = new.map(|file| file.file.id.size).max().unwrap_or(0);
         let mut files: Vec<_> = placed.into_iter().map(|placed| placed.file).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let index = BaseIndex {
@@ -104,7 +110,7 @@ impl Uploader {
         known.settle(&index);
         let encoded = index.encode();
         let object = self.names.next(DataKind::Base);
-        Ok(Uploaded { index, encoded, object, new_bytes, new_files, reused_bytes, reused_files })
+        Ok(Uploaded { index, encoded, object, new_bytes, new_files, largest, reused_bytes, reused_files })
     }
 
     /// Makes the base usable: writes its index as an object of its own, which the caller has told
@@ -130,7 +136,8 @@ impl Uploader {
         }
         let object = self.names.next(DataKind::Sst);
         known.begun(object.clone());
-        let sent = self.remote.put_file(&object, &file.path, file.size, self.limiter.as_deref(), 1).await?;
+        let limiter = self.limiter.as_deref();
+        let sent = self.remote.put_file(&object, &file.path, file.size, limiter, self.parts).await?;
         if *sent.as_bytes() != id.hash {
             // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
             // Used as a base it would replace the deltas that can still rebuild the state (I4).

@@ -32,6 +32,7 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
             names: Arc::new(names),
             limiter: None,
             parallel: 1,
+            parts: 1,
             copies: None,
         };
         let known = Known::default();

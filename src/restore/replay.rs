@@ -41,7 +41,13 @@ pub(super) struct Replay {
 impl Replay {
     /// Opens the base, and joins what other sources have; blocks. A crash on the way leaves half a state,
     /// in a directory that is deleted.
-    pub(super) fn open(fetched: Fetched, resources: &TableResources, clock: &dyn Clock) -> Result<Self> {
+    /// Opens the table and takes in what other bases have for it, with `threads` of them at a time.
+    pub(super) fn open(
+        fetched: Fetched,
+        resources: &TableResources,
+        clock: &dyn Clock,
+        threads: usize,
+    ) -> Result<Self> {
         let Fetched { plan, dir, sources } = fetched;
         let start = clock.monotonic();
         let host = plan.host();
@@ -56,7 +62,7 @@ impl Replay {
             if let Some(first) = source.segments.first().filter(|_| source.base.is_some()) {
                 let from = Table::open_to_read(&fetched.dir, first.range, resources);
                 let from = check_base(from, source)?;
-                copied += table.copy(&from, source.owned, &fetched.dir)?;
+                copied += table.copy(&from, source.owned, &fetched.dir, threads)?;
             }
         }
         // What was copied is not needed any more; if it stays behind, the next start removes it.

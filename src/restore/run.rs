@@ -222,9 +222,12 @@ impl Restorer {
         let mut download = clock.monotonic().saturating_sub(start);
 
         let resources = &self.resources;
-        let mut replays = in_parallel(fetched, usize::MAX, |fetched| {
+        // A table that takes in parts of others reads ahead on every thread: together no more than cores.
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let tables = cores.min(fetched.len().max(1));
+        let mut replays = in_parallel(fetched, tables, |fetched| {
             let (resources, clock) = (resources.clone(), Arc::clone(clock));
-            move || Replay::open(fetched, &resources, &*clock)
+            move || Replay::open(fetched, &resources, &*clock, cores.div_ceil(tables))
         })
         .await?;
         loop {

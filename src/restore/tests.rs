@@ -69,6 +69,7 @@ impl World {
             names: Arc::new(names),
             limiter: None,
             parallel: 4,
+            parts: 1,
             copies: None,
         };
         Self {

@@ -49,7 +49,7 @@ pub(crate) enum Event {
     NativeUploaded {
         seq: DeltaSeq,
         ticket: Box<Ticket>,
-        result: Result<(ReceiptBase, u64, u64)>,
+        result: Result<NativeUpload>,
     },
     /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
     Committed {
@@ -72,6 +72,15 @@ pub(crate) enum Event {
     Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
     /// Upload everything that is held, whatever its size.
     Flush,
+}
+
+/// What a native checkpoint has sent.
+pub(crate) struct NativeUpload {
+    pub(crate) base: ReceiptBase,
+    pub(crate) bytes: u64,
+    pub(crate) objects: u64,
+    /// Bytes of the largest object.
+    pub(crate) largest: u64,
 }
 
 /// A cut on its way to its receipt.

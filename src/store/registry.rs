@@ -137,6 +137,11 @@ impl Registry {
                 .map_err(|error| error.object(format!("state {:?}", options.name)))?;
             info.key.clone_from(&known.key);
             info.value.oldest_schema = known.value.oldest_schema;
+            if known.value.schema == info.value.schema && !info.value.type_is_named {
+                // A name once given stays until the schema changes, or the next one could not be compared.
+                info.value.type_name.clone_from(&known.value.type_name);
+                info.value.type_is_named = known.value.type_is_named;
+            }
         }
         if *self.ttls.entry(id).or_insert(options.ttl) != options.ttl {
             return Err(Error::new(ErrorKind::Incompatible, "the state is in use with another TTL")
@@ -326,6 +331,7 @@ mod tests {
         registry.register(&typed("alloc::Count", false)).unwrap();
         registry.register(&typed("core::Count", false)).unwrap();
         registry.register(&typed("Count", true)).unwrap();
+        registry.register(&typed("other::Count", false)).unwrap();
         assert_clash(&mut registry, &typed("Total", true), &["\"Count\"", "\"Total\""]);
     }
 

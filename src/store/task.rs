@@ -26,7 +26,7 @@ use crate::table::{self, Expiries};
 
 use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
-use super::event::{Event, EventSender, Ticket};
+use super::event::{Event, EventSender, NativeUpload, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ impl StoreTask {
                 tail.sealed(seq, sealed, exact);
             }
             Event::Stored { refs, bytes } => {
-                if let Some(ticket) = tail.waiting_mut() {
+                if let Some(ticket) = tail.waiting_for(&refs) {
                     ticket.cost.late_bytes += bytes;
                     ticket.cost.largest_object = ticket.cost.largest_object.max(bytes);
                     ticket.cost.puts += 1;
@@ -185,11 +185,12 @@ impl StoreTask {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
                 match result {
-                    Ok((base, bytes, files)) => {
-                        ticket.cost.sst_bytes = bytes;
-                        ticket.cost.late_bytes += bytes;
-                        ticket.cost.puts += files;
-                        self.answer(*ticket, seq, Vec::new(), Some(base), Vec::new());
+                    Ok(sent) => {
+                        ticket.cost.sst_bytes = sent.bytes;
+                        ticket.cost.late_bytes += sent.bytes;
+                        ticket.cost.largest_object = sent.largest;
+                        ticket.cost.puts += sent.objects;
+                        self.answer(*ticket, seq, Vec::new(), Some(sent.base), Vec::new());
                     }
                     Err(error) => self.refuse(*ticket, error),
                 }
@@ -370,17 +371,20 @@ impl StoreTask {
         tokio::spawn(async move {
             let upload = async {
                 let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
-                let (bytes, files) = (uploaded.new_bytes, uploaded.new_files as u64);
-                if uploaded.encoded.len() as u64 > inline_limit {
-                    let bytes = bytes + uploaded.encoded.len() as u64;
+                let (bytes, objects) = (uploaded.new_bytes, uploaded.new_files as u64);
+                let largest = uploaded.largest;
+                let index = uploaded.encoded.len() as u64;
+                if index > inline_limit {
                     known.begun(uploaded.object.clone());
-                    return Ok((ReceiptBase::Stored(uploader.publish(&uploaded).await?), bytes, files + 1));
+                    let base = ReceiptBase::Stored(uploader.publish(&uploaded).await?);
+                    let (bytes, objects, largest) = (bytes + index, objects + 1, largest.max(index));
+                    return Ok(NativeUpload { base, bytes, objects, largest });
                 }
                 let index = uploaded.encoded.clone();
                 // Where the index lies is known once the manifest has a version.
                 let nowhere = uploaded.object.clone();
                 let reference = uploaded.index.reference(nowhere, 0, &index);
-                Ok((ReceiptBase::Inline { index, reference }, bytes, files))
+                Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
             };
             // What was sent is known and not sent again. A run that was replaced by the next one's ends
             // as well: only one at a time.
@@ -454,6 +458,7 @@ impl StoreTask {
             loop {
                 let upload = async {
                     let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                    known.begun(uploaded.object.clone());
                     Ok::<_, Error>((uploader.publish(&uploaded).await?, uploaded))
                 };
                 match upload.await {

@@ -12,7 +12,6 @@
 //!   hold sequence number 0; the number that counts is in the database's MANIFEST alone. They must
 //!   never be brought into another database as files, only by another copy.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -91,8 +90,14 @@ impl Table {
     /// Copies the key groups `owned` of `from`, which this table has nothing of, by way of sorted files
     /// that are made in `scratch`; returns the bytes of keys and values. As [`Table::hand_over`], only
     /// for a table that nobody reads yet.
-    pub(crate) fn copy(&self, from: &Table, owned: KeyGroupRange, scratch: &Path) -> Result<u64> {
-        let parts = split(owned, thread::available_parallelism().map_or(1, NonZero::get));
+    pub(crate) fn copy(
+        &self,
+        from: &Table,
+        owned: KeyGroupRange,
+        scratch: &Path,
+        threads: usize,
+    ) -> Result<u64> {
+        let parts = split(owned, threads);
         let copied = thread::scope(|scope| {
             let work = (0..).zip(parts).map(|(number, part): (u32, _)| {
                 scope.spawn(move || from.write_sorted(part, scratch, number))
@@ -310,7 +315,7 @@ mod tests {
         assert!(read.put(&k(1, 1), b"x").is_err());
         let into = Table::create(&dir.path().join("into"), range(1, 9), &resources()).unwrap();
         into.put(&k(7, 7), b"own").unwrap();
-        let bytes = into.copy(&read, range(1, 3), &copy).unwrap();
+        let bytes = into.copy(&read, range(1, 3), &copy, 2).unwrap();
         assert_eq!(bytes, 2 * 7 + 3);
         let expected =
             Model::from([(k(1, 1), b"ab".to_vec()), (k(3, 1), b"c".to_vec()), (k(7, 7), b"own".to_vec())]);
@@ -318,7 +323,7 @@ mod tests {
         into.merge(MergeOp::ListAppend, &k(3, 1), b"d").unwrap();
         into.compact_all().unwrap();
         assert_eq!(into.get(&k(3, 1)).unwrap().as_deref(), Some(b"cd".as_slice()));
-        assert_eq!(into.copy(&read, range(5, 5), &copy).unwrap(), 0, "nothing to copy is no error");
+        assert_eq!(into.copy(&read, range(5, 5), &copy, 2).unwrap(), 0, "nothing to copy is no error");
     }
 
     #[derive(Clone, Debug)]
@@ -391,7 +396,7 @@ mod tests {
                         }
                         Some(host) => {
                             let from = Table::open_to_read(&dir, *range, &resources()).unwrap();
-                            host.copy(&from, owned, &dir).unwrap();
+                            host.copy(&from, owned, &dir, 2).unwrap();
                         }
                     }
                 }

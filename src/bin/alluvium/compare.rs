@@ -167,7 +167,12 @@ fn text(results: &[RunResult], others: &[ResultFile], verdicts: &[Result<Option<
     }
     let of = |mode| results.iter().find(|result| result.mode == mode);
     if let (Some(changelog), Some(native)) = (of(Mode::Changelog), of(Mode::Native)) {
-        text += "\n\nWhere the difference comes from\n";
+        let pairs = results.iter().filter(|result| result.mode == Mode::Native).count();
+        text += "\n\nWhere the difference comes from";
+        if pairs > 1 {
+            text += &format!(" (the first of {pairs} pairs)");
+        }
+        text += "\n";
         for sentence in explain(changelog, native) {
             text += &format!("\n{}\n", wrap(&sentence));
         }

@@ -59,6 +59,11 @@ pub(crate) struct LoadArgs {
 
 pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     args.run.validate()?;
+    if args.mode == Mode::None && (args.verify || args.restore) {
+        return Err(Failure::usage(
+            "--mode none keeps no checkpoints: there is nothing to restore or verify",
+        ));
+    }
     let fresh = args.workload.or_default(KEYS)?;
     let output = args.output.open()?;
     let interrupt = interrupt_flag()?;

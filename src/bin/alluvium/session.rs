@@ -168,6 +168,9 @@ impl Session {
         if self.mode == Mode::None {
             result.notes.push(NONE_NOTE.to_owned());
         }
+        if self.place.kind == "file" {
+            result.notes.push(LOCAL_STORE_NOTE.to_owned());
+        }
         if result.store_model.is_some() {
             result.notes.push(MODEL_NOTE.to_owned());
         }
@@ -189,6 +192,9 @@ impl Session {
                 Err(error) => failure = Some(error),
             }
         }
+        if interrupted && matches!(&self.after, After::Restore { verify: true, .. }) {
+            result.notes.push("Not verified: the run was interrupted.".to_owned());
+        }
         result.ended_early = match &failure {
             Some(failure) => Some(failure.to_string()),
             None => interrupted.then(|| "interrupted by a signal".to_owned()),
@@ -202,6 +208,8 @@ impl Session {
 
 const NONE_NOTE: &str = "Mode none: RocksDB with the same options, and no checkpoints at all. Nothing is durable, so \
     its clock stops when compaction has settled.";
+const LOCAL_STORE_NOTE: &str =
+    "The object store is a local directory: the bytes written to local disks contain what was put into it.";
 const MODEL_NOTE: &str = "The store's latency and bandwidth are modelled, without TLS, HTTP and signing: CPU figures \
     lack what these cost.";
 

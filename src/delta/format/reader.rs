@@ -105,7 +105,7 @@ impl DeltaReader {
     /// Memory that [`DeltaReader::entries_in`] takes, at most about that.
     pub(crate) fn decoded_len(&self, range: KeyGroupRange) -> u64 {
         let blocks = self.blocks_in(range).map(|(block, _)| block.decoded_len());
-        blocks.fold(self.tombstones.bytes() as u64, u64::saturating_add)
+        blocks.fold((self.tombstones.bytes() + DecodedDelta::LEAST) as u64, u64::saturating_add)
     }
 
     fn blocks_in(&self, range: KeyGroupRange) -> impl Iterator<Item = &(Section, Range<usize>)> {

@@ -28,7 +28,7 @@ pub(crate) struct Roots {
 
 impl Roots {
     /// The roots of a chain as someone sees who takes no part in it; None where there is no chain.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for readers from outside, which are to come"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at a chain from outside with it"))]
     pub(crate) async fn read(remote: &Remote) -> Result<Option<Self>> {
         let Some(newest) = read_newest(remote).await? else { return Ok(None) };
         let retained = find_retained(remote, &newest).await?;

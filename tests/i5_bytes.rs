@@ -78,6 +78,7 @@ fn i5_changelog_checkpoints_do_not_feel_a_full_compaction() {
     let delta = CHANGED * VALUE as u64;
     assert!(before > delta && before < delta * 3 / 2, "{before} bytes for a delta of {delta}: {report:?}");
     assert_eq!(report.sst_bytes, 0);
+    assert_eq!(report.bytes, before, "what travels in the manifest counts once");
     assert!(report.bytes_after_trigger <= before);
 
     let job = run.job.clone();
@@ -114,6 +115,7 @@ fn i5_native_checkpoints_upload_the_state_again_after_a_full_compaction() {
     let mut run = Run::new(CheckpointMode::NativeIncremental);
     let (before, report) = run.change_and_checkpoint();
     assert!(before < STATE / 10, "{before} bytes for a small change: {report:?}");
+    assert_eq!(report.bytes, before);
     run.job.compact().unwrap();
     let (after, report) = run.change_and_checkpoint();
     assert!(after > STATE * 8 / 10, "{after} bytes after a compaction of {STATE}: {report:?}");

@@ -415,6 +415,7 @@ impl StateStore {
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
     pub fn try_reserve(&mut self) -> Result<()> {
         self.health()?;
+        self.write_refreshed_at_once()?;
         if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
             self.freeze();
             if self.shared.budget.is_full() {
@@ -456,7 +457,8 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
-        self.write_refreshed()?;
+        // A barrier does not wait for memory.
+        self.write_refreshed_at_once()?;
         let (reply, receipt) = oneshot::channel();
         self.last_cut = id.number;
         let native = match &self.engine {
@@ -517,6 +519,7 @@ impl StateStore {
             stats.active_entries = layers.active.len() as u64;
             stats.active_bytes = layers.active.bytes() as u64;
         }
+        stats.refreshed_bytes = self.refreshed.bytes();
         stats
     }
 
@@ -636,10 +639,24 @@ impl StateStore {
         }
     }
 
-    /// Brings what reads have refreshed to where writes go.
+    /// Brings what reads have refreshed to where writes go, and waits for memory as they do.
     pub(super) fn write_refreshed(&mut self) -> Result<()> {
+        self.put_refreshed(Self::make_room)
+    }
+
+    /// As [`StateStore::write_refreshed`], but never waits: what it writes is in memory already.
+    fn write_refreshed_at_once(&mut self) -> Result<()> {
+        self.put_refreshed(|store| {
+            if matches!(&store.engine, Engine::Changelog(layers) if layers.needs_room()) {
+                store.freeze();
+            }
+            Ok(())
+        })
+    }
+
+    fn put_refreshed(&mut self, make_room: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         for (key, (kind, value)) in self.refreshed.take() {
-            self.make_room()?;
+            make_room(self)?;
             match &mut self.engine {
                 Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
                 Engine::Native { .. } => self.table.put(&key, &value)?,

@@ -94,7 +94,7 @@ pub use job::{
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};
-pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions};
+pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};

@@ -136,11 +136,16 @@ impl Ttl {
 
 /// The TTL of a state, if it has one, at the moment of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TtlNow(Option<(Ttl, u64)>);
+pub(crate) struct TtlNow(Option<(Ttl, u64)>);
 
 impl TtlNow {
     pub(super) fn of(ttl: Option<Ttl>, store: &StateStore) -> Self {
-        Self(ttl.map(|ttl| (ttl, store.unix_millis())))
+        Self::by(ttl, || store.unix_millis())
+    }
+
+    /// `unix_millis` is asked only if there is a TTL.
+    pub(super) fn by(ttl: Option<Ttl>, unix_millis: impl FnOnce() -> u64) -> Self {
+        Self(ttl.map(|ttl| (ttl, unix_millis())))
     }
 
     /// The time that what is written now carries.

@@ -100,8 +100,9 @@ pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
-    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, TimeDomain,
-    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries, ValueState,
+    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, StoredValue,
+    TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries,
+    ValueState,
 };
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

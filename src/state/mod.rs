@@ -26,6 +26,7 @@ mod list;
 mod map;
 mod reducing;
 mod scope;
+mod stored;
 mod timer_key;
 mod timers;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use map::{MapIter, MapState};
 pub use reducing::ReducingState;
 pub(crate) use scope::Spaces;
 pub use scope::{At, Namespaced, Scope};
+pub use stored::StoredValue;
 pub use timer_key::TimeDomain;
 pub use timers::{Timer, TimerDescriptor, TimerService};
 pub(crate) use ttl::TtlNow;

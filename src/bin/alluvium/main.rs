@@ -35,6 +35,7 @@ mod savepoint;
 mod scan;
 mod scenario;
 mod session;
+mod shape;
 mod signals;
 mod source;
 mod table;
@@ -65,6 +66,7 @@ Examples:
   alluvium inspect ./job
   alluvium savepoint create ./job before-upgrade
   alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
+  alluvium get ./job routes JFK --map-key LAX
   alluvium export ./job --state clicks -o clicks.jsonl
   alluvium import ./another-job clicks.jsonl
   alluvium report result.json -o report.html
@@ -113,15 +115,21 @@ enum Command {
     /// Works on a running job without disturbing it.
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
-    /// Print one value of a checkpoint
+    /// Print what a state of a checkpoint has for a key
     ///
-    /// Reads only, and fetches only the subtask that owns the key: the job may be running meanwhile. A
-    /// value that is not printable text is printed as base64:…; see --json and --raw.
+    /// KEY is written as the state's recorded type of key says: a number, true or false, text as it is, bytes as
+    /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). Of a map all entries are printed, of a state with
+    /// namespaces all of them, of timers those of the key, one a line; --namespace and --map-key choose one.
+    /// Values are shown as far as their recorded type goes (numbers, text, and what the standard library
+    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Reads
+    /// only, and fetches only the subtask that owns the key: the job may be running meanwhile.
     Get(get::GetArgs),
     /// Print a state of a checkpoint, one entry a line: key group, key, value
     ///
-    /// Reads only: the job may be running meanwhile. Ascending by key group, and within a group by the
-    /// bytes of the key. What is not printable text is printed as base64:…; --json tells both apart.
+    /// Ascending by key group, and within a group by key. Between key and value stand the namespace and the
+    /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
+    /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
+    /// --json tells all apart. Reads only: the job may be running meanwhile.
     Scan(scan::ScanArgs),
     /// Write the states of a checkpoint into a file that any program can read
     ///

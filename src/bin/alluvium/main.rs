@@ -25,6 +25,7 @@ mod job;
 mod load;
 mod meter;
 mod options;
+mod pin;
 mod place;
 mod portable;
 mod progress;
@@ -106,7 +107,7 @@ enum Command {
     /// The parameters of the workload are found in the checkpoint. Opening the job fences a `load` that is
     /// still running on it.
     RestoreTest(Box<restore_test::RestoreTestArgs>),
-    /// Show a job's manifest chain, checkpoints and sizes
+    /// Show a job's manifest chain, checkpoints, savepoints, pins and sizes
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
@@ -115,6 +116,11 @@ enum Command {
     /// Works on a running job without disturbing it.
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
+    /// List the pins that keep checkpoints alive for readers, and release those that killed readers have left
+    ///
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Pin(pin::PinCommand),
     /// Print what a state of a checkpoint has for a key
     ///
     /// KEY is written as the state's recorded type of key says: a number, true or false, text as it is, bytes as
@@ -160,6 +166,7 @@ fn main() -> ExitCode {
         Command::RestoreTest(args) => restore_test::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Savepoint(command) => savepoint::run(&command),
+        Command::Pin(command) => pin::run(&command),
         Command::Get(args) => get::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::Export(args) => export::run(&args),

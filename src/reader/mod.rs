@@ -51,7 +51,7 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 ///
 /// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in the
 /// background. Of a process that is killed the pin stays, and keeps the checkpoint's objects until
-/// someone deletes it.
+/// someone releases it, see [`Pins`](crate::Pins).
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};

@@ -456,14 +456,22 @@ impl Coordinator {
             let since = since(subtask);
             subtask.deltas.iter().filter(move |delta| delta.last > since)
         });
+        let carrier = ObjectName::manifest(committed.manifest.version);
+        let (mut delta_bytes, mut inline_bytes) = (0, 0);
+        for delta in new_deltas {
+            delta_bytes += delta.length;
+            inline_bytes += if delta.object == carrier { delta.length } else { 0 };
+        }
+        let sst_bytes = costs().map(|cost| cost.sst_bytes).sum();
         CheckpointReport {
             id: record.id,
             version: committed.manifest.version.0,
             start_ms: millis(pending.trigger.start),
             duration_ms: millis(self.monotonic().saturating_sub(pending.trigger.start)),
             cut_ms: costs().map(|cost| cost.cut_micros).max().unwrap_or(0) as f64 / 1e3,
-            delta_bytes: new_deltas.map(|delta| delta.length).sum(),
-            sst_bytes: costs().map(|cost| cost.sst_bytes).sum(),
+            bytes: delta_bytes - inline_bytes + sst_bytes + committed.bytes,
+            delta_bytes,
+            sst_bytes,
             manifest_bytes: committed.bytes,
             puts: costs().map(|cost| cost.puts).sum::<u64>() + 1,
             bytes_after_trigger: costs().map(|cost| cost.late_bytes).sum::<u64>() + committed.bytes,

@@ -199,7 +199,8 @@ impl StoreTask {
                 self.queued = false;
                 self.room = Some(permit);
             }
-            Event::Committed { refs } | Event::Packed(refs) => tail.stored(refs),
+            Event::Committed { refs } => tail.stored(refs),
+            Event::Packed(packed) => tail.packed(packed),
             Event::Aborted(id) => {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;

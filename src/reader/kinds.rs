@@ -11,7 +11,7 @@ use crate::state::{
     ValueState, bounds_in,
 };
 
-use super::state::StateReader;
+use super::state::{Placed, StateReader};
 
 impl<T: 'static, Q: Spaces, P: Scope> StateReader<'_, ValueState<T, Q>, P> {
     /// The value of a key; where there is none, the descriptor's default or None.
@@ -39,9 +39,7 @@ impl<T: 'static, Q: Spaces, P: Spaces> StateReader<'_, ValueState<T, Q>, P> {
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, T)>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
         let now = self.now();
         self.values_by::<K, T>(move |bytes| self.typed.open(bytes, now))
     }
@@ -72,9 +70,7 @@ impl<T: 'static, Q: Spaces, P: Spaces> StateReader<'_, ReducingState<T, Q>, P> {
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, T)>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
         let now = self.now();
         self.values_by::<K, T>(move |bytes| self.typed.open(bytes, now))
     }
@@ -120,9 +116,7 @@ where
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, Out)>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, Out>>> {
         let now = self.now();
         self.values_by::<K, Out>(move |bytes| {
             let accumulator = self.typed.open(bytes, now)?;
@@ -156,9 +150,7 @@ impl<T: 'static, Q: Spaces, P: Spaces> StateReader<'_, ListState<T, Q>, P> {
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, Vec<T>)>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, Vec<T>>>> {
         let now = self.now();
         self.values_by::<K, Vec<T>>(move |bytes| {
             self.typed.open_list(bytes, now).map(|list| Some(list).filter(|list| !list.is_empty()))
@@ -271,9 +263,7 @@ where
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, (M, V))>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, (M, V)>>> {
         let now = self.now();
         self.entries_by::<K, (M, V)>(move |rest, bytes| {
             let Some(value) = self.typed.open(bytes, now)? else { return Ok(None) };

@@ -55,6 +55,7 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};
+/// use alluvium::MapState;
 ///
 /// # fn main() -> alluvium::Result<()> {
 /// # let place = tempfile::tempdir().unwrap();
@@ -64,6 +65,10 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 /// let words = store.state(&StateOptions::new("words"))?;
 /// let group = store.group_of(b"alluvium");
 /// store.put(words, group, b"alluvium", b"what a stream leaves behind")?;
+/// let descriptor = MapState::<String, u32>::descriptor("routes");
+/// let routes = store.register(descriptor.clone())?;
+/// store.set_key("JFK")?;
+/// routes.put(store, "LAX", &11_262)?;
 /// let checkpoint = opened.job.trigger("")?;
 /// store.cut(checkpoint.id(), "")?;
 /// checkpoint.wait()?;
@@ -71,6 +76,9 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 /// let reader = CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?;
 /// assert_eq!(reader.get("words", b"alluvium")?.unwrap(), b"what a stream leaves behind");
 /// assert_eq!(reader.scan("words", b"all")?.count(), 1);
+/// let routes = reader.state(descriptor)?;
+/// assert_eq!(routes.get("JFK", "LAX")?, Some(11_262));
+/// # drop(routes);
 /// reader.close()?;
 /// # Ok(())
 /// # }

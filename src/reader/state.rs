@@ -19,6 +19,9 @@ use crate::store::{KeyType, Registry, Scan};
 use super::CheckpointReader;
 use super::by_group::ByGroup;
 
+/// An item of an enumeration: a key, with its namespace if there are such, and what is there.
+pub(super) type Placed<P, K, T> = Result<(<P as Spaces>::Place<<K as KeyCodec>::Owned>, T)>;
+
 /// A typed state of a checkpoint, as [`CheckpointReader::state`] makes it from the state's descriptor. `S` is the kind of state, and
 /// `P` says of which namespace it is read: `()` for a state without namespaces, [`At`] after
 /// [`StateReader::at`].
@@ -243,7 +246,7 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
     pub(super) fn entries_by<K: KeyCodec + ?Sized, T>(
         &self,
         open: impl Fn(&[u8], &[u8]) -> Result<Option<T>>,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, T)>>> {
+    ) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
         check_key::<K>(self.info)?;
         let open = Arc::new(open);
         Ok(ByGroup::new(self.groups, move |group| {
@@ -264,7 +267,7 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
     pub(super) fn values_by<K: KeyCodec + ?Sized, T>(
         &self,
         open: impl Fn(&[u8]) -> Result<Option<T>>,
-    ) -> Result<impl Iterator<Item = Result<(P::Place<K::Owned>, T)>>> {
+    ) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
         self.entries_by::<K, T>(
             move |rest, value| {
                 if rest.is_empty() { open(value) } else { Err(self.corrupt_key()) }

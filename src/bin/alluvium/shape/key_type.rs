@@ -393,7 +393,7 @@ mod tests {
         check(&(), &json!([]));
         check(&"a\0b".to_owned(), &json!("a\0b"));
         check(&vec![0_u8, 1, 0xff], &json!({"base64": "AAH/"}));
-        check(&[b'a', b'b'], &json!({"text": "ab"}));
+        check(b"ab", &json!({"text": "ab"}));
         check(&None::<u64>, &json!(null));
         check(&Some("x".to_owned()), &json!("x"));
         check(

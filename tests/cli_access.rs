@@ -230,6 +230,10 @@ fn help_is_worth_reading() {
     ] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
+    let (arguments, _) = help.split_once("Source:").unwrap();
+    for word in ["The state's name", "--map-key"] {
+        assert!(arguments.contains(word), "{word} comes after the options of the source in\n{help}");
+    }
     let help = succeeds(&alluvium(&["pin", "release", "--help"]));
     for word in ["--yes", "killed or is slow", "next garbage collection"] {
         assert!(help.contains(word), "{word} is missing in\n{help}");

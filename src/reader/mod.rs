@@ -78,7 +78,6 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 /// assert_eq!(reader.scan("words", b"all")?.count(), 1);
 /// let routes = reader.state(descriptor)?;
 /// assert_eq!(routes.get("JFK", "LAX")?, Some(11_262));
-/// # drop(routes);
 /// reader.close()?;
 /// # Ok(())
 /// # }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::ids::StateId;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::manifest::StateInfo;
@@ -58,7 +59,6 @@ pub(super) type Placed<P, K, T> = Result<(<P as Spaces>::Place<<K as KeyCodec>::
 /// assert_eq!(windows, [7, 8]);
 /// let all: Vec<_> = counts.entries::<str>()?.collect::<alluvium::Result<_>>()?;
 /// assert_eq!(all, [(("page/1".to_owned(), 7), 7), (("page/1".to_owned(), 8), 1)]);
-/// # drop(counts);
 /// reader.close()?;
 /// # Ok(())
 /// # }
@@ -138,14 +138,14 @@ impl CheckpointReader {
     }
 
     /// The entries of one group whose keys begin with `prefix`.
-    fn scan_prefix_in(&self, state: crate::ids::StateId, group: KeyGroup, prefix: &[u8]) -> Result<Scan> {
+    fn scan_prefix_in(&self, state: StateId, group: KeyGroup, prefix: &[u8]) -> Result<Scan> {
         self.scan_range_in(state, group, prefix, key::successor(prefix).as_deref())
     }
 
     /// The entries of one group from `start` up to but without `end`; None: to the last.
     fn scan_range_in(
         &self,
-        state: crate::ids::StateId,
+        state: StateId,
         group: KeyGroup,
         start: &[u8],
         end: Option<&[u8]>,

@@ -2,11 +2,11 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{StateDescription, StateKind};
 
 use super::cell::{Cell, Elements};
-use super::ttl::Ttl;
+use super::ttl::{Ttl, TtlNow};
 
 /// One value as a typed state stores it: the bytes that the state's codec made, and what stands
 /// before them. From [`StateDescription::values`].
@@ -72,7 +72,7 @@ impl StateDescription {
                 Cell::decode(stored).map(|cell| vec![of(cell)])
             }
             None => Err(Error::new(
-                crate::error::ErrorKind::UnsupportedVersion,
+                ErrorKind::UnsupportedVersion,
                 "the state is of a kind that this build does not know",
             )
             .advice("use a newer version")),
@@ -87,6 +87,6 @@ impl StateDescription {
 
     /// Whether reads of the program show the value at a time in milliseconds since 1970 UTC, by the state's TTL.
     pub fn shows(&self, value: &StoredValue<'_>, unix_millis: u64) -> bool {
-        super::ttl::TtlNow::by(self.ttl(), || unix_millis).shows(value.last_access)
+        TtlNow::by(self.ttl(), || unix_millis).shows(value.last_access)
     }
 }

@@ -4,10 +4,10 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium::{CheckpointMode, CheckpointReport, Job, OpenMode, Opened, StateStore};
+use alluvium::{CheckpointListener, CheckpointMode, CheckpointReport, Job, OpenMode, Opened, StateStore};
 use object_store::memory::InMemory;
 
 use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
@@ -185,4 +185,48 @@ fn i5_references_do_not_add_up() {
     for key in 0..50 {
         assert_eq!(get(&mut stores[0], &format!("key {key}")), Some(noise(1450 + key, 100)));
     }
+}
+
+/// Keeps the reports of all checkpoints.
+#[derive(Debug, Default)]
+struct Reports(Mutex<Vec<CheckpointReport>>);
+
+impl CheckpointListener for Reports {
+    fn completed(&self, report: &CheckpointReport) {
+        self.0.lock().unwrap().push(report.clone());
+    }
+}
+
+/// Operators cut ahead of a scheduled barrier, so that what was written since then travels in the manifest.
+#[test]
+fn i5_a_scheduled_barrier_finds_most_of_the_delta_uploaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, reports) = (Staged::new(InMemory::new()), Arc::new(Reports::default()));
+    store.rule(|call| match call.path.ends_with(".delta") {
+        true => common::staged::Fate::Slow(Duration::from_millis(50)),
+        false => common::staged::Fate::Pass,
+    });
+    let options = quiet(dir.path(), OpenMode::Create)
+        .checkpoint_interval(Duration::from_millis(400))
+        .inline_limit(40_000)
+        .listener(Arc::clone(&reports) as Arc<dyn CheckpointListener>);
+    let Opened { job, mut stores, .. } = open(&store, options).unwrap();
+    let mut round = 0;
+    common::eventually("checkpoints that found most of it uploaded", Duration::from_secs(60), || {
+        // Some 100 kB between two barriers.
+        for _ in 0..6 {
+            round += 1;
+            put(&mut stores[0], &format!("key {round}"), &noise(round, 200)).unwrap();
+        }
+        if let Some(id) = stores[0].due() {
+            stores[0].cut(id, "").unwrap();
+        }
+        let reports = reports.0.lock().unwrap();
+        let early = |report: &&CheckpointReport| {
+            // Not those of a machine that hardly wrote anything.
+            report.delta_bytes > 60_000 && report.puts == 1 && report.bytes_after_trigger < report.bytes / 2
+        };
+        reports.iter().filter(early).count() >= 4
+    });
+    drop((job, stores));
 }

@@ -63,6 +63,8 @@ pub struct StateStore {
     /// The newest delta that was frozen (in native mode: the newest cut).
     seq: DeltaSeq,
     last_cut: u64,
+    /// The last call to cut ahead of a barrier that was heeded.
+    early: u64,
     restored_metadata: Option<Vec<u8>>,
     /// A buffer for encoded keys, so that no operation allocates one.
     scratch: Cell<Vec<u8>>,
@@ -99,15 +101,15 @@ pub(crate) struct StoreParts {
 
 /// What the mode adds to [`StoreParts`].
 pub(crate) enum Mode {
-    Changelog { applier: Applier, delta_bytes: usize },
+    Changelog { applier: Applier, delta_bytes: usize, inline_limit: usize },
     Native { dir: PathBuf },
 }
 
 impl StateStore {
     pub(crate) fn new(parts: StoreParts, mode: Mode) -> Self {
         let engine = match mode {
-            Mode::Changelog { applier, delta_bytes } => {
-                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes)))
+            Mode::Changelog { applier, delta_bytes, inline_limit } => {
+                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes, inline_limit)))
             }
             Mode::Native { dir } => Engine::Native { dir },
         };
@@ -126,6 +128,7 @@ impl StateStore {
             clock: parts.clock,
             seq: parts.seq,
             last_cut: 0,
+            early: 0,
             restored_metadata: parts.restored_metadata,
             scratch: Cell::default(),
             _job: parts.job,
@@ -563,6 +566,13 @@ impl StateStore {
     fn make_room(&mut self) -> Result<()> {
         let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
         if !layers.needs_room() {
+            let early = self.shared.attempt.early();
+            if early != self.early {
+                self.early = early;
+                if layers.is_large() {
+                    self.freeze();
+                }
+            }
             return Ok(());
         }
         self.freeze();

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::{Failure, Result, io};
-use crate::options::Output;
+use crate::options::{Output, tell};
 use crate::shape::{Held, Lookup, Place, Question, Shape};
 use crate::source::{Interrupt, SourceArgs};
 use crate::tagged::KeyFormat;
@@ -119,7 +119,7 @@ pub(crate) fn run(args: &GetArgs) -> Result<()> {
         let note = entries.iter().find_map(|entry| shape.note(entry.held.value.as_ref()));
         print(args, reader, &lookup, entries)?;
         if let Some(note) = note {
-            eprintln!("note: {note}");
+            tell(format_args!("note: {note}"));
         }
         Ok(())
     })

@@ -55,7 +55,7 @@ use failure::{Failure, Result};
 const EXAMPLES: &str = "\
 Examples:
   alluvium compare
-      All modes on the reference workload in a temporary directory, under two minutes.
+      All modes on the default workload in a temporary directory, under two minutes.
   alluvium compare --scenario reference --json reference.json
       A named scenario, with the store modelled as a remote one; figures as a table and as JSON.
   alluvium compare --scenario full-speed --repeat 3 --modes changelog,native
@@ -72,7 +72,7 @@ Examples:
   alluvium import ./another-job clicks.jsonl
   alluvium report result.json -o report.html
 
-Exit codes: 0 all right (also when Ctrl-C ended a run early), 1 failed or verification found the state
+Exit codes: 0 all right (also when Ctrl-C ended a run early; then nothing was verified), 1 failed or verification found the state
 wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
 
 /// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
@@ -147,7 +147,7 @@ enum Command {
     /// Bring what `export` wrote into a job, new or existing
     ///
     /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
-    /// whole file was read and found sound, and nothing otherwise. The states must be absent or empty unless
+    /// whole file was read and found sound, and nothing otherwise; of a new job, the record that it was begun stays. The states must be absent or empty unless
     /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
     /// that was made or changed by hand may leave crc32c out of its last line.
     Import(import::ImportArgs),
@@ -176,7 +176,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            options::tell(format_args!("error: {failure}"));
             failure.exit.into()
         }
     }

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::failure::{Failure, Result, io};
+use crate::options::tell;
 use crate::shape::{Held, Place, Shape};
 use crate::source::SourceArgs;
 use crate::tagged::{KeyFormat, Tagged, plain};
@@ -106,7 +107,7 @@ pub(crate) fn run(args: &ScanArgs) -> Result<()> {
         }
         let whole = written(out.flush())?;
         if let Some(note) = note.filter(|_| whole) {
-            eprintln!("note: {note}");
+            tell(format_args!("note: {note}"));
         }
         Ok(())
     })

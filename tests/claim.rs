@@ -74,6 +74,8 @@ impl World {
         let mut opened = open(mode);
         put_any(&mut opened.stores, "last", b"of all");
         let id = checkpoint(&opened.job, &mut opened.stores, "of the source").unwrap().id;
+        // What it deletes is gone before anyone compares what is there.
+        opened.job.settle(Duration::from_secs(30)).unwrap();
         let expected = contents(&mut opened.stores, "words");
         Self { dir, other: Staged::new(InMemory::new()), store, opened: Some(opened), expected, id }
     }
@@ -120,6 +122,31 @@ impl World {
         let Opened { mut stores, .. } = self.start(store, options(self.dir.path(), "elsewhere"));
         assert!(contents(&mut stores, "words") == *expected);
     }
+}
+
+/// What was found on the local disk was not read from the store, so it is not copied from there: that object
+/// may be damaged.
+#[test]
+fn i4_a_new_job_does_not_copy_what_it_has_not_read() {
+    let world = World::new(CheckpointMode::Changelog);
+    // An attempt that ended before it had a checkpoint of its own leaves its files.
+    drop(world.start(&world.store, world.options()));
+    for (name, bytes) in world.objects().into_iter().filter(|(name, _)| name.ends_with(".sst")) {
+        let mut damaged = bytes.to_vec();
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 1;
+        let (store, path) = (dynamic(&world.store), object_store::path::Path::from(format!("a/{name}")));
+        block_on(async move { store.put(&path, damaged.into()).await.unwrap() });
+    }
+    let Opened { job, mut stores, restored, .. } = world.start(&world.store, world.options());
+    assert!(restored.bytes_reused > 0, "nothing was found on the local disk: {restored:?}");
+    checkpoint(&job, &mut stores, "").unwrap();
+    eventually("the new job needs nothing of the other one", Duration::from_secs(30), || {
+        checkpoint(&job, &mut stores, "").unwrap();
+        job.is_independent()
+    });
+    drop((job, stores));
+    world.assert_independent(&world.store, &world.expected);
 }
 
 #[test]

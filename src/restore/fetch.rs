@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -53,12 +53,20 @@ pub(super) struct Fetcher<'a> {
     parallel: usize,
     requests: Semaphore,
     pub(super) cost: Cost,
+    /// Contents that were taken over from the local disk: what the store holds of them was not read.
+    unread: Mutex<HashSet<FileId>>,
 }
 
 impl<'a> Fetcher<'a> {
     pub(super) fn new(remote: &'a Remote, parallel: usize) -> Self {
         let parallel = parallel.max(1);
-        Self { remote, parallel, requests: Semaphore::new(parallel), cost: Cost::default() }
+        let (requests, cost, unread) = (Semaphore::new(parallel), Cost::default(), Mutex::default());
+        Self { remote, parallel, requests, cost, unread }
+    }
+
+    /// What of the files was found on the local disk, and so not read from the store.
+    pub(super) fn unread(&self) -> HashSet<FileId> {
+        self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Fetches the bases of all `plans`, each into its directory, which must be there and empty.
@@ -156,6 +164,7 @@ impl<'a> Fetcher<'a> {
         };
         if found {
             self.cost.reused.fetch_add(file.id.size, Ordering::Relaxed);
+            self.unread.lock().unwrap_or_else(PoisonError::into_inner).insert(file.id);
         } else {
             let _request = self.request().await?;
             let (size, hash) = self.remote.get_to_file(object, None, &target).await?;

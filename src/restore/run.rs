@@ -5,7 +5,7 @@
 //! replayed. So a restore takes the memory that it was given, however long the changelog is: one that
 //! takes more would fail at every start, for ever (I6, I8).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::num::NonZero;
@@ -74,16 +74,20 @@ pub(crate) struct Restored {
     /// The user's, as of the cut; None after a fresh start, and if no subtask of this number had the
     /// same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
+    /// Contents of the restore that came from the local disk, whatever the store holds of them.
+    unread: Arc<HashSet<FileId>>,
 }
 
 impl Restored {
     /// Cuts the ties to the objects that it was restored from, and returns which of them hold files
-    /// of the table. What is left is the table alone.
+    /// of the table, and were read and found to do so (I4). What is left is the table alone.
     pub(crate) fn detach(&mut self) -> HashMap<FileId, ObjectName> {
         self.origins.clear();
         self.base = None;
         self.deltas.clear();
-        self.known.detach()
+        let mut objects = self.known.detach();
+        objects.retain(|id, _| !self.unread.contains(id));
+        objects
     }
 }
 
@@ -202,7 +206,9 @@ impl Restorer {
             replay_ms: millis(slowest(|replayed| replayed.replay)),
             skipped: Vec::new(),
         };
-        Ok((replayed.into_iter().map(Restored::from).collect(), report))
+        let unread = Arc::new(fetcher.unread());
+        let restored = replayed.into_iter().map(|replay| Restored::of(replay, Arc::clone(&unread)));
+        Ok((restored.collect(), report))
     }
 
     /// Fetches the bases and opens them, and replays the changelog as it comes. Returns the time that
@@ -274,6 +280,7 @@ impl Restorer {
                     deltas: Vec::new(),
                     seq: DeltaSeq(0),
                     metadata: None,
+                    unread: Arc::default(),
                 })
             };
             wanted.into_iter().map(start).collect::<Result<_>>()
@@ -318,8 +325,8 @@ async fn in_parallel<T, U: Send + 'static, W: FnOnce() -> Result<U> + Send + 'st
     Ok(done.into_iter().map(|(_, done)| done).collect())
 }
 
-impl From<Replay> for Restored {
-    fn from(replay: Replay) -> Self {
+impl Restored {
+    fn of(replay: Replay, unread: Arc<HashSet<FileId>>) -> Self {
         let Replay { plan, table, known, .. } = replay;
         Self {
             subtask: plan.subtask,
@@ -331,6 +338,7 @@ impl From<Replay> for Restored {
             deltas: plan.deltas,
             seq: plan.seq,
             metadata: plan.metadata,
+            unread,
         }
     }
 }

@@ -20,7 +20,12 @@ pub(crate) fn objects_of(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap
         let listed: Vec<_> = store.list(Some(&root)).try_collect().await.unwrap();
         let mut objects = BTreeMap::new();
         for meta in listed {
-            let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
+            let found = match store.get(&meta.location).await {
+                // A job may be collecting its garbage meanwhile.
+                Err(object_store::Error::NotFound { .. }) => continue,
+                found => found.unwrap(),
+            };
+            let bytes = found.bytes().await.unwrap();
             let name = meta.location.to_string();
             let name = name.strip_prefix(prefix).unwrap_or(&name).trim_start_matches('/').to_owned();
             objects.insert(name, bytes);

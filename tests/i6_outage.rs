@@ -391,6 +391,34 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
     assert_eq!(get(&mut line.open(line.options()).stores[0], "k"), Some(b"2".to_vec()));
 }
 
+/// Nor do the files of a base, that go up side by side.
+#[test]
+fn i6_a_base_gets_through_a_slow_link() {
+    let line = Line::new();
+    let options = line.options().request_timeout(Duration::from_millis(500)).checkpoint_timeout(LONG);
+    let Opened { job, mut stores, .. } = line.open(options);
+    for n in 0..4_000 {
+        put(&mut stores[0], &format!("key {n}"), &noise(n, 1000)).unwrap();
+    }
+    checkpoint(&job, &mut stores, "").unwrap();
+    job.settle(LONG).unwrap();
+    // A few files of a megabyte or two share it: one alone would be through long before its deadline.
+    let link = Link::new(500_000);
+    line.store.rule(move |call| match call.op {
+        Op::Put if call.path.ends_with(".sst") => Fate::Carry(link.clone(), call.bytes),
+        _ => Fate::Pass,
+    });
+    line.store.take_calls();
+    job.materialize();
+    job.settle(LONG).unwrap();
+    let calls = line.store.take_calls();
+    let files: Vec<_> =
+        calls.iter().filter(|call| call.op == Op::Put && call.path.ends_with(".sst")).collect();
+    assert!(files.len() >= 2, "too few files to share a link: {files:?}");
+    let sent: u64 = files.iter().map(|call| call.bytes).sum();
+    assert!(sent < 5_000_000, "{sent} bytes were sent for 4 MB: transfers were in vain");
+}
+
 /// What reads have refreshed goes into the delta at the barrier, however little memory there is.
 #[test]
 fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {

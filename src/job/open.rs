@@ -43,6 +43,8 @@ const BACKGROUND_JOBS: usize = 2;
 const PARALLEL_UPLOADS: usize = 4;
 /// Parts of one file that a native checkpoint sends at the same time.
 const NATIVE_PARTS: usize = 2;
+/// As many transfers as are allowed for to share a link: with more, one that hangs would be noticed too late.
+const MOST_SHARERS: u32 = 64;
 const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
@@ -273,6 +275,7 @@ fn assemble(
             parallel: PARALLEL_UPLOADS,
             // Its last file would otherwise be alone on the link.
             parts: if native { NATIVE_PARTS } else { 1 },
+            sharers: sharers(options.subtasks, native),
             copies,
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
@@ -396,4 +399,11 @@ fn assemble(
         metadata,
         subtask_metadata,
     })
+}
+
+/// Transfers that may be under way at a time: files of all subtasks in parts, and deltas.
+fn sharers(subtasks: u32, native: bool) -> u32 {
+    let parts = if native { NATIVE_PARTS } else { 1 };
+    let each = u32::try_from(PARALLEL_UPLOADS * parts).unwrap_or(u32::MAX);
+    subtasks.saturating_mul(each).saturating_add(PARALLEL_DELTAS).min(MOST_SHARERS)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::model::{Manifest, Retained};
-use super::read::{find_manifest, read_newest};
+use super::read::find_manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::remote::Remote;
@@ -28,9 +28,9 @@ pub(crate) struct Roots {
 
 impl Roots {
     /// The roots of a chain as someone sees who takes no part in it; None where there is no chain.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at a chain from outside with it"))]
+    #[cfg(test)]
     pub(crate) async fn read(remote: &Remote) -> Result<Option<Self>> {
-        let Some(newest) = read_newest(remote).await? else { return Ok(None) };
+        let Some(newest) = super::read::read_newest(remote).await? else { return Ok(None) };
         let retained = find_retained(remote, &newest).await?;
         Ok(Some(Self { newest: newest.version, epoch: newest.epoch, retained }))
     }

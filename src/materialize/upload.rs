@@ -30,6 +30,8 @@ pub(crate) struct Uploader {
     pub(crate) parallel: usize,
     /// Parts of one file under way at a time.
     pub(crate) parts: usize,
+    /// Transfers that may share the link with one of its own: it has that many times its own time.
+    pub(crate) sharers: u32,
     /// Where the store itself may copy files from. None: nowhere.
     pub(crate) copies: Option<CopySource>,
 }
@@ -137,7 +139,8 @@ impl Uploader {
         let object = self.names.next(DataKind::Sst);
         known.begun(object.clone());
         let limiter = self.limiter.as_deref();
-        let sent = self.remote.put_file(&object, &file.path, file.size, limiter, self.parts).await?;
+        let sent =
+            self.remote.put_file(&object, &file.path, file.size, limiter, self.parts, self.sharers).await?;
         if *sent.as_bytes() != id.hash {
             // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
             // Used as a base it would replace the deltas that can still rebuild the state (I4).

@@ -33,6 +33,7 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
             limiter: None,
             parallel: 1,
             parts: 1,
+            sharers: 1,
             copies: None,
         };
         let known = Known::default();

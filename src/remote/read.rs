@@ -12,6 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use super::error::{Failure, Verdict};
 use super::{ObjectName, Remote};
 
+/// Room that is made for a body before it has come.
+const MOST_AT_ONCE: usize = 64 << 20;
+
 /// An object found by a listing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listed {
@@ -91,7 +94,16 @@ impl Remote {
             // The whole body has its own limit; this one notices sooner that nothing comes.
             match self.request(READ, name.as_str(), self.timeout, next).await? {
                 Some(chunk) if whole.is_empty() && chunk.len() as u64 == wanted => return Ok(chunk),
-                Some(chunk) => whole.extend_from_slice(&chunk),
+                Some(chunk) => {
+                    if whole.is_empty() {
+                        // All at once, up to what a length from outside is believed.
+                        whole.reserve(usize::try_from(wanted).unwrap_or(usize::MAX).min(MOST_AT_ONCE));
+                    }
+                    whole.extend_from_slice(&chunk);
+                    if whole.len() as u64 > wanted {
+                        return Ok(whole.freeze());
+                    }
+                }
                 None => return Ok(whole.freeze()),
             }
         }

@@ -184,7 +184,7 @@ async fn files_go_up_and_come_down_unchanged() {
             let (up, down) = (dir.path().join("up"), dir.path().join("down"));
             std::fs::write(&up, &content).unwrap();
             let before = remote.counters();
-            remote.put_file(&name, &up, length as u64, None, 3).await.unwrap();
+            remote.put_file(&name, &up, length as u64, None, 3, 1).await.unwrap();
             let put = remote.counters() - before;
             assert_eq!(put.put_bytes, length as u64);
             let parts = length.div_ceil(8 * MIB) as u64;
@@ -215,7 +215,7 @@ fn operations_can_be_spawned() {
     spawnable(remote.probe());
     spawnable(remote.create(&name, Bytes::new()));
     spawnable(remote.put_data(&name, Bytes::new()));
-    spawnable(remote.put_file(&name, path, 1, Some(&limiter), 1));
+    spawnable(remote.put_file(&name, path, 1, Some(&limiter), 1, 1));
     spawnable(remote.get(&name));
     spawnable(remote.get_range(&name, 0..1));
     spawnable(remote.get_to_file(&name, None, path));
@@ -244,10 +244,10 @@ async fn a_file_shorter_than_said_is_not_uploaded() {
     let file = dir.path().join("f");
     std::fs::write(&file, noise(9 * MIB)).unwrap();
     for length in [9 * MIB as u64 + 1, 20 * MIB as u64] {
-        let error = remote.put_file(&data(1), &file, length, None, 2).await.unwrap_err();
+        let error = remote.put_file(&data(1), &file, length, None, 2, 1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Disk, "{error}");
     }
-    let error = remote.put_file(&data(1), &dir.path().join("absent"), 1, None, 2).await.unwrap_err();
+    let error = remote.put_file(&data(1), &dir.path().join("absent"), 1, None, 2, 1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disk, "{error}");
     assert_eq!(remote.list("").await.unwrap(), []);
 }
@@ -260,7 +260,7 @@ async fn an_upload_keeps_to_its_rate() {
     let remote = remote(Arc::new(InMemory::new())).with_timeout(Duration::from_secs(20));
     let limiter = RateLimiter::new(NonZeroU64::new(80 * MIB as u64).unwrap());
     let start = tokio::time::Instant::now();
-    remote.put_file(&data(1), &file, 24 * MIB as u64, Some(&limiter), 4).await.unwrap();
+    remote.put_file(&data(1), &file, 24 * MIB as u64, Some(&limiter), 4, 1).await.unwrap();
     // The first part passes at once, the other two wait 100 ms each.
     assert!(start.elapsed() >= Duration::from_millis(195), "{:?}", start.elapsed());
 }
@@ -275,13 +275,13 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
     std::fs::write(&file, vec![0; length]).unwrap();
     store.plan(Op::Part, Fault::Hang);
     let name = data(1);
-    let put = remote.put_file(&name, &file, length as u64, None, 2);
+    let put = remote.put_file(&name, &file, length as u64, None, 2, 1);
     tokio::time::timeout(Duration::from_millis(300), put).await.unwrap_err();
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     assert_eq!((store.planned(), store.aborted()), (0, 1));
-    remote.put_file(&name, &file, length as u64, None, 2).await.unwrap();
+    remote.put_file(&name, &file, length as u64, None, 2, 1).await.unwrap();
     assert_eq!(store.aborted(), 1, "one that ends well is not");
 }
 
@@ -297,7 +297,7 @@ async fn i6_data_survives_every_single_fault() {
         remote.put_data(&data(1), Bytes::from_static(b"small")).await.unwrap();
         for op in [Op::Begin, Op::Part, Op::Complete] {
             store.plan(op, fault);
-            remote.put_file(&data(2), &up, content.len() as u64, None, 2).await.unwrap();
+            remote.put_file(&data(2), &up, content.len() as u64, None, 2, 1).await.unwrap();
         }
         store.plan(Op::List, fault);
         assert_eq!(

@@ -22,8 +22,9 @@ const PART: u64 = 8 * 1024 * 1024;
 impl Remote {
     /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created like
     /// any data object; larger ones go in parts of 8 MiB, up to `parallel` of them at a time, and
-    /// appear at once when the last part has arrived. `limiter` is asked before each part. Returns the BLAKE3
-    /// hash of what was sent.
+    /// appear at once when the last part has arrived. `limiter` is asked before each part. Up to `sharers` such
+    /// transfers, its own parts included, may share a link, as in [`Remote::put_beside`]. Returns the BLAKE3 hash
+    /// of what was sent.
     pub(crate) async fn put_file(
         &self,
         name: &ObjectName,
@@ -31,15 +32,16 @@ impl Remote {
         length: u64,
         limiter: Option<&RateLimiter>,
         parallel: usize,
+        sharers: u32,
     ) -> Result<blake3::Hash> {
         if length <= PART {
             let source = Source::open(file, length).await?;
             let (source, bytes) = source.read(length, limiter).await?;
-            return self.put_data(name, bytes).await.map(|()| source.hash.finalize());
+            return self.put_beside(name, bytes, sharers).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
         loop {
-            match self.try_put_parts(name, file, length, limiter, parallel).await {
+            match self.try_put_parts(name, file, length, limiter, parallel, sharers).await {
                 Ok(hash) => return Ok(hash),
                 Err(failure) => attempts.again(failure).await?,
             }
@@ -53,6 +55,7 @@ impl Remote {
         length: u64,
         limiter: Option<&RateLimiter>,
         parallel: usize,
+        sharers: u32,
     ) -> Result<blake3::Hash, Failure> {
         let source = Source::open(file, length).await.map_err(Failure::lasting)?;
         self.counters.put(0);
@@ -63,7 +66,7 @@ impl Remote {
         let Some(upload) = unfinished.upload.as_deref_mut() else {
             return Err(Failure::lasting(Error::internal("an upload was lost")));
         };
-        let sent = self.put_parts(name, upload, source, limiter, parallel).await;
+        let sent = self.put_parts(name, upload, source, limiter, parallel, sharers).await;
         let done = match sent {
             Ok(hash) => {
                 self.counters.put(0);
@@ -91,6 +94,7 @@ impl Remote {
         mut source: Source,
         limiter: Option<&RateLimiter>,
         parallel: usize,
+        sharers: u32,
     ) -> Result<blake3::Hash, Failure> {
         let mut sending = FuturesUnordered::new();
         while source.left > 0 {
@@ -108,7 +112,8 @@ impl Remote {
             source = rest;
             self.counters.put(bytes.len());
             let part = upload.put_part(PutPayload::from_bytes(bytes));
-            sending.push(self.request("upload a part of", name.as_str(), self.limit(size), part));
+            let limit = self.limit(size.saturating_mul(sharers.into()));
+            sending.push(self.request("upload a part of", name.as_str(), limit, part));
             while sending.len() >= parallel.max(1)
                 && let Some(sent) = sending.next().await
             {

@@ -70,6 +70,7 @@ impl World {
             limiter: None,
             parallel: 4,
             parts: 1,
+            sharers: 1,
             copies: None,
         };
         Self {

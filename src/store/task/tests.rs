@@ -59,6 +59,7 @@ impl Fixture {
                 limiter: None,
                 parallel: 4,
                 parts: 1,
+                sharers: 1,
                 copies: None,
             }),
             known: Arc::new(Known::default()),

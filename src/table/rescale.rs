@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
+use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch, properties};
 
-use super::options;
+use super::join::{Part, to_join, to_rewrite};
 use super::rocks::Table;
+use super::{ffi, options};
 use crate::error::{Error, Result};
 use crate::ids::StateId;
 use crate::key;
@@ -28,33 +29,66 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 /// Above all encoded keys: key groups stay below 32,768.
 const ABOVE_ALL: &[u8] = &[0xff];
 
+/// RocksDB's property: the level that level 0 is compacted into.
+const BASE_LEVEL: &str = "rocksdb.base-level";
+
+/// Another table, and the key groups of it that a new one takes in.
+pub(crate) struct Source {
+    /// Opened to be read, in a directory that is deleted afterwards: it may be opened again to be compacted.
+    pub(crate) table: Table,
+    /// The key groups that the table belonged to.
+    pub(crate) range: KeyGroupRange,
+    pub(crate) owned: KeyGroupRange,
+}
+
 impl Table {
-    /// Makes this the table of a subtask that owns `range`, of which it has the key groups `kept`.
-    /// Everything else in it is gone, and it stands at no delta until [`Table::set_applied`].
+    /// Makes this, the host, the table of a subtask that owns `range`, of which it has the key groups `kept`, and
+    /// takes in what `sources` have, which is disjoint from them: as files where that is possible, otherwise by copies, by
+    /// so many threads. Everything else in it is gone, and it stands at no delta until
+    /// [`Table::set_applied`]. Returns the bytes of keys and values that were copied.
     ///
     /// Only for a table that nobody reads yet, and that is deleted if the restore fails. Files that
-    /// hold kept key groups stay as they are; compaction drops the rest of them in its own time.
-    pub(crate) fn hand_over(&mut self, kept: KeyGroupRange, range: KeyGroupRange) -> Result<()> {
-        let (start, end) = key::bounds_of(kept);
-        for (from, to) in [([].as_slice(), start.as_slice()), (end.as_slice(), ABOVE_ALL)] {
-            self.db
-                .delete_file_in_range(from, to)
-                .map_err(|source| self.failed("drop the files of other key groups", source))?;
+    /// hold wanted key groups stay as they are; compaction drops the rest of them in its own time.
+    pub(crate) fn take_over(
+        &mut self,
+        kept: KeyGroupRange,
+        range: KeyGroupRange,
+        mut sources: Vec<Source>,
+        threads: usize,
+    ) -> Result<u64> {
+        self.drop_files(kept)?;
+        let mut parts = vec![Part::host(kept, ffi::live_files(&self.db))];
+        parts.extend(sources.iter().map(Source::part));
+        for (at, rewrite) in to_rewrite(&parts).into_iter().enumerate() {
+            if !rewrite {
+                continue;
+            }
+            let part = match at.checked_sub(1) {
+                None => {
+                    self.rewrite(kept)?;
+                    Part::host(kept, ffi::live_files(&self.db))
+                }
+                Some(at) => {
+                    let source = sources.remove(at).rewritten()?;
+                    let part = source.part();
+                    sources.insert(at, source);
+                    part
+                }
+            };
+            parts[at] = part;
         }
-        let mut batch = WriteBatch::default();
-        // Only over what is still there: a tombstone over nothing would make its compaction rewrite
-        // files that are fine as they are.
-        let files = self.db.live_files().map_err(|source| self.failed("list the files", source))?;
-        let least = files.iter().filter_map(|file| file.start_key.as_deref()).min();
-        if let Some(least) = least.filter(|least| *least < start.as_slice()) {
-            batch.delete_range(least, start.as_slice());
+        let mut owned = vec![kept];
+        let mut copied = Vec::new();
+        let joins = to_join(&parts, self.base_level(), self.room_in_level_0());
+        for (source, (part, join)) in sources.iter().zip(parts.iter().zip(joins).skip(1)) {
+            if join && self.join(part) { owned.push(source.owned) } else { copied.push(source) }
         }
-        let greatest = files.iter().filter_map(|file| file.end_key.as_deref()).max();
-        if greatest.is_some_and(|greatest| greatest >= end.as_slice()) {
-            batch.delete_range(end.as_slice(), ABOVE_ALL);
-        }
-        for key in self.own_keys(kept)? {
-            batch.delete(key);
+        // Before anything is copied: a tombstone would hide it.
+        let mut batch = self.tombstones_outside(&owned);
+        for owned in owned {
+            for key in self.own_keys(owned)? {
+                batch.delete(key);
+            }
         }
         if !batch.is_empty() {
             self.write(batch)?;
@@ -62,7 +96,81 @@ impl Table {
         self.marker = key::marker(range);
         self.applying.store(0, Ordering::Release);
         self.applied.store(0, Ordering::Release);
+        let copy = |source: &Source| self.copy(&source.table, source.owned, &source.table.dir, threads);
+        copied.into_iter().map(copy).sum()
+    }
+
+    /// Drops the files that hold nothing of `kept`.
+    fn drop_files(&self, kept: KeyGroupRange) -> Result<()> {
+        let (start, end) = key::bounds_of(kept);
+        for (from, to) in [([].as_slice(), start.as_slice()), (end.as_slice(), ABOVE_ALL)] {
+            self.db
+                .delete_file_in_range(from, to)
+                .map_err(|source| self.failed("drop the files of other key groups", source))?;
+        }
         Ok(())
+    }
+
+    /// Takes in the files of a part. If RocksDB will not have them, nothing has come in.
+    fn join(&self, part: &Part) -> bool {
+        if part.is_empty() {
+            return true;
+        }
+        let files: Vec<_> = part.oldest_first().map(|file| file.path.clone()).collect();
+        let joined = ffi::ingest_db_generated(&self.db, &files);
+        if let Err(error) = &joined {
+            tracing::warn!(%error, "files of another table cannot be joined and are copied instead");
+        }
+        joined.is_ok()
+    }
+
+    /// Deletes whatever lies between and around `owned`. Only where there is something: a tombstone over
+    /// nothing would make its compaction rewrite files that are fine as they are, and the next rescale would find it in
+    /// other parts' way.
+    fn tombstones_outside(&self, owned: &[KeyGroupRange]) -> WriteBatch {
+        let mut owned: Vec<_> = owned.iter().map(|owned| key::bounds_of(*owned)).collect();
+        owned.sort_unstable();
+        let starts = owned.iter().map(|(start, _)| start.as_slice()).chain([ABOVE_ALL]);
+        let ends = [[].as_slice()].into_iter().chain(owned.iter().map(|(_, end)| end.as_slice()));
+        let files = ffi::live_files(&self.db);
+        let mut batch = WriteBatch::default();
+        for (from, to) in ends.zip(starts) {
+            let within =
+                || files.iter().filter(|file| file.last.as_slice() >= from && file.first.as_slice() < to);
+            let least = within().map(|file| file.first.as_slice()).min();
+            let greatest = within().map(|file| file.last.as_slice()).max();
+            if let (Some(least), Some(greatest)) = (least, greatest) {
+                // The first key above the greatest.
+                let above = [greatest, &[0]].concat();
+                batch.delete_range(least.max(from), above.as_slice().min(to));
+            }
+        }
+        batch
+    }
+
+    /// Leaves nothing outside of `owned`, by a compaction of the files that have something there.
+    fn rewrite(&self, owned: KeyGroupRange) -> Result<()> {
+        self.drop_files(owned)?;
+        let (start, end) = key::bounds_of(owned);
+        self.write(self.tombstones_outside(&[owned]))?;
+        self.flush()?;
+        for (from, to) in [(None, Some(start)), (Some(end), None)] {
+            self.db.compact_range_opt(from, to, &options::compact_options());
+        }
+        Ok(())
+    }
+
+    /// The first level below 0 that compactions of level 0 go to.
+    fn base_level(&self) -> usize {
+        let level = self.db.property_int_value(BASE_LEVEL).ok().flatten();
+        level.and_then(|level| usize::try_from(level).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// How many files more can come into level 0 before writes slow down.
+    fn room_in_level_0(&self) -> usize {
+        let files = self.db.property_int_value(properties::num_files_at_level(0)).ok().flatten();
+        let room = options::CROWDED_L0.saturating_sub(files.unwrap_or(u64::MAX));
+        usize::try_from(room).unwrap_or_default()
     }
 
     /// Alluvium's own keys in the groups of `range`.
@@ -88,15 +196,8 @@ impl Table {
     }
 
     /// Copies the key groups `owned` of `from`, which this table has nothing of, by way of sorted files
-    /// that are made in `scratch`; returns the bytes of keys and values. As [`Table::hand_over`], only
-    /// for a table that nobody reads yet.
-    pub(crate) fn copy(
-        &self,
-        from: &Table,
-        owned: KeyGroupRange,
-        scratch: &Path,
-        threads: usize,
-    ) -> Result<u64> {
+    /// that are made in `scratch`; returns the bytes of keys and values.
+    fn copy(&self, from: &Table, owned: KeyGroupRange, scratch: &Path, threads: usize) -> Result<u64> {
         let parts = split(owned, threads);
         let copied = thread::scope(|scope| {
             let work = (0..).zip(parts).map(|(number, part): (u32, _)| {
@@ -162,8 +263,24 @@ impl Table {
     }
 }
 
+impl Source {
+    fn part(&self) -> Part {
+        Part::source(self.owned, ffi::live_files(&self.table.db))
+    }
+
+    /// The same without anything outside of what is taken in.
+    fn rewritten(self) -> Result<Self> {
+        let Self { table, range, owned } = self;
+        let (dir, resources) = (table.dir.clone(), table.resources.clone());
+        drop(table);
+        let table = Table::open_to_rewrite(&dir, range, &resources)?;
+        table.rewrite(owned)?;
+        Ok(Self { table, range, owned })
+    }
+}
+
 /// Whether the key is Alluvium's own in its group.
-fn is_own(key: &[u8]) -> bool {
+pub(super) fn is_own(key: &[u8]) -> bool {
     key.get(2..key::PREFIX_LEN) == Some(&StateId::RESERVED.0.to_be_bytes())
 }
 
@@ -245,7 +362,7 @@ mod tests {
         table.flush().unwrap();
         table.put(&k(2, 2), b"y").unwrap();
         table.flush().unwrap();
-        table.hand_over(range(2, 4), range(2, 5)).unwrap();
+        assert_eq!(table.take_over(range(2, 4), range(2, 5), Vec::new(), 2).unwrap(), 0);
         let kept = Model::from([
             (k(2, 1), b"x".to_vec()),
             (k(2, 2), b"y".to_vec()),
@@ -285,7 +402,7 @@ mod tests {
         let before = names(&table);
         assert!(before.len() >= 3, "{before:?}");
         let mut half = reopened(&table, &dir.path().join("half"), all);
-        half.hand_over(range(0, 2), range(0, 2)).unwrap();
+        half.take_over(range(0, 2), range(0, 2), Vec::new(), 2).unwrap();
         half.set_applied(DeltaSeq(2)).unwrap();
         half.flush().unwrap();
         let after = names(&half);
@@ -357,6 +474,9 @@ mod tests {
         made: u32,
         tables: Vec<(KeyGroupRange, Table)>,
         seq: u64,
+        rng: usize,
+        sources: usize,
+        copies: usize,
     }
 
     impl Job {
@@ -382,25 +502,26 @@ mod tests {
             for end in ends {
                 let wanted = range(first, end);
                 first = end + 1;
-                let mut host: Option<Table> = None;
+                let mut sources = Vec::new();
                 for at in 0..self.tables.len() {
                     let Some(owned) = self.tables[at].0.intersection(wanted) else { continue };
                     let dir = self.path();
                     let (range, table) = &self.tables[at];
                     table.checkpoint(&dir).unwrap();
-                    match &host {
-                        None => {
-                            let mut table = Table::open(&dir, *range, &resources()).unwrap();
-                            table.hand_over(owned, wanted).unwrap();
-                            host = Some(table);
-                        }
-                        Some(host) => {
-                            let from = Table::open_to_read(&dir, *range, &resources()).unwrap();
-                            host.copy(&from, owned, &dir, 2).unwrap();
-                        }
-                    }
+                    sources.push((dir, *range, owned));
                 }
-                let table = host.unwrap();
+                let host = self.rng % sources.len();
+                self.rng = self.rng.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) | 1;
+                let (dir, old, kept) = sources.remove(host);
+                let mut table = Table::open(&dir, old, &resources()).unwrap();
+                let open = |(dir, range, owned): (PathBuf, _, _)| Source {
+                    table: Table::open_to_read(&dir, range, &resources()).unwrap(),
+                    range,
+                    owned,
+                };
+                let sources: Vec<_> = sources.into_iter().map(open).collect();
+                self.sources += sources.len();
+                self.copies += usize::from(table.take_over(kept, wanted, sources, 2).unwrap() > 0);
                 table.set_applied(DeltaSeq(self.seq)).unwrap();
                 next.push((wanted, table));
             }
@@ -417,7 +538,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let all = range(0, GROUPS - 1);
             let table = Table::create(&dir.path().join("0"), all, &resources()).unwrap();
-            let mut job = Job { dir, made: 0, tables: vec![(all, table)], seq: 0 };
+            let mut job = Job { dir, made: 0, tables: vec![(all, table)], seq: 0, rng: 1, sources: 0, copies: 0 };
             let mut model = Model::new();
             for op in ops {
                 match op {

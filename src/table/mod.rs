@@ -18,6 +18,8 @@ mod merge;
 mod options;
 mod owned;
 mod rescale;
+#[cfg(test)]
+mod rescale_tests;
 mod rocks;
 mod snapshot;
 mod stats;

@@ -42,6 +42,13 @@ pub(super) struct LiveFile {
     pub(super) seqs: (u64, u64),
 }
 
+impl LiveFile {
+    /// Whether both may have something in one place.
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.last >= other.first && self.first <= other.last
+    }
+}
+
 /// The database's SST files: level by level from 0, in level 0 the newest first, below by their keys.
 pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
     let text = |text: *const c_char| {

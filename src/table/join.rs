@@ -79,13 +79,25 @@ impl Part {
     /// About how many bytes a compaction writes that leaves nothing outside of the range.
     fn rewritten(&self) -> u64 {
         let outside = |file: &LiveFile| file.first < self.start || file.last >= self.end;
-        let newest_outside = self.files.iter().any(|file| file.level == 0 && outside(file));
-        // The files of level 0 go down into the level below as a whole.
-        let below = self.files.iter().map(|file| file.level).filter(|level| *level > 0).min();
-        let taken = |file: &&LiveFile| {
-            outside(file) || (newest_outside && (file.level == 0 || Some(file.level) == below))
+        let (newest, lower): (Vec<_>, Vec<_>) = self.files.iter().partition(|file| file.level == 0);
+        // Files of level 0 go down with those that they overlap, and those with theirs ...
+        let (mut taken, mut left): (Vec<_>, Vec<_>) = newest.into_iter().partition(|file| outside(file));
+        loop {
+            let overlaps = |file: &&LiveFile| taken.iter().any(|other| file.overlaps(other));
+            let (more, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(overlaps);
+            left = rest;
+            if more.is_empty() {
+                break;
+            }
+            taken.extend(more);
+        }
+        // ... into the first level below, where they are merged with whatever they overlap.
+        let first = lower.iter().map(|file| file.level).min();
+        let merged = |file: &&LiveFile| {
+            outside(file) || (Some(file.level) == first && taken.iter().any(|newer| file.overlaps(newer)))
         };
-        self.files.iter().filter(taken).map(|file| file.bytes).sum()
+        let lower: u64 = lower.into_iter().filter(merged).map(|file| file.bytes).sum();
+        taken.iter().map(|file| file.bytes).sum::<u64>() + lower
     }
 }
 
@@ -222,9 +234,17 @@ mod tests {
         // Two of four files lie across a border.
         assert_eq!(to_rewrite(&[host.clone(), part(5, 9, &lower)]), [false, true]);
         assert_eq!(to_rewrite(&[host.clone(), part(5, 9, &lower[2..])]), [false, true]);
-        // With one in level 0, all of the next level has to be.
-        let with_newest: Vec<_> = [file(0, 0, 11)].into_iter().chain(lower.clone()).collect();
-        assert_eq!(to_rewrite(&[host, part(5, 9, &with_newest)]), [false, false]);
+        assert_eq!(to_rewrite(&[host.clone(), part(5, 9, &lower[3..])]), [false, false]);
+        // Files in level 0 take along what they overlap.
+        let with_newest = |newest: &[LiveFile]| part(5, 9, &[newest, &lower].concat());
+        assert_eq!(to_rewrite(&[host.clone(), with_newest(&[file(0, 0, 11)])]), [false, false]);
+        let apart = [file(0, 3, 5), file(0, 7, 8), file(0, 9, 9)];
+        assert_eq!(
+            with_newest(&apart).rewritten(),
+            400,
+            "the first, two below it, and one across the other border"
+        );
+        assert_eq!(with_newest(&[file(0, 3, 7), file(0, 7, 8), file(0, 9, 9)]).rewritten(), 600);
         // The host, if it stands in the way of more than it takes.
         let host = part(10, 19, &[file(6, 9, 15), file(6, 16, 18)]);
         assert_eq!(to_rewrite(&[host.clone(), part(5, 9, &lower[1..3])]), [true, false]);

@@ -110,7 +110,8 @@ impl Table {
         }
         taken.joined = owned.len() - 1;
         // Before anything is copied: a tombstone would hide it.
-        let mut batch = self.tombstones_outside(&owned);
+        self.delete_outside(&owned)?;
+        let mut batch = WriteBatch::default();
         for owned in owned {
             for key in self.own_keys(owned)? {
                 batch.delete(key);
@@ -153,34 +154,41 @@ impl Table {
     }
 
     /// Deletes whatever lies between and around `owned`. Only where there is something: a tombstone over
-    /// nothing would make its compaction rewrite files that are fine as they are, and the next rescale would find it in
-    /// other parts' way.
-    fn tombstones_outside(&self, owned: &[KeyGroupRange]) -> WriteBatch {
+    /// nothing would make its compaction rewrite files that are fine as they are. And each in a file of its own, or
+    /// one would lie across everything between two, and so in the way of the next rescale.
+    fn delete_outside(&self, owned: &[KeyGroupRange]) -> Result<()> {
         let mut owned: Vec<_> = owned.iter().map(|owned| key::bounds_of(*owned)).collect();
         owned.sort_unstable();
         let starts = owned.iter().map(|(start, _)| start.as_slice()).chain([ABOVE_ALL]);
         let ends = [[].as_slice()].into_iter().chain(owned.iter().map(|(_, end)| end.as_slice()));
         let files = ffi::live_files(&self.db);
-        let mut batch = WriteBatch::default();
         for (from, to) in ends.zip(starts) {
             let within =
                 || files.iter().filter(|file| file.last.as_slice() >= from && file.first.as_slice() < to);
             let least = within().map(|file| file.first.as_slice()).min();
             let greatest = within().map(|file| file.last.as_slice()).max();
-            if let (Some(least), Some(greatest)) = (least, greatest) {
-                // The first key above the greatest.
-                let above = [greatest, &[0]].concat();
-                batch.delete_range(least.max(from), above.as_slice().min(to));
+            let (Some(least), Some(greatest)) = (least, greatest) else { continue };
+            // The first key above the greatest.
+            let above = [greatest, &[0]].concat();
+            let (least, above) = (least.max(from), above.as_slice().min(to));
+            let mut batch = WriteBatch::default();
+            batch.delete_range(least, above);
+            // Two entries have two sequence numbers: the file is not taken for one that was made to be
+            // ingested, see `Part`.
+            batch.delete(least);
+            self.write(batch)?;
+            if !self.is_crowded() {
+                self.flush()?;
             }
         }
-        batch
+        Ok(())
     }
 
     /// Leaves nothing outside of `owned`, by a compaction of the files that have something there.
     fn rewrite(&self, owned: KeyGroupRange) -> Result<()> {
         self.drop_files(owned)?;
         let (start, end) = key::bounds_of(owned);
-        self.write(self.tombstones_outside(&[owned]))?;
+        self.delete_outside(&[owned])?;
         self.flush()?;
         for (from, to) in [(None, Some(start)), (Some(end), None)] {
             self.db.compact_range_opt(from, to, &options::compact_options());

@@ -154,6 +154,91 @@ fn a_copy_brings_values_and_no_markers() {
     assert_eq!(into.copy(&read, range(5, 5), &copy, 2).unwrap(), 0, "nothing to copy is no error");
 }
 
+/// A table of `owner`'s with these keys, in one file, in the lowest level or in the highest.
+fn table_with(dir: &Path, owner: KeyGroupRange, keys: &[(u16, u8)], compacted: bool) -> Table {
+    let table = Table::create(dir, owner, &resources()).unwrap();
+    for (group, user) in keys {
+        table.put(&k(*group, *user), &[*user]).unwrap();
+    }
+    if compacted {
+        table.compact_all().unwrap()
+    } else {
+        table.flush().unwrap()
+    }
+    table
+}
+
+fn as_source(table: Table, range: KeyGroupRange, owned: KeyGroupRange) -> Source {
+    let dir = table.dir().to_owned();
+    drop(table);
+    Source { table: Table::open_to_read(&dir, range, &resources()).unwrap(), range, owned }
+}
+
+/// RocksDB does not notice: the files do not overlap. But what one has of an earlier owner lies where the other
+/// owns key groups, and would be taken for theirs.
+#[test]
+fn what_an_earlier_owner_has_left_does_not_come_back_in_anothers_range() {
+    let expected = Model::from([(k(1, 1), vec![1]), (k(8, 8), vec![8])]);
+    for compacted in [false, true] {
+        for foreign_in_host in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (lower, upper) = ([(1, 1), (6, 6)], [(4, 4), (8, 8)]);
+            let lower = if foreign_in_host { &lower[..] } else { &lower[..1] };
+            let upper = if foreign_in_host { &upper[1..] } else { &upper[..] };
+            let mut host = table_with(&dir.path().join("host"), range(0, 9), lower, compacted);
+            let source = table_with(&dir.path().join("source"), range(0, 9), upper, compacted);
+            let source = as_source(source, range(0, 9), range(5, 9));
+            host.take_over(range(0, 4), range(0, 9), vec![source], 2).unwrap();
+            assert_eq!(raw(&host, range(0, 20)), expected, "{compacted} {foreign_in_host}");
+            host.compact_all().unwrap();
+            assert_eq!(raw(&host, range(0, 20)), expected, "{compacted} {foreign_in_host}");
+        }
+    }
+}
+
+/// Three key groups in each of two tables, split from one, with some megabytes; joined again at once.
+#[test]
+fn what_was_split_is_joined_again_without_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = range(0, 5);
+    let table = Table::create(&dir.path().join("a"), all, &resources()).unwrap();
+    let mut noise = blake3::Hasher::new().finalize_xof();
+    let mut value = vec![0; 4000];
+    for group in 0..=5 {
+        for user in 0..250 {
+            noise.fill(&mut value);
+            table.put(&k(group, user), &value).unwrap();
+        }
+    }
+    table.set_applied(DeltaSeq(1)).unwrap();
+    table.compact_all().unwrap();
+    let expected = without_own(raw(&table, all));
+    let half = |name: &str, owned| {
+        let mut half = reopened(&table, &dir.path().join(name), all);
+        half.take_over(owned, owned, Vec::new(), 2).unwrap();
+        half.set_applied(DeltaSeq(2)).unwrap();
+        half.flush().unwrap();
+        half
+    };
+    let mut host = half("lower", range(0, 2));
+    let inodes = |table: &Table| -> Vec<_> {
+        use std::os::unix::fs::MetadataExt;
+        let files = super::ffi::live_files(&table.db).into_iter();
+        files.map(|file| (std::fs::metadata(&file.path).unwrap().ino(), file.bytes)).collect()
+    };
+    let upper = half("upper", range(3, 5));
+    let before: Vec<_> = inodes(&host).into_iter().chain(inodes(&upper)).collect();
+    let upper = as_source(upper, range(3, 5), range(3, 5));
+    let taken = host.take_over_with(range(0, 2), all, vec![upper], 2, to_rewrite).unwrap();
+    assert_eq!((taken.copied, taken.joined), (0, 1), "{taken:?}");
+    assert!(taken.rewritten > 0, "{taken:?}");
+    assert!(raw(&host, all) == expected);
+    let unchanged: u64 = inodes(&host).iter().filter(|file| before.contains(file)).map(|file| file.1).sum();
+    assert!(unchanged > 250 * 6 * 4000 / 2, "{unchanged} bytes of files are still the same");
+    host.compact_all().unwrap();
+    assert!(raw(&host, all) == expected);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Put(u16, u8, u8),

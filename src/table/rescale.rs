@@ -10,7 +10,7 @@
 //!   and none is ever copied.
 //! - **A file goes on under a sequence number that is not its own.** The files that a copy comes in as
 //!   hold sequence number 0; the number that counts is in the database's MANIFEST alone. They must
-//!   never be brought into another database as files, only by another copy.
+//!   never be brought into another database as files, only by another copy ([`join`](super::join) sees to it).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;

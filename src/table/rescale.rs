@@ -12,6 +12,7 @@
 //!   hold sequence number 0; the number that counts is in the database's MANIFEST alone. They must
 //!   never be brought into another database as files, only by another copy ([`join`](super::join) sees to it).
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -28,6 +29,9 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 
 /// Above all encoded keys: key groups stay below 32,768.
 const ABOVE_ALL: &[u8] = &[0xff];
+
+/// Files that are being written to the disk at a time.
+const SYNCS: usize = 8;
 
 /// RocksDB's property: the level that level 0 is compacted into.
 const BASE_LEVEL: &str = "rocksdb.base-level";
@@ -146,6 +150,7 @@ impl Table {
             return true;
         }
         let files: Vec<_> = part.oldest_first().map(|file| file.path.clone()).collect();
+        sync(&files);
         let joined = ffi::ingest_db_generated(&self.db, &files);
         if let Err(error) = &joined {
             tracing::warn!(%error, "files of another table cannot be joined and are copied instead");
@@ -319,6 +324,21 @@ impl Source {
         table.rewrite(owned)?;
         Ok(Self { table, range, owned })
     }
+}
+
+/// Has the disk write files, several at a time: RocksDB does it as well before it takes them in, but one after the
+/// other, and a file that it finds written costs it nothing. So a failure here is left for it to find.
+fn sync(files: &[PathBuf]) {
+    let threads = SYNCS.min(files.len()).max(1);
+    thread::scope(|scope| {
+        for share in files.chunks(files.len().div_ceil(threads).max(1)) {
+            scope.spawn(move || {
+                for file in share {
+                    let _ = File::open(file).and_then(|file| file.sync_data());
+                }
+            });
+        }
+    });
 }
 
 /// Whether the key is Alluvium's own in its group.

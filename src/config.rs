@@ -85,7 +85,7 @@ impl JobOptions {
             fallback: false,
             memory: 512_000_000,
             delta_bytes: None,
-            inline_limit: 128 * 1024,
+            inline_limit: 256 * 1024,
             retained: 3,
             checkpoint_interval: None,
             min_pause: Duration::from_millis(100),
@@ -167,7 +167,7 @@ impl JobOptions {
     }
 
     /// Deltas up to this many sealed bytes (a subtask's tail together) travel inside the manifest
-    /// instead of as objects of their own. Default 128 KiB.
+    /// instead of as objects of their own. Default 256 KiB.
     #[must_use]
     pub fn inline_limit(mut self, bytes: u64) -> Self {
         self.inline_limit = bytes;
@@ -221,7 +221,8 @@ impl JobOptions {
     }
 
     /// A configuration key of the object store, as `object_store` names them (`aws_region`,
-    /// `azure_storage_account_name`, …). Default none; the environment is not read.
+    /// `azure_storage_account_name`, …). Default none. What is not given is taken from the environment
+    /// (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
     #[must_use]
     pub fn store_option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.store_options.push((key.into(), value.into()));

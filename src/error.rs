@@ -137,6 +137,18 @@ impl Error {
         self
     }
 
+    /// Says what the user can do besides.
+    #[must_use]
+    pub(crate) fn more_advice(self, advice: impl fmt::Display) -> Self {
+        match &self.inner.advice {
+            Some(there) => {
+                let all = format!("{there}; {advice}");
+                self.advice(all)
+            }
+            None => self.advice(advice.to_string()),
+        }
+    }
+
     #[must_use]
     pub(crate) fn source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         Arc::make_mut(&mut self.inner).source = Some(Arc::new(source));

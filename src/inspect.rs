@@ -8,12 +8,15 @@ use serde::Serialize;
 
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
+use crate::gc::savepoint;
 use crate::ids::{CheckpointId, SubtaskIndex, Version};
 use crate::job::full_bytes;
 use crate::manifest::{
     CheckpointMode, CheckpointRecord, Manifest, Origin, SubtaskRecord, list_chain, read_manifest,
 };
+use crate::pins::{InspectedPin, inspect_pins};
 use crate::remote::{ObjectName, Remote, open_url};
+use crate::savepoints::{Savepoint, describe as describe_savepoint};
 use crate::wait::wait;
 
 /// A running job may collect what was listed a moment ago; then everything is looked at anew.
@@ -33,16 +36,27 @@ pub struct Inspection {
     pub epochs: Vec<u64>,
     /// The versions of the chain that still exist, oldest first.
     pub records: Vec<InspectedRecord>,
+    /// The savepoints, ascending by name.
+    pub savepoints: Vec<Savepoint>,
+    /// The pins of readers and attempts, oldest first.
+    pub pins: Vec<InspectedPin>,
     /// What the retained checkpoints reach.
     pub live_bytes: u64,
     /// Number of objects that the retained checkpoints reach.
     pub live_objects: u64,
+    /// What savepoints and pins keep beside that.
+    pub held_bytes: u64,
+    /// Number of objects that savepoints and pins keep beside that.
+    pub held_objects: u64,
     /// Everything below the job's prefix.
     pub total_bytes: u64,
     /// Number of objects below the job's prefix.
     pub total_objects: u64,
     /// Objects that a retained checkpoint needs and that do not exist. Empty in a sound job.
     pub missing: Vec<String>,
+    /// Savepoints that cannot be read, each with what is wrong. No garbage is collected while there are such, because there
+    /// is no telling what they keep. Empty in a sound job; for pins see [`PinHolder::Damaged`](crate::PinHolder::Damaged).
+    pub damaged: Vec<String>,
 }
 
 /// One version of the chain.
@@ -193,11 +207,24 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
     }
     let retained: BTreeSet<_> = head.retained.iter().map(|retained| retained.version).collect();
-    let mut live = BTreeSet::new();
-    live.extend(retained.iter().map(|version| ObjectName::manifest(*version).to_string()));
-    for (manifest, _) in manifests.iter().filter(|(manifest, _)| retained.contains(&manifest.version)) {
-        live.extend(manifest.references().map(ToString::to_string));
-    }
+    let reach = |versions: &BTreeSet<Version>| {
+        let mut names: BTreeSet<_> =
+            versions.iter().map(|version| ObjectName::manifest(*version).to_string()).collect();
+        for (manifest, _) in manifests.iter().filter(|(manifest, _)| versions.contains(&manifest.version)) {
+            names.extend(manifest.references().map(ToString::to_string));
+        }
+        names
+    };
+    let live = reach(&retained);
+    let (savepoints, damaged) = look_at_savepoints(remote).await?;
+    let pins = inspect_pins(remote).await?;
+    let versions = savepoints.iter().map(|savepoint| savepoint.version);
+    let versions = versions.chain(pins.iter().filter_map(|pin| pin.version)).map(Version).collect();
+    // Not what a pin or savepoint names that came too late.
+    let held: BTreeSet<_> = reach(&versions)
+        .into_iter()
+        .filter(|name| !live.contains(name) && sizes.contains_key(name))
+        .collect();
     let records = manifests.iter().map(|(manifest, bytes)| InspectedRecord {
         version: manifest.version.0,
         epoch: manifest.epoch.0,
@@ -213,12 +240,34 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         newest_version: newest.version.0,
         epochs: opens.map(|manifest| manifest.epoch.0).collect(),
         records: records.collect(),
+        savepoints,
+        pins,
+        held_bytes: held.iter().filter_map(|name| sizes.get(name)).sum(),
+        held_objects: held.len() as u64,
         live_bytes: live.iter().filter_map(|name| sizes.get(name)).sum(),
         live_objects: live.len() as u64,
         total_bytes: sizes.values().sum(),
         total_objects: sizes.len() as u64,
         missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
+        damaged,
     })
+}
+
+/// Those that read, and what is wrong with the others.
+async fn look_at_savepoints(remote: &Remote) -> Result<(Vec<Savepoint>, Vec<String>)> {
+    let (mut savepoints, mut damaged) = (Vec::new(), Vec::new());
+    for name in savepoint::names(remote).await? {
+        match savepoint::find(remote, &name).await {
+            Ok(Some(record)) => savepoints.push(describe_savepoint(remote, &name, &record).await?),
+            // It was released meanwhile.
+            Ok(None) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
+                damaged.push(error.to_string());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((savepoints, damaged))
 }
 
 /// A manifest and its size; None if it is gone.

@@ -50,8 +50,8 @@
 //! - [`StateStore`] is what an operator's thread holds. Typed state on top of it, by its current key:
 //!   [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`].
 //! - [`Receipt`] joins cut and commit where they are not in one process.
-//! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, and [`inspect`]
-//!   looks at a whole job, from outside.
+//! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, typed state by the
+//!   descriptors of its program, and [`inspect`] looks at a whole job, from outside.
 //! - `docs/design.md` in the repository explains the protocol, the formats and the invariants.
 
 mod changelog;
@@ -68,6 +68,7 @@ mod key_group;
 mod manifest;
 mod materialize;
 mod outside;
+mod pins;
 mod reader;
 mod remote;
 mod restore;
@@ -94,14 +95,16 @@ pub use job::{
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};
-pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions};
+pub use pins::{InspectedPin, PinHolder, Pins};
+pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
-    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, TimeDomain,
-    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries, ValueState,
+    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, StoredValue,
+    TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries,
+    ValueState,
 };
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

@@ -132,7 +132,11 @@ impl Savepoints {
     }
 }
 
-async fn describe(remote: &Remote, name: &SavepointName, record: &SavepointRecord) -> Result<Savepoint> {
+pub(crate) async fn describe(
+    remote: &Remote,
+    name: &SavepointName,
+    record: &SavepointRecord,
+) -> Result<Savepoint> {
     let checkpoint = record.checkpoint;
     let full_bytes = match read_manifest(remote, checkpoint.version).await {
         Ok((manifest, _)) => {

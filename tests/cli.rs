@@ -413,6 +413,28 @@ fn wait_for_checkpoint(store: &str) {
     panic!("no checkpoint within 30 s");
 }
 
+/// Progress that nobody reads any more must neither end a run nor hold it up.
+#[test]
+fn a_run_goes_on_when_nobody_reads_its_progress() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+        .args(tiny("load", &["--store", "memory:///"]))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    drop(child.stderr.take());
+    for _ in 0..600 {
+        if child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    // Whether it had to be killed.
+    let _ = child.kill();
+    let out = succeeds(&child.wait_with_output().expect("it ended"));
+    assert!(out.contains("records/s"), "{out}");
+}
+
 #[test]
 #[cfg(unix)]
 fn signals_end_a_run_early_with_its_result() {

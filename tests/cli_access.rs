@@ -6,7 +6,7 @@ mod common;
 
 use std::process::{Command, Output};
 
-use alluvium::{Job, OpenMode, Opened, StateOptions};
+use alluvium::{CheckpointReader, Job, OpenMode, Opened, ReaderOptions, RestoreFrom, StateOptions};
 use serde_json::Value;
 
 use common::drive::{checkpoint, put, quiet};
@@ -118,6 +118,48 @@ fn savepoints_are_made_listed_used_and_released() {
 }
 
 #[test]
+fn pins_are_shown_and_released_only_on_purpose() {
+    let running = Running::new();
+    assert!(succeeds(&running.run(&["pin", "list"], &[])).contains("No pins"));
+    let options = ReaderOptions::new();
+    // As if it had been killed.
+    std::mem::forget(CheckpointReader::open(&running.url, &RestoreFrom::Latest, options).unwrap());
+    succeeds(&running.run(&["savepoint", "create"], &["kept"]));
+    let listed = json(&running.run(&["pin", "list"], &["--json"]));
+    assert_eq!((&listed[0]["holder"]["kind"], listed.as_array().unwrap().len()), (&"reader".into(), 1));
+    let id = listed[0]["id"].as_str().unwrap();
+    let text = succeeds(&running.run(&["pin", "list"], &[]));
+    for part in [id, "a reader", "1-1"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+
+    let text = succeeds(&running.run(&["inspect"], &[]));
+    for part in ["Savepoints", "kept", "Pins", id, "savepoints and pins beside that"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let seen = json(&running.run(&["inspect"], &["--json"]));
+    assert_eq!(
+        (&seen["savepoints"][0]["name"], &seen["savepoints"][0]["version"]),
+        (&"kept".into(), &2.into())
+    );
+    assert_eq!(seen["pins"], listed);
+
+    fails(&running.run(&["pin", "release"], &["x"]), 1, id);
+    fails(&running.run(&["pin", "release"], &["x", "--yes"]), 1, id);
+    let text = succeeds(&running.run(&["pin", "release"], &[id]));
+    for part in [id, "a reader", "keeps checkpoint 1-1", "Nothing was released", "--yes"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    assert_eq!(json(&running.run(&["pin", "release"], &[id, "--json"]))["released"], false);
+    assert_eq!(running.pins(), 1, "a dry run");
+    assert!(succeeds(&running.run(&["pin", "release"], &[id, "--yes"])).contains("is released"));
+    assert_eq!(running.pins(), 0);
+    let text = succeeds(&running.run(&["inspect"], &[]));
+    assert!(!text.contains("Pins"), "{text}");
+    running.opened.job.health().unwrap();
+}
+
+#[test]
 fn get_prints_what_can_be_printed_and_tags_the_rest() {
     let running = Running::new();
     let get = |args: &[&str]| running.run(&["get"], args);
@@ -172,11 +214,28 @@ fn scan_prints_a_line_for_each_entry() {
 #[test]
 fn help_is_worth_reading() {
     let help = succeeds(&alluvium(&["--help"]));
-    for word in ["savepoint", "get", "scan", "--savepoint before-upgrade"] {
+    for word in ["savepoint", "pin ", "get", "scan", "--savepoint before-upgrade"] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
     let help = succeeds(&alluvium(&["get", "--help"]));
-    for word in ["--checkpoint <ID>", "--savepoint <NAME>", "--key-format", "base64:", "may be running"] {
+    for word in [
+        "--checkpoint <ID>",
+        "--savepoint <NAME>",
+        "--key-format",
+        "--namespace",
+        "--map-key",
+        "--show-expired",
+        "base64:",
+        "may be running",
+    ] {
+        assert!(help.contains(word), "{word} is missing in\n{help}");
+    }
+    let (arguments, _) = help.split_once("Source:").unwrap();
+    for word in ["The state's name", "--map-key"] {
+        assert!(arguments.contains(word), "{word} comes after the options of the source in\n{help}");
+    }
+    let help = succeeds(&alluvium(&["pin", "release", "--help"]));
+    for word in ["--yes", "killed or is slow", "next garbage collection"] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
     let help = succeeds(&alluvium(&["savepoint", "--help"]));

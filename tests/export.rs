@@ -184,6 +184,12 @@ fn lines_are_sorted_and_tell_text_from_bytes() {
     assert_eq!(std::fs::read(file).unwrap(), world.export("source", &["--state", "words"]));
     let nowhere = world.text("no/such/place");
     fails(&alluvium(&["export", &world.text("source"), "-o", &nowhere]), 1, "no/such/place");
+    // What others read from must not be replaced by a file.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = elsewhere.path().join("socket").to_str().unwrap().to_owned();
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    fails(&alluvium(&["export", &world.text("source"), "-o", &socket]), 2, "not a regular file");
+    assert!(!std::fs::metadata(&socket).unwrap().is_file());
     assert!(!files(world.dir.path()).iter().any(|name| name.contains("partial") || name.contains("pin/")));
 }
 

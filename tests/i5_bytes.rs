@@ -4,13 +4,13 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alluvium::{CheckpointMode, CheckpointReport, Job, OpenMode, Opened, StateStore};
+use alluvium::{CheckpointListener, CheckpointMode, CheckpointReport, Job, OpenMode, Opened, StateStore};
 use object_store::memory::InMemory;
 
-use common::drive::{checkpoint, materialize, noise, open, put, quiet};
+use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
 use common::staged::Staged;
 
 const KEYS: u64 = 40_000;
@@ -78,6 +78,7 @@ fn i5_changelog_checkpoints_do_not_feel_a_full_compaction() {
     let delta = CHANGED * VALUE as u64;
     assert!(before > delta && before < delta * 3 / 2, "{before} bytes for a delta of {delta}: {report:?}");
     assert_eq!(report.sst_bytes, 0);
+    assert_eq!(report.bytes, before, "what travels in the manifest counts once");
     assert!(report.bytes_after_trigger <= before);
 
     let job = run.job.clone();
@@ -90,7 +91,7 @@ fn i5_changelog_checkpoints_do_not_feel_a_full_compaction() {
     loop {
         let done = compacted.is_finished();
         let (bytes, report) = run.change_and_checkpoint();
-        // The list of references in the manifest grows by one a checkpoint.
+        // The list of references in the manifest grows by one a checkpoint, until they are packed.
         assert!(bytes < before * 5 / 4, "{bytes} bytes while compacting, {before} before: {report:?}");
         assert_eq!(report.sst_bytes, 0);
         during += u32::from(!done);
@@ -114,6 +115,7 @@ fn i5_native_checkpoints_upload_the_state_again_after_a_full_compaction() {
     let mut run = Run::new(CheckpointMode::NativeIncremental);
     let (before, report) = run.change_and_checkpoint();
     assert!(before < STATE / 10, "{before} bytes for a small change: {report:?}");
+    assert_eq!(report.bytes, before);
     run.job.compact().unwrap();
     let (after, report) = run.change_and_checkpoint();
     assert!(after > STATE * 8 / 10, "{after} bytes after a compaction of {STATE}: {report:?}");
@@ -150,10 +152,81 @@ fn i5_checkpoints_go_on_beside_a_materialization() {
         let begun = common::now();
         let (_, report) = run.change_and_checkpoint();
         slowest = slowest.max(begun.elapsed());
+        // However many a fast machine takes: deltas that were packed are named by one reference.
         assert!(report.bytes_after_trigger < ordinary.bytes_after_trigger * 5 / 4, "{report:?}");
         taken += 1;
     }
     assert!(taken >= 3, "only {taken} checkpoints beside a materialization");
     assert!(slowest < Duration::from_millis(1000), "a checkpoint waited {slowest:?} for a materialization");
     run.job.settle(Duration::from_secs(30)).unwrap();
+}
+
+/// What a checkpoint says about those before it stays small however many there are since the base.
+#[test]
+fn i5_references_do_not_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Staged::new(InMemory::new());
+    let Opened { job, mut stores, .. } = open(&store, quiet(dir.path(), OpenMode::Create)).unwrap();
+    let mut beside = Vec::new();
+    for round in 0..1500 {
+        put(&mut stores[0], &format!("key {}", round % 50), &noise(round, 100)).unwrap();
+        let report = checkpoint(&job, &mut stores, "").unwrap();
+        if round % 100 < 2 {
+            // The packer works beside the checkpoints; here it catches up with them.
+            job.settle(Duration::from_secs(30)).unwrap();
+            beside.push(report.manifest_bytes - report.delta_bytes);
+        }
+    }
+    let (first, most) = (beside[0], *beside.iter().skip(1).step_by(2).max().unwrap());
+    assert!(most < first + 60 * 22, "{first} bytes beside the first delta, up to {most} later: {beside:?}");
+    drop((job, stores));
+    let Opened { mut stores, restored, .. } = open(&store, quiet(dir.path(), OpenMode::Existing)).unwrap();
+    assert!(restored.deltas < 300, "{restored:?}");
+    for key in 0..50 {
+        assert_eq!(get(&mut stores[0], &format!("key {key}")), Some(noise(1450 + key, 100)));
+    }
+}
+
+/// Keeps the reports of all checkpoints.
+#[derive(Debug, Default)]
+struct Reports(Mutex<Vec<CheckpointReport>>);
+
+impl CheckpointListener for Reports {
+    fn completed(&self, report: &CheckpointReport) {
+        self.0.lock().unwrap().push(report.clone());
+    }
+}
+
+/// Operators cut ahead of a scheduled barrier, so that what was written since then travels in the manifest.
+#[test]
+fn i5_a_scheduled_barrier_finds_most_of_the_delta_uploaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, reports) = (Staged::new(InMemory::new()), Arc::new(Reports::default()));
+    store.rule(|call| match call.path.ends_with(".delta") {
+        true => common::staged::Fate::Slow(Duration::from_millis(50)),
+        false => common::staged::Fate::Pass,
+    });
+    let options = quiet(dir.path(), OpenMode::Create)
+        .checkpoint_interval(Duration::from_millis(400))
+        .inline_limit(40_000)
+        .listener(Arc::clone(&reports) as Arc<dyn CheckpointListener>);
+    let Opened { job, mut stores, .. } = open(&store, options).unwrap();
+    let mut round = 0;
+    common::eventually("checkpoints that found most of it uploaded", Duration::from_secs(60), || {
+        // Some 100 kB between two barriers.
+        for _ in 0..6 {
+            round += 1;
+            put(&mut stores[0], &format!("key {round}"), &noise(round, 200)).unwrap();
+        }
+        if let Some(id) = stores[0].due() {
+            stores[0].cut(id, "").unwrap();
+        }
+        let reports = reports.0.lock().unwrap();
+        let early = |report: &&CheckpointReport| {
+            // Not those of a machine that hardly wrote anything.
+            report.delta_bytes > 60_000 && report.puts == 1 && report.bytes_after_trigger < report.bytes / 2
+        };
+        reports.iter().filter(early).count() >= 4
+    });
+    drop((job, stores));
 }

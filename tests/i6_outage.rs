@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use alluvium::{
     CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Error, ErrorKind, Job, JobOptions,
-    MaterializationReport, OpenMode, Opened, StateStore,
+    MapState, MaterializationReport, OpenMode, Opened, StateStore, Ttl, TtlUpdate,
 };
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
@@ -389,6 +389,52 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
     checkpoint_at_last(&job, &mut stores, "2");
     drop((job, stores));
     assert_eq!(get(&mut line.open(line.options()).stores[0], "k"), Some(b"2".to_vec()));
+}
+
+/// What reads have refreshed goes into the delta at the barrier, however little memory there is.
+#[test]
+fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
+    let line = Line::new();
+    let Opened { job, mut stores, .. } = line.open(line.options().checkpoint_timeout(LONG));
+    let ttl = Ttl::new(Duration::from_secs(3600)).update(TtlUpdate::OnReadAndWrite);
+    let map = stores[0].register(MapState::<u64, Vec<u8>>::descriptor("map").ttl(ttl)).unwrap();
+    stores[0].set_key(&1_u64).unwrap();
+    for n in 0..2_000 {
+        map.put(&mut stores[0], &n, &noise(n, 1000)).unwrap();
+    }
+    checkpoint_at_last(&job, &mut stores, "all");
+    job.settle(LONG).unwrap();
+
+    let gate = Gate::closed();
+    let held = gate.clone();
+    line.store.rule(move |call| match call.op {
+        Op::Put => Fate::Hold(held.clone()),
+        _ => Fate::Pass,
+    });
+    let mut n = 0;
+    while stores[0].try_reserve().is_ok() {
+        n += 1;
+        put(&mut stores[0], &format!("key {n}"), &noise(n, 1000)).unwrap();
+    }
+    stores[0].set_key(&1_u64).unwrap();
+    for n in 0..2_000 {
+        assert_eq!(map.get(&stores[0], &n).unwrap(), Some(noise(n, 1000)));
+    }
+    let refreshed = stores[0].stats().refreshed_bytes;
+    assert!(refreshed > 2_000_000, "{refreshed} bytes: more than the memory for deltas");
+    let pending = job.trigger("").unwrap();
+    let (told, cut) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let (store, id) = (&mut stores[0], pending.id());
+        scope.spawn(move || told.send(store.cut(id, "").map(drop)).unwrap());
+        let outcome = cut.recv_timeout(Duration::from_secs(10));
+        line.store.heal();
+        gate.open();
+        outcome.expect("the cut waits for memory").unwrap();
+    });
+    assert_eq!(stores[0].stats().refreshed_bytes, 0);
+    pending.wait().unwrap();
+    assert_eq!(map.get(&stores[0], &7).unwrap(), Some(noise(7, 1000)));
 }
 
 /// A link on which what is held takes many times longer than a request may: those under way must not

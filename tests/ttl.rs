@@ -178,6 +178,41 @@ fn namespaces_expire_by_themselves() {
 }
 
 #[test]
+fn what_reads_have_refreshed_is_counted_and_written_by_the_next_call_that_may() {
+    for mode in MODES {
+        let place = ClockedJob::new(mode);
+        let mut opened = place.open();
+        let map = register(&mut opened, map().ttl(on_read()));
+        let (job, store) = (opened.job.clone(), &mut opened.stores[0]);
+        store.set_key(&1_u64).unwrap();
+        let names: Vec<_> = (0..50).map(|n| format!("entry {n}")).collect();
+        names.iter().for_each(|name| map.put(store, name, &1).unwrap());
+        let touch = |store: &StateStore, time| {
+            assert_eq!(store.stats().refreshed_bytes, 0);
+            place.clock.set(time);
+            names.iter().for_each(|name| assert_eq!(map.get(store, name).unwrap(), Some(1)));
+            let held = store.stats().refreshed_bytes;
+            assert!((50 * 20..50 * 60).contains(&held), "{held}");
+            // The same moment again costs nothing.
+            names.iter().for_each(|name| assert_eq!(map.get(store, name).unwrap(), Some(1)));
+            assert_eq!(store.stats().refreshed_bytes, held);
+        };
+        touch(store, 1_008);
+        store.try_reserve().unwrap();
+        touch(store, 1_016);
+        let pending = job.trigger("").unwrap();
+        store.cut(pending.id(), "").unwrap();
+        pending.wait().unwrap();
+        touch(store, 1_024);
+        store.set_key(&2_u64).unwrap();
+        assert_eq!(store.stats().refreshed_bytes, 0);
+        store.set_key(&1_u64).unwrap();
+        place.clock.set(1_033);
+        assert_eq!(entries(&map, store).len(), 50, "{mode:?}");
+    }
+}
+
+#[test]
 fn reads_count_where_they_are_to() {
     for mode in MODES {
         let place = ClockedJob::new(mode);

@@ -7,7 +7,7 @@ mod tail;
 #[cfg(test)]
 mod tail_tests;
 
-pub(crate) use pack::due as packing_due;
+pub(crate) use pack::{due as packing_due, runs as runs_of};
 pub use receipt::Receipt;
 pub(crate) use receipt::{ReceiptBase, ReceiptCost, ReceiptDelta};
-pub(crate) use tail::{Action, Flush, Tail, Upload};
+pub(crate) use tail::{Action, Flush, Packed, Tail, Upload};

@@ -29,6 +29,9 @@ const SMALLEST: u64 = 256 << 10;
 /// What is packed into one object, and so is in memory at a time.
 const MAX_PACK: u64 = 16 << 20;
 
+/// Deltas that one reference may stand for: what a restore reads and decodes at least at a time.
+const MAX_RUN: u64 = LARGE;
+
 /// What an object holds of the live deltas.
 struct Live<'a> {
     name: &'a ObjectName,
@@ -65,6 +68,31 @@ pub(crate) fn due<'a>(deltas: impl Iterator<Item = &'a DeltaRef>) -> Vec<Vec<Obj
     let mut full = full.unwrap_or_default();
     full.sort_by_key(|object| object.oldest);
     packs(full, 2)
+}
+
+/// The runs that one subtask's `deltas`, in the order of `pack`, make up in it: several that follow each
+/// other without a gap.
+pub(crate) fn runs(deltas: &[DeltaRef], pack: &[u8]) -> Vec<DeltaRef> {
+    let mut bytes = 0;
+    let together = |a: &DeltaRef, b: &DeltaRef| {
+        // From the first on, or anew after one that did not fit.
+        bytes = if bytes == 0 { a.length } else { bytes }.saturating_add(b.length);
+        let adjacent = a.offset.checked_add(a.length) == Some(b.offset) && a.last.next() == b.first;
+        let together = adjacent && bytes <= MAX_RUN;
+        bytes = if together { bytes } else { 0 };
+        together
+    };
+    let run = |deltas: &[DeltaRef]| {
+        let ([first, .., last], length) = (deltas, deltas.iter().map(|delta| delta.length).sum::<u64>())
+        else {
+            return None;
+        };
+        let start = usize::try_from(first.offset).ok()?;
+        let bytes = pack.get(start..start.checked_add(usize::try_from(length).ok()?)?)?;
+        let entries = deltas.iter().map(|delta| delta.entries).sum();
+        Some(DeltaRef { length, crc32c: crc32c::crc32c(bytes), last: last.last, entries, ..first.clone() })
+    };
+    deltas.chunk_by(together).filter_map(run).collect()
 }
 
 /// Cuts `carriers` into packs; one of fewer than `least` is left as it is.
@@ -178,6 +206,42 @@ mod tests {
         let packs = due(deltas.iter());
         assert_eq!(sizes(&packs), [8], "a pack of one alone would gain nothing");
         assert!(!packs[0].contains(&deltas[0].object));
+    }
+
+    #[test]
+    fn a_run_is_what_follows_without_a_gap_up_to_a_size() {
+        let pack: Vec<u8> = (0..5 << 20).map(|n: u32| (n * 7 / 3) as u8).collect();
+        let mut deltas: Vec<DeltaRef> = Vec::new();
+        let mut add = |last: u64, gap: u64, length: u64| {
+            let first = deltas.last().map_or(1, |delta: &DeltaRef| delta.last.0 + 1);
+            let offset = deltas.last().map_or(10, |delta| delta.offset + delta.length) + gap;
+            let seq = (DeltaSeq(first), DeltaSeq(last));
+            deltas.push(DeltaRef { first: seq.0, last: seq.1, offset, ..object(9, length) });
+        };
+        add(1, 0, 10);
+        // Was packed before.
+        add(7, 0, 30);
+        add(8, 0, 20);
+        add(9, 1, 20);
+        // What would make a run too large begins the next one.
+        add(10, 0, MAX_RUN - 30);
+        add(11, 0, 40);
+        add(12, 0, MAX_RUN);
+        deltas[6].first = DeltaSeq(13);
+        deltas[6].last = DeltaSeq(13);
+        let found = runs(&deltas, &pack);
+        let run = |first, last, offset: u64, length: u64, entries| DeltaRef {
+            first: DeltaSeq(first),
+            last: DeltaSeq(last),
+            offset,
+            crc32c: crc32c::crc32c(&pack[offset as usize..(offset + length) as usize]),
+            entries,
+            ..object(9, length)
+        };
+        assert_eq!(found, [run(1, 8, 10, 60, 3), run(9, 10, 71, MAX_RUN - 10, 2)]);
+        assert_eq!(runs(&deltas[..1], &pack), []);
+        assert_eq!(runs(&[], &pack), []);
+        assert_eq!(runs(&deltas, &pack[..50]), [], "not of what is not there");
     }
 
     #[test]

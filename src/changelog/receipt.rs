@@ -53,6 +53,15 @@ pub(crate) enum ReceiptDelta {
     },
 }
 
+impl ReceiptDelta {
+    pub(super) fn stored(&self) -> Option<&DeltaRef> {
+        match self {
+            Self::Stored(delta) => Some(delta),
+            Self::Inline { .. } => None,
+        }
+    }
+}
+
 /// What the receipt cost, for the checkpoint's report.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReceiptCost {

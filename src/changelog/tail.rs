@@ -113,6 +113,9 @@ pub(crate) struct Tail<B> {
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
+    /// Deltas that lie one after the other in a pack, by the first: one reference stands for them all, so
+    /// that what a checkpoint names does not grow with the changelog (I5).
+    runs: BTreeMap<DeltaSeq, DeltaRef>,
     barriers: VecDeque<Barrier<B>>,
     /// Objects that nothing in the tail refers to any more.
     retired: Vec<ObjectName>,
@@ -138,6 +141,7 @@ impl<B> Tail<B> {
             needs_base: false,
             next_base: None,
             slots: slots.collect(),
+            runs: BTreeMap::new(),
             barriers: VecDeque::new(),
             retired: Vec::new(),
         }
@@ -188,6 +192,15 @@ impl<B> Tail<B> {
             } else {
                 self.retired.push(delta.object);
             }
+        }
+    }
+
+    /// Durable deltas were copied together: each for itself, and the runs that they make up.
+    pub(crate) fn packed(&mut self, packed: Packed) {
+        self.stored(packed.deltas);
+        for run in packed.runs {
+            self.runs.retain(|_, old| old.last < run.first || old.first > run.last);
+            self.runs.insert(run.first, run);
         }
     }
 
@@ -297,6 +310,7 @@ impl<B> Tail<B> {
                 let id = id_of(&barrier.context);
                 let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
                 let deltas = self.slots.range_mut(..=seq).filter_map(offer).collect();
+                let deltas = in_runs(deltas, &self.runs);
                 return Some(Action::Ready {
                     context: barrier.context,
                     seq,
@@ -344,6 +358,8 @@ impl<B> Tail<B> {
         if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
             return;
         }
+        // A run that the base has the beginning of stands for too much.
+        self.runs = self.runs.split_off(&base.seq.next());
         let newer = self.slots.split_off(&base.seq.next());
         for slot in std::mem::replace(&mut self.slots, newer).into_values() {
             if let Place::Stored(delta) = slot.place {
@@ -410,6 +426,36 @@ impl Slot {
             Place::Sealing | Place::Uploading => None,
         }
     }
+}
+
+/// Deltas that now lie in another object.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    pub(crate) deltas: Vec<DeltaRef>,
+    /// References to several of them at once.
+    pub(crate) runs: Vec<DeltaRef>,
+}
+
+/// `deltas` with one reference for all deltas of a run, where all of it is there and lies where it did.
+fn in_runs(deltas: Vec<ReceiptDelta>, runs: &BTreeMap<DeltaSeq, DeltaRef>) -> Vec<ReceiptDelta> {
+    let mut folded = Vec::with_capacity(deltas.len());
+    let mut rest = deltas.as_slice();
+    while let Some((first, others)) = rest.split_first() {
+        let run = first.stored().and_then(|first| runs.get(&first.first));
+        let run = run.and_then(|run| {
+            let in_it = |delta: &&ReceiptDelta| {
+                delta.stored().is_some_and(|delta| delta.object == run.object && delta.last <= run.last)
+            };
+            let count = rest.iter().take_while(in_it).count();
+            let (deltas, others) = rest.split_at_checked(count)?;
+            let whole = deltas.last()?.stored()?.last == run.last;
+            whole.then_some((ReceiptDelta::Stored(run.clone()), others))
+        });
+        let (delta, others) = run.unwrap_or_else(|| (first.clone(), others));
+        folded.push(delta);
+        rest = others;
+    }
+    folded
 }
 
 /// Whether held deltas may wait for the next checkpoint.

@@ -1,7 +1,7 @@
 //! The tail's rules, one by one.
 
 use super::receipt::ReceiptDelta;
-use super::tail::{Action, Flush, Tail};
+use super::tail::{Action, Flush, Packed, Tail};
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::ids::{Epoch, SubtaskIndex, Version};
@@ -243,4 +243,61 @@ fn i6_without_room_deltas_stay_held_and_gather() {
     assert_eq!(f.uploads(Flush::AboveLimit), [1, 2, 3]);
     f.tail.stored(vec![delta(1, object(1)), delta(2, object(1)), delta(3, object(1))]);
     assert!(matches!(no_room(&mut f), Some(Action::Ready { .. })), "a receipt needs no room");
+}
+
+/// Deltas 1 to 6, of which 2 to 5 lie in a pack, as one run.
+fn packed() -> Fixture {
+    let mut f = Fixture::new();
+    for seq in 1..=6 {
+        f.held(seq, 10);
+        f.tail.stored(vec![delta(seq, object(seq))]);
+    }
+    let pack = |seq| delta(seq, object(100));
+    let run = DeltaRef { last: DeltaSeq(5), length: 40, entries: 4, ..pack(2) };
+    f.tail.packed(Packed { deltas: (2..=5).map(pack).collect(), runs: vec![run] });
+    f
+}
+
+/// First and last delta of each reference of the next receipt.
+fn named(f: &mut Fixture, checkpoint: u64, seq: u64) -> Vec<(u64, u64)> {
+    f.tail.barrier(DeltaSeq(seq), id(checkpoint));
+    let Some(Action::Ready { deltas, .. }) = f.advance(Flush::AboveLimit) else {
+        panic!("the barrier is not ready");
+    };
+    let named = deltas.iter().map(|delta| match delta {
+        ReceiptDelta::Stored(delta) => (delta.first.0, delta.last.0),
+        ReceiptDelta::Inline { seq, .. } => (seq.0, seq.0),
+    });
+    named.collect()
+}
+
+#[test]
+fn i5_one_reference_stands_for_a_run() {
+    let mut f = packed();
+    assert_eq!(named(&mut f, 1, 6), [(1, 1), (2, 5), (6, 6)]);
+    // A cut in the midst of it has the beginning alone.
+    assert_eq!(named(&mut f, 2, 4), [(1, 1), (2, 2), (3, 3), (4, 4)]);
+    // A larger run takes its place.
+    let pack = |seq| delta(seq, object(101));
+    let run = DeltaRef { last: DeltaSeq(6), ..pack(1) };
+    f.tail.packed(Packed { deltas: (1..=6).map(pack).collect(), runs: vec![run] });
+    assert_eq!(named(&mut f, 3, 6), [(1, 6)]);
+    assert!(f.tail.take_retired(INSTANCE).contains(&object(100)));
+}
+
+#[test]
+fn i1_a_run_that_a_base_has_the_beginning_of_is_one_no_more() {
+    let mut f = packed();
+    f.tail.materialized(base(3));
+    assert_eq!(named(&mut f, 1, 6), [(4, 4), (5, 5), (6, 6)]);
+    let mut f = packed();
+    f.tail.materialized(base(1));
+    assert_eq!(named(&mut f, 1, 6), [(2, 5), (6, 6)], "all of it is after the base");
+}
+
+#[test]
+fn i1_a_run_of_which_a_part_has_moved_is_one_no_more() {
+    let mut f = packed();
+    f.tail.packed(Packed { deltas: vec![delta(4, object(102))], runs: Vec::new() });
+    assert_eq!(named(&mut f, 1, 6), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]);
 }

@@ -15,5 +15,5 @@ pub(crate) mod savepoint;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use pin::{Holder, Pin, choose, release_earlier};
+pub(crate) use pin::{Holder, ListedPin, Pin, choose, list as list_pins, release_earlier};
 pub(crate) use run::Collector;

@@ -121,8 +121,14 @@ impl Pin {
 
     async fn put(remote: &Arc<Remote>, version: Version, holder: Holder) -> Result<Self> {
         let name = ObjectName::pin(remote.env().nonces.nonce());
-        remote.put_data(&name, encode(version, holder)).await?;
-        Ok(Self { remote: Arc::clone(remote), name })
+        match remote.put_data(&name, encode(version, holder)).await {
+            Ok(()) => Ok(Self { remote: Arc::clone(remote), name }),
+            // A request whose answer was lost may have been applied.
+            Err(error) => Err(match remote.delete(vec![name.clone()]).await {
+                Ok(_) => error,
+                Err(_) => left_behind(error, &name),
+            }),
+        }
     }
 
     /// Keeps the pin only with a good result.
@@ -130,11 +136,12 @@ impl Pin {
         match result {
             Ok(value) => Ok((self, value)),
             Err(error) => {
-                // The first error says more than one from the withdrawal.
-                if let Err(left) = self.release().await {
-                    tracing::warn!(error = %left, "a pin that failed stays behind");
-                }
-                Err(error)
+                let name = self.name.clone();
+                Err(match self.release().await {
+                    Ok(()) => error,
+                    // The first error says more than one from the withdrawal.
+                    Err(_) => left_behind(error, &name),
+                })
             }
         }
     }
@@ -143,6 +150,11 @@ impl Pin {
     pub(crate) async fn release(self) -> Result<()> {
         self.remote.delete(vec![self.name.clone()]).await.map(drop)
     }
+}
+
+/// Says that a pin may have stayed.
+fn left_behind(error: Error, name: &ObjectName) -> Error {
+    error.more_advice(format!("{name} may have stayed behind: release that pin when the store answers again"))
 }
 
 async fn newest_retained(remote: &Remote) -> Result<Vec<Retained>> {
@@ -219,6 +231,37 @@ impl Held {
     }
 }
 
+/// A pin as a listing finds it.
+#[derive(Debug)]
+pub(crate) struct ListedPin {
+    pub(crate) name: ObjectName,
+    pub(crate) nonce: Nonce,
+    /// When it was made, by the clock of the store, in milliseconds since 1970.
+    pub(crate) unix_millis: u64,
+    /// What it keeps, and for whom; an error if it is damaged.
+    pub(crate) content: Result<(Version, Holder)>,
+}
+
+/// All pins, damaged ones as well.
+pub(crate) async fn list(remote: &Remote) -> Result<Vec<ListedPin>> {
+    let mut pins = Vec::new();
+    for listed in remote.list(ObjectName::PINS).await? {
+        let Some(parsed @ ParsedName::Pin(nonce)) = ObjectName::parse(&listed.name) else { continue };
+        let name = parsed.name();
+        let content = match find(remote, &name).await {
+            // It was taken away meanwhile.
+            Ok(None) => continue,
+            Ok(Some(content)) => Ok(content),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
+                Err(error)
+            }
+            Err(error) => return Err(error),
+        };
+        pins.push(ListedPin { name, nonce, unix_millis: listed.unix_millis, content });
+    }
+    Ok(pins)
+}
+
 async fn names(remote: &Remote) -> Result<Vec<ObjectName>> {
     let listed = remote.list(ObjectName::PINS).await?;
     let name = |text: &str| match ObjectName::parse(text) {
@@ -234,7 +277,7 @@ async fn find(remote: &Remote, name: &ObjectName) -> Result<Option<(Version, Hol
     bytes
         .map(|bytes| decode(&bytes))
         .transpose()
-        .map_err(|error| error.object(name).advice("delete it by hand if no reader is at work"))
+        .map_err(|error| error.object(name).advice("release it if no reader is at work"))
 }
 
 /// Releases the pins of attempts of `job`, another one, before `epoch`: they were fenced or have ended.

@@ -106,7 +106,8 @@ pub(crate) async fn require(remote: &Remote, name: &SavepointName) -> Result<Sav
     })
 }
 
-async fn names(remote: &Remote) -> Result<Vec<SavepointName>> {
+/// The names of all savepoints, ascending.
+pub(crate) async fn names(remote: &Remote) -> Result<Vec<SavepointName>> {
     let listed = remote.list(ObjectName::SAVEPOINTS).await?;
     let name = |text: &str| match ObjectName::parse(text) {
         Some(ParsedName::Savepoint(name)) => Some(name),

@@ -23,6 +23,7 @@ use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
 
 use super::background::Busy;
+use super::early::Early;
 use super::packer::Packer;
 use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
 use super::triggers::Triggers;
@@ -118,6 +119,8 @@ pub(crate) struct State {
     pending: Option<Pending>,
     metadata: Vec<u8>,
     next_trigger: Option<Instant>,
+    /// In changelog mode, with a schedule.
+    early: Option<Early>,
     retired: Vec<ObjectName>,
     /// Dropped by commits and not yet collected.
     dropped: Vec<Arc<Manifest>>,
@@ -136,11 +139,14 @@ struct Pending {
 impl Coordinator {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         self.state.next_trigger = self.schedule.interval.map(after);
+        let early = self.schedule.interval.map(Early::new);
+        self.state.early = early.filter(|_| self.mode == CheckpointMode::Changelog);
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
             let due = self.state.next_trigger.filter(|_| self.state.pending.is_none());
+            let early = self.state.early.zip(due).and_then(|(early, due)| early.next(due));
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
@@ -157,6 +163,10 @@ impl Coordinator {
                     self.give_up(&Error::new(ErrorKind::Aborted, format!("not durable within {timeout:?}")));
                 }
                 () = sleep_until(due) => self.trigger_by_schedule(),
+                () = sleep_until(early) => {
+                    self.state.early.as_mut().into_iter().for_each(Early::made);
+                    self.attempt.call_early();
+                }
                 // An operator that has met the failure never cuts: nobody else would end the waiting.
                 _ = watch.tick(), if self.state.pending.is_some() => {
                     if let Err(error) = self.attempt.health() {
@@ -200,6 +210,9 @@ impl Coordinator {
     fn trigger_by_schedule(&mut self) {
         let interval = self.schedule.interval.unwrap_or_default();
         self.state.next_trigger = Some(after(interval));
+        if let Some(early) = &mut self.state.early {
+            early.triggered(self.attempt.take_slowest_upload());
+        }
         if self.attempt.health().is_err() {
             return;
         }
@@ -456,14 +469,22 @@ impl Coordinator {
             let since = since(subtask);
             subtask.deltas.iter().filter(move |delta| delta.last > since)
         });
+        let carrier = ObjectName::manifest(committed.manifest.version);
+        let (mut delta_bytes, mut inline_bytes) = (0, 0);
+        for delta in new_deltas {
+            delta_bytes += delta.length;
+            inline_bytes += if delta.object == carrier { delta.length } else { 0 };
+        }
+        let sst_bytes = costs().map(|cost| cost.sst_bytes).sum();
         CheckpointReport {
             id: record.id,
             version: committed.manifest.version.0,
             start_ms: millis(pending.trigger.start),
             duration_ms: millis(self.monotonic().saturating_sub(pending.trigger.start)),
             cut_ms: costs().map(|cost| cost.cut_micros).max().unwrap_or(0) as f64 / 1e3,
-            delta_bytes: new_deltas.map(|delta| delta.length).sum(),
-            sst_bytes: costs().map(|cost| cost.sst_bytes).sum(),
+            bytes: delta_bytes - inline_bytes + sst_bytes + committed.bytes,
+            delta_bytes,
+            sst_bytes,
             manifest_bytes: committed.bytes,
             puts: costs().map(|cost| cost.puts).sum::<u64>() + 1,
             bytes_after_trigger: costs().map(|cost| cost.late_bytes).sum::<u64>() + committed.bytes,

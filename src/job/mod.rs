@@ -2,6 +2,7 @@
 
 mod background;
 mod coordinator;
+mod early;
 mod local_dir;
 mod open;
 mod packer;

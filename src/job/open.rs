@@ -309,7 +309,9 @@ fn assemble(
         let mode = if native {
             Mode::Native { dir }
         } else {
-            Mode::Changelog { applier, delta_bytes: usize::try_from(delta_bytes).unwrap_or(usize::MAX) }
+            let [delta_bytes, inline_limit] =
+                [delta_bytes, inline_limit].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+            Mode::Changelog { applier, delta_bytes, inline_limit }
         };
         handles.push(StoreHandle {
             shared: Arc::clone(&shared),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::changelog::{Upload, packing_due};
+use crate::changelog::{Packed, Upload, packing_due, runs_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
@@ -148,16 +148,17 @@ impl Packer {
         }
         let object = self.names.next(DataKind::Pack);
         let (payload, refs) = join(uploads, &object);
-        self.memory().open.insert(object.clone());
-        // Beside as many deltas as may be on their way.
-        self.remote.put_beside(&object, payload, PARALLEL_DELTAS + 1).await?;
         let mut moved = BTreeMap::<usize, Vec<DeltaRef>>::new();
         for ((store, first), new) in owners.into_iter().zip(refs) {
             moved.entry(store).or_default().push(DeltaRef { first, ..new });
         }
-        for (store, refs) in moved {
+        self.memory().open.insert(object.clone());
+        // Beside as many deltas as may be on their way.
+        self.remote.put_beside(&object, payload.clone(), PARALLEL_DELTAS + 1).await?;
+        for (store, deltas) in moved {
+            let runs = runs_of(&deltas, &payload);
             if let Some(store) = self.stores.get(store) {
-                store.send(Event::Packed(refs));
+                store.send(Event::Packed(Packed { deltas, runs }));
             }
         }
         Ok(())
@@ -243,9 +244,9 @@ mod tests {
                         Event::Durable(reply) => {
                             drop(reply.send(tail.iter().map(|delta| (delta.clone(), None)).collect()));
                         }
-                        Event::Packed(refs) => {
-                            tail.retain(|old| refs.iter().all(|new| new.last != old.last));
-                            tail.extend(refs);
+                        Event::Packed(Packed { deltas, .. }) => {
+                            tail.retain(|old| deltas.iter().all(|new| new.last != old.last));
+                            tail.extend(deltas);
                         }
                         _ => panic!("an event that no packer sends"),
                     }

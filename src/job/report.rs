@@ -21,6 +21,9 @@ pub struct CheckpointReport {
     pub duration_ms: f64,
     /// The longest time that an operator's thread spent in its cut.
     pub cut_ms: f64,
+    /// All bytes PUT for this checkpoint, before its trigger and after: new deltas, SST files and the manifest.
+    /// What travels inside the manifest counts once.
+    pub bytes: u64,
     /// Bytes of deltas that this checkpoint added, as objects or inside the manifest.
     pub delta_bytes: u64,
     /// Bytes of SST files and base indexes uploaded for this checkpoint (native mode).

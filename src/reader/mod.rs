@@ -3,8 +3,11 @@
 //! The reader pins the checkpoint (I3), restores what it is asked for into a directory of its own, and
 //! releases the pin at the end. It has no way to write.
 
+mod by_group;
+mod kinds;
 mod options;
 mod scan;
+mod state;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,12 +17,13 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use crate::config::RestoreFrom;
+use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, Pin};
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest};
+use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest, StateInfo};
 use crate::outside::Outside;
 use crate::remote::{open_url, parse_prefix};
 use crate::restore::{Restorer, Target};
@@ -28,6 +32,7 @@ use crate::table::{Table, TableResources};
 
 pub use options::ReaderOptions;
 pub use scan::CheckpointScan;
+pub use state::StateReader;
 
 /// RocksDB's background jobs of all subtasks together.
 const BACKGROUND_JOBS: usize = 2;
@@ -36,7 +41,8 @@ const PARALLEL_DOWNLOADS: usize = 16;
 /// How long a reader that was dropped goes on trying to release its pin.
 const LAST_RELEASE: Duration = Duration::from_secs(10);
 
-/// One checkpoint or savepoint of a job, to be read key by key and by scans. The job may be running: no
+/// One checkpoint or savepoint of a job, to be read key by key and by scans: typed state by its descriptor
+/// ([`CheckpointReader::state`], [`CheckpointReader::timers`]), and any state as the bytes that are stored. The job may be running: no
 /// attempt begins, nothing is fenced, and the job does not notice but for one small object, the
 /// reader's pin, which keeps the checkpoint alive for as long as the reader lives.
 ///
@@ -45,10 +51,11 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 ///
 /// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in the
 /// background. Of a process that is killed the pin stays, and keeps the checkpoint's objects until
-/// someone deletes it.
+/// someone releases it, see [`Pins`](crate::Pins).
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};
+/// use alluvium::MapState;
 ///
 /// # fn main() -> alluvium::Result<()> {
 /// # let place = tempfile::tempdir().unwrap();
@@ -58,6 +65,10 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 /// let words = store.state(&StateOptions::new("words"))?;
 /// let group = store.group_of(b"alluvium");
 /// store.put(words, group, b"alluvium", b"what a stream leaves behind")?;
+/// let descriptor = MapState::<String, u32>::descriptor("routes");
+/// let routes = store.register(descriptor.clone())?;
+/// store.set_key("JFK")?;
+/// routes.put(store, "LAX", &11_262)?;
 /// let checkpoint = opened.job.trigger("")?;
 /// store.cut(checkpoint.id(), "")?;
 /// checkpoint.wait()?;
@@ -65,6 +76,8 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 /// let reader = CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?;
 /// assert_eq!(reader.get("words", b"alluvium")?.unwrap(), b"what a stream leaves behind");
 /// assert_eq!(reader.scan("words", b"all")?.count(), 1);
+/// let routes = reader.state(descriptor)?;
+/// assert_eq!(routes.get("JFK", "LAX")?, Some(11_262));
 /// reader.close()?;
 /// # Ok(())
 /// # }
@@ -72,6 +85,7 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 pub struct CheckpointReader {
     manifest: Arc<Manifest>,
     found: Found,
+    clock: Arc<dyn Clock>,
     resources: TableResources,
     /// Bytes for the changelog on its way into a table.
     replay_memory: u64,
@@ -151,8 +165,9 @@ impl CheckpointReader {
         parts.sort_by_key(|part| part.range.first);
         // As in a job, a quarter is for deltas.
         let replay_memory = memory / 4;
-        let resources = TableResources::new(memory - replay_memory, BACKGROUND_JOBS).with_clock(clock);
-        Ok(Self { manifest, found, resources, replay_memory, parts, dir, hold: Some((outside, pin)) })
+        let resources =
+            TableResources::new(memory - replay_memory, BACKGROUND_JOBS).with_clock(Arc::clone(&clock));
+        Ok(Self { manifest, found, clock, resources, replay_memory, parts, dir, hold: Some((outside, pin)) })
     }
 
     // What it is.
@@ -214,10 +229,7 @@ impl CheckpointReader {
     /// As [`CheckpointReader::get`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has no
     /// such group.
     pub fn get_in(&self, state: &str, group: KeyGroup, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let state = self.state(state)?;
-        let mut encoded = Vec::new();
-        key::encode_into(&mut encoded, group, state, key);
-        Ok(self.table(group)?.get(&encoded)?.map(|value| value.to_vec()))
+        self.stored(self.info(state)?.id, group, key)
     }
 
     /// The values of several keys, each in its own group, in their order.
@@ -225,7 +237,7 @@ impl CheckpointReader {
     /// # Errors
     /// As [`CheckpointReader::get`].
     pub fn multi_get(&self, state: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        let state = self.state(state)?;
+        let state = self.info(state)?.id;
         let mut wanted = Vec::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
             let mut encoded = Vec::new();
@@ -258,8 +270,7 @@ impl CheckpointReader {
     /// # Errors
     /// As [`CheckpointReader::get`]; the iterator yields what fails on the way, and then ends.
     pub fn scan(&self, state: &str, prefix: &[u8]) -> Result<CheckpointScan<'_>> {
-        let last = KeyGroup(self.max_parallelism().get() - 1);
-        self.scan_groups(state, KeyGroupRange { first: KeyGroup(0), last }, prefix)
+        self.scan_groups(state, self.groups(), prefix)
     }
 
     /// As [`CheckpointReader::scan`], over some key groups.
@@ -273,7 +284,7 @@ impl CheckpointReader {
         groups: KeyGroupRange,
         prefix: &[u8],
     ) -> Result<CheckpointScan<'_>> {
-        let state = self.state(state)?;
+        let state = self.info(state)?.id;
         self.part(groups.last)?;
         Ok(CheckpointScan::new(self, state, groups, prefix))
     }
@@ -293,9 +304,20 @@ impl CheckpointReader {
         self.manifest.checkpoint()
     }
 
-    fn state(&self, name: &str) -> Result<StateId> {
+    /// All key groups.
+    fn groups(&self) -> KeyGroupRange {
+        KeyGroupRange { first: KeyGroup(0), last: KeyGroup(self.max_parallelism().get() - 1) }
+    }
+
+    fn stored(&self, state: StateId, group: KeyGroup, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut encoded = Vec::new();
+        key::encode_into(&mut encoded, group, state, key);
+        Ok(self.table(group)?.get(&encoded)?.map(|value| value.to_vec()))
+    }
+
+    fn info(&self, name: &str) -> Result<&StateInfo> {
         let known = || self.record().into_iter().flat_map(|record| &record.states);
-        known().find(|info| info.name == name).map(|info| info.id).ok_or_else(|| {
+        known().find(|info| info.name == name).ok_or_else(|| {
             let mut names: Vec<_> = known().map(|info| info.name.as_str()).collect();
             names.sort_unstable();
             Error::new(ErrorKind::NotFound, format!("checkpoint {} has no such state", self.checkpoint()))

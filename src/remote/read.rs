@@ -19,6 +19,8 @@ pub(crate) struct Listed {
     pub(crate) name: String,
     /// In bytes.
     pub(crate) size: u64,
+    /// When it was written, by the clock of the store, in milliseconds since 1970.
+    pub(crate) unix_millis: u64,
 }
 
 impl Remote {
@@ -152,7 +154,8 @@ impl Remote {
                 break;
             };
             if let Some(name) = self.relative(&meta.location) {
-                listed.push(Listed { name, size: meta.size });
+                let unix_millis = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or(0);
+                listed.push(Listed { name, size: meta.size, unix_millis });
             }
         }
         listed.sort_unstable();

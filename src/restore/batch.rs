@@ -41,7 +41,7 @@ struct Lane {
 }
 
 /// All deltas of `plans`, each once, in batches that take at most `limit` bytes to read; more only
-/// where a single delta does.
+/// where a single delta or run does.
 ///
 /// # Errors
 /// [`Corrupt`](crate::error::ErrorKind::Corrupt) if a reference is to no possible place.

@@ -18,6 +18,7 @@ use super::plan::SubtaskPlan;
 use crate::delta::{DecodedDelta, DeltaReader, merge_all};
 use crate::env::Clock;
 use crate::error::{Error, Result};
+use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{DeltaRef, Origin, Segment};
 use crate::materialize::{Known, Stamp};
@@ -233,17 +234,19 @@ fn load<'a>(
     let mut group = Vec::new();
     let mut room = limit;
     for ((segment, delta), bytes) in deltas {
-        let opened = Opened { reader: open(segment, delta, bytes)?, delta };
-        let memory = opened.reader.decoded_len(owned);
-        if memory > room {
-            load_group(table, owned, std::mem::take(&mut group), &mut loaded)?;
-            room = limit;
-        }
-        if memory > limit {
-            load_in_parts(table, owned, &opened, limit, &mut loaded)?;
-        } else {
-            group.push(opened);
-            room = room.saturating_sub(memory);
+        for reader in open(segment, delta, bytes)? {
+            let opened = Opened { reader, delta };
+            let memory = opened.reader.decoded_len(owned);
+            if memory > room {
+                load_group(table, owned, std::mem::take(&mut group), &mut loaded)?;
+                room = limit;
+            }
+            if memory > limit {
+                load_in_parts(table, owned, &opened, limit, &mut loaded)?;
+            } else {
+                group.push(opened);
+                room = room.saturating_sub(memory);
+            }
         }
     }
     load_group(table, owned, group, &mut loaded)?;
@@ -256,23 +259,35 @@ struct Opened<'a> {
     delta: &'a DeltaRef,
 }
 
-fn open(segment: &Segment, delta: &DeltaRef, bytes: &Bytes) -> Result<DeltaReader> {
-    let named = |error: Error| error.object(&delta.object);
-    if crc32c::crc32c(bytes) != delta.crc32c {
-        let message = format!("deltas {}..={} do not match their checksum", delta.first, delta.last);
+/// The deltas of a run, which are what the manifest says they are.
+fn open(segment: &Segment, run: &DeltaRef, bytes: &Bytes) -> Result<Vec<DeltaReader>> {
+    let named = |error: Error| error.object(&run.object);
+    if crc32c::crc32c(bytes) != run.crc32c {
+        let message = format!("deltas {}..={} do not match their checksum", run.first, run.last);
         return Err(named(Error::corrupt(message)));
     }
-    let reader = DeltaReader::open(bytes.clone()).map_err(named)?;
-    let header = reader.header();
-    let same = header.subtask == segment.subtask && header.range == segment.range;
-    if !same || header.first != delta.first || header.last != delta.last || reader.entries() != delta.entries
-    {
+    let readers = DeltaReader::open_all(bytes.clone()).map_err(named)?;
+    // One left out, or twice in it, and the state never was (I1).
+    let (mut next, mut entries) = (Some(run.first), 0_u64);
+    for reader in &readers {
+        let header = reader.header();
+        let same = header.subtask == segment.subtask && header.range == segment.range;
+        if !same || next != Some(header.first) {
+            return Err(named(Error::corrupt(format!(
+                "holds deltas {}..={} of subtask {}, which does not fit the manifest's reference",
+                header.first, header.last, header.subtask
+            ))));
+        }
+        next = header.last.0.checked_add(1).map(DeltaSeq);
+        entries = entries.saturating_add(reader.entries());
+    }
+    if next != run.last.0.checked_add(1).map(DeltaSeq) || entries != run.entries {
         return Err(named(Error::corrupt(format!(
-            "holds deltas {}..={} of subtask {}, which does not fit the manifest's reference",
-            header.first, header.last, header.subtask
+            "holds {} deltas with {entries} entries, which does not fit the manifest's reference",
+            readers.len()
         ))));
     }
-    Ok(reader)
+    Ok(readers)
 }
 
 fn load_group(
@@ -336,7 +351,8 @@ fn decode_all(owned: KeyGroupRange, deltas: &[Opened<'_>]) -> Result<Vec<Decoded
 mod tests {
     use super::*;
     use crate::delta::{ActiveDelta, DeltaHeader, TableKind, seal};
-    use crate::ids::{DeltaSeq, Epoch, StateId, SubtaskIndex};
+    use crate::error::ErrorKind;
+    use crate::ids::{Epoch, StateId, SubtaskIndex};
     use crate::key;
     use crate::key_group::KeyGroup;
     use crate::remote::ObjectName;
@@ -368,6 +384,47 @@ mod tests {
             entries: sealed.entries,
         };
         (delta, sealed.bytes)
+    }
+
+    #[test]
+    fn i1_a_run_must_hold_each_of_its_deltas_once_and_in_turn() {
+        let segment = Segment {
+            subtask: SubtaskIndex(0),
+            range: RANGE,
+            after: DeltaSeq(0),
+            deltas: Vec::new(),
+            seq: DeltaSeq(9),
+        };
+        let deltas: Vec<_> = (1..=4).map(|seq| sealed(seq, 0..seq as u32)).collect();
+        let open_run = |parts: &[u64], change: fn(&mut DeltaRef)| {
+            let parts = || parts.iter().map(|seq| &deltas[*seq as usize - 1]);
+            let bytes: Vec<u8> = parts().flat_map(|(_, bytes)| bytes.to_vec()).collect();
+            let mut run = DeltaRef {
+                length: bytes.len() as u64,
+                crc32c: crc32c::crc32c(&bytes),
+                last: DeltaSeq(4),
+                entries: parts().map(|(delta, _)| delta.entries).sum(),
+                ..deltas[1].0.clone()
+            };
+            change(&mut run);
+            open(&segment, &run, &Bytes::from(bytes)).map(|readers| readers.len())
+        };
+        assert_eq!(open_run(&[2, 3, 4], |_| ()).unwrap(), 3);
+        let wrong: [&[u64]; 6] = [&[2, 4], &[3, 4], &[2, 3], &[2, 2, 3, 4], &[2, 4, 3], &[1, 2, 3, 4]];
+        for parts in wrong {
+            assert_eq!(open_run(parts, |_| ()).unwrap_err().kind(), ErrorKind::Corrupt, "{parts:?}");
+        }
+        let changes: [fn(&mut DeltaRef); 4] = [
+            |run| run.entries += 1,
+            |run| run.crc32c ^= 1,
+            |run| run.first = DeltaSeq(1),
+            |run| run.last = DeltaSeq(u64::MAX),
+        ];
+        for change in changes {
+            let error = open_run(&[2, 3, 4], change).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            assert!(error.to_string().contains("manifest"), "names the object: {error}");
+        }
     }
 
     #[test]

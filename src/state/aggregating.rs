@@ -108,6 +108,7 @@ impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> KeyedState for Aggregat
 impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> Kind for AggregatingState<In, Acc, Out, S> {
     type Value = Acc;
     type Extra = Function<In, Acc, Out>;
+    type Space = S;
     type In<N: KeyCodec<Owned = N>> = AggregatingState<In, Acc, Out, Namespaced<N>>;
 
     fn options() -> StateOptions {

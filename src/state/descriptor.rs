@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use crate::delta::TableKind;
 use crate::error::Result;
-use crate::store::{StateKind, StateOptions, StateStore};
+use crate::store::{State, StateKind, StateOptions, StateStore};
 
 use super::codec::Codec;
 use super::key_codec::KeyCodec;
+use super::scope::Spaces;
 use super::ttl::Ttl;
 use super::typed::{Migrate, Typed};
 
@@ -25,6 +26,8 @@ pub trait Kind: Sized {
     type Value: 'static;
     /// What the kind needs besides: a default, a function.
     type Extra;
+    /// What it was declared with: `()`, or [`Namespaced`](crate::Namespaced).
+    type Space: Spaces;
     /// The same kind with namespaces.
     type In<N: KeyCodec<Owned = N>>: KeyedState<Value = Self::Value, Extra = Self::Extra>;
 
@@ -223,6 +226,47 @@ impl<S: KeyedState> StateDescriptor<S> {
     }
 }
 
+impl<S: KeyedState> StateDescriptor<S> {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is compared with a state that is there already.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a TTL of 0.
+    pub(crate) fn options(&self) -> Result<StateOptions> {
+        self.ttl.map_or(Ok(()), Ttl::check)?;
+        let mut options = S::options();
+        let in_order = !options.namespace.is_empty() || !options.map_key.is_empty();
+        let default = if in_order { TableKind::Ordered } else { TableKind::Hash };
+        options.table = self.table.unwrap_or(default);
+        options.name.clone_from(&self.name);
+        options.value.codec = self.codec.id().to_owned();
+        options.value.schema = self.schema;
+        options.value.type_is_named = self.type_name.is_some();
+        let type_name = || type_name::<S::Value>().to_owned();
+        options.value.type_name = self.type_name.clone().unwrap_or_else(type_name);
+        options.migrates = self.migrate.is_some();
+        options.ttl = self.ttl.map(Ttl::info);
+        Ok(options)
+    }
+
+    /// The part of a handle that all kinds share.
+    pub(crate) fn typed(self, state: State, kind: StateKind) -> Arc<Typed<S::Value, S::Extra>> {
+        Arc::new(Typed {
+            name: self.name,
+            state,
+            kind,
+            schema: self.schema,
+            ttl: self.ttl,
+            codec: self.codec,
+            migrate: self.migrate,
+            extra: self.extra,
+        })
+    }
+}
+
 impl StateStore {
     /// Registers a typed state, or finds it again. The handle is good for every store of the job that has
     /// registered the same name.
@@ -232,32 +276,12 @@ impl StateStore {
     /// restored checkpoint: another kind of state, other namespaces, map keys or codec, another type if
     /// [`StateDescriptor::type_name`] names it, or a schema version that cannot be read.
     pub fn register<S: KeyedState>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
-        let mut options = S::options();
-        let in_order = !options.namespace.is_empty() || !options.map_key.is_empty();
-        let default = if in_order { TableKind::Ordered } else { TableKind::Hash };
-        options.table = descriptor.table.unwrap_or(default);
-        options.name.clone_from(&descriptor.name);
-        options.value.codec = descriptor.codec.id().to_owned();
-        options.value.schema = descriptor.schema;
-        options.value.type_is_named = descriptor.type_name.is_some();
-        options.value.type_name = descriptor.type_name.unwrap_or_else(|| type_name::<S::Value>().to_owned());
-        options.migrates = descriptor.migrate.is_some();
-        descriptor.ttl.map_or(Ok(()), Ttl::check)?;
-        options.ttl = descriptor.ttl.map(Ttl::info);
+        let options = descriptor.options()?;
         let state = self.state(&options)?;
         if let Some(ttl) = descriptor.ttl {
             self.expire(state, ttl.expiry(options.kind))?;
         }
-        Ok(S::build(Arc::new(Typed {
-            name: descriptor.name,
-            state,
-            kind: options.kind,
-            schema: descriptor.schema,
-            ttl: descriptor.ttl,
-            codec: descriptor.codec,
-            migrate: descriptor.migrate,
-            extra: descriptor.extra,
-        })))
+        Ok(S::build(descriptor.typed(state, options.kind)))
     }
 }
 

@@ -106,7 +106,7 @@ const fn combine(state: u64, code: u64) -> u64 {
 }
 
 impl KeyType {
-    pub(super) fn of<K: KeyCodec + ?Sized>() -> Self {
+    pub(crate) fn of<K: KeyCodec + ?Sized>() -> Self {
         Self { code: K::CODE, name: K::name }
     }
 }

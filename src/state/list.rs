@@ -67,6 +67,7 @@ impl<T: 'static, S: Spaces> KeyedState for ListState<T, S> {}
 impl<T: 'static, S: Spaces> Kind for ListState<T, S> {
     type Value = T;
     type Extra = ();
+    type Space = S;
     type In<N: KeyCodec<Owned = N>> = ListState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {
@@ -223,6 +224,12 @@ impl<T: 'static, S: Scope> ListState<T, S> {
 }
 
 impl<T> Typed<T, ()> {
+    /// The elements of a stored list that are shown.
+    pub(crate) fn open_list(&self, list: &[u8], now: TtlNow) -> Result<Vec<T>> {
+        let mut elements = Elements::new(list);
+        std::iter::from_fn(|| self.next(&mut elements, now)).collect()
+    }
+
     /// Decodes the next element that is shown.
     fn next(&self, elements: &mut Elements<'_>, now: TtlNow) -> Option<Result<T>> {
         loop {

@@ -77,6 +77,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> KeyedState for Map
 impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> Kind for MapState<K, V, S> {
     type Value = V;
     type Extra = MapKey<K>;
+    type Space = S;
     type In<N: KeyCodec<Owned = N>> = MapState<K, V, Namespaced<N>>;
 
     fn options() -> StateOptions {
@@ -151,7 +152,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     /// As [`MapState::get`]; the iterator yields what fails on the way.
     pub fn iter(&self, store: &StateStore) -> Result<MapIter<K, V>> {
         let (scan, skip) = self.typed.scan_current(store, |out| self.scope.push(out))?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
+        Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
     /// The entries whose keys begin with `prefix`, in their order, see [`KeyPrefix`]. A snapshot.
@@ -167,7 +168,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
             prefix.encode_prefix(out);
         };
         let scan = store.at_key(state, tail, |store, group, key| store.scan_prefix(state, group, key))?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
+        Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
     /// The entries whose keys lie in `range`, in their order. A snapshot. A range that is the wrong way
@@ -186,28 +187,11 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
             state,
             |out| self.scope.push(out),
             |store, group, map| {
-                let bound = |key: &Q, after: bool| {
-                    let mut bytes = map.to_vec();
-                    key.encode(&mut bytes);
-                    if after {
-                        bytes.push(0);
-                    }
-                    bytes
-                };
-                let start = match range.start_bound() {
-                    Bound::Included(key) => bound(key, false),
-                    Bound::Excluded(key) => bound(key, true),
-                    Bound::Unbounded => map.to_vec(),
-                };
-                let end = match range.end_bound() {
-                    Bound::Included(key) => Some(bound(key, true)),
-                    Bound::Excluded(key) => Some(bound(key, false)),
-                    Bound::Unbounded => crate::key::successor(map),
-                };
+                let (start, end) = bounds_in(map, &range);
                 Ok((store.scan_range(state, group, &start, end.as_deref())?, map.len()))
             },
         )?;
-        Ok(MapIter { scan, skip, typed: Arc::clone(&self.typed), now: self.typed.now(store) })
+        Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
     /// Removes all entries without reading them.
@@ -267,6 +251,33 @@ where
     }
 }
 
+/// Where a range of a map's keys begins and ends (None: behind all keys) among stored keys; `map` is what those
+/// of the map begin with.
+pub(crate) fn bounds_in<Q: KeyCodec + ?Sized>(
+    map: &[u8],
+    range: &impl RangeBounds<Q>,
+) -> (Vec<u8>, Option<Vec<u8>>) {
+    let bound = |key: &Q, after: bool| {
+        let mut bytes = map.to_vec();
+        key.encode(&mut bytes);
+        if after {
+            bytes.push(0);
+        }
+        bytes
+    };
+    let start = match range.start_bound() {
+        Bound::Included(key) => bound(key, false),
+        Bound::Excluded(key) => bound(key, true),
+        Bound::Unbounded => map.to_vec(),
+    };
+    let end = match range.end_bound() {
+        Bound::Included(key) => Some(bound(key, true)),
+        Bound::Excluded(key) => Some(bound(key, false)),
+        Bound::Unbounded => crate::key::successor(map),
+    };
+    (start, end)
+}
+
 /// Iterator over entries of a map, see [`MapState::iter`].
 pub struct MapIter<K, V> {
     scan: Scan,
@@ -277,6 +288,10 @@ pub struct MapIter<K, V> {
 }
 
 impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
+    pub(crate) fn new(scan: Scan, skip: usize, typed: Arc<Typed<V, MapKey<K>>>, now: TtlNow) -> Self {
+        Self { scan, skip, typed, now }
+    }
+
     fn read(&self, key: &[u8], bytes: &[u8]) -> Result<Option<(K, V)>> {
         let Some(value) = self.typed.open(bytes, self.now)? else { return Ok(None) };
         let key = key.get(self.skip..).and_then(K::decode);

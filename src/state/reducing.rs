@@ -70,6 +70,7 @@ impl<T: 'static, S: Spaces> KeyedState for ReducingState<T, S> {}
 impl<T: 'static, S: Spaces> Kind for ReducingState<T, S> {
     type Value = T;
     type Extra = Reduce<T>;
+    type Space = S;
     type In<N: KeyCodec<Owned = N>> = ReducingState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {

@@ -19,7 +19,7 @@ pub struct Namespaced<N>(PhantomData<fn() -> N>);
 
 /// Marks a state handle as that of one namespace; made by the `at` of a [`Namespaced`] state.
 #[derive(Debug)]
-pub struct At<'a, N>(pub(super) &'a N);
+pub struct At<'a, N>(pub(crate) &'a N);
 
 /// The inner side of [`Scope`].
 pub trait PushScope {
@@ -31,6 +31,12 @@ pub trait PushScope {
 pub trait Spaces: Default {
     /// How namespaces are encoded, as it is recorded.
     fn format() -> String;
+
+    /// A key with the namespace, if there are namespaces: `K` or `(K, N)`.
+    type Place<K>;
+
+    /// Takes key and namespace off the front of a stored key; `key` takes the key.
+    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<Self::Place<K>>;
 }
 
 impl Scope for () {}
@@ -43,6 +49,12 @@ impl Spaces for () {
     fn format() -> String {
         String::new()
     }
+
+    type Place<K> = K;
+
+    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<K> {
+        key(bytes)
+    }
 }
 
 impl<N: KeyCodec> Scope for At<'_, N> {}
@@ -53,9 +65,15 @@ impl<N: KeyCodec> PushScope for At<'_, N> {
     }
 }
 
-impl<N: KeyCodec> Spaces for Namespaced<N> {
+impl<N: KeyCodec<Owned = N>> Spaces for Namespaced<N> {
     fn format() -> String {
         N::name()
+    }
+
+    type Place<K> = (K, N);
+
+    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<(K, N)> {
+        Some((key(bytes)?, N::decode_part(bytes)?))
     }
 }
 

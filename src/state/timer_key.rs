@@ -21,7 +21,7 @@ pub enum TimeDomain {
 
 impl TimeDomain {
     /// The first byte of its timers' keys.
-    pub(super) fn prefix(self) -> u8 {
+    pub(crate) fn prefix(self) -> u8 {
         self as u8
     }
 

@@ -225,16 +225,42 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     }
 
     fn decode(&self, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
-        let parse = || {
-            let (_, timestamp, mut scoped) = timer_key::decode(key)?;
-            let key = K::decode_part(&mut scoped)?;
-            let namespace = N::decode_part(&mut scoped)?;
-            scoped.is_empty().then_some(Timer { timestamp, key, namespace })
-        };
-        parse().ok_or_else(|| {
-            Error::corrupt("a stored timer is not one of the service's types of key and namespace")
-                .object(format!("state {:?}", self.name))
-        })
+        decode::<K, N>(&self.name, key)
+    }
+}
+
+/// The timer of a stored key.
+fn decode<K: KeyCodec + ?Sized, N: KeyCodec>(name: &str, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
+    let parse = || {
+        let (_, timestamp, mut scoped) = timer_key::decode(key)?;
+        let key = K::decode_part(&mut scoped)?;
+        let namespace = N::decode_part(&mut scoped)?;
+        scoped.is_empty().then_some(Timer { timestamp, key, namespace })
+    };
+    parse().ok_or_else(|| {
+        Error::corrupt("a stored timer is not one of the service's types of key and namespace")
+            .object(format!("state {name:?}"))
+    })
+}
+
+impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerDescriptor<K, N> {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is compared with a state that is there already.
+    pub(crate) fn options(&self) -> StateOptions {
+        StateOptions {
+            kind: StateKind::Timers,
+            table: TableKind::Ordered,
+            namespace: N::name(),
+            ..StateOptions::new(self.name.as_str())
+        }
+    }
+
+    /// The timer of a stored key.
+    pub(crate) fn decode(&self, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
+        decode::<K, N>(&self.name, key)
     }
 }
 
@@ -248,13 +274,7 @@ impl StateStore {
         &mut self,
         descriptor: TimerDescriptor<K, N>,
     ) -> Result<TimerService<K, N>> {
-        let options = StateOptions {
-            kind: StateKind::Timers,
-            table: TableKind::Ordered,
-            namespace: N::name(),
-            ..StateOptions::new(descriptor.name.as_str())
-        };
-        let state = self.state(&options)?;
+        let state = self.state(&descriptor.options())?;
         self.is_key_of(state, KeyType::of::<K>())?;
         Ok(TimerService { name: descriptor.name, state, _types: PhantomData })
     }

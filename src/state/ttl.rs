@@ -111,6 +111,17 @@ impl Ttl {
         TtlInfo { millis: self.millis, mode: reads | shows << 1 }
     }
 
+    /// As it was recorded.
+    pub(super) fn of(info: TtlInfo) -> Self {
+        let update = if info.mode & 1 == 0 { TtlUpdate::OnCreateAndWrite } else { TtlUpdate::OnReadAndWrite };
+        let visibility = if info.mode & 2 == 0 {
+            TtlVisibility::NeverReturnExpired
+        } else {
+            TtlVisibility::ReturnExpiredIfNotCleanedUp
+        };
+        Self { millis: info.millis, update, visibility }
+    }
+
     /// When the stored values of a state may be removed.
     pub(super) fn expiry(self, kind: StateKind) -> Expiry {
         let last_access = if kind == StateKind::List { list_time } else { cell_time };
@@ -136,11 +147,16 @@ impl Ttl {
 
 /// The TTL of a state, if it has one, at the moment of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TtlNow(Option<(Ttl, u64)>);
+pub(crate) struct TtlNow(Option<(Ttl, u64)>);
 
 impl TtlNow {
     pub(super) fn of(ttl: Option<Ttl>, store: &StateStore) -> Self {
-        Self(ttl.map(|ttl| (ttl, store.unix_millis())))
+        Self::by(ttl, || store.unix_millis())
+    }
+
+    /// `unix_millis` is asked only if there is a TTL.
+    pub(super) fn by(ttl: Option<Ttl>, unix_millis: impl FnOnce() -> u64) -> Self {
+        Self(ttl.map(|ttl| (ttl, unix_millis())))
     }
 
     /// The time that what is written now carries.
@@ -308,5 +324,8 @@ mod tests {
         assert_eq!(TTL.info(), TtlInfo { millis: 10, mode: 0 });
         assert_eq!(reads.info().mode, 1);
         assert_eq!(shows.info().mode, 2);
+        for ttl in [TTL, reads, shows, reads.visibility(TtlVisibility::ReturnExpiredIfNotCleanedUp)] {
+            assert_eq!(Ttl::of(ttl.info()), ttl);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_group::KeyGroup;
 use crate::store::{KeyType, Scan, State, StateKind, StateStore};
@@ -21,13 +22,13 @@ pub(super) type Migrate<T> =
 /// A registered state with values of type `T`, and what its kind needs besides.
 pub struct Typed<T, X> {
     pub(super) name: String,
-    pub(super) state: State,
+    pub(crate) state: State,
     pub(super) kind: StateKind,
     pub(super) schema: u32,
     pub(super) ttl: Option<Ttl>,
     pub(super) codec: Arc<dyn Codec<T>>,
     pub(super) migrate: Option<Migrate<T>>,
-    pub(super) extra: X,
+    pub(crate) extra: X,
 }
 
 impl<T, X> Typed<T, X> {
@@ -73,8 +74,7 @@ impl<T, X> Typed<T, X> {
     pub(super) fn contains(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
         let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
-            let Some(bytes) = store.get(self.state, group, key)? else { return Ok(false) };
-            Ok(now.shows(self.cell(&bytes)?.head.time))
+            store.get(self.state, group, key)?.map_or(Ok(false), |bytes| self.is_shown(&bytes, now))
         })
     }
 
@@ -115,6 +115,11 @@ impl<T, X> Typed<T, X> {
         TtlNow::of(self.ttl, store)
     }
 
+    /// The state's TTL as of now, where there is no store.
+    pub(crate) fn now_by(&self, clock: &dyn Clock) -> TtlNow {
+        TtlNow::by(self.ttl, || clock.unix_millis())
+    }
+
     /// Appends the payload of a value.
     pub(super) fn encode(&self, value: &T, bytes: &mut Vec<u8>) -> Result<()> {
         self.codec
@@ -123,9 +128,14 @@ impl<T, X> Typed<T, X> {
     }
 
     /// A stored value, None if it counts as absent. Does not make it young again.
-    pub(super) fn open(&self, bytes: &[u8], now: TtlNow) -> Result<Option<T>> {
+    pub(crate) fn open(&self, bytes: &[u8], now: TtlNow) -> Result<Option<T>> {
         let cell = self.cell(bytes)?;
         if now.shows(cell.head.time) { self.decode(cell).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether a stored value does not count as absent; does not decode it.
+    pub(crate) fn is_shown(&self, bytes: &[u8], now: TtlNow) -> Result<bool> {
+        Ok(now.shows(self.cell(bytes)?.head.time))
     }
 
     fn cell<'a>(&self, bytes: &'a [u8]) -> Result<Cell<'a>> {
@@ -161,11 +171,6 @@ impl<T, X> Typed<T, X> {
         })
     }
 
-    /// What a scan of keys passes over.
-    fn hidden(&self, store: &StateStore) -> Hidden {
-        Hidden { kind: self.kind, now: self.now(store) }
-    }
-
     /// All entries of a group.
     pub(super) fn scan_group<K: KeyCodec + ?Sized>(
         &self,
@@ -192,13 +197,18 @@ impl<T, X> Typed<T, X> {
         store: &StateStore,
         group: KeyGroup,
     ) -> Result<Keys<K::Owned>> {
-        Ok(Keys::new(
-            self.to_string(),
-            self.hidden(store),
-            self.scan_group::<K>(store, group)?,
-            0,
-            K::decode_part,
-        ))
+        Ok(self.keys_of(self.scan_group::<K>(store, group)?, 0, self.now(store), K::decode_part))
+    }
+
+    /// What `decode` takes off the keys of a scan behind their first `skip` bytes.
+    pub(crate) fn keys_of<K>(
+        &self,
+        scan: Scan,
+        skip: usize,
+        now: TtlNow,
+        decode: fn(&mut &[u8]) -> Option<K>,
+    ) -> Keys<K> {
+        Keys::new(self.to_string(), Hidden { kind: self.kind, now }, scan, skip, decode)
     }
 
     pub(super) fn keys_and_namespaces<K: KeyCodec + ?Sized, N: KeyCodec>(
@@ -207,14 +217,14 @@ impl<T, X> Typed<T, X> {
         group: KeyGroup,
     ) -> Result<Keys<(K::Owned, N::Owned)>> {
         let scan = self.scan_group::<K>(store, group)?;
-        Ok(Keys::new(self.to_string(), self.hidden(store), scan, 0, |bytes| {
+        Ok(self.keys_of(scan, 0, self.now(store), |bytes| {
             Some((K::decode_part(bytes)?, N::decode_part(bytes)?))
         }))
     }
 
     pub(super) fn namespaces<N: KeyCodec>(&self, store: &StateStore) -> Result<Keys<N::Owned>> {
         let (scan, skip) = self.scan_current(store, |_| {})?;
-        Ok(Keys::new(self.to_string(), self.hidden(store), scan, skip, N::decode_part))
+        Ok(self.keys_of(scan, skip, self.now(store), N::decode_part))
     }
 }
 

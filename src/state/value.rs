@@ -98,6 +98,7 @@ impl<T: 'static, S: Spaces> KeyedState for ValueState<T, S> {}
 impl<T: 'static, S: Spaces> Kind for ValueState<T, S> {
     type Value = T;
     type Extra = Option<MakeDefault<T>>;
+    type Space = S;
     type In<N: KeyCodec<Owned = N>> = ValueState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {

@@ -18,6 +18,18 @@ pub(crate) struct KeyType {
     pub(crate) name: fn() -> String,
 }
 
+impl KeyType {
+    /// Whether it is what a state's keys are recorded as; empty if none was written yet.
+    pub(crate) fn check(self, known: &str) -> Result<()> {
+        let name = (self.name)();
+        if known.is_empty() || known == name {
+            return Ok(());
+        }
+        let message = format!("the state's keys are of type {known:?}, not {name:?}");
+        Err(Error::new(ErrorKind::Incompatible, message).advice("use one type of key for each state"))
+    }
+}
+
 /// The current key and the buffers that typed operations encode into, so that none allocates.
 #[derive(Default)]
 pub(super) struct CurrentKey {
@@ -126,13 +138,7 @@ impl StateStore {
         if known.is_empty() {
             return Ok(false);
         }
-        let name = (key_type.name)();
-        if known != name {
-            let message = format!("the state's keys are of type {known:?}, not {name:?}");
-            return Err(Error::new(ErrorKind::Incompatible, message)
-                .object(self.registry.name_of(state.id))
-                .advice("use one type of key for each state"));
-        }
+        key_type.check(known).map_err(|error| error.object(self.registry.name_of(state.id)))?;
         self.current.checked.borrow_mut().push(checked);
         Ok(true)
     }

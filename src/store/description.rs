@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::StateInfo;
+use crate::manifest::{StateInfo, TtlInfo};
 
 use super::registry::StateKind;
 
@@ -21,6 +21,50 @@ impl StateDescription {
     /// The state's kind: "raw", "value", …
     pub fn kind(&self) -> &'static str {
         StateKind::name_of(self.0.kind)
+    }
+
+    /// The type of its keys, as [`KeyCodec::name`](crate::KeyCodec::name) has it. Empty for a raw state, and until a key is written.
+    pub fn key_type(&self) -> &str {
+        &self.0.key
+    }
+
+    /// The type of its namespaces; empty if it has none.
+    pub fn namespace_type(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// The type of the keys of its maps; empty if it is no map.
+    pub fn map_key_type(&self) -> &str {
+        &self.0.map_key
+    }
+
+    /// The type of its values, as the user or else the compiler calls it; empty for raw states and timers.
+    pub fn value_type(&self) -> &str {
+        &self.0.value.type_name
+    }
+
+    /// Whether the user gave the type of its values its name
+    /// ([`StateDescriptor::type_name`](crate::StateDescriptor::type_name)).
+    pub fn value_type_is_named(&self) -> bool {
+        self.0.value.type_is_named
+    }
+
+    /// The id of the codec of its values ([`Codec::id`](crate::Codec::id)); empty for raw states and timers.
+    pub fn codec(&self) -> &str {
+        &self.0.value.codec
+    }
+
+    /// The user's schema version that values are written with. Older ones may still be there.
+    pub fn schema(&self) -> u32 {
+        self.0.value.schema
+    }
+
+    pub(crate) fn state_kind(&self) -> Option<StateKind> {
+        StateKind::of(self.0.kind)
+    }
+
+    pub(crate) fn ttl_info(&self) -> Option<TtlInfo> {
+        self.0.ttl
     }
 }
 

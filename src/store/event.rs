@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
+use crate::changelog::{Packed, Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
@@ -56,7 +56,7 @@ pub(crate) enum Event {
         refs: Vec<DeltaRef>,
     },
     /// Durable deltas were copied together elsewhere.
-    Packed(Vec<DeltaRef>),
+    Packed(Packed),
     Aborted(CheckpointId),
     /// Take a new base now.
     Materialize,

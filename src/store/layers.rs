@@ -17,6 +17,8 @@ pub(super) struct Layers {
     pub(super) frozen: Vec<Arc<Layer>>,
     /// Size at which the active delta is cut between two barriers.
     delta_bytes: usize,
+    /// Size up to which it may wait for the barrier: about what travels in the manifest.
+    inline_limit: usize,
     pub(super) applier: Applier,
 }
 
@@ -51,8 +53,13 @@ impl Operands<'_> {
 }
 
 impl Layers {
-    pub(super) fn new(applier: Applier, delta_bytes: usize) -> Self {
-        Self { active: ActiveDelta::new(), frozen: Vec::new(), delta_bytes, applier }
+    pub(super) fn new(applier: Applier, delta_bytes: usize, inline_limit: usize) -> Self {
+        Self { active: ActiveDelta::new(), frozen: Vec::new(), delta_bytes, inline_limit, applier }
+    }
+
+    /// Whether the active delta should be cut ahead of a barrier, rather than be uploaded at it.
+    pub(super) fn is_large(&self) -> bool {
+        self.active.bytes() > self.inline_limit
     }
 
     /// Looked at once per write: an empty delta is where memory is asked for, a full one is cut.

@@ -76,6 +76,20 @@ pub(crate) enum StateKind {
 }
 
 impl StateKind {
+    /// None if this build does not know the code.
+    pub(crate) fn of(code: u16) -> Option<Self> {
+        const ALL: [StateKind; 7] = [
+            StateKind::Raw,
+            StateKind::Value,
+            StateKind::List,
+            StateKind::Map,
+            StateKind::Reducing,
+            StateKind::Aggregating,
+            StateKind::Timers,
+        ];
+        ALL.into_iter().find(|kind| *kind as u16 == code)
+    }
+
     pub(crate) fn name_of(code: u16) -> &'static str {
         match code {
             0 => "raw",

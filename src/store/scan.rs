@@ -6,7 +6,7 @@ use crate::delta::{Entry, MergeOp, RangeSet};
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::key;
-use crate::table::OwnedCursor;
+use crate::table::{OwnedCursor, Table};
 
 use super::shared::Layer;
 
@@ -144,6 +144,12 @@ impl ScanBuilder {
 type Step = (Vec<u8>, Option<Vec<u8>>);
 
 impl Scan {
+    /// A scan of the encoded keys `start..end` of a table that nothing lies above.
+    pub(crate) fn of_table(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<Self> {
+        let (table, _) = OwnedCursor::new(table, start, end)?;
+        Ok(Self { layers: Vec::new(), table, failed: false })
+    }
+
     /// Moves past the smallest key of all layers.
     fn step(&mut self) -> Option<Result<Step>> {
         let heads = self.layers.iter().filter_map(|part| part.peek().map(|(key, _)| key));

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crate::delta::FrozenDelta;
 use crate::error::{Error, Result};
@@ -50,6 +51,10 @@ pub(crate) struct Attempt {
     failed: AtomicBool,
     /// Number of the checkpoint that was triggered last; 0 when none is under way.
     barrier: AtomicU64,
+    /// How often operators were called on to cut ahead of a barrier.
+    early: AtomicU64,
+    /// Microseconds that the slowest upload of deltas took since that was last asked; 0 without one.
+    slowest_upload: AtomicU64,
 }
 
 impl Attempt {
@@ -59,6 +64,8 @@ impl Attempt {
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
             barrier: AtomicU64::new(0),
+            early: AtomicU64::new(0),
+            slowest_upload: AtomicU64::new(0),
         })
     }
 
@@ -87,6 +94,26 @@ impl Attempt {
 
     pub(crate) fn barrier(&self) -> u64 {
         self.barrier.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn early(&self) -> u64 {
+        self.early.load(Ordering::Relaxed)
+    }
+
+    /// Calls on all operators to cut what does not fit the manifest, because a barrier is near.
+    pub(crate) fn call_early(&self) {
+        self.early.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uploaded(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.slowest_upload.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// How long the slowest upload took since the last call.
+    pub(crate) fn take_slowest_upload(&self) -> Option<Duration> {
+        let micros = self.slowest_upload.swap(0, Ordering::Relaxed);
+        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     pub(crate) fn set_barrier(&self, number: u64) {

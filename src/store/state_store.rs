@@ -63,6 +63,8 @@ pub struct StateStore {
     /// The newest delta that was frozen (in native mode: the newest cut).
     seq: DeltaSeq,
     last_cut: u64,
+    /// The last call to cut ahead of a barrier that was heeded.
+    early: u64,
     restored_metadata: Option<Vec<u8>>,
     /// A buffer for encoded keys, so that no operation allocates one.
     scratch: Cell<Vec<u8>>,
@@ -99,15 +101,15 @@ pub(crate) struct StoreParts {
 
 /// What the mode adds to [`StoreParts`].
 pub(crate) enum Mode {
-    Changelog { applier: Applier, delta_bytes: usize },
+    Changelog { applier: Applier, delta_bytes: usize, inline_limit: usize },
     Native { dir: PathBuf },
 }
 
 impl StateStore {
     pub(crate) fn new(parts: StoreParts, mode: Mode) -> Self {
         let engine = match mode {
-            Mode::Changelog { applier, delta_bytes } => {
-                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes)))
+            Mode::Changelog { applier, delta_bytes, inline_limit } => {
+                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes, inline_limit)))
             }
             Mode::Native { dir } => Engine::Native { dir },
         };
@@ -126,6 +128,7 @@ impl StateStore {
             clock: parts.clock,
             seq: parts.seq,
             last_cut: 0,
+            early: 0,
             restored_metadata: parts.restored_metadata,
             scratch: Cell::default(),
             _job: parts.job,
@@ -412,6 +415,7 @@ impl StateStore {
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
     pub fn try_reserve(&mut self) -> Result<()> {
         self.health()?;
+        self.write_refreshed_at_once()?;
         if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
             self.freeze();
             if self.shared.budget.is_full() {
@@ -453,7 +457,8 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
-        self.write_refreshed()?;
+        // A barrier does not wait for memory.
+        self.write_refreshed_at_once()?;
         let (reply, receipt) = oneshot::channel();
         self.last_cut = id.number;
         let native = match &self.engine {
@@ -514,6 +519,7 @@ impl StateStore {
             stats.active_entries = layers.active.len() as u64;
             stats.active_bytes = layers.active.bytes() as u64;
         }
+        stats.refreshed_bytes = self.refreshed.bytes();
         stats
     }
 
@@ -563,6 +569,13 @@ impl StateStore {
     fn make_room(&mut self) -> Result<()> {
         let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
         if !layers.needs_room() {
+            let early = self.shared.attempt.early();
+            if early != self.early {
+                self.early = early;
+                if layers.is_large() {
+                    self.freeze();
+                }
+            }
             return Ok(());
         }
         self.freeze();
@@ -626,10 +639,24 @@ impl StateStore {
         }
     }
 
-    /// Brings what reads have refreshed to where writes go.
+    /// Brings what reads have refreshed to where writes go, and waits for memory as they do.
     pub(super) fn write_refreshed(&mut self) -> Result<()> {
+        self.put_refreshed(Self::make_room)
+    }
+
+    /// As [`StateStore::write_refreshed`], but never waits: what it writes is in memory already.
+    fn write_refreshed_at_once(&mut self) -> Result<()> {
+        self.put_refreshed(|store| {
+            if matches!(&store.engine, Engine::Changelog(layers) if layers.needs_room()) {
+                store.freeze();
+            }
+            Ok(())
+        })
+    }
+
+    fn put_refreshed(&mut self, make_room: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
         for (key, (kind, value)) in self.refreshed.take() {
-            self.make_room()?;
+            make_room(self)?;
             match &mut self.engine {
                 Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
                 Engine::Native { .. } => self.table.put(&key, &value)?,

@@ -16,6 +16,10 @@ pub struct StoreStats {
     pub active_entries: u64,
     /// Bytes in the active delta. Only known on the operator's thread.
     pub active_bytes: u64,
+    /// Bytes of keys and values that reads have given a new time
+    /// ([`TtlUpdate::OnReadAndWrite`](crate::TtlUpdate::OnReadAndWrite)), and that wait for the next call that may
+    /// write: a write, a cut, `try_reserve`, or another current key. Only known on the operator's thread.
+    pub refreshed_bytes: u64,
     /// Bytes of deltas that are not yet applied or not yet durable.
     pub held_bytes: u64,
     /// Deltas that the table does not hold yet.
@@ -38,6 +42,7 @@ impl StoreStats {
         Self {
             active_entries: 0,
             active_bytes: 0,
+            refreshed_bytes: 0,
             held_bytes: shared.budget.held(),
             unapplied_deltas: shared.unapplied(),
             deltas_sealed: shared.deltas_sealed.load(Ordering::Relaxed),

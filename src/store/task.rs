@@ -199,7 +199,8 @@ impl StoreTask {
                 self.queued = false;
                 self.room = Some(permit);
             }
-            Event::Committed { refs } | Event::Packed(refs) => tail.stored(refs),
+            Event::Committed { refs } => tail.stored(refs),
+            Event::Packed(packed) => tail.packed(packed),
             Event::Aborted(id) => {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;
@@ -336,6 +337,8 @@ impl StoreTask {
         let remote = Arc::clone(&self.parts.uploader.remote);
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
         tokio::spawn(async move {
+            // On the clock that the calls ahead of a barrier are made by.
+            let start = tokio::time::Instant::now();
             let bytes = payload.len() as u64;
             let mut pause = FIRST_PAUSE;
             while let Err(error) = remote.put_beside(&object, payload.clone(), PARALLEL_DELTAS).await {
@@ -352,6 +355,7 @@ impl StoreTask {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             drop(room);
+            shared.attempt.uploaded(start.elapsed());
             events.send(Event::Stored { refs, bytes });
         });
     }

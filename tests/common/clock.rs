@@ -4,10 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alluvium::{CheckpointMode, Clock, Env, KeyCodec, OpenMode, Opened, StateStore};
+use alluvium::{
+    CheckpointMode, CheckpointReader, Clock, Env, KeyCodec, OpenMode, Opened, ReaderOptions, RestoreFrom,
+    StateStore,
+};
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
-use super::drive::{open, quiet};
+use super::drive::{PREFIX, open, quiet};
 
 pub(crate) const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
 
@@ -77,5 +81,12 @@ impl ClockedJob {
         let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
         let options = options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env());
         open(&self.store, options).unwrap()
+    }
+
+    /// Reads the newest checkpoint from outside, by the same clock.
+    pub(crate) fn read(&self) -> CheckpointReader {
+        let options = ReaderOptions::new().dir(self.dir.path().join("reader")).env(self.clock.env());
+        let remote = Arc::clone(&self.store) as Arc<dyn ObjectStore>;
+        CheckpointReader::open_on(remote, PREFIX, &RestoreFrom::Latest, options).unwrap()
     }
 }

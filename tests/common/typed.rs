@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use alluvium::{
-    CheckpointId, CheckpointMode, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, RestoreFrom,
-    StateStore,
+    CheckpointId, CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, OpenMode, Opened,
+    ReaderOptions, RestoreFrom, StateStore,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -51,6 +51,20 @@ impl Home {
 
     pub(crate) fn open_at(&self, id: CheckpointId) -> Attempt {
         self.try_open(RestoreFrom::Checkpoint(id)).unwrap()
+    }
+
+    pub(crate) fn is_changelog(&self) -> bool {
+        self.mode == CheckpointMode::Changelog
+    }
+
+    /// Reads the newest checkpoint from outside.
+    pub(crate) fn read(&self) -> CheckpointReader {
+        self.read_with(ReaderOptions::new().dir(self.dir.path().join("reader")))
+    }
+
+    pub(crate) fn read_with(&self, options: ReaderOptions) -> CheckpointReader {
+        let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
+        CheckpointReader::open_on(remote, PREFIX, &RestoreFrom::Latest, options).unwrap()
     }
 
     pub(crate) fn try_open(&self, from: RestoreFrom) -> Result<Attempt, Error> {

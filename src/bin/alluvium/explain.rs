@@ -78,7 +78,7 @@ fn pause(changelog: &RunResult, native: &RunResult) -> Option<String> {
     Some(format!(
         "Pause: a native cut flushes the memtable on the operator's thread ({} at the median); a changelog cut \
          swaps one table for another ({}). The longest an operator stood still for any reason was {} with the \
-         changelog and {} without.",
+         changelog and {} in native mode.",
         units::millis(b.p50),
         units::millis(a.p50),
         units::millis(worst_a.max),

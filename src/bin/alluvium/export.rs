@@ -8,7 +8,8 @@ use alluvium::{CheckpointReader, KeyGroup, KeyGroupRange, StateDescription};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::failure::{Result, io};
+use crate::failure::{Failure, Result, io};
+use crate::options::tell;
 use crate::portable::{Header, JsonWriter, RawWriter, Sink};
 use crate::source::{Interrupt, SourceArgs};
 use crate::units;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
                 partial.finish()?;
                 if !args.quiet {
                     let count = units::count(entries as f64);
-                    eprintln!("{count} entries of checkpoint {} in {name}", reader.checkpoint());
+                    tell(format_args!("{count} entries of checkpoint {} in {name}", reader.checkpoint()));
                 }
                 Ok(())
             }
@@ -124,6 +125,11 @@ struct Partial {
 
 impl Partial {
     fn create(path: &Path) -> Result<Self> {
+        // What appears at the end takes the place of whatever is there.
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Failure::usage(format!("{} is not a regular file", path.display()))
+                .hint("leave -o out and redirect standard output, or choose another name"));
+        }
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);

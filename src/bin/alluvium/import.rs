@@ -35,7 +35,8 @@ pub(crate) struct ImportArgs {
     /// for a new job]
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
-    /// Option of the object store, as in aws_region=eu-central-1; may be repeated
+    /// Option of the object store, as in aws_region=eu-central-1; may be repeated. What is not given is taken
+    /// from the environment, as in AWS_ACCESS_KEY_ID
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
     store_option: Vec<(String, String)>,
     /// Where local files go, in a directory that is removed at the end [default: the system's place for

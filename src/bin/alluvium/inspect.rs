@@ -6,7 +6,9 @@ use clap::Args;
 use crate::failure::Result;
 use crate::job::mode_of;
 use crate::options::Output;
+use crate::pin;
 use crate::place::parse_store_option;
+use crate::savepoint;
 use crate::table::{cell, empty, right};
 use crate::units::{self, utc};
 
@@ -35,7 +37,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
     let mut text = format!(
         "{url}\n\
          {} key groups; newest version {}; {} attempt(s), the newest is epoch {}\n\
-         {} in {} objects, of which the retained checkpoints need {} in {}",
+         {} in {} objects, of which the retained checkpoints need {} in {}, savepoints and pins beside that {} in {}",
         inspection.max_parallelism,
         inspection.newest_version,
         inspection.epochs.len(),
@@ -44,6 +46,8 @@ fn text(url: &str, inspection: &Inspection) -> String {
         inspection.total_objects,
         size(inspection.live_bytes),
         inspection.live_objects,
+        size(inspection.held_bytes),
+        inspection.held_objects,
     );
 
     text += "\n\nManifest chain\n";
@@ -66,6 +70,20 @@ fn text(url: &str, inspection: &Inspection) -> String {
         };
     }
     text += &chain.trim_fmt();
+
+    if !inspection.savepoints.is_empty() {
+        text += "\n\nSavepoints\n";
+        text += &savepoint::table(&inspection.savepoints);
+    }
+    for damaged in &inspection.damaged {
+        text += &format!(
+            "\n\nA savepoint cannot be read, and nothing is collected before it is released: {damaged}"
+        );
+    }
+    if !inspection.pins.is_empty() {
+        text += "\n\nPins: what readers hold, or killed ones have left (alluvium pin release)\n";
+        text += &pin::table(&inspection.pins);
+    }
 
     match checkpoints().next_back() {
         None => text += "\n\nNo checkpoint yet.",

@@ -309,12 +309,11 @@ impl Listener {
 impl CheckpointListener for Listener {
     fn completed(&self, report: &CheckpointReport) {
         let (start, end) = self.span(report.duration_ms);
-        let bytes = report.delta_bytes + report.sst_bytes + report.manifest_bytes;
         let checkpoint = Checkpoint {
             id: report.id,
             start,
             end,
-            bytes,
+            bytes: report.bytes,
             puts: report.puts,
             bytes_after_trigger: report.bytes_after_trigger,
             largest_object: report.largest_object,

@@ -33,7 +33,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Go on from the last checkpoint that an earlier run left at --store. Workload options that are
-    /// left out are those of the earlier run
+    /// left out are those of the earlier run. All files are rewritten first, as before every run
     #[arg(long, requires = "store")]
     resume: bool,
     /// Open the job again with an empty local directory afterwards, and report how long it took
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     } else {
         let opened = session.open(OpenMode::Create, fresh.subtasks, &env).map_err(|failure| {
             if failure.kind == Some(ErrorKind::AlreadyExists) {
-                let refused = Failure::usage(failure.to_string());
+                let refused = Failure::usage(format!("{store} holds an earlier run"));
                 return refused.hint("--resume goes on from its last checkpoint; or choose another --store");
             }
             failure
@@ -135,10 +135,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
 
 /// The workload that rides in a checkpoint.
 pub(crate) fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
-    serde_json::from_slice(metadata).map_err(|error| {
-        Failure::new(format!(
-            "the checkpoint was not written by `alluvium load`: its metadata is not a workload: {error}"
-        ))
+    serde_json::from_slice(metadata).map_err(|_| {
+        Failure::new("the checkpoint was not written by `alluvium load`: its metadata is not a workload")
     })
 }
 

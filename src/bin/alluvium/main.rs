@@ -25,6 +25,7 @@ mod job;
 mod load;
 mod meter;
 mod options;
+mod pin;
 mod place;
 mod portable;
 mod progress;
@@ -35,6 +36,7 @@ mod savepoint;
 mod scan;
 mod scenario;
 mod session;
+mod shape;
 mod signals;
 mod source;
 mod table;
@@ -53,7 +55,7 @@ use failure::{Failure, Result};
 const EXAMPLES: &str = "\
 Examples:
   alluvium compare
-      All modes on the reference workload in a temporary directory, under two minutes.
+      All modes on the default workload in a temporary directory, under two minutes.
   alluvium compare --scenario reference --json reference.json
       A named scenario, with the store modelled as a remote one; figures as a table and as JSON.
   alluvium compare --scenario full-speed --repeat 3 --modes changelog,native
@@ -65,11 +67,12 @@ Examples:
   alluvium inspect ./job
   alluvium savepoint create ./job before-upgrade
   alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
+  alluvium get ./job routes JFK --map-key LAX
   alluvium export ./job --state clicks -o clicks.jsonl
   alluvium import ./another-job clicks.jsonl
   alluvium report result.json -o report.html
 
-Exit codes: 0 all right (also when Ctrl-C ended a run early), 1 failed or verification found the state
+Exit codes: 0 all right (also when Ctrl-C ended a run early; then nothing was verified), 1 failed or verification found the state
 wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
 
 /// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
@@ -104,7 +107,7 @@ enum Command {
     /// The parameters of the workload are found in the checkpoint. Opening the job fences a `load` that is
     /// still running on it.
     RestoreTest(Box<restore_test::RestoreTestArgs>),
-    /// Show a job's manifest chain, checkpoints and sizes
+    /// Show a job's manifest chain, checkpoints, savepoints, pins and sizes
     ///
     /// Reads only: the job may be running meanwhile.
     Inspect(inspect::InspectArgs),
@@ -113,15 +116,26 @@ enum Command {
     /// Works on a running job without disturbing it.
     #[command(subcommand)]
     Savepoint(savepoint::SavepointCommand),
-    /// Print one value of a checkpoint
+    /// List the pins that keep checkpoints alive for readers, and release those that killed readers have left
     ///
-    /// Reads only, and fetches only the subtask that owns the key: the job may be running meanwhile. A
-    /// value that is not printable text is printed as base64:…; see --json and --raw.
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Pin(pin::PinCommand),
+    /// Print what a state of a checkpoint has for a key
+    ///
+    /// KEY is written as the state's recorded type of key says: a number, true or false, text as it is, bytes as
+    /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). Of a map all entries are printed, of a state with
+    /// namespaces all of them, of timers those of the key, one a line; --namespace and --map-key choose one.
+    /// Values are shown as far as their recorded type goes (numbers, text, and what the standard library
+    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Reads
+    /// only, and fetches only the subtask that owns the key: the job may be running meanwhile.
     Get(get::GetArgs),
     /// Print a state of a checkpoint, one entry a line: key group, key, value
     ///
-    /// Reads only: the job may be running meanwhile. Ascending by key group, and within a group by the
-    /// bytes of the key. What is not printable text is printed as base64:…; --json tells both apart.
+    /// Ascending by key group, and within a group by key. Between key and value stand the namespace and the
+    /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
+    /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
+    /// --json tells all apart. Reads only: the job may be running meanwhile.
     Scan(scan::ScanArgs),
     /// Write the states of a checkpoint into a file that any program can read
     ///
@@ -133,7 +147,7 @@ enum Command {
     /// Bring what `export` wrote into a job, new or existing
     ///
     /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
-    /// whole file was read and found sound, and nothing otherwise. The states must be absent or empty unless
+    /// whole file was read and found sound, and nothing otherwise; of a new job, the record that it was begun stays. The states must be absent or empty unless
     /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
     /// that was made or changed by hand may leave crc32c out of its last line.
     Import(import::ImportArgs),
@@ -152,6 +166,7 @@ fn main() -> ExitCode {
         Command::RestoreTest(args) => restore_test::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Savepoint(command) => savepoint::run(&command),
+        Command::Pin(command) => pin::run(&command),
         Command::Get(args) => get::run(&args),
         Command::Scan(args) => scan::run(&args),
         Command::Export(args) => export::run(&args),
@@ -161,7 +176,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            options::tell(format_args!("error: {failure}"));
             failure.exit.into()
         }
     }

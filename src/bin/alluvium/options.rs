@@ -60,13 +60,21 @@ impl WorkloadArgs {
         if wanted == *earlier {
             return Ok(wanted);
         }
-        let json = |workload| serde_json::to_string(workload).unwrap_or_default();
+        let fields = |workload| match serde_json::to_value(workload) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        let (had, asked) = (fields(earlier), fields(&wanted));
+        let differ = asked.iter().filter(|(name, value)| had.get(*name) != Some(value));
+        let differ = differ.map(|(name, value)| match had.get(name) {
+            Some(had) => format!("\n  {name}: it had {had}, you asked for {value}"),
+            None => format!("\n  {name}: you asked for {value}"),
+        });
         Err(Failure::usage(format!(
-            "the run that is to be resumed had another workload\n  it had     {}\n  asked for  {}",
-            json(earlier),
-            json(&wanted)
+            "the run that is to be resumed had another workload{}",
+            differ.collect::<String>()
         ))
-        .hint("leave the workload's options out, or choose another --store"))
+        .hint("leave the workload's options out, or choose another --store; restore-test restores at any --subtasks"))
     }
 
     fn or(&self, other: &Workload) -> Result<Workload> {
@@ -205,6 +213,12 @@ impl Output {
 fn json(result: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(result)
         .map_err(|error| Failure::new(format!("cannot write the result as JSON: {error}")))
+}
+
+/// Prints a line to standard error. What people may read beside the result must not end the run: nobody may
+/// be there to read it.
+pub(crate) fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints to standard output; a reader that has gone away (`| head`) is no failure.

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::backend::Gauges;
 use crate::driver::Stage;
+use crate::options::tell;
 use crate::units;
 
 /// Time between two lines in a pipe.
@@ -80,7 +81,7 @@ impl Progress {
         };
         match &self.to {
             To::Nowhere => {}
-            To::Lines => eprintln!("{}, {}: {what}", self.title, self.stage),
+            To::Lines => tell(format_args!("{}, {}: {what}", self.title, self.stage)),
             To::Bar(bar) => {
                 bar.reset();
                 bar.set_length(stage.duration.map_or(loads, |duration| duration.as_millis() as u64).max(1));
@@ -108,7 +109,8 @@ impl Progress {
         match &self.to {
             To::Nowhere => {}
             To::Lines if view.elapsed >= self.next_line => {
-                eprintln!("{}, {}, {} s: {}", self.title, self.stage, view.elapsed.as_secs(), text());
+                let seconds = view.elapsed.as_secs();
+                tell(format_args!("{}, {}, {seconds} s: {}", self.title, self.stage, text()));
                 self.next_line += LINE_EVERY;
             }
             To::Lines => {}
@@ -128,7 +130,7 @@ impl Progress {
         self.note = Some(text.to_owned());
         match &self.to {
             To::Nowhere => {}
-            To::Lines => eprintln!("{}, {}: {text}", self.title, self.stage),
+            To::Lines => tell(format_args!("{}, {}: {text}", self.title, self.stage)),
             To::Bar(bar) => bar.set_message(text.to_owned()),
         }
     }
@@ -137,7 +139,7 @@ impl Progress {
     pub(crate) fn say(&self, text: &str) {
         match &self.to {
             To::Nowhere => {}
-            To::Lines => eprintln!("{}, {text}", self.title),
+            To::Lines => tell(format_args!("{}, {text}", self.title)),
             To::Bar(bar) => bar.println(format!("{:<18} {text}", self.title)),
         }
     }

@@ -53,6 +53,12 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let workload = earlier_workload(&newest.metadata)?;
     let streams = workload.streams().map_err(Failure::new)?;
     let subtasks = args.subtasks.unwrap_or(workload.subtasks);
+    if subtasks > u32::from(workload.max_parallelism) {
+        return Err(Failure::usage(format!(
+            "{subtasks} subtasks are more than the {} key groups of the run",
+            workload.max_parallelism
+        )));
+    }
     let place = Place::open(&args.store, &args.object_store, workload.seed, false)?;
     let progress = Progress::new("restore", args.output.quiet);
     progress.say(&format!("checkpoint {} with {subtasks} subtask(s)", newest.id));

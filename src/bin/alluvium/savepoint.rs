@@ -28,13 +28,13 @@ pub(crate) enum SavepointCommand {
 
 /// Which job.
 #[derive(Debug, Args)]
-struct JobArgs {
+pub(crate) struct JobArgs {
     /// The job: a directory, file:///…, or s3://, az://, gs:// if built with that feature
     #[arg(value_name = "URL")]
-    url: String,
+    pub(crate) url: String,
     /// Option of the object store, as in aws_region=eu-central-1; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
-    store_option: Vec<(String, String)>,
+    pub(crate) store_option: Vec<(String, String)>,
 }
 
 impl JobArgs {
@@ -85,7 +85,9 @@ pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
         }
         SavepointCommand::List(args) => {
             let savepoints = args.job.open()?.list()?;
-            output(args.json).write(&savepoints, || text(&savepoints))
+            let none = || "No savepoints.".to_owned();
+            output(args.json)
+                .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
         }
         SavepointCommand::Release(args) => {
             args.job.open()?.release(&args.name)?;
@@ -98,10 +100,7 @@ fn output(json: bool) -> Output {
     if json { Output::JsonOnly } else { Output::Text }
 }
 
-fn text(savepoints: &[Savepoint]) -> String {
-    if savepoints.is_empty() {
-        return "No savepoints.".to_owned();
-    }
+pub(crate) fn table(savepoints: &[Savepoint]) -> String {
     let mut table = empty(&["savepoint", "checkpoint", "version", "made (UTC)", "to restore"]);
     for savepoint in savepoints {
         let size = savepoint.full_bytes.map(|bytes| units::bytes(bytes as f64));

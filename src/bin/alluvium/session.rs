@@ -193,7 +193,9 @@ impl Session {
             }
         }
         if interrupted && matches!(&self.after, After::Restore { verify: true, .. }) {
-            result.notes.push("Not verified: the run was interrupted.".to_owned());
+            const NOT_VERIFIED: &str = "Not verified: the run was interrupted.";
+            result.notes.push(NOT_VERIFIED.to_owned());
+            progress.say(NOT_VERIFIED);
         }
         result.ended_early = match &failure {
             Some(failure) => Some(failure.to_string()),

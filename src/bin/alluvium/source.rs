@@ -15,6 +15,9 @@ use crate::units::parse_bytes;
 /// The exit code of a process that was interrupted a second time.
 const INTERRUPTED: i32 = 130;
 
+/// What `--help` puts above the options of [`WhichArgs`], and above no others.
+const SOURCE: &str = "Source";
+
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     /// The job: a directory, file:///…, or s3://, az://, gs:// if built with that feature
@@ -25,23 +28,22 @@ pub(crate) struct SourceArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Source")]
 pub(crate) struct WhichArgs {
     /// Read this retained checkpoint, as in 3-17 [default: the newest]
-    #[arg(long, value_name = "ID", conflicts_with = "savepoint")]
+    #[arg(long, help_heading = SOURCE, value_name = "ID", conflicts_with = "savepoint")]
     checkpoint: Option<CheckpointId>,
     /// Read this savepoint
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = SOURCE, value_name = "NAME")]
     savepoint: Option<String>,
     /// Option of the object store, as in aws_region=eu-central-1; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
+    #[arg(long, help_heading = SOURCE, value_name = "KEY=VALUE", value_parser = parse_store_option)]
     store_option: Vec<(String, String)>,
     /// Where a directory for the checkpoint's files is made, and removed at the end [default: the
     /// system's place for temporary files]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = SOURCE, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Memory for block cache and memtables
-    #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = parse_bytes)]
+    #[arg(long, help_heading = SOURCE, value_name = "SIZE", default_value = "128MB", value_parser = parse_bytes)]
     memory: u64,
 }
 

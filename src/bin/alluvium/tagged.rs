@@ -21,6 +21,11 @@ impl Tagged {
         }
     }
 
+    /// As base64 whether it is text or not.
+    pub(crate) fn base64(bytes: &[u8]) -> Self {
+        Self::Base64(STANDARD.encode(bytes))
+    }
+
     /// The bytes; exactly those that it was made of.
     pub(crate) fn bytes(&self) -> Result<Vec<u8>, String> {
         match self {
@@ -41,19 +46,21 @@ pub(crate) fn plain(bytes: &[u8]) -> String {
 /// How a key is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum KeyFormat {
-    /// The bytes of the argument itself
+    /// As a key of the state's recorded type; text where the state is raw
     #[default]
+    Typed,
+    /// The stored bytes, as they are
     Text,
-    /// Pairs of hexadecimal digits
+    /// The stored bytes as pairs of hexadecimal digits
     Hex,
-    /// Base64 with padding
+    /// The stored bytes as base64 with padding
     Base64,
 }
 
 impl KeyFormat {
     pub(crate) fn read(self, text: &str) -> Result<Vec<u8>, String> {
         match self {
-            Self::Text => Ok(text.as_bytes().to_vec()),
+            Self::Typed | Self::Text => Ok(text.as_bytes().to_vec()),
             Self::Base64 => STANDARD.decode(text).map_err(|error| format!("{text:?} is no base64: {error}")),
             Self::Hex => {
                 let digit = |byte: &u8| char::from(*byte).to_digit(16);

@@ -31,55 +31,66 @@ impl DeltaReader {
     /// # Errors
     /// `Corrupt` if the bytes are not a whole sealed delta, `UnsupportedVersion` if a newer build
     /// wrote them. The error does not name the object; the caller knows it.
+    #[cfg(test)]
     pub(crate) fn open(bytes: Bytes) -> Result<Self> {
-        let header = read_header(&bytes)?;
-        let footer_start = bytes.len().checked_sub(FOOTER_LEN).filter(|start| *start >= HEADER_LEN);
-        let footer = footer_start.and_then(|start| bytes.get(start..)).unwrap_or_default();
-        let mut cursor = Cursor::new(footer, "the footer");
-        let (count, index_crc, entries) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
-        check_crc(footer, &mut cursor)?;
-
-        let index_len = (count as usize).checked_add(1).and_then(|count| count.checked_mul(SECTION_LEN));
-        let index_end = footer_start.unwrap_or_default();
-        let index_start =
-            index_len.and_then(|len| index_end.checked_sub(len)).filter(|start| *start >= HEADER_LEN);
-        let index = index_start.and_then(|start| bytes.get(start..index_end)).unwrap_or_default();
-        if crc32c::crc32c(index) != index_crc {
-            return Err(Error::corrupt("the index of a delta does not match its checksum"));
+        match <[Self; 1]>::try_from(Self::open_all(bytes)?) {
+            Ok([reader]) => Ok(reader),
+            Err(readers) => Err(Error::corrupt(format!("these are {} deltas", readers.len()))),
         }
-        let mut cursor = Cursor::new(index, "the index");
-        let tombstones = read_section(&mut cursor)?;
+    }
+
+    /// Opens deltas that lie one after the other: one, or a run that was packed. The oldest first, at
+    /// least one.
+    ///
+    /// # Errors
+    /// As those of [`DeltaReader::open`], if the bytes are not whole sealed deltas.
+    pub(crate) fn open_all(mut bytes: Bytes) -> Result<Vec<Self>> {
+        let mut readers = Vec::new();
+        loop {
+            // Before the end of the last one, which is of no format that is known if this is of none.
+            read_header(&bytes)?;
+            let end = End::read(&bytes)?;
+            if bytes.get(end.start..).is_none_or(|delta| !delta.starts_with(&MAGIC)) {
+                return Err(Error::corrupt("the index of a delta does not account for all bytes"));
+            }
+            readers.push(Self::new(bytes.split_off(end.start), end)?);
+            if bytes.is_empty() {
+                readers.reverse();
+                return Ok(readers);
+            }
+        }
+    }
+
+    fn new(bytes: Bytes, end: End) -> Result<Self> {
+        let header = read_header(&bytes)?;
         let mut at = HEADER_LEN;
         let mut place = |section: &Section| {
             let start = at;
             at += section.stored_len as usize;
             start..at
         };
-        let mut blocks = Vec::with_capacity(count as usize);
-        while !cursor.is_empty() {
-            let block = read_section(&mut cursor)?;
+        let corrupt = |problem| Err(Error::corrupt(format!("the index of a delta {problem}")));
+        let mut blocks = Vec::with_capacity(end.blocks.len());
+        for block in end.blocks {
             let owned =
                 [block.first_group, block.last_group].map(|group| header.range.contains(KeyGroup(group)));
             if block.first_group > block.last_group || owned.contains(&false) {
-                return Err(cursor.corrupt("has key groups out of order or out of the subtask's range"));
+                return corrupt("has key groups out of order or out of the subtask's range");
             }
-            blocks.push((block, place(&block)));
-        }
-        let tombstones_place = place(&tombstones);
-        if Some(tombstones_place.end) != index_start {
-            return Err(cursor.corrupt("does not account for all bytes"));
+            let place = place(&block);
+            blocks.push((block, place));
         }
         if !blocks.is_sorted_by(|(a, _), (b, _)| a.last_group <= b.first_group) {
-            return Err(cursor.corrupt("has blocks out of order"));
+            return corrupt("has blocks out of order");
         }
-        if entries != blocks.iter().map(|(block, _)| u64::from(block.entries)).sum::<u64>() {
-            return Err(cursor.corrupt("does not add up to the number of entries in the footer"));
+        if end.entries != blocks.iter().map(|(block, _)| u64::from(block.entries)).sum::<u64>() {
+            return corrupt("does not add up to the number of entries in the footer");
         }
-        let stored = bytes.get(tombstones_place).unwrap_or_default();
+        let stored = bytes.get(place(&end.tombstones)).unwrap_or_default();
         let mut raw = Vec::new();
-        let raw = unpack(&tombstones, stored, &mut raw, "the tombstones")?;
-        let tombstones = read_tombstones(&tombstones, raw)?;
-        Ok(Self { header, tombstones, blocks, entries, bytes })
+        let raw = unpack(&end.tombstones, stored, &mut raw, "the tombstones")?;
+        let tombstones = read_tombstones(&end.tombstones, raw)?;
+        Ok(Self { header, tombstones, blocks, entries: end.entries, bytes })
     }
 
     /// Whose delta it is.
@@ -167,6 +178,48 @@ impl DeltaReader {
             }
             Some(Ok(decoded))
         })
+    }
+}
+
+/// Footer and index of the delta that bytes end with.
+struct End {
+    /// Where it begins.
+    start: usize,
+    tombstones: Section,
+    blocks: Vec<Section>,
+    entries: u64,
+}
+
+impl End {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let footer_start = bytes.len().checked_sub(FOOTER_LEN).filter(|start| *start >= HEADER_LEN);
+        let footer = footer_start.and_then(|start| bytes.get(start..)).unwrap_or_default();
+        let mut cursor = Cursor::new(footer, "the footer");
+        let (count, index_crc, entries) = (cursor.u32()?, cursor.u32()?, cursor.u64()?);
+        check_crc(footer, &mut cursor)?;
+
+        let index_len = (count as usize).checked_add(1).and_then(|count| count.checked_mul(SECTION_LEN));
+        let index_end = footer_start.unwrap_or_default();
+        let index_start =
+            index_len.and_then(|len| index_end.checked_sub(len)).filter(|start| *start >= HEADER_LEN);
+        let index = index_start.and_then(|start| bytes.get(start..index_end)).unwrap_or_default();
+        if crc32c::crc32c(index) != index_crc {
+            return Err(Error::corrupt("the index of a delta does not match its checksum"));
+        }
+        let mut cursor = Cursor::new(index, "the index");
+        let tombstones = read_section(&mut cursor)?;
+        let mut stored = u64::from(tombstones.stored_len);
+        let mut blocks = Vec::with_capacity(count as usize);
+        while !cursor.is_empty() {
+            let block = read_section(&mut cursor)?;
+            stored = stored.saturating_add(block.stored_len.into());
+            blocks.push(block);
+        }
+        let start = usize::try_from(stored)
+            .ok()
+            .and_then(|stored| index_start?.checked_sub(stored)?.checked_sub(HEADER_LEN))
+            .ok_or_else(|| cursor.corrupt("speaks of more bytes than there are"))?;
+        Ok(Self { start, tombstones, blocks, entries })
     }
 }
 

@@ -124,6 +124,27 @@ fn a_newer_version_is_told_from_damage() {
 }
 
 #[test]
+fn a_run_of_deltas_is_read_from_its_end_to_its_beginning() {
+    let (large, empty) = (golden().bytes, seal(&ActiveDelta::new().cut(), &header(), whole).bytes);
+    let run = [&empty[..], &large, &empty, &large].concat();
+    let readers = DeltaReader::open_all(Bytes::from(run.clone())).unwrap();
+    let entries: Vec<_> = readers.iter().map(DeltaReader::entries).collect();
+    let count = golden().entries;
+    assert_eq!(entries, [0, count, 0, count]);
+    assert_eq!(readers[1].entries_in(groups(7, 7)).unwrap().len(), 300);
+    assert!(DeltaReader::open(Bytes::from(run.clone())).is_err(), "more than one");
+    // What is between two deltas is of neither.
+    for cut in [1, empty.len() - 1, empty.len() + large.len() + 7, run.len() - 1] {
+        let left_out = [&run[..cut], &run[cut + 1..]].concat();
+        for bad in [left_out, run[cut..].to_vec(), run[..cut].to_vec()] {
+            let error = DeltaReader::open_all(Bytes::from(bad)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{cut}");
+        }
+    }
+    assert!(DeltaReader::open_all(Bytes::new()).is_err());
+}
+
+#[test]
 fn an_empty_delta_is_small_and_comes_back() {
     let sealed = seal(&ActiveDelta::new().cut(), &header(), whole);
     assert_eq!(sealed.bytes.len(), HEADER_LEN + SECTION_LEN + FOOTER_LEN);

@@ -77,13 +77,13 @@ pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
                 let ratio = group.ratio(&groups[base], figure);
                 html += &ratio.map_or("<td role=\"cell\" class=\"ratio\"></td>".to_owned(), |ratio| {
                     let (class, word) = match figure.better.standing(ratio.median) {
-                        Standing::Better => ("good", " <i>better</i>"),
-                        Standing::Worse => ("bad", " <i>worse</i>"),
+                        Standing::Better => ("good", ", better"),
+                        Standing::Worse => ("bad", ", worse"),
                         Standing::Even => ("even", ""),
                     };
                     let small = range(ratio, factor).map(|range| format!("<small>{range}</small>"));
                     format!(
-                        "<td role=\"cell\" class=\"ratio {class}\">{}{word}{}</td>",
+                        "<td role=\"cell\" class=\"ratio {class}\">{}<i>{word}</i>{}</td>",
                         factor(ratio.median),
                         small.unwrap_or_default()
                     )
@@ -95,9 +95,14 @@ pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
     html + CLOSE
 }
 
-/// `0.012×`: a ratio below 0.1 needs its third digit.
+/// As the terminal says it: `8.00× lower`.
 fn factor(ratio: f64) -> String {
-    if ratio < 0.0995 { format!("{ratio:.3}×") } else { crate::figure::times(ratio) }
+    let (factor, word) = if ratio < 1.0 { (1.0 / ratio, "lower") } else { (ratio, "higher") };
+    match crate::figure::times(factor) {
+        _ if !factor.is_finite() => "∞ lower".to_owned(),
+        equal if equal == crate::figure::times(1.0) => equal,
+        times => format!("{times} {word}"),
+    }
 }
 
 /// What a month of each group's requests and bytes would cost.

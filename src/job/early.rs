@@ -1,0 +1,90 @@
+//! When operators should cut and upload ahead of a scheduled barrier, so that little is left to upload
+//! at the barrier itself: a pure decision.
+//!
+//! What was cut in time is durable when the barrier comes, and what was written since then is small
+//! enough to travel in the manifest: the checkpoint takes one round trip rather than two. What it costs
+//! is that a hot key may be uploaded once more.
+//!
+//! A call comes as long before the trigger as the slowest upload took since the last one, with a margin.
+//! A second one halfway is for operators that have written more than fits the manifest by then. Its upload
+//! may still be under way at the barrier, but it is short.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Before an upload was seen.
+const FIRST: Duration = Duration::from_millis(100);
+/// For sealing, and for an upload that takes longer than the last ones.
+const MARGIN: Duration = Duration::from_millis(25);
+const CALLS: u32 = 2;
+
+/// The calls ahead of the next trigger.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Early {
+    /// Most of it: a quarter of the interval.
+    bound: Duration,
+    lead: Duration,
+    made: u32,
+}
+
+impl Early {
+    pub(crate) fn new(interval: Duration) -> Self {
+        let bound = interval / 4;
+        Self { bound, lead: FIRST.min(bound), made: 0 }
+    }
+
+    /// The next call ahead of `trigger`; a moment that has passed stands for now.
+    pub(crate) fn next(&self, trigger: Instant) -> Option<Instant> {
+        let lead = self.lead.checked_div(self.made + 1).filter(|_| self.made < CALLS)?;
+        trigger.checked_sub(lead)
+    }
+
+    pub(crate) fn made(&mut self) {
+        self.made += 1;
+    }
+
+    /// The barrier is there. `slowest` is the longest that an upload took since the last one, if there was
+    /// any.
+    pub(crate) fn triggered(&mut self, slowest: Option<Duration>) {
+        self.made = 0;
+        if let Some(slowest) = slowest {
+            self.lead = slowest.saturating_add(MARGIN).min(self.bound);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// How long before the trigger the calls come.
+    fn calls(early: &mut Early) -> Vec<Duration> {
+        let trigger = Instant::now() + ms(1000);
+        let mut calls = Vec::new();
+        while let Some(call) = early.next(trigger) {
+            calls.push(trigger - call);
+            early.made();
+        }
+        calls
+    }
+
+    #[tokio::test]
+    async fn calls_come_as_early_as_uploads_take() {
+        let mut early = Early::new(ms(1000));
+        assert_eq!(calls(&mut early), [ms(100), ms(50)]);
+        assert_eq!(calls(&mut early), [], "once for each trigger");
+        early.triggered(Some(ms(65)));
+        assert_eq!(calls(&mut early), [ms(90), ms(45)]);
+        early.triggered(None);
+        assert_eq!(calls(&mut early), [ms(90), ms(45)], "nothing new is known");
+        early.triggered(Some(ms(3000)));
+        assert_eq!(calls(&mut early), [ms(250), ms(125)], "at most a quarter of the interval");
+        let mut short = Early::new(ms(100));
+        assert_eq!(calls(&mut short), [ms(25), ms(12) + Duration::from_micros(500)]);
+    }
+}

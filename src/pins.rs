@@ -1,0 +1,214 @@
+//! A job's pins from outside: what keeps a checkpoint alive that no savepoint and no retention does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use serde::Serialize;
+
+use crate::env::Env;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gc::{Holder, ListedPin, list_pins};
+use crate::ids::{CheckpointId, Epoch};
+use crate::job::full_bytes;
+use crate::manifest::{read_manifest, read_newest};
+use crate::outside::Outside;
+use crate::remote::{Remote, open_url, parse_prefix};
+
+/// How long the object store may take to answer a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A pin: it keeps a checkpoint alive until whoever made it takes it away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct InspectedPin {
+    /// What it is called: 32 hexadecimal digits.
+    pub id: String,
+    /// When it was made, by the clock of the object store, in milliseconds since 1970 UTC.
+    pub unix_millis: u64,
+    /// Whom it belongs to.
+    pub holder: PinHolder,
+    /// The version of the manifest chain that it keeps. None if the pin is damaged.
+    pub version: Option<u64>,
+    /// The checkpoint of that version. None if the pin is damaged, or keeps nothing because it came
+    /// too late.
+    pub checkpoint: Option<CheckpointId>,
+    /// What a restore of the checkpoint has to read, in bytes; all or part of it may be there for other reasons as well.
+    pub full_bytes: Option<u64>,
+}
+
+/// Whom a pin belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PinHolder {
+    /// A reader: a [`CheckpointReader`](crate::CheckpointReader), or a savepoint in the making. One that was killed
+    /// cannot be told from one that is slow.
+    Reader,
+    /// An attempt of the job itself, that goes on from a savepoint.
+    Attempt {
+        /// The attempt.
+        epoch: u64,
+        /// Whether a later attempt has opened: then the pin keeps nothing, and goes by itself.
+        fenced: bool,
+    },
+    /// An attempt of another job that has started from this one. That job takes it away once it depends on this one no
+    /// more, or with its next attempt.
+    OtherJob {
+        /// Stands for the other job.
+        job: String,
+        /// The attempt.
+        epoch: u64,
+    },
+    /// It cannot be read. No garbage is collected while it is there, because there is no telling what it
+    /// keeps.
+    Damaged {
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Lists the pins of a job, and releases those that their holders have left behind. No attempt begins, and a
+/// running one goes on undisturbed.
+///
+/// A reader pins the checkpoint that it reads, and takes the pin away when done. Of a process that
+/// was killed the pin stays, and keeps the checkpoint's objects until somebody releases it who knows that no
+/// reader is at work: that cannot be told from the pin.
+///
+/// ```
+/// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, PinHolder, Pins, ReaderOptions, RestoreFrom};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let mut opened = Job::open(&url, JobOptions::new(dir, OpenMode::Create))?;
+/// let checkpoint = opened.job.trigger("")?;
+/// opened.stores[0].cut(checkpoint.id(), "")?;
+/// checkpoint.wait()?;
+///
+/// // As if the process had been killed.
+/// std::mem::forget(CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?);
+///
+/// let pins = Pins::open(&url, &[])?;
+/// let left = pins.list()?;
+/// assert_eq!(left[0].holder, PinHolder::Reader);
+/// pins.release(&left[0].id)?;
+/// assert!(pins.list()?.is_empty());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Pins {
+    outside: Outside,
+}
+
+impl Pins {
+    /// The pins of the job at `url` (see [`Job::open`](crate::Job::open)), with the options of its
+    /// object store. Looks at nothing yet.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
+    /// [`NotFound`](ErrorKind::NotFound) if it is a directory that does not exist.
+    pub fn open(url: &str, store_options: &[(String, String)]) -> Result<Self> {
+        let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
+        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    }
+
+    /// As [`Pins::open`], on an object store that the caller has made.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `prefix` is not a path.
+    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
+        let prefix = parse_prefix(prefix)?;
+        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    }
+
+    /// All pins, oldest first. Those that are damaged are among them.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no job, [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    pub fn list(&self) -> Result<Vec<InspectedPin>> {
+        let remote = Arc::clone(&self.outside.remote);
+        self.outside.run(async move { inspect_pins(&remote).await })
+    }
+
+    /// Deletes a pin, which is returned as it was. What it alone kept is taken by the running job's next garbage collection,
+    /// or that of the next attempt. A reader that still holds it fails then when it fetches what is gone.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if there is no pin of this id, naming those that there are;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it belongs to the job's newest attempt, which needs it and takes
+    /// it away by itself; [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    pub fn release(&self, id: &str) -> Result<InspectedPin> {
+        let (remote, id) = (Arc::clone(&self.outside.remote), id.to_owned());
+        self.outside.run(async move {
+            let listed = list_pins(&remote).await?;
+            let Some(pin) = listed.iter().find(|pin| pin.nonce.to_string() == id) else {
+                let known: Vec<_> = listed.iter().map(|pin| pin.nonce.to_string()).collect();
+                return Err(Error::new(ErrorKind::NotFound, "the job has no pin of this id")
+                    .object(format!("pin {id}"))
+                    .advice(format!("choose one of [{}]", known.join(", "))));
+            };
+            // Attempts only grow: one that is fenced now stays so.
+            let inspected = inspect_pin(&remote, pin, newest_epoch(&remote).await?).await?;
+            if matches!(inspected.holder, PinHolder::Attempt { fenced: false, .. }) {
+                return Err(Error::invalid("the pin belongs to the job's newest attempt, which may need it")
+                    .object(format!("pin {id}"))
+                    .advice("leave it: the attempt takes it away with its first checkpoint, or the next attempt does"));
+            }
+            remote.delete(vec![pin.name.clone()]).await?;
+            Ok(inspected)
+        })
+    }
+}
+
+/// All pins of a job, oldest first.
+pub(crate) async fn inspect_pins(remote: &Remote) -> Result<Vec<InspectedPin>> {
+    let listed = list_pins(remote).await?;
+    let epoch = newest_epoch(remote).await?;
+    let mut pins = Vec::new();
+    for pin in &listed {
+        pins.push(inspect_pin(remote, pin, epoch).await?);
+    }
+    pins.sort_by(|a, b| (a.unix_millis, &a.id).cmp(&(b.unix_millis, &b.id)));
+    Ok(pins)
+}
+
+async fn newest_epoch(remote: &Remote) -> Result<Epoch> {
+    read_newest(remote).await?.map(|newest| newest.epoch).ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
+    })
+}
+
+async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<InspectedPin> {
+    let mut inspected = InspectedPin {
+        id: pin.nonce.to_string(),
+        unix_millis: pin.unix_millis,
+        holder: PinHolder::Reader,
+        version: None,
+        checkpoint: None,
+        full_bytes: None,
+    };
+    let (version, holder) = match &pin.content {
+        Ok(content) => *content,
+        Err(error) => {
+            inspected.holder = PinHolder::Damaged { problem: error.to_string() };
+            return Ok(inspected);
+        }
+    };
+    inspected.version = Some(version.0);
+    inspected.holder = match holder {
+        Holder::Reader => PinHolder::Reader,
+        Holder::Attempt(epoch) => PinHolder::Attempt { epoch: epoch.0, fenced: epoch < newest },
+        Holder::Other(job, epoch) => PinHolder::OtherJob { job: job.to_string(), epoch: epoch.0 },
+    };
+    match read_manifest(remote, version).await {
+        Ok((manifest, _)) => {
+            inspected.checkpoint = manifest.checkpoint().map(|record| record.id);
+            inspected.full_bytes = manifest.checkpoint().map(full_bytes);
+        }
+        Err(error) if error.kind() == ErrorKind::MissingObject => {}
+        Err(error) => return Err(error),
+    }
+    Ok(inspected)
+}

@@ -67,6 +67,16 @@ impl Known {
         known
     }
 
+    /// Adds the files of another base that the next checkpoint refers to as well.
+    pub(crate) fn also(&self, base: &BaseIndex) {
+        let mut inner = self.lock();
+        for file in &base.files {
+            if let Place::Object(object) = &file.place {
+                inner.objects.entry(file.id).or_insert_with(|| object.clone());
+            }
+        }
+    }
+
     /// The object that holds this content, if one may be referred to.
     pub(crate) fn object(&self, id: &FileId) -> Option<ObjectName> {
         self.lock().objects.get(id).cloned()

@@ -183,7 +183,7 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-/// Where the files of sources are, one directory each, that are copied into the table in `dir`.
+/// Where the files of sources are, one directory each, that are brought into the table in `dir`.
 pub(super) fn sources_beside(dir: &Path) -> PathBuf {
     let mut name = dir.file_name().unwrap_or_default().to_owned();
     name.push("-sources");

@@ -29,8 +29,8 @@ pub(crate) struct SubtaskPlan {
 }
 
 impl SubtaskPlan {
-    /// The source whose files the table is opened from. What other sources have is copied into it: the
-    /// one with the most to copy is spared.
+    /// The source whose files the table is opened from. What other sources have is brought into it, and
+    /// copied where it must be: the one with the most to copy is spared.
     pub(crate) fn host(&self) -> Option<usize> {
         let estimate = |source: &Origin| -> Option<u128> {
             let (base, first) = (source.base.as_ref()?, source.segments.first()?);

@@ -1,11 +1,12 @@
-//! From files to an open table: open a base, and copy into it what other sources have where the subtask
+//! From files to an open table: open a base, and bring into it what other sources have where the subtask
 //! was rescaled. Then bring in the deltas, batch by batch, merged to the last value per key rather than
 //! one by one.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::HashMap;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{DeltaRef, Origin, Segment};
 use crate::materialize::{Known, Stamp};
-use crate::table::{Table, TableResources};
+use crate::table::{Source, Table, TableResources};
 
 /// A subtask's table on its way to its cut.
 pub(super) struct Replay {
@@ -40,9 +41,8 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Opens the base, and joins what other sources have; blocks. A crash on the way leaves half a state,
-    /// in a directory that is deleted.
-    /// Opens the table and takes in what other bases have for it, with `threads` of them at a time.
+    /// Opens the base, and takes in what other sources have, with so many threads; blocks. A crash on the way leaves
+    /// half a state, in a directory that is deleted.
     pub(super) fn open(
         fetched: Fetched,
         resources: &TableResources,
@@ -53,20 +53,23 @@ impl Replay {
         let start = clock.monotonic();
         let host = plan.host();
         let sources = || plan.sources.iter().zip(&sources).enumerate();
-        let (table, known) = match sources().find(|(index, _)| Some(*index) == host) {
-            Some((_, (source, fetched))) => open_host(&plan, source, fetched, resources)?,
+        let (mut table, known) = match sources().find(|(index, _)| Some(*index) == host) {
+            Some((_, (source, fetched))) => open_host(source, fetched, resources)?,
             None => (Table::create(&dir, plan.range, resources)?, Known::default()),
         };
         let opened = clock.monotonic();
         let mut copied = 0;
-        for (_, (source, fetched)) in sources().filter(|(index, _)| Some(*index) != host) {
-            if let Some(first) = source.segments.first().filter(|_| source.base.is_some()) {
-                let from = Table::open_to_read(&fetched.dir, first.range, resources);
-                let from = check_base(from, source)?;
-                copied += table.copy(&from, source.owned, &fetched.dir, threads)?;
+        if let Some((_, (source, _))) = sources().find(|(index, _)| Some(*index) == host) {
+            let others = || sources().filter(|(index, _)| Some(*index) != host).map(|(_, other)| other);
+            let opened = others().map(|(source, fetched)| open_other(source, fetched, resources));
+            let opened: Vec<_> = opened.filter_map(Result::transpose).collect::<Result<_>>()?;
+            let whole = source.segments.first().is_some_and(|first| first.range == plan.range);
+            if !whole || source.owned != plan.range {
+                copied = table.take_over(source.owned, plan.range, opened, threads)?;
             }
+            note_joined(&known, &dir, others().map(|(_, fetched)| fetched))?;
         }
-        // What was copied is not needed any more; if it stays behind, the next start removes it.
+        // What was taken over is not needed any more; if it stays behind, the next start removes it.
         let _ = std::fs::remove_dir_all(sources_beside(&dir));
         let done = vec![0; plan.sources.len()];
         let (open, join) = (opened.saturating_sub(start), clock.monotonic().saturating_sub(opened));
@@ -119,32 +122,77 @@ impl Replay {
     }
 }
 
-/// The table that goes on from the files of `source`, without what the source does not own.
-fn open_host(
-    plan: &SubtaskPlan,
-    source: &Origin,
-    fetched: &FetchedSource,
-    resources: &TableResources,
-) -> Result<(Table, Known)> {
+/// The table that goes on from the files of `source`.
+fn open_host(source: &Origin, fetched: &FetchedSource, resources: &TableResources) -> Result<(Table, Known)> {
     let (Some(first), Some(index)) = (source.segments.first(), &fetched.base) else {
         return Err(Error::internal("the base of a plan was not fetched"));
     };
-    let mut table = check_base(Table::open(&fetched.dir, first.range, resources), source)?;
+    let table = check_base(Table::open(&fetched.dir, first.range, resources), source)?;
     // The files lie within the base that the next checkpoint refers to, as its own or as an origin's,
     // until a base is committed that was built from them (I3, see `Known`).
     let known = Known::from_base(index);
-    for file in &index.files {
+    for file in index.files.iter().filter(|file| file.name.ends_with(".sst")) {
         // Their content was checked a moment ago. RocksDB may have compacted one away since.
-        if let Ok(metadata) = std::fs::metadata(fetched.dir.join(&file.name))
-            && file.name.ends_with(".sst")
-        {
+        if let Ok(metadata) = std::fs::metadata(fetched.dir.join(&file.name)) {
             known.remember(&file.name, Stamp::of(&metadata), file.id);
         }
     }
-    if first.range != plan.range || source.owned != plan.range {
-        table.hand_over(source.owned, plan.range)?;
-    }
     Ok((table, known))
+}
+
+/// The base of another source, where it has one.
+fn open_other(
+    source: &Origin,
+    fetched: &FetchedSource,
+    resources: &TableResources,
+) -> Result<Option<Source>> {
+    let Some(first) = source.segments.first().filter(|_| source.base.is_some()) else { return Ok(None) };
+    let table = check_base(Table::open_to_read(&fetched.dir, first.range, resources), source)?;
+    Ok(Some(Source { table, range: first.range, owned: source.owned }))
+}
+
+/// Notes which of the table's files in `dir` were joined from `sources`, and are called otherwise here: their content
+/// was checked a moment ago, and is in the store, in a base that the next checkpoint refers to as an origin's (I3).
+fn note_joined<'a>(
+    known: &Known,
+    dir: &Path,
+    sources: impl Iterator<Item = &'a FetchedSource>,
+) -> Result<()> {
+    // No other file can have the number of an inode that is still linked where it was fetched to.
+    let mut checked = HashMap::new();
+    for source in sources {
+        let Some(index) = &source.base else { continue };
+        known.also(index);
+        for file in index.files.iter().filter(|file| file.name.ends_with(".sst")) {
+            if let Some(inode) = std::fs::metadata(source.dir.join(&file.name)).ok().as_ref().and_then(inode)
+            {
+                checked.insert(inode, file.id);
+            }
+        }
+    }
+    let failed = |error| Error::disk("list the files of a table", dir, error);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if let Ok(metadata) = entry.metadata()
+            && let Some(id) = inode(&metadata).and_then(|inode| checked.get(&inode))
+        {
+            known.remember(&name, Stamp::of(&metadata), *id);
+        }
+    }
+    Ok(())
+}
+
+/// What two links to one file have in common. Without it, a file is read again before its first upload.
+#[cfg(unix)]
+fn inode(metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn inode(_metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
+    None
 }
 
 /// Files must stand where the manifest says, or deltas would be replayed twice or not at all (I1).

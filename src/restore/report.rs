@@ -19,7 +19,8 @@ pub struct RestoreReport {
     /// Bytes of files that were found on the local disk with the same content, and not downloaded.
     pub bytes_reused: u64,
     /// Bytes of keys and values that were copied from the files of one old subtask to those of another,
-    /// because a new one has key groups of both; 0 at an unchanged parallelism.
+    /// because a new one has key groups of both, and the files could not be joined as they are; 0 at an unchanged
+    /// parallelism.
     pub bytes_rewritten: u64,
     /// Requests made to the object store: one an object, but for parts of one that lie far apart, or that
     /// are not to be in memory at the same time.

@@ -355,7 +355,7 @@ async fn prepare(dirs: Vec<PathBuf>) -> Result<()> {
     .await
 }
 
-/// Removes a table and what was to be copied into it.
+/// Removes a table and what was to be brought into it.
 fn remove(dir: &Path) -> Result<()> {
     [dir, &sources_beside(dir)].into_iter().try_for_each(|dir| match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

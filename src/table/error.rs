@@ -7,7 +7,10 @@ use crate::error::{Error, ErrorKind};
 const CACHE_ADVICE: &str = "delete this directory and open the job again: it is a cache of the object store";
 
 /// A failure of RocksDB while doing `what` on the table in `dir`.
-pub(super) fn map(what: &str, dir: &Path, source: rocksdb::Error) -> Error {
+pub(super) fn map<S>(what: &str, dir: &Path, source: S) -> Error
+where
+    S: AsRef<str> + std::error::Error + Send + Sync + 'static,
+{
     let (kind, advice) = classify(source.as_ref());
     let error = Error::new(kind, format!("cannot {what}")).object(dir.display()).source(source);
     match advice {

@@ -10,12 +10,16 @@
 //! One thread writes (the applier, or the operator in native mode) and any number of threads read.
 
 mod error;
+mod ffi;
 mod filter;
+mod join;
 mod marker;
 mod merge;
 mod options;
 mod owned;
 mod rescale;
+#[cfg(test)]
+mod rescale_tests;
 mod rocks;
 mod snapshot;
 mod stats;
@@ -26,5 +30,6 @@ pub(crate) use filter::{Expiries, Expiry, is_expired};
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;
+pub(crate) use rescale::Source;
 pub(crate) use rocks::{Table, TableValue};
 pub use stats::TableStats;

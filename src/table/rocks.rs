@@ -35,6 +35,7 @@ enum Access {
     Create,
     Open,
     Read,
+    Rewrite,
 }
 
 /// The state of one subtask as of some delta. See the [module](super).
@@ -90,6 +91,17 @@ impl Table {
         Self::start(dir, range, resources, Access::Read)
     }
 
+    /// As [`Table::open`], but nothing is compacted by itself: files stay where they are until they are told to
+    /// go.
+    pub(super) fn open_to_rewrite(
+        dir: &Path,
+        range: KeyGroupRange,
+        resources: &TableResources,
+    ) -> Result<Self> {
+        Self::check_there(dir)?;
+        Self::start(dir, range, resources, Access::Rewrite)
+    }
+
     fn check_there(dir: &Path) -> Result<()> {
         if !dir.join("CURRENT").is_file() {
             return Err(Error::new(ErrorKind::NotFound, "there is no table in this directory")
@@ -104,12 +116,15 @@ impl Table {
         let mut options = resources.options().map_err(failed)?;
         options.create_if_missing(access == Access::Create);
         options.set_error_if_exists(access == Access::Create);
+        options.set_disable_auto_compactions(access == Access::Rewrite);
         let expiries = resources.install_filter(&mut options);
         // By descriptor, because only then the handle that batched reads need is kept.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = match access {
             Access::Read => DB::open_cf_descriptors_read_only(&options, dir, [family], false),
-            Access::Create | Access::Open => DB::open_cf_descriptors(&options, dir, [family]),
+            Access::Create | Access::Open | Access::Rewrite => {
+                DB::open_cf_descriptors(&options, dir, [family])
+            }
         };
         let table = Self {
             db: db.map_err(failed)?,

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, pending};
 use std::io;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use object_store::{
     ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
     UploadPart,
 };
+
+use super::RateLimiter;
 
 /// What a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,10 @@ pub(crate) enum Fault {
     Cut,
     /// Half of the body, and then an end as if that were all. Only for `Get`.
     Short,
+    /// The body, and then some of it once more. Only for `Get`.
+    Long,
+    /// None: the body comes in many chunks. Only for `Get`.
+    Chunks,
 }
 
 /// What the store makes of "create if absent".
@@ -84,6 +91,8 @@ struct State {
     planned: VecDeque<(Op, Fault)>,
     outage: bool,
     conditions: Conditions,
+    /// What all uploads together may send.
+    link: Option<Arc<RateLimiter>>,
     late: Vec<(Path, PutPayload, PutMode)>,
     /// Uploads in parts that were aborted.
     aborted: usize,
@@ -95,6 +104,7 @@ impl Faulty {
             planned: VecDeque::new(),
             outage: false,
             conditions: Conditions::Honoured,
+            link: None,
             late: Vec::new(),
             aborted: 0,
         };
@@ -113,6 +123,11 @@ impl Faulty {
 
     pub(crate) fn set_conditions(&self, conditions: Conditions) {
         self.state().conditions = conditions;
+    }
+
+    /// Lets uploads share a link that takes so many bytes per second.
+    pub(crate) fn set_link(&self, bytes_per_second: NonZeroU64) {
+        self.state().link = Some(Arc::new(RateLimiter::new(bytes_per_second)));
     }
 
     /// How many planned faults have not happened yet.
@@ -150,6 +165,15 @@ impl State {
     }
 }
 
+/// Takes the time that `bytes` need on a link, in turns with others.
+async fn over(link: Option<Arc<RateLimiter>>, bytes: usize) {
+    const SLICE: usize = 64 * 1024;
+    let Some(link) = link else { return };
+    for at in (0..bytes).step_by(SLICE) {
+        link.acquire(SLICE.min(bytes - at) as u64).await;
+    }
+}
+
 fn broken() -> object_store::Error {
     object_store::Error::Generic {
         store: "Faulty",
@@ -160,7 +184,7 @@ fn broken() -> object_store::Error {
 /// Runs `request` as `fault` has it.
 async fn with_fault<T>(fault: Option<Fault>, request: impl Future<Output = Result<T>>) -> Result<T> {
     match fault {
-        None | Some(Fault::Cut | Fault::Short) => request.await,
+        None | Some(Fault::Cut | Fault::Short | Fault::Long | Fault::Chunks) => request.await,
         Some(Fault::Before) => Err(broken()),
         Some(Fault::Denied) => {
             let source = Box::new(io::Error::from(io::ErrorKind::PermissionDenied));
@@ -199,15 +223,16 @@ impl ObjectStore for Faulty {
         'b: 'c,
     {
         Box::pin(async move {
-            let (fault, conditions) = {
+            let (fault, conditions, link) = {
                 let mut state = self.state();
                 let fault = state.next(Op::Put);
                 if fault == Some(Fault::Late) {
                     state.late.push((location.clone(), payload.clone(), opts.mode.clone()));
                 }
-                (fault, state.conditions)
+                (fault, state.conditions, state.link.clone())
             };
             with_fault(fault, async move {
+                over(link, payload.content_length()).await;
                 if opts.mode != PutMode::Create || conditions == Conditions::Honoured {
                     return self.inner.put_opts(location, payload, opts).await;
                 }
@@ -257,13 +282,18 @@ impl ObjectStore for Faulty {
         let fault = self.state().next(Op::Get);
         Box::pin(with_fault(fault, async move {
             let mut result = self.inner.get_opts(location, options).await?;
-            if let Some(Fault::Cut | Fault::Short) = fault {
+            if let Some(fault @ (Fault::Cut | Fault::Short | Fault::Long | Fault::Chunks)) = fault {
                 let (range, meta) = (result.range.clone(), result.meta.clone());
                 let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
                 let whole = result.bytes().await?;
                 let half = whole.slice(..whole.len() / 2);
-                let rest = (fault == Some(Fault::Cut)).then(|| Err(broken()));
-                let chunks: Vec<Result<Bytes>> = std::iter::once(Ok(half)).chain(rest).collect();
+                let pieces = whole.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece)));
+                let chunks: Vec<Result<Bytes>> = match fault {
+                    Fault::Cut => vec![Ok(half), Err(broken())],
+                    Fault::Long => pieces.chain([Ok(half)]).collect(),
+                    Fault::Chunks => pieces.collect(),
+                    _ => vec![Ok(half)],
+                };
                 let payload = GetResultPayload::Stream(stream::iter(chunks).boxed());
                 result = GetResult { payload, range, meta, attributes, extensions };
             }
@@ -330,7 +360,12 @@ impl FaultyUpload {
 
 impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        Box::pin(with_fault(self.next(Op::Part), self.inner.put_part(data)))
+        let link = self.state.lock().unwrap_or_else(PoisonError::into_inner).link.clone();
+        let (length, part) = (data.content_length(), self.inner.put_part(data));
+        Box::pin(with_fault(self.next(Op::Part), async move {
+            over(link, length).await;
+            part.await
+        }))
     }
 
     fn complete<'a, 'c>(&'a mut self) -> Answer<'c, PutResult>

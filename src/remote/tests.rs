@@ -286,6 +286,47 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
 }
 
 #[tokio::test]
+async fn i6_files_that_share_a_slow_link_arrive_at_the_first_attempt() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, noise(32 * MIB)).unwrap();
+    let rate = NonZeroU64::new(20 * MIB as u64).unwrap();
+    let (store, remote) = faulty();
+    store.set_link(rate);
+    let remote = remote.with_slowest(rate);
+    // Each takes 0.4 s; one that is alone has 150 ms, one of 16 has 900 ms.
+    let names: Vec<_> = (0..8).map(data).collect();
+    let puts = names.iter().map(|name| remote.put_file(name, &file, MIB as u64, None, 1, 16));
+    futures::future::try_join_all(puts).await.unwrap();
+    assert_eq!(remote.counters().failures, 0);
+    // Four parts of 8 MiB, each takes 1.6 s; one that is alone has 0.5 s.
+    remote.put_file(&data(100), &file, 32 * MIB as u64, None, 4, 16).await.unwrap();
+    assert_eq!(remote.counters().failures, 0);
+    // A connection that hangs is noticed all the same.
+    store.plan(Op::Put, Fault::Hang);
+    remote.put_file(&data(200), &file, MIB as u64, None, 1, 16).await.unwrap();
+    assert_eq!((store.planned(), remote.counters().failures), (0, 1));
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_takes_no_more_memory_than_it_has_bytes_and_has_its_length() {
+    let (store, remote) = faulty();
+    let (name, content) = (data(1), noise(100_000));
+    remote.put_data(&name, content.clone()).await.unwrap();
+    store.plan(Op::Get, Fault::Chunks);
+    let bytes = remote.get(&name).await.unwrap();
+    assert_eq!(bytes, content);
+    assert_eq!(bytes.try_into_mut().unwrap().capacity(), content.len());
+    for fault in [Fault::Short, Fault::Long] {
+        (0..3).for_each(|_| store.plan(Op::Get, fault));
+        let error = remote.get(&name).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
+        assert_eq!(error.object_name(), Some(name.as_str()));
+    }
+    assert_eq!((store.planned(), remote.counters().failures), (0, 6));
+}
+
+#[tokio::test]
 async fn i6_data_survives_every_single_fault() {
     let (dir, content) = (tempfile::tempdir().unwrap(), noise(17 * MIB));
     let (up, down) = (dir.path().join("up"), dir.path().join("down"));
@@ -307,7 +348,7 @@ async fn i6_data_survives_every_single_fault() {
         );
         store.plan(Op::List, fault);
         assert_eq!(remote.list_top().await.unwrap(), ["data"]);
-        for fault in [fault, Fault::Cut, Fault::Short] {
+        for fault in [fault, Fault::Cut, Fault::Short, Fault::Long, Fault::Chunks] {
             store.plan(Op::Get, fault);
             assert_eq!(remote.get(&data(1)).await.unwrap(), "small");
             store.plan(Op::Get, fault);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::escape::text;
 use super::groups::{Group, Spread};
-use crate::figure::{FIGURES, Standing, dollars};
+use crate::figure::{self, FIGURES, Standing, dollars};
 use crate::result::{MonthlyCost, Prices, RunResult};
 use crate::units;
 
@@ -76,15 +76,16 @@ pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
             if let Some(base) = baseline.filter(|base| *base != index) {
                 let ratio = group.ratio(&groups[base], figure);
                 html += &ratio.map_or("<td role=\"cell\" class=\"ratio\"></td>".to_owned(), |ratio| {
-                    let (class, word) = match figure.better.standing(ratio.median) {
-                        Standing::Better => ("good", ", better"),
-                        Standing::Worse => ("bad", ", worse"),
+                    let (class, mark) = match figure.better.standing(ratio.median) {
+                        Standing::Better => ("good", " ✓"),
+                        Standing::Worse => ("bad", " ✗"),
                         Standing::Even => ("even", ""),
                     };
-                    let small = range(ratio, factor).map(|range| format!("<small>{range}</small>"));
+                    let (factor, word) = factor(ratio);
+                    let small = range(factor, times).map(|range| format!("<small>{range}</small>"));
                     format!(
-                        "<td role=\"cell\" class=\"ratio {class}\">{}<i>{word}</i>{}</td>",
-                        factor(ratio.median),
+                        "<td role=\"cell\" class=\"ratio {class}\">{}<i>{word}{mark}</i>{}</td>",
+                        times(factor.median),
                         small.unwrap_or_default()
                     )
                 });
@@ -95,13 +96,19 @@ pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
     html + CLOSE
 }
 
-/// As the terminal says it: `8.00× lower`.
-fn factor(ratio: f64) -> String {
-    let (factor, word) = if ratio < 1.0 { (1.0 / ratio, "lower") } else { (ratio, "higher") };
-    match crate::figure::times(factor) {
-        _ if !factor.is_finite() => "∞ lower".to_owned(),
-        equal if equal == crate::figure::times(1.0) => equal,
-        times => format!("{times} {word}"),
+/// `∞` where the other one is 0.
+fn times(factor: f64) -> String {
+    if factor.is_finite() { figure::times(factor) } else { "∞".to_owned() }
+}
+
+/// As the terminal says it, `8.00× lower`: how many times, and in which direction.
+fn factor(ratio: Spread) -> (Spread, &'static str) {
+    if times(ratio.median) == times(1.0) {
+        (ratio, "")
+    } else if ratio.median > 1.0 {
+        (ratio, " higher")
+    } else {
+        (Spread { median: 1.0 / ratio.median, min: 1.0 / ratio.max, max: 1.0 / ratio.min }, " lower")
     }
 }
 

@@ -167,7 +167,8 @@ impl JobOptions {
     }
 
     /// Deltas up to this many sealed bytes (a subtask's tail together) travel inside the manifest
-    /// instead of as objects of their own. Default 256 KiB.
+    /// instead of as objects of their own. Default 256 KiB; never more than a sixteenth of the subtask's share of the
+    /// memory, nor than 4 MiB divided by the number of subtasks.
     #[must_use]
     pub fn inline_limit(mut self, bytes: u64) -> Self {
         self.inline_limit = bytes;

@@ -43,6 +43,8 @@ const BACKGROUND_JOBS: usize = 2;
 const PARALLEL_UPLOADS: usize = 4;
 /// Parts of one file that a native checkpoint sends at the same time.
 const NATIVE_PARTS: usize = 2;
+/// What the tails of all subtasks may make of a manifest: as objects, more would be through sooner.
+const MOST_INLINE: u64 = 4 << 20;
 /// As many transfers as are allowed for to share a link: with more, one that hangs would be noticed too late.
 const MOST_SHARERS: u32 = 64;
 const PARALLEL_DOWNLOADS: usize = 16;
@@ -253,8 +255,7 @@ fn assemble(
     let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
         share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 16)
     });
-    // Far below what a store may hold, or held bytes could fill it.
-    let inline_limit = options.inline_limit.min(share / 16);
+    let inline_limit = inline_limit(options.inline_limit, share, options.subtasks);
     let mut handles = Vec::new();
     let mut owners = BTreeMap::new();
     let mut halves = Vec::new();
@@ -406,4 +407,34 @@ fn sharers(subtasks: u32, native: bool) -> u32 {
     let parts = if native { NATIVE_PARTS } else { 1 };
     let each = u32::try_from(PARALLEL_UPLOADS * parts).unwrap_or(u32::MAX);
     subtasks.saturating_mul(each).saturating_add(PARALLEL_DELTAS).min(MOST_SHARERS)
+}
+
+/// Bytes of one subtask's tail that may travel in a manifest. Far below its `share` of the memory, or held
+/// bytes could fill it.
+fn inline_limit(wanted: u64, share: u64, subtasks: u32) -> u64 {
+    wanted.min(share / 16).min(MOST_INLINE / u64::from(subtasks.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+
+    #[test]
+    fn i5_a_manifest_stays_small_however_many_subtasks_there_are() {
+        assert_eq!(inline_limit(256 * KIB, 256 << 20, 2), 256 * KIB);
+        assert_eq!(inline_limit(256 * KIB, 256 << 20, 64), 64 * KIB);
+        for subtasks in [1, 3, 100, 32_768] {
+            assert!(inline_limit(u64::MAX, 1 << 40, subtasks) * u64::from(subtasks) <= MOST_INLINE);
+        }
+        assert_eq!(inline_limit(256 * KIB, 160 * KIB, 1), 10 * KIB, "of little memory");
+    }
+
+    #[test]
+    fn i6_a_connection_that_hangs_is_noticed_however_many_subtasks_there_are() {
+        assert_eq!(sharers(1, false), 4 + PARALLEL_DELTAS);
+        assert_eq!(sharers(2, true), 16 + PARALLEL_DELTAS);
+        assert_eq!(sharers(u32::MAX, true), MOST_SHARERS);
+    }
 }

@@ -249,6 +249,9 @@ fn what_is_there_is_not_overwritten_unless_told() {
     assert!(world.all("target") == before);
     assert_eq!(world.checkpoints("target"), 1);
 
+    // The offsets of two subtasks are not those of three.
+    fails(&world.import("target", "words.jsonl", &["--into-existing", "--subtasks", "3"]), 2, "--subtasks");
+    assert_eq!(world.checkpoints("target"), 1);
     succeeds(&world.import("target", "words.jsonl", &["--into-existing"]));
     let after = world.all("target");
     let others = |all: &All| all.iter().filter(|entry| entry.0 == "other").count();

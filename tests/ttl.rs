@@ -153,6 +153,50 @@ fn what_has_expired_is_hidden_in_every_kind() {
 }
 
 #[test]
+fn what_had_expired_when_namespaces_were_merged_does_not_show_again() {
+    for mode in MODES {
+        let place = ClockedJob::new(mode);
+        let long = || Ttl::new(Duration::from_secs(3600));
+        let mut opened = place.open();
+        let (values, maps) = (
+            register(&mut opened, value().ttl(ttl()).namespaced::<u16>()),
+            register(&mut opened, map().ttl(ttl()).namespaced::<u16>()),
+        );
+        let store = &mut opened.stores[0];
+        store.set_key("k").unwrap();
+        values.at(&1).put(store, &1).unwrap();
+        maps.at(&1).put(store, "old", &1).unwrap();
+        values.at(&5).put(store, &5).unwrap();
+        // What expires before it is cut would not be stored at all.
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+        let store = &mut opened.stores[0];
+        place.clock.set(1_020);
+        values.at(&2).put(store, &2).unwrap();
+        maps.at(&2).put(store, "new", &2).unwrap();
+        values.merge(store, &3, &[1, 2], |a, b| a + b).unwrap();
+        maps.merge(store, &3, &[1, 2], |a, b| a + b).unwrap();
+        assert_eq!(values.at(&3).get(store).unwrap(), Some(2));
+        // Nothing but what has expired.
+        values.merge(store, &6, &[5, 7], |a, b| a + b).unwrap();
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+        drop(opened);
+        let mut opened = place.open();
+        let (values, maps) = (
+            register(&mut opened, value().ttl(long()).namespaced::<u16>()),
+            register(&mut opened, map().ttl(long()).namespaced::<u16>()),
+        );
+        let store = &mut opened.stores[0];
+        store.set_key("k").unwrap();
+        let shown = |namespace| values.at(&namespace).get(store).unwrap();
+        assert_eq!([1, 2, 3, 5, 6, 7].map(shown), [None, None, Some(2), None, None, None], "{mode:?}");
+        let entries =
+            |namespace| -> Vec<_> { maps.at(&namespace).iter(store).unwrap().map(Result::unwrap).collect() };
+        assert_eq!(entries(1), []);
+        assert_eq!(entries(3), [("new".to_owned(), 2)]);
+    }
+}
+
+#[test]
 fn namespaces_expire_by_themselves() {
     for mode in MODES {
         let place = ClockedJob::new(mode);

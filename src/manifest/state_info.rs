@@ -67,6 +67,15 @@ impl StateInfo {
         if self.key.is_empty() {
             self.key.clone_from(&other.key);
         }
+        if self.value.schema == other.value.schema && self.value.codec != other.value.codec {
+            let message = format!(
+                "subtasks write its values by the codecs {:?} and {:?}",
+                self.value.codec, other.value.codec
+            );
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .object(format!("state {:?}", other.name))
+                .advice("register it with one codec in all subtasks"));
+        }
         let oldest_schema = self.value.oldest_schema.min(other.value.oldest_schema);
         if other.value.schema > self.value.schema {
             self.value = other.value.clone();
@@ -118,6 +127,7 @@ mod tests {
             StateInfo { namespace: "u64".into(), ..info() },
             StateInfo { map_key: "u64".into(), ..info() },
             StateInfo { key: "str".into(), ..info() },
+            StateInfo { value: ValueInfo { codec: "raw".into(), ..info().value }, ..info() },
         ] {
             let error = keyed.clone().join(&other).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Incompatible);

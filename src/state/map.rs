@@ -246,6 +246,10 @@ where
                 // One by one, so that an error leaves no entry in both.
                 source.remove(store, &key)?;
             }
+            if self.typed.ttl.is_some() {
+                // What has expired is not iterated, and must not show again under a longer TTL.
+                source.clear(store)?;
+            }
         }
         Ok(())
     }

@@ -78,6 +78,11 @@ impl<T, X> Typed<T, X> {
         })
     }
 
+    /// Whether anything is stored at the current key and `tail`, expired or not.
+    fn is_there(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
+        store.at_key(self.state, tail, |store, group, key| Ok(store.get(self.state, group, key)?.is_some()))
+    }
+
     /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them.
     pub(super) fn merge<'n, N: KeyCodec + PartialEq + 'n>(
         &self,
@@ -87,21 +92,27 @@ impl<T, X> Typed<T, X> {
         mut fold: impl FnMut(T, T) -> T,
     ) -> Result<()> {
         // All is read before anything is changed, so that a value that cannot be read loses none.
-        let mut sources: Vec<&N> = Vec::new();
+        let (mut sources, mut any): (Vec<&N>, bool) = (Vec::new(), false);
         let mut merged = self.get(store, |out| into.encode_part(out))?;
         for namespace in from {
             if namespace == into || sources.contains(&namespace) {
                 continue;
             }
-            let Some(value) = self.get(store, |out| namespace.encode_part(out))? else { continue };
+            if !self.is_there(store, |out| namespace.encode_part(out))? {
+                continue;
+            }
+            // What has expired goes as well: it was merged away, and must not show again under a longer TTL.
             sources.push(namespace);
+            let Some(value) = self.get(store, |out| namespace.encode_part(out))? else { continue };
+            any = true;
             merged = Some(match merged {
                 Some(merged) => fold(merged, value),
                 None => value,
             });
         }
-        let Some(merged) = merged.filter(|_| !sources.is_empty()) else { return Ok(()) };
-        self.put(store, |out| into.encode_part(out), &merged)?;
+        if let Some(merged) = merged.filter(|_| any) {
+            self.put(store, |out| into.encode_part(out), &merged)?;
+        }
         sources.into_iter().try_for_each(|namespace| self.remove(store, |out| namespace.encode_part(out)))
     }
 

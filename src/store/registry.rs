@@ -278,13 +278,26 @@ fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result
             "register the codec they were written by, or a higher schema version with `migrate`",
         );
     }
-    if known.type_is_named && wanted.type_is_named && known.type_name != wanted.type_name {
+    // The compiler's names are for people: they may change with the compiler, but for these.
+    let comparable = known.type_is_named == wanted.type_is_named
+        && (known.type_is_named || [known, wanted].iter().all(|value| is_primitive(&value.type_name)));
+    if comparable && known.type_name != wanted.type_name {
         return clash(
             format!("the state's values are {:?}, not {:?}", known.type_name, wanted.type_name),
             "register the type they were written as, or a higher schema version with `migrate`",
         );
     }
     Ok(())
+}
+
+/// Whether a compiler's name of a type is one of the language's own, which never change. Bytes of one are
+/// often read as another without an error, as other values.
+fn is_primitive(name: &str) -> bool {
+    const NAMES: [&str; 16] = [
+        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",
+        "u128", "usize",
+    ];
+    NAMES.contains(&name)
 }
 
 #[cfg(test)]
@@ -347,6 +360,19 @@ mod tests {
         registry.register(&typed("Count", true)).unwrap();
         registry.register(&typed("other::Count", false)).unwrap();
         assert_clash(&mut registry, &typed("Total", true), &["\"Count\"", "\"Total\""]);
+    }
+
+    #[test]
+    fn numbers_are_compared_even_if_nobody_named_them() {
+        let typed = |name: &str| with_value(|value| name.clone_into(&mut value.type_name));
+        let mut registry = Registry::new(&[]);
+        registry.register(&typed("u64")).unwrap();
+        // Its bytes would be read without an error, as another number.
+        assert_clash(&mut registry, &typed("i64"), &["\"u64\"", "\"i64\""]);
+        registry.register(&typed("u64")).unwrap();
+        // The compiler may call a type of the user's something else next time.
+        registry.register(&typed("app::Clicks")).unwrap();
+        registry.register(&typed("app::clicks::Clicks")).unwrap();
     }
 
     #[test]

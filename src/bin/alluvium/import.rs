@@ -32,7 +32,7 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     into_existing: bool,
     /// Parallel subtasks of the job while it imports [default: as many as its newest checkpoint has, 1
-    /// for a new job]
+    /// for a new job]. Another number than it has is refused where they have stored source offsets
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
     /// Option of the object store, as in aws_region=eu-central-1; may be repeated. What is not given is taken
@@ -113,8 +113,16 @@ fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let fits = fits(args, header, &reader);
     let subtasks = reader.subtasks().count();
+    let offsets = reader.subtasks().any(|(_, _, metadata)| !metadata.is_empty());
+    let fits = match args.subtasks {
+        // Nobody here can tell what of it would belong to whom.
+        Some(wanted) if offsets && wanted as usize != subtasks => Err(Failure::usage(format!(
+            "the job's {subtasks} subtask(s) have stored what they go on from, which cannot be given to {wanted}"
+        ))
+        .hint("leave --subtasks out; the job itself may be restored at any number")),
+        _ => fits(args, header, &reader),
+    };
     reader.close()?;
     fits.map(|()| u32::try_from(subtasks).ok())
 }

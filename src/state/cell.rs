@@ -150,6 +150,26 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// The elements of a list in pieces of whole ones that take at most `limit` bytes, or more for a single one.
+pub(crate) fn pieces(list: &[u8], limit: usize) -> Result<Vec<&[u8]>> {
+    let (mut pieces, mut elements, mut rest) = (Vec::new(), Elements::new(list), list);
+    let mut end = 0;
+    while let Some(element) = elements.next() {
+        element?;
+        let next = rest.len() - elements.rest().len();
+        if end > 0 && next > limit {
+            let (piece, others) = rest.split_at(end);
+            pieces.push(piece);
+            rest = others;
+        }
+        end = rest.len() - elements.rest().len();
+    }
+    if !rest.is_empty() {
+        pieces.push(rest);
+    }
+    Ok(pieces)
+}
+
 fn push_varint(buffer: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         buffer.push(value as u8 | 0x80);
@@ -186,6 +206,26 @@ mod tests {
     fn any_head() -> impl Strategy<Value = Head> {
         let schema = prop_oneof![Just(0), any::<u32>()];
         (any::<Option<u64>>(), schema).prop_map(|(time, schema)| Head { time, schema })
+    }
+
+    #[test]
+    fn a_list_is_cut_between_elements() {
+        let list: Vec<u8> = [10, 20, 5, 5, 200, 1].iter().fold(Vec::new(), |mut list, length| {
+            let start = list.len();
+            list.resize(start + length, b'x');
+            Head::default().frame(&mut list, start);
+            list
+        });
+        let lengths = |limit| -> Vec<usize> {
+            let pieces = pieces(&list, limit).unwrap();
+            assert_eq!(pieces.concat(), list);
+            pieces.iter().map(|piece| Elements::new(piece).map(Result::unwrap).count()).collect()
+        };
+        assert_eq!(lengths(usize::MAX), [6]);
+        assert_eq!(lengths(33), [2, 2, 1, 1], "a larger element is a piece of its own");
+        assert_eq!(lengths(0), [1; 6]);
+        assert_eq!(pieces(&[], 10).unwrap(), Vec::<&[u8]>::new());
+        assert!(pieces(&list[..list.len() - 1], 10).is_err(), "not a list");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::error::Result;
 use crate::store::{StateKind, StateOptions, StateStore, Value};
 
-use super::cell::{Elements, Head};
+use super::cell::{Elements, Head, pieces};
 use super::codec::{Codec, Postcard};
 use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
 use super::handle::handle;
@@ -18,6 +18,9 @@ use super::key_codec::KeyCodec;
 use super::scope::{Namespaced, Scope, Spaces};
 use super::ttl::TtlNow;
 use super::typed::Typed;
+
+/// What a merge of namespaces appends at a time.
+const PIECE: usize = 64 << 20;
 
 /// A list of elements of type `T` per key. Appending neither reads nor rewrites it: RocksDB and the
 /// changelog join the elements. A list without elements and no list are the same.
@@ -264,7 +267,10 @@ impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>>
             }
             let source = self.at(namespace);
             let Some(bytes) = source.bytes(store)?.map(|bytes| bytes.to_vec()) else { continue };
-            into.push(store, &bytes)?;
+            // A list may be longer than what may be appended at a time.
+            for piece in pieces(&bytes, PIECE)? {
+                into.push(store, piece)?;
+            }
             source.clear(store)?;
         }
         Ok(())

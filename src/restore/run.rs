@@ -40,7 +40,8 @@ pub(crate) struct Restorer {
     /// Requests under way at a time.
     pub(crate) parallel: usize,
     /// Bytes of changelog held at a time, about: a quarter being fetched, a quarter as fetched, and half
-    /// of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and what a request reads along between two.
+    /// of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and what a request reads
+    /// along between two.
     pub(crate) memory: u64,
 }
 

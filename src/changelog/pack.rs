@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::manifest::DeltaRef;
-use crate::remote::{ObjectName, ParsedName};
+use crate::remote::ObjectName;
 
 /// Manifests that may carry live deltas.
 const MAX_CARRIERS: usize = 16;
@@ -114,8 +114,8 @@ fn packs(carriers: Vec<Live<'_>>, least: usize) -> Vec<Vec<ObjectName>> {
 }
 
 fn subtask_of(name: &ObjectName) -> Option<SubtaskIndex> {
-    match ObjectName::parse(name.as_str())? {
-        ParsedName::Data { subtask, .. } => Some(subtask),
+    match name {
+        ObjectName::Data { subtask, .. } => Some(*subtask),
         _ => None,
     }
 }

@@ -24,7 +24,7 @@ use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Nonce, Version};
 use crate::manifest::{Found, Retained, read_manifest, read_newest};
-use crate::remote::{ObjectName, ParsedName, Remote};
+use crate::remote::{ObjectName, Remote};
 
 const MAGIC: [u8; 4] = *b"ALVP";
 const FORMAT: u16 = 1;
@@ -246,8 +246,7 @@ pub(crate) struct ListedPin {
 pub(crate) async fn list(remote: &Remote) -> Result<Vec<ListedPin>> {
     let mut pins = Vec::new();
     for listed in remote.list(ObjectName::PINS).await? {
-        let Some(parsed @ ParsedName::Pin(nonce)) = ObjectName::parse(&listed.name) else { continue };
-        let name = parsed.name();
+        let Some(name @ ObjectName::Pin(nonce)) = ObjectName::parse(&listed.name) else { continue };
         let content = match find(remote, &name).await {
             // It was taken away meanwhile.
             Ok(None) => continue,
@@ -264,11 +263,8 @@ pub(crate) async fn list(remote: &Remote) -> Result<Vec<ListedPin>> {
 
 async fn names(remote: &Remote) -> Result<Vec<ObjectName>> {
     let listed = remote.list(ObjectName::PINS).await?;
-    let name = |text: &str| match ObjectName::parse(text) {
-        Some(parsed @ ParsedName::Pin(_)) => Some(parsed.name()),
-        _ => None,
-    };
-    Ok(listed.iter().filter_map(|listed| name(&listed.name)).collect())
+    let names = listed.iter().filter_map(|listed| ObjectName::parse(&listed.name));
+    Ok(names.filter(|name| matches!(name, ObjectName::Pin(_))).collect())
 }
 
 /// What a pin says; None if it is gone by now, that is, withdrawn.

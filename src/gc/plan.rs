@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ids::{Epoch, Version};
 use crate::manifest::{Manifest, RecordKind};
-use crate::remote::{ObjectName, ParsedName};
+use crate::remote::ObjectName;
 
 /// What a plan is made from.
 #[derive(Debug)]
@@ -48,11 +48,10 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
     let pinned = live(facts.pinned);
     let mut plan = GcPlan::default();
     for text in listing {
-        let Some(parsed) = ObjectName::parse(text) else {
+        let Some(name) = ObjectName::parse(text) else {
             plan.foreign.push(text.to_owned());
             continue;
         };
-        let name = parsed.name();
         if retained.contains(&name) {
             continue;
         }
@@ -60,24 +59,24 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             plan.pinned.push(name);
             continue;
         }
-        match parsed {
+        match name {
             // The newest says what is retained; what lies above it is newer than what we know.
-            ParsedName::Manifest(version) if version >= facts.newest => {}
-            ParsedName::Manifest(version) => match facts.kinds.get(&version) {
+            ObjectName::Manifest(version) if version >= facts.newest => {}
+            ObjectName::Manifest(version) => match facts.kinds.get(&version) {
                 Some(RecordKind::Checkpoint) => plan.manifests.push(name),
                 // They fence attempts that have slept, for however long (I2).
                 Some(RecordKind::Open) => {}
                 None => plan.unknown.push(version),
             },
-            ParsedName::Data { epoch, .. } if epoch < facts.epoch => plan.data.push(name),
-            ParsedName::Data { epoch, .. } if epoch == facts.epoch && facts.dead.contains(&name) => {
+            ObjectName::Data { epoch, .. } if epoch < facts.epoch => plan.data.push(name),
+            ObjectName::Data { epoch, .. } if epoch == facts.epoch && facts.dead.contains(&name) => {
                 plan.data.push(name);
             }
-            ParsedName::Data { .. } => plan.in_flight += 1,
+            ObjectName::Data { .. } => plan.in_flight += 1,
             // The attempt can no longer commit what it was for.
-            ParsedName::Pin(_) if facts.stale_pins.contains(&name) => plan.data.push(name),
+            ObjectName::Pin(_) if facts.stale_pins.contains(&name) => plan.data.push(name),
             // They belong to readers, users and openers, who withdraw them.
-            ParsedName::Pin(_) | ParsedName::Savepoint(_) | ParsedName::Probe(_) => {}
+            ObjectName::Pin(_) | ObjectName::Savepoint(_) | ObjectName::Probe(_) => {}
         }
     }
     plan
@@ -141,7 +140,7 @@ mod tests {
             kinds: &kinds(),
             dead: &dead,
         };
-        plan(&facts, names.iter().map(ObjectName::as_str))
+        plan(&facts, names.iter().map(ToString::to_string).collect::<Vec<_>>().iter().map(String::as_str))
     }
 
     #[test]
@@ -171,7 +170,7 @@ mod tests {
             kinds: &BTreeMap::new(),
             dead: &BTreeSet::new(),
         };
-        let plan = plan(&facts, [ObjectName::manifest(Version(7)).as_str()]);
+        let plan = plan(&facts, [ObjectName::manifest(Version(7)).to_string().as_str()]);
         assert_eq!(plan, GcPlan { unknown: vec![Version(7)], ..GcPlan::default() });
     }
 

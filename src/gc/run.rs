@@ -84,7 +84,7 @@ impl Collector {
         if self.dead.is_empty() && self.pinned.is_empty() {
             return Ok(GcReport::default());
         }
-        let listing: Vec<_> = self.dead.iter().map(|name| name.as_str().to_owned()).collect();
+        let listing: Vec<_> = self.dead.iter().map(ToString::to_string).collect();
         let plan = self.plan(remote, roots, &listing).await?;
         // What live manifests still refer to comes back when they are dropped.
         self.dead = plan.manifests.iter().chain(&plan.data).chain(&plan.pinned).cloned().collect();

@@ -26,7 +26,7 @@ use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
 use crate::manifest::Retained;
-use crate::remote::{ObjectName, ParsedName, Remote, SavepointName};
+use crate::remote::{ObjectName, Remote, SavepointName};
 
 const MAGIC: [u8; 4] = *b"ALVS";
 const FORMAT: u16 = 1;
@@ -110,7 +110,7 @@ pub(crate) async fn require(remote: &Remote, name: &SavepointName) -> Result<Sav
 pub(crate) async fn names(remote: &Remote) -> Result<Vec<SavepointName>> {
     let listed = remote.list(ObjectName::SAVEPOINTS).await?;
     let name = |text: &str| match ObjectName::parse(text) {
-        Some(ParsedName::Savepoint(name)) => Some(name),
+        Some(ObjectName::Savepoint(name)) => Some(name),
         _ => None,
     };
     Ok(listed.iter().filter_map(|listed| name(&listed.name)).collect())

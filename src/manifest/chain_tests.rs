@@ -138,7 +138,7 @@ async fn a_place_of_something_else_is_left_alone() {
         ("photos/holiday.jpg", ErrorKind::ForeignData),
         ("data/numbers.csv", ErrorKind::ForeignData),
         ("manifest/latest", ErrorKind::ForeignData),
-        (data(1, DataKind::Delta, 1).as_str(), ErrorKind::Corrupt),
+        (data(1, DataKind::Delta, 1).to_string().as_str(), ErrorKind::Corrupt),
     ] {
         let store = Scripted::new();
         let remote = store.remote(1);
@@ -393,7 +393,7 @@ async fn i4_a_damaged_head_is_an_error_that_names_it() {
         remote.delete(vec![name.clone()]).await.unwrap();
         put(&remote, &name, bytes).await;
         let error = refused(&remote, OpenMode::CreateOrOpen).await;
-        assert_eq!((error.kind(), error.object_name()), (kind, Some(name.as_str())), "{error}");
+        assert_eq!((error.kind(), error.object_name()), (kind, Some(name.to_string().as_str())), "{error}");
         assert_eq!(versions(&remote).await, [1, 2], "nothing was written");
     }
     // A manifest under another's name.

@@ -9,7 +9,7 @@ use super::origin::{Origin, Segment};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroupRange, MaxParallelism};
-use crate::remote::{ObjectName, ParsedName};
+use crate::remote::ObjectName;
 
 use super::state_info::StateInfo;
 
@@ -147,7 +147,7 @@ impl DeltaRef {
 impl BaseRef {
     pub(super) fn validate(&self) -> Result<()> {
         place_is_sound(&self.object, self.offset, self.length)?;
-        match self.files.iter().find(|file| !matches!(parse(file), Some(ParsedName::Data { .. }))) {
+        match self.files.iter().find(|file| !matches!(file, ObjectName::Data { .. })) {
             Some(file) => Err(Error::corrupt(format!("{file} cannot be a file of a base"))),
             None => Ok(()),
         }
@@ -353,7 +353,7 @@ impl Manifest {
     /// References to manifests point backwards, or to where inline deltas lie in this one.
     fn validate_carriers(&self, record: &CheckpointRecord, inline: std::ops::Range<u64>) -> Result<()> {
         for (object, offset, length) in record.subtasks.iter().flat_map(SubtaskRecord::places) {
-            let Some(ParsedName::Manifest(carrier)) = parse(object) else { continue };
+            let ObjectName::Manifest(carrier) = *object else { continue };
             let inside = offset >= inline.start && offset.saturating_add(length) <= inline.end;
             if carrier > self.version || (carrier == self.version && !inside) {
                 return Err(Error::corrupt(format!(
@@ -398,13 +398,9 @@ impl Manifest {
     }
 }
 
-fn parse(name: &ObjectName) -> Option<ParsedName> {
-    ObjectName::parse(name.as_str())
-}
-
 /// A place is in a data object or a manifest, not empty, and ends below 2^64.
 fn place_is_sound(object: &ObjectName, offset: u64, length: u64) -> Result<()> {
-    if !matches!(parse(object), Some(ParsedName::Data { .. } | ParsedName::Manifest(_))) {
+    if !matches!(object, ObjectName::Data { .. } | ObjectName::Manifest(_)) {
         return Err(Error::corrupt(format!("{object} cannot hold data")));
     }
     if length == 0 || offset.checked_add(length).is_none() {

@@ -6,7 +6,7 @@ use super::format::{self, HEADER_LEN, Header};
 use super::model::{Manifest, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
-use crate::remote::{ObjectName, ParsedName, Remote};
+use crate::remote::{ObjectName, Remote};
 
 /// How often a reader that loses the race against garbage collection lists the chain again.
 const READ_ATTEMPTS: u32 = 16;
@@ -24,7 +24,7 @@ pub(crate) async fn list_chain(remote: &Remote) -> Result<Vec<ChainEntry>> {
     let mut chain: Vec<_> = listing
         .iter()
         .filter_map(|listed| match ObjectName::parse(&listed.name) {
-            Some(ParsedName::Manifest(version)) => Some(ChainEntry { version, size: listed.size }),
+            Some(ObjectName::Manifest(version)) => Some(ChainEntry { version, size: listed.size }),
             _ => None,
         })
         .collect();

@@ -19,7 +19,7 @@ use super::state_info::StateInfo;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::remote::{DataKind, ObjectName, ParsedName};
+use crate::remote::{DataKind, ObjectName};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Body {
@@ -132,9 +132,9 @@ struct Folders {
 
 impl Folders {
     fn object(&mut self, name: &ObjectName) -> Result<Object> {
-        match ObjectName::parse(name.as_str()) {
-            Some(ParsedName::Manifest(version)) => Ok(Object::Manifest(version)),
-            Some(ParsedName::Data { epoch, subtask, instance, kind, n }) => {
+        match *name {
+            ObjectName::Manifest(version) => Ok(Object::Manifest(version)),
+            ObjectName::Data { epoch, subtask, instance, kind, n } => {
                 let folder = Folder { epoch, subtask, instance };
                 let next = self.list.len() as u32;
                 let number = *self.numbers.entry(folder).or_insert(next);
@@ -149,7 +149,7 @@ impl Folders {
                 };
                 Ok(Object::Data { folder: number, kind, n })
             }
-            Some(ParsedName::Pin(_) | ParsedName::Savepoint(_) | ParsedName::Probe(_)) | None => {
+            ObjectName::Pin(_) | ObjectName::Savepoint(_) | ObjectName::Probe(_) => {
                 Err(Error::internal("a manifest cannot refer to such an object").object(name))
             }
         }

@@ -47,7 +47,7 @@ mod tests {
         let names = NameSource::new(Epoch(2), SubtaskIndex(1), Nonce([3; 16]));
         let (first, second) = (names.next(DataKind::Sst), names.next(DataKind::Sst));
         assert_ne!(first, second);
-        assert!(first.as_str().starts_with("data/00000000000000000002/00001/0303"), "{first}");
-        assert!(second.as_str().ends_with("/0000000001.sst"), "{second}");
+        assert!(first.to_string().starts_with("data/00000000000000000002/00001/0303"), "{first}");
+        assert!(second.to_string().ends_with("/0000000001.sst"), "{second}");
     }
 }

@@ -104,7 +104,7 @@ impl Remote {
                 loop {
                     let next = async { stream.next().await.transpose() };
                     // The whole body has its own limit; this one notices sooner that nothing comes.
-                    let chunk = self.request(READ, name.as_str(), self.timeout, next).await?;
+                    let chunk = self.request(READ, name, self.timeout, next).await?;
                     let done = chunk.is_none();
                     if let Some(chunk) = chunk {
                         batched += chunk.len();

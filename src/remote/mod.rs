@@ -23,6 +23,7 @@ mod upload;
 mod url;
 mod write;
 
+use std::fmt::Display;
 use std::future::Future;
 #[cfg(test)]
 use std::num::NonZeroU64;
@@ -37,7 +38,7 @@ use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
-pub(crate) use names::{DataKind, ObjectName, ParsedName, SavepointName};
+pub(crate) use names::{DataKind, ObjectName, SavepointName};
 pub(crate) use retry::RetryPolicy;
 pub(crate) use url::{open_url, parse_prefix, place_of};
 pub(crate) use write::Created;
@@ -114,7 +115,7 @@ impl Remote {
     }
 
     fn path(&self, name: &ObjectName) -> Path {
-        self.below(name.as_str())
+        self.below(&name.to_string())
     }
 
     /// The root followed by a relative path.
@@ -137,7 +138,7 @@ impl Remote {
     async fn request<T>(
         &self,
         what: &'static str,
-        object: &str,
+        object: impl Display,
         limit: Duration,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, Failure> {

@@ -22,15 +22,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Nonce, SubtaskIndex, Version};
 
-/// The name of an object, relative to the job's prefix. Always well formed; cheap to clone.
+/// The name of an object, relative to the job's prefix. A value of numbers, formatted only for a request or a
+/// message: manifests hold hundreds of thousands of names, and compare and hash them. Ordered as listings are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ObjectName(Arc<str>);
-
-/// What a name says.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum ParsedName {
-    /// One version of the manifest chain.
-    Manifest(Version),
+pub(crate) enum ObjectName {
     /// Data that manifests refer to.
     Data {
         /// The attempt that wrote it.
@@ -39,41 +34,43 @@ pub(crate) enum ParsedName {
         subtask: SubtaskIndex,
         /// The store instance that wrote it.
         instance: Nonce,
-        /// What is inside.
-        kind: DataKind,
         /// Counted by the instance over all kinds.
         n: u64,
+        /// What is inside.
+        kind: DataKind,
     },
+    /// One version of the manifest chain.
+    Manifest(Version),
     /// A reader's claim on an old version.
     Pin(Nonce),
-    /// A user's claim on an old version, by name.
-    Savepoint(SavepointName),
     /// Left by the check whether the store honours conditional creates.
     Probe(Nonce),
+    /// A user's claim on an old version, by name.
+    Savepoint(SavepointName),
 }
 
 /// What a data object holds; its file extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum DataKind {
-    /// One sealed delta.
+    /// The index of a materialized RocksDB snapshot.
+    Base,
+    /// One sealed delta, or several that went up together.
     Delta,
     /// Several deltas.
     Pack,
     /// A file of a materialized RocksDB snapshot.
     Sst,
-    /// The index of a materialized RocksDB snapshot.
-    Base,
 }
 
 impl DataKind {
-    const ALL: [Self; 4] = [Self::Delta, Self::Pack, Self::Sst, Self::Base];
+    const ALL: [Self; 4] = [Self::Base, Self::Delta, Self::Pack, Self::Sst];
 
     fn extension(self) -> &'static str {
         match self {
+            Self::Base => "base",
             Self::Delta => "delta",
             Self::Pack => "pack",
             Self::Sst => "sst",
-            Self::Base => "base",
         }
     }
 }
@@ -94,39 +91,39 @@ impl ObjectName {
         [Self::MANIFESTS, Self::DATA, Self::PINS, Self::SAVEPOINTS, Self::PROBES];
 
     pub(crate) fn manifest(version: Version) -> Self {
-        ParsedName::Manifest(version).name()
+        Self::Manifest(version)
     }
 
     pub(crate) fn data(epoch: Epoch, subtask: SubtaskIndex, instance: Nonce, kind: DataKind, n: u64) -> Self {
-        ParsedName::Data { epoch, subtask, instance, kind, n }.name()
+        Self::Data { epoch, subtask, instance, n, kind }
     }
 
     pub(crate) fn pin(nonce: Nonce) -> Self {
-        ParsedName::Pin(nonce).name()
+        Self::Pin(nonce)
     }
 
     pub(crate) fn savepoint(name: &SavepointName) -> Self {
-        ParsedName::Savepoint(name.clone()).name()
+        Self::Savepoint(name.clone())
     }
 
     pub(crate) fn probe(nonce: Nonce) -> Self {
-        ParsedName::Probe(nonce).name()
+        Self::Probe(nonce)
     }
 
     /// What a listed name says; `None` if it is not exactly a name that this module writes.
-    pub(crate) fn parse(text: &str) -> Option<ParsedName> {
-        let parsed = Self::read(text)?;
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let name = Self::read(text)?;
         // Numbers and nonces have several spellings ("1", "01", "+1"; "AB", "ab"); only ours counts.
-        (&*parsed.name().0 == text).then_some(parsed)
+        (name.to_string() == text).then_some(name)
     }
 
-    fn read(text: &str) -> Option<ParsedName> {
+    fn read(text: &str) -> Option<Self> {
         let (folder, rest) = text.split_once('/')?;
         match folder {
-            Self::MANIFESTS => Some(ParsedName::Manifest(Version(rest.parse().ok()?))),
-            Self::PINS => Some(ParsedName::Pin(read_nonce(rest)?)),
-            Self::SAVEPOINTS => Some(ParsedName::Savepoint(rest.parse().ok()?)),
-            Self::PROBES => Some(ParsedName::Probe(read_nonce(rest)?)),
+            Self::MANIFESTS => Some(Self::Manifest(Version(rest.parse().ok()?))),
+            Self::PINS => Some(Self::Pin(read_nonce(rest)?)),
+            Self::SAVEPOINTS => Some(Self::Savepoint(rest.parse().ok()?)),
+            Self::PROBES => Some(Self::Probe(read_nonce(rest)?)),
             Self::DATA => {
                 let mut parts = rest.split('/');
                 let epoch = Epoch(parts.next()?.parse().ok()?);
@@ -135,7 +132,7 @@ impl ObjectName {
                 let (n, extension) = parts.next()?.split_once('.')?;
                 let kind = DataKind::ALL.into_iter().find(|kind| kind.extension() == extension)?;
                 let n = n.parse().ok()?;
-                parts.next().is_none().then_some(ParsedName::Data { epoch, subtask, instance, kind, n })
+                parts.next().is_none().then_some(Self::Data { epoch, subtask, instance, n, kind })
             }
             _ => None,
         }
@@ -143,19 +140,15 @@ impl ObjectName {
 
     /// The store instance that wrote it, if it is a data object.
     pub(crate) fn instance(&self) -> Option<Nonce> {
-        match Self::parse(&self.0)? {
-            ParsedName::Data { instance, .. } => Some(instance),
-            _ => None,
+        match self {
+            Self::Data { instance, .. } => Some(*instance),
+            Self::Manifest(_) | Self::Pin(_) | Self::Probe(_) | Self::Savepoint(_) => None,
         }
     }
 
     /// Whether this is a version of the manifest chain, and not a data object.
     pub(crate) fn is_manifest(&self) -> bool {
-        matches!(Self::parse(&self.0), Some(ParsedName::Manifest(_)))
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        matches!(self, Self::Manifest(_))
     }
 }
 
@@ -165,26 +158,6 @@ fn read_nonce(text: &str) -> Option<Nonce> {
     let hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = hex.then(|| u128::from_str_radix(text, 16).ok())??;
     Some(Nonce(number.to_be_bytes()))
-}
-
-impl ParsedName {
-    /// The name that says this.
-    pub(crate) fn name(&self) -> ObjectName {
-        let text = match self {
-            Self::Manifest(version) => format!("{}/{:020}", ObjectName::MANIFESTS, version.0),
-            Self::Data { epoch, subtask, instance, kind, n } => format!(
-                "{}/{:020}/{:05}/{instance}/{n:010}.{}",
-                ObjectName::DATA,
-                epoch.0,
-                subtask.0,
-                kind.extension()
-            ),
-            Self::Pin(nonce) => format!("{}/{nonce}", ObjectName::PINS),
-            Self::Savepoint(name) => format!("{}/{name}", ObjectName::SAVEPOINTS),
-            Self::Probe(nonce) => format!("{}/{nonce}", ObjectName::PROBES),
-        };
-        ObjectName(text.into())
-    }
 }
 
 /// The name of a savepoint: 1 to 100 ASCII letters, digits, `-`, `_` and `.`, of which the first is a
@@ -227,26 +200,34 @@ impl TryFrom<&str> for ObjectName {
 
     fn try_from(text: &str) -> Result<Self> {
         Self::parse(text)
-            .map(|parsed| parsed.name())
             .ok_or_else(|| Error::corrupt(format!("{text:?} is not the name of an object of a job")))
     }
 }
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        match self {
+            Self::Data { epoch, subtask, instance, n, kind } => {
+                let (folder, extension) = (Self::DATA, kind.extension());
+                write!(f, "{folder}/{:020}/{:05}/{instance}/{n:010}.{extension}", epoch.0, subtask.0)
+            }
+            Self::Manifest(version) => write!(f, "{}/{:020}", Self::MANIFESTS, version.0),
+            Self::Pin(nonce) => write!(f, "{}/{nonce}", Self::PINS),
+            Self::Probe(nonce) => write!(f, "{}/{nonce}", Self::PROBES),
+            Self::Savepoint(name) => write!(f, "{}/{name}", Self::SAVEPOINTS),
+        }
     }
 }
 
 impl fmt::Debug for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl Serialize for ObjectName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
+        serializer.collect_str(self)
     }
 }
 
@@ -283,15 +264,15 @@ mod tests {
     #[test]
     fn names_never_change() {
         // Part of the format: objects written by an older version must be found again.
-        assert_eq!(ObjectName::manifest(Version(12)).as_str(), "manifest/00000000000000000012");
+        assert_eq!(ObjectName::manifest(Version(12)).to_string(), "manifest/00000000000000000012");
         assert_eq!(
-            sample().as_str(),
+            sample().to_string(),
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042.sst"
         );
-        assert_eq!(ObjectName::pin(Nonce([1; 16])).as_str(), "pin/01010101010101010101010101010101");
-        assert_eq!(ObjectName::probe(Nonce([0; 16])).as_str(), "probe/00000000000000000000000000000000");
+        assert_eq!(ObjectName::pin(Nonce([1; 16])).to_string(), "pin/01010101010101010101010101010101");
+        assert_eq!(ObjectName::probe(Nonce([0; 16])).to_string(), "probe/00000000000000000000000000000000");
         let savepoint = "v1.2_before-upgrade".parse().unwrap();
-        assert_eq!(ObjectName::savepoint(&savepoint).as_str(), "savepoint/v1.2_before-upgrade");
+        assert_eq!(ObjectName::savepoint(&savepoint).to_string(), "savepoint/v1.2_before-upgrade");
     }
 
     #[test]
@@ -350,15 +331,37 @@ mod tests {
         assert_eq!(serde_json::to_string(&sample()).unwrap(), format!("\"{}\"", sample()));
     }
 
-    fn any_name() -> impl Strategy<Value = ParsedName> {
+    #[test]
+    fn a_name_is_a_small_value() {
+        assert!(size_of::<ObjectName>() <= 40, "{} bytes", size_of::<ObjectName>());
+    }
+
+    /// With numbers that fit into their padding, and few of each.
+    fn any_usual_name() -> impl Strategy<Value = ObjectName> {
+        let nonce = (0..3_u8).prop_map(|byte| Nonce([byte; 16]));
+        prop_oneof![
+            any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
+            nonce.clone().prop_map(ObjectName::Pin),
+            nonce.clone().prop_map(ObjectName::Probe),
+            "[a-c][a-c._-]{0,2}".prop_map(|name| ObjectName::Savepoint(name.parse().unwrap())),
+            (0..3_u64, 0..100_000_u32, nonce, 0..4_usize, 0..12_u64).prop_map(
+                |(epoch, subtask, instance, kind, n)| {
+                    let (epoch, subtask) = (Epoch(epoch), SubtaskIndex(subtask % 3));
+                    ObjectName::data(epoch, subtask, instance, DataKind::ALL[kind], n)
+                }
+            ),
+        ]
+    }
+
+    fn any_name() -> impl Strategy<Value = ObjectName> {
         let nonce = any::<[u8; 16]>().prop_map(Nonce);
         prop_oneof![
-            any::<u64>().prop_map(|version| ParsedName::Manifest(Version(version))),
-            nonce.clone().prop_map(ParsedName::Pin),
-            nonce.clone().prop_map(ParsedName::Probe),
-            "[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}".prop_map(|name| ParsedName::Savepoint(name.parse().unwrap())),
+            any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
+            nonce.clone().prop_map(ObjectName::Pin),
+            nonce.clone().prop_map(ObjectName::Probe),
+            "[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}".prop_map(|name| ObjectName::Savepoint(name.parse().unwrap())),
             (any::<u64>(), any::<u32>(), nonce, 0..4usize, any::<u64>()).prop_map(
-                |(epoch, subtask, instance, kind, n)| ParsedName::Data {
+                |(epoch, subtask, instance, kind, n)| ObjectName::Data {
                     epoch: Epoch(epoch),
                     subtask: SubtaskIndex(subtask),
                     instance,
@@ -371,24 +374,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_name_reads_back(parsed in any_name()) {
-            let name = parsed.name();
-            prop_assert_eq!(ObjectName::parse(name.as_str()), Some(parsed));
-            prop_assert_eq!(ObjectName::try_from(name.as_str()).unwrap(), name);
+        fn every_name_reads_back(name in any_name()) {
+            let text = name.to_string();
+            prop_assert_eq!(ObjectName::parse(&text), Some(name.clone()));
+            prop_assert_eq!(ObjectName::try_from(text.as_str()).unwrap(), name);
         }
 
         #[test]
         fn what_reads_is_written_the_same(text in "(manifest|data|pin|savepoint|probe)(/[0-9a-f+.]{0,33}){0,5}") {
-            if let Some(parsed) = ObjectName::parse(&text) {
-                let name = parsed.name();
-                prop_assert_eq!(name.as_str(), text);
+            if let Some(name) = ObjectName::parse(&text) {
+                prop_assert_eq!(name.to_string(), text);
             }
         }
 
         #[test]
-        fn manifests_sort_by_version(a: u64, b: u64) {
-            let names = (ObjectName::manifest(Version(a)), ObjectName::manifest(Version(b)));
-            prop_assert_eq!(names.0.cmp(&names.1), a.cmp(&b));
+        fn names_sort_as_a_listing_does(a in any_usual_name(), b in any_usual_name()) {
+            prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
         }
     }
 }

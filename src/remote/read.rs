@@ -85,14 +85,14 @@ impl Remote {
 
     async fn read_body(&self, name: &ObjectName, result: GetResult, wanted: u64) -> Result<Bytes, Failure> {
         if matches!(result.payload, GetResultPayload::File(..)) {
-            return self.request(READ, name.as_str(), self.limit(wanted), result.bytes()).await;
+            return self.request(READ, name, self.limit(wanted), result.bytes()).await;
         }
         let mut stream = result.into_stream();
         let mut whole = BytesMut::new();
         loop {
             let next = async { stream.next().await.transpose() };
             // The whole body has its own limit; this one notices sooner that nothing comes.
-            match self.request(READ, name.as_str(), self.timeout, next).await? {
+            match self.request(READ, name, self.timeout, next).await? {
                 Some(chunk) if whole.is_empty() && chunk.len() as u64 == wanted => return Ok(chunk),
                 Some(chunk) => {
                     if whole.is_empty() {
@@ -120,7 +120,7 @@ impl Remote {
         let path = self.path(name);
         let options = GetOptions::new().with_range(range.clone());
         let get = self.store.get_opts(&path, options);
-        let result = match self.request(READ, name.as_str(), self.timeout, get).await {
+        let result = match self.request(READ, name, self.timeout, get).await {
             Ok(result) => result,
             Err(failure) => {
                 // A range that begins behind the end is refused by all stores, each in its own words.

@@ -71,7 +71,10 @@ async fn an_object_is_created_once_and_reads_back() {
         let name = ObjectName::manifest(Version(1));
         assert!(remote.get_optional(&name).await.unwrap().is_none());
         let missing = remote.get(&name).await.unwrap_err();
-        assert_eq!((missing.kind(), missing.object_name()), (ErrorKind::MissingObject, Some(name.as_str())));
+        assert_eq!(
+            (missing.kind(), missing.object_name()),
+            (ErrorKind::MissingObject, Some(name.to_string().as_str()))
+        );
 
         assert!(created(&remote.create(&name, Bytes::from_static(b"first")).await));
         assert!(matches!(remote.create(&name, Bytes::from_static(b"second")).await, Created::Exists));
@@ -100,7 +103,7 @@ async fn a_reference_behind_the_end_is_corrupt() {
             let error = remote.get_range(&data(1), range).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
             assert!(error.to_string().contains("100 bytes"), "{error}");
-            assert_eq!(error.object_name(), Some(data(1).as_str()));
+            assert_eq!(error.object_name(), Some(data(1).to_string().as_str()));
         }
         let error = remote.get_range(&data(2), 0..1).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::MissingObject, "{error}");
@@ -154,7 +157,7 @@ async fn a_job_may_own_the_whole_store() {
     for (store, _dir) in stores() {
         let remote = Remote::new(store, Path::ROOT, Env::default());
         remote.put_data(&data(1), noise(3)).await.unwrap();
-        assert_eq!(remote.list("").await.unwrap()[0].name, data(1).as_str());
+        assert_eq!(remote.list("").await.unwrap()[0].name, data(1).to_string().as_str());
         assert_eq!(remote.list_top().await.unwrap(), ["data"]);
     }
 }
@@ -321,7 +324,7 @@ async fn a_body_in_chunks_takes_no_more_memory_than_it_has_bytes_and_has_its_len
         (0..3).for_each(|_| store.plan(Op::Get, fault));
         let error = remote.get(&name).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
-        assert_eq!(error.object_name(), Some(name.as_str()));
+        assert_eq!(error.object_name(), Some(name.to_string().as_str()));
     }
     assert_eq!((store.planned(), remote.counters().failures), (0, 6));
 }
@@ -375,7 +378,10 @@ async fn a_create_in_doubt_says_so_and_is_tried_once() {
         let Created::Doubt(error) = remote.create(&name, Bytes::from_static(b"x")).await else {
             panic!("{fault:?}");
         };
-        assert_eq!((error.kind(), error.object_name()), (ErrorKind::StoreUnavailable, Some(name.as_str())));
+        assert_eq!(
+            (error.kind(), error.object_name()),
+            (ErrorKind::StoreUnavailable, Some(name.to_string().as_str()))
+        );
         assert_eq!((remote.counters().puts, remote.counters().retries), (1, 0));
         let applied = matches!(fault, Fault::After | Fault::HangAfter);
         assert_eq!(remote.get_optional(&name).await.unwrap().is_some(), applied, "{fault:?}");
@@ -394,7 +400,7 @@ async fn data_under_our_name_with_other_content_is_corrupt() {
         let error = remote.put_data(&data(1), other).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.object_name()),
-            (ErrorKind::Corrupt, Some(data(1).as_str())),
+            (ErrorKind::Corrupt, Some(data(1).to_string().as_str())),
             "{error}"
         );
     }

@@ -61,7 +61,7 @@ impl Remote {
         self.counters.put(0);
         let path = self.path(name);
         let begin = self.store.put_multipart_opts(&path, self.multipart_options());
-        let upload = self.request("begin the upload of", name.as_str(), self.timeout, begin).await?;
+        let upload = self.request("begin the upload of", name, self.timeout, begin).await?;
         let mut unfinished = Unfinished { remote: self, upload: Some(upload) };
         let Some(upload) = unfinished.upload.as_deref_mut() else {
             return Err(Failure::lasting(Error::internal("an upload was lost")));
@@ -71,9 +71,7 @@ impl Remote {
             Ok(hash) => {
                 self.counters.put(0);
                 let limit = self.limit(length);
-                self.request("complete the upload of", name.as_str(), limit, upload.complete())
-                    .await
-                    .map(|_| hash)
+                self.request("complete the upload of", name, limit, upload.complete()).await.map(|_| hash)
             }
             Err(failure) => Err(failure),
         };
@@ -81,7 +79,7 @@ impl Remote {
             // Parts without an end cost money in some stores. If this fails as well, the store's own
             // rules for unfinished uploads must do.
             self.counters.put(0);
-            let _ = self.request("abort the upload of", name.as_str(), self.timeout, upload.abort()).await;
+            let _ = self.request("abort the upload of", name, self.timeout, upload.abort()).await;
         }
         unfinished.upload = None;
         done
@@ -113,7 +111,7 @@ impl Remote {
             self.counters.put(bytes.len());
             let part = upload.put_part(PutPayload::from_bytes(bytes));
             let limit = self.limit(size.saturating_mul(sharers.into()));
-            sending.push(self.request("upload a part of", name.as_str(), limit, part));
+            sending.push(self.request("upload a part of", name, limit, part));
             while sending.len() >= parallel.max(1)
                 && let Some(sent) = sending.next().await
             {

@@ -46,7 +46,7 @@ impl Remote {
         let path = self.path(name);
         let options = PutOptions::from(PutMode::Create);
         let put = self.store.put_opts(&path, PutPayload::from_bytes(payload), options);
-        match self.request("create the object", name.as_str(), limit, put).await {
+        match self.request("create the object", name, limit, put).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
                 error: failure.error.advice("check that the bucket or container exists"),
@@ -113,7 +113,7 @@ impl Remote {
         self.counters.put(0);
         let path = self.path(name);
         let copy = self.store.copy(from, &path);
-        self.request("copy the object", name.as_str(), self.limit(size), copy).await?;
+        self.request("copy the object", name, self.limit(size), copy).await?;
         match self.try_head(name).await? {
             there if there == size => Ok(()),
             there => {
@@ -171,8 +171,7 @@ impl Remote {
     pub(super) async fn try_head(&self, name: &ObjectName) -> Result<u64, Failure> {
         self.counters.get();
         let path = self.path(name);
-        let meta =
-            self.request("look up the object", name.as_str(), self.timeout, self.store.head(&path)).await?;
+        let meta = self.request("look up the object", name, self.timeout, self.store.head(&path)).await?;
         Ok(meta.size)
     }
 }

@@ -391,17 +391,17 @@ async fn i4_a_flip_or_a_loss_in_any_object_is_an_error_that_names_it() {
             world.overwrite(object, bad).await;
             let error = world.restore(&found, false, &[]).await.err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{object} at {at}: {error}");
-            assert!(error.to_string().contains(object.as_str()), "{error}");
+            assert!(error.to_string().contains(object.to_string().as_str()), "{error}");
         }
         world.overwrite(object, good[..to - 1].to_vec()).await;
         let error = world.restore(&found, false, &[]).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{object} cut short: {error}");
-        assert!(error.to_string().contains(object.as_str()), "{error}");
+        assert!(error.to_string().contains(object.to_string().as_str()), "{error}");
 
         world.remote.delete(vec![object.clone()]).await.unwrap();
         let error = world.restore(&found, false, &[]).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::MissingObject, "{object}: {error}");
-        assert!(error.to_string().contains(object.as_str()), "{error}");
+        assert!(error.to_string().contains(object.to_string().as_str()), "{error}");
         world.overwrite(object, good.to_vec()).await;
     }
     let restored = world.restore(&found, false, &[]).await.unwrap();
@@ -457,7 +457,7 @@ async fn i1_a_base_that_stands_elsewhere_than_it_says_is_corrupt() {
     let error = world.restore(&[world.cut(1)], false, &[]).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(error.to_string().contains("stand at delta 2, not 1"), "{error}");
-    assert_eq!(error.object_name(), Some(world.base.unwrap().object.as_str()));
+    assert_eq!(error.object_name(), Some(world.base.unwrap().object.to_string().as_str()));
 }
 
 #[tokio::test]
@@ -496,7 +496,11 @@ async fn falls_back_only_with_permission_and_says_so() {
     assert_eq!(restored.report.checkpoint.unwrap().number, 1);
     let skipped: Vec<_> = restored.report.skipped.iter().map(|(id, _)| id.number).collect();
     assert_eq!(skipped, [3, 2]);
-    assert!(restored.report.skipped[1].1.contains(lost.as_str()), "{:?}", restored.report.skipped);
+    assert!(
+        restored.report.skipped[1].1.contains(lost.to_string().as_str()),
+        "{:?}",
+        restored.report.skipped
+    );
     drop(restored.subtasks);
 
     // Where nothing is left, the newest failure is told, and no empty state is made of it.

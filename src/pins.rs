@@ -156,7 +156,7 @@ impl Pins {
                     .object(format!("pin {id}"))
                     .advice("leave it: the attempt takes it away with its first checkpoint, or the next attempt does"));
             }
-            remote.delete(vec![pin.name.clone()]).await?;
+            remote.withdraw(vec![pin.name.clone()]).await?;
             Ok(inspected)
         })
     }

@@ -108,8 +108,11 @@ impl Place {
     fn assert_nothing_but_live(&self) {
         let seen = inspect(&self.url(), &[]).unwrap();
         assert_eq!(seen.missing, Vec::<String>::new());
-        let garbage = seen.total_objects - seen.live_objects - seen.epochs.len() as u64;
+        // Each name that was ever released is remembered by one object.
+        let released = self.names().iter().filter(|name| name.starts_with("savepoint/")).count() as u64;
+        let garbage = seen.total_objects - seen.live_objects - seen.epochs.len() as u64 - released;
         assert_eq!(garbage, 0, "{:#?}", self.names());
+        assert_eq!(seen.savepoints.len(), 0);
     }
 }
 
@@ -298,6 +301,122 @@ fn i3_a_savepoint_may_be_released_while_an_attempt_goes_on_from_it() {
     checkpoint(&job, &mut stores, "").unwrap();
     job.close().unwrap();
     place.assert_nothing_but_live();
+}
+
+/// One deployment takes over from another by a savepoint, which is released as soon as the new one has committed. The
+/// old one does not know yet that it is fenced.
+fn switch(mode: CheckpointMode, inline_limit: u64, in_flight: bool) {
+    println!("{mode:?}, inline {inline_limit}, {}", if in_flight { "in flight" } else { "close" });
+    let place = Place::new();
+    let options = |dir| place.options_in(dir).mode(mode).inline_limit(inline_limit);
+    let sleepy = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
+    let mut old = Job::open_on(Arc::clone(&sleepy) as Arc<dyn ObjectStore>, "", options("blue")).unwrap();
+    put_any(&mut old.stores, "a", &noise(1, 900));
+    savepoint(&old.job, &mut old.stores, "switch").unwrap();
+    let at_savepoint = contents(&mut old.stores, "words");
+    old.job.settle(Duration::from_secs(30)).unwrap();
+    let gate = Gate::closed();
+    if in_flight {
+        let held = gate.clone();
+        sleepy.rule(move |call| match call.op {
+            Op::List if call.path == "pin" => Fate::Hold(held.clone()),
+            _ => Fate::Pass,
+        });
+    }
+    for n in 0..20_u64 {
+        put_any(&mut old.stores, "b", &noise(n, 900));
+        if n == 10 {
+            materialize(&old.job);
+        }
+        checkpoint(&old.job, &mut old.stores, "").unwrap();
+    }
+    if in_flight {
+        eventually("a collection begins", Duration::from_secs(20), || gate.waiting() == 1);
+    }
+
+    let new = options("green").restore_from(from("switch"));
+    let Opened { job, mut stores, .. } = place.open(new);
+    put_any(&mut stores, "c", b"new");
+    let committed = checkpoint(&job, &mut stores, "").unwrap();
+    let state = contents(&mut stores, "words");
+    assert_eq!(state.len(), at_savepoint.len() + 1);
+    let pins = || std::fs::read_dir(place.objects().join("pin")).map_or(0, Iterator::count);
+    eventually("the pin goes with the first commit", Duration::from_secs(20), || pins() == 0);
+    place.savepoints().release("switch").unwrap();
+    if in_flight {
+        gate.open();
+        eventually("the old one finds out", Duration::from_secs(20), || {
+            old.job.health().is_err_and(|error| error.kind() == ErrorKind::Fenced)
+        });
+    } else {
+        old.job.close().unwrap();
+    }
+    drop((old.stores, job, stores));
+    assert_eq!(inspect(&place.url(), &[]).unwrap().missing, Vec::<String>::new());
+    let Opened { mut stores, restored, .. } = place.open(options("green"));
+    assert_eq!(restored.checkpoint, Some(committed.id));
+    assert!(contents(&mut stores, "words") == state);
+}
+
+#[test]
+fn i3_what_a_fenced_attempt_collects_is_not_what_a_later_one_has_gone_back_to() {
+    for (mode, inline_limit) in [
+        (CheckpointMode::Changelog, 2_000),
+        (CheckpointMode::Changelog, 0),
+        (CheckpointMode::NativeIncremental, 2_000),
+    ] {
+        for in_flight in [false, true] {
+            switch(mode, inline_limit, in_flight);
+        }
+    }
+}
+
+/// A release whose first request is still on its way when the name is given anew.
+#[test]
+fn i3_a_late_delete_does_not_hit_a_newer_savepoint_of_the_same_name() {
+    let place = Place::new();
+    let Opened { job, mut stores, .. } = place.open(place.options());
+    put_any(&mut stores, "a", b"1");
+    savepoint(&job, &mut stores, "daily").unwrap();
+    let outside = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
+    let savepoints = Savepoints::open_on(Arc::clone(&outside) as Arc<dyn ObjectStore>, "").unwrap();
+    savepoints.release("daily").unwrap();
+    put_any(&mut stores, "a", b"2");
+    savepoint(&job, &mut stores, "daily").unwrap();
+    let at_savepoint = contents(&mut stores, "words");
+    // Every delete of the release once more.
+    let deletes = outside.calls().into_iter().filter(|call| call.op == Op::Delete);
+    let deletes: Vec<_> = deletes.map(|call| call.path).collect();
+    assert!(!deletes.is_empty());
+    for path in deletes {
+        let _ = std::fs::remove_file(place.objects().join(path));
+    }
+    for n in 0..3 {
+        put_any(&mut stores, "a", &noise(n, 900));
+        checkpoint(&job, &mut stores, "").unwrap();
+    }
+    job.close().unwrap();
+    assert_eq!(place.savepoints().list().unwrap().len(), 1);
+    assert!(place.read("daily") == at_savepoint);
+}
+
+/// As the first version of this crate made them: the object of the name alone, which a release deletes.
+#[test]
+fn savepoints_of_the_first_version_are_read_and_released() {
+    let place = Place::new();
+    let Opened { job, mut stores, .. } = place.open(place.options());
+    put_any(&mut stores, "a", b"1");
+    savepoint(&job, &mut stores, "first").unwrap();
+    assert!(place.names().contains(&"savepoint/first".to_owned()), "{:?}", place.names());
+    place.savepoints().release("first").unwrap();
+    assert!(!place.names().contains(&"savepoint/first".to_owned()), "{:?}", place.names());
+    assert_eq!(place.savepoints().release("first").unwrap_err().kind(), ErrorKind::NotFound);
+    for _ in 0..2 {
+        savepoint(&job, &mut stores, "first").unwrap();
+        place.savepoints().release("first").unwrap();
+    }
+    let names: Vec<_> = place.names().into_iter().filter(|name| name.starts_with("savepoint/")).collect();
+    assert_eq!(names, ["savepoint/first!0000000005"], "one object says that the name was released");
 }
 
 /// However slowly a savepoint comes into being, and however many checkpoints follow meanwhile.

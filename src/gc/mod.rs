@@ -4,16 +4,20 @@
 //! its way. Everything else of ours may go; what is not ours is never touched (I3).
 //!
 //! - [`plan`]: what may be deleted, from plain facts.
+//! - [`confirmed`]: the proof that is needed to delete anything.
 //! - [`run`]: finds out the facts, and deletes: manifests first, what they referred to after.
 //! - [`pin`]: how a reader from outside keeps a checkpoint alive.
-//! - [`savepoint`]: how a user does, by name.
+//! - [`savepoint`]: how a user does, by name. [`slots`]: what a name stands for.
 
+mod confirmed;
 mod pin;
 mod plan;
 mod run;
 pub(crate) mod savepoint;
+mod savepoint_record;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use pin::{Holder, ListedPin, Pin, choose, list as list_pins, release_earlier};
-pub(crate) use run::Collector;
+pub(crate) use run::{Collection, Collector};

@@ -124,7 +124,7 @@ impl Pin {
         match remote.put_data(&name, encode(version, holder)).await {
             Ok(()) => Ok(Self { remote: Arc::clone(remote), name }),
             // A request whose answer was lost may have been applied.
-            Err(error) => Err(match remote.delete(vec![name.clone()]).await {
+            Err(error) => Err(match remote.withdraw(vec![name.clone()]).await {
                 Ok(_) => error,
                 Err(_) => left_behind(error, &name),
             }),
@@ -148,7 +148,7 @@ impl Pin {
 
     /// Lets the checkpoint go.
     pub(crate) async fn release(self) -> Result<()> {
-        self.remote.delete(vec![self.name.clone()]).await.map(drop)
+        self.remote.withdraw(vec![self.name.clone()]).await
     }
 }
 
@@ -192,7 +192,7 @@ async fn read(remote: &Remote, wanted: Retained) -> Result<Found> {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     pub(super) versions: BTreeSet<Version>,
-    /// Pins of attempts that are fenced: they keep nothing.
+    /// What keeps nothing: pins of attempts that are fenced, and savepoints that were released.
     pub(super) stale: BTreeSet<ObjectName>,
     seen: BTreeSet<ObjectName>,
 }
@@ -207,8 +207,9 @@ pub(super) struct Held {
 pub(super) async fn held(remote: &Remote, epoch: Epoch) -> Result<Held> {
     let mut held = Held::default();
     held.add_pins(remote, epoch).await?;
-    let savepoints = savepoint::list(remote).await?;
-    held.versions.extend(savepoints.iter().map(|(_, record)| record.checkpoint.version));
+    let savepoints = savepoint::look(remote).await?;
+    held.versions.extend(savepoints.there.iter().map(|(_, record)| record.checkpoint.version));
+    held.stale.extend(savepoints.stale);
     held.add_pins(remote, epoch).await?;
     Ok(held)
 }
@@ -286,7 +287,7 @@ pub(crate) async fn release_earlier(remote: &Remote, job: Nonce, epoch: Epoch) -
         }
     }
     if !earlier.is_empty() {
-        remote.delete(earlier).await?;
+        remote.withdraw(earlier).await?;
     }
     Ok(())
 }

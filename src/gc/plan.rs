@@ -18,8 +18,8 @@ pub(super) struct Facts<'a> {
     pub retained: &'a [&'a Manifest],
     /// All checkpoints that savepoints and pins name, as far as they exist.
     pub pinned: &'a [&'a Manifest],
-    /// Pins of attempts before `epoch`.
-    pub stale_pins: &'a BTreeSet<ObjectName>,
+    /// Pins of attempts before `epoch`, and what a name stood for before it was released.
+    pub stale: &'a BTreeSet<ObjectName>,
     /// What is known of versions' kinds. A version is deleted only if it is known to be no open record.
     pub kinds: &'a BTreeMap<Version, RecordKind>,
     /// Objects of `epoch` itself that were committed and dropped again, and so are on no one's way.
@@ -73,10 +73,12 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
                 plan.data.push(name);
             }
             ObjectName::Data { .. } => plan.in_flight += 1,
-            // The attempt can no longer commit what it was for.
-            ObjectName::Pin(_) if facts.stale_pins.contains(&name) => plan.data.push(name),
+            // The attempt can no longer commit what it was for; the name stands for something newer.
+            ObjectName::Pin(_) | ObjectName::Savepoint(..) if facts.stale.contains(&name) => {
+                plan.data.push(name);
+            }
             // They belong to readers, users and openers, who withdraw them.
-            ObjectName::Pin(_) | ObjectName::Savepoint(_) | ObjectName::Probe(_) => {}
+            ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(_) => {}
         }
     }
     plan
@@ -98,7 +100,7 @@ mod tests {
     use crate::key_group::MaxParallelism;
     use crate::manifest::samples::{base, checkpoint, data, delta, id, nonce, subtask};
     use crate::manifest::{Record, Retained};
-    use crate::remote::DataKind;
+    use crate::remote::{DataKind, Generation};
 
     /// Version 8 of epoch 5: a base of two files, a delta of its own, and one that version 6 carries.
     fn head() -> Manifest {
@@ -136,7 +138,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned,
-            stale_pins: &BTreeSet::from([ObjectName::pin(nonce(9))]),
+            stale: &BTreeSet::from([ObjectName::pin(nonce(9))]),
             kinds: &kinds(),
             dead: &dead,
         };
@@ -166,7 +168,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
-            stale_pins: &BTreeSet::new(),
+            stale: &BTreeSet::new(),
             kinds: &BTreeMap::new(),
             dead: &BTreeSet::new(),
         };
@@ -209,7 +211,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
-            stale_pins: &BTreeSet::new(),
+            stale: &BTreeSet::new(),
             kinds: &kinds,
             dead: &dead,
         };
@@ -217,7 +219,7 @@ mod tests {
         let plan = plan(&facts, names);
         assert_eq!(plan.foreign, names);
         assert_eq!(plan, GcPlan { foreign: plan.foreign.clone(), ..GcPlan::default() });
-        let savepoint = ObjectName::savepoint(&"kept".parse().unwrap());
+        let savepoint = ObjectName::savepoint(&"kept".parse().unwrap(), Generation(0));
         let ours = [ObjectName::pin(nonce(1)), savepoint, ObjectName::probe(nonce(1))];
         assert_eq!(plan_of(&[], &[], &ours), GcPlan::default());
     }

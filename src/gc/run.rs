@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
-use super::pin::held;
+use super::confirmed::{Confirmation, Confirmed};
 use super::plan::{Facts, GcPlan, plan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
@@ -31,6 +31,15 @@ pub(crate) struct GcReport {
     pub foreign: Vec<String>,
     /// Everything deleted, in that order.
     pub deleted: Vec<String>,
+}
+
+/// How a collection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Collection {
+    Done(GcReport),
+    /// Another attempt has opened, and nothing was deleted: what is garbage is for that one to say.
+    Overtaken(Epoch),
 }
 
 /// Collects what an attempt's own commits have made unreachable, and remembers what it had to keep.
@@ -74,7 +83,7 @@ impl Collector {
         remote: &Remote,
         roots: &Roots,
         dropped: Vec<Arc<Manifest>>,
-    ) -> Result<GcReport> {
+    ) -> Result<Collection> {
         for manifest in dropped {
             // Dropped, and carriers of what was dropped: neither can be an open record.
             self.kinds.insert(manifest.version, RecordKind::Checkpoint);
@@ -82,13 +91,16 @@ impl Collector {
             self.dead.extend(manifest.references().cloned());
         }
         if self.dead.is_empty() && self.pinned.is_empty() {
-            return Ok(GcReport::default());
+            return Ok(Collection::Done(GcReport::default()));
         }
         let listing: Vec<_> = self.dead.iter().map(ToString::to_string).collect();
-        let plan = self.plan(remote, roots, &listing).await?;
+        let (confirmed, plan) = match self.plan(remote, roots, &listing).await? {
+            Planned::Delete(planned) => *planned,
+            Planned::Overtaken(by) => return Ok(Collection::Overtaken(by)),
+        };
         // What live manifests still refer to comes back when they are dropped.
         self.dead = plan.manifests.iter().chain(&plan.data).chain(&plan.pinned).cloned().collect();
-        self.execute(remote, plan, false).await
+        self.execute(remote, confirmed, plan).await.map(Collection::Done)
     }
 
     /// Looks at everything that there is, and deletes what earlier attempts have left behind as well.
@@ -96,35 +108,52 @@ impl Collector {
     ///
     /// # Errors
     /// As [`collect`](Self::collect).
-    pub(crate) async fn sweep(&mut self, remote: &Remote, roots: &Roots, dry_run: bool) -> Result<GcReport> {
+    pub(crate) async fn sweep(
+        &mut self,
+        remote: &Remote,
+        roots: &Roots,
+        dry_run: bool,
+    ) -> Result<Collection> {
         let mut listing = Vec::new();
         for folder in ObjectName::FOLDERS {
             listing.extend(remote.list(folder).await?.into_iter().map(|listed| listed.name));
         }
-        let plan = self.plan(remote, roots, &listing).await?;
-        let report = self.execute(remote, plan, dry_run).await?;
-        self.swept = !dry_run;
-        Ok(report)
+        let (confirmed, plan) = match self.plan(remote, roots, &listing).await? {
+            Planned::Delete(planned) => *planned,
+            Planned::Overtaken(by) => return Ok(Collection::Overtaken(by)),
+        };
+        if dry_run {
+            return Ok(Collection::Done(report(&plan)));
+        }
+        let report = self.execute(remote, confirmed, plan).await?;
+        self.swept = true;
+        Ok(Collection::Done(report))
     }
 
-    async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<GcPlan> {
+    async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<Planned> {
         let retained = roots
             .retained
             .iter()
             .map(|found| found.manifest.as_deref().map_err(|error| blocked(error, found.retained.version)))
             .collect::<Result<Vec<_>>>()?;
-        let stale_pins = self.look_at_pins(remote, roots.epoch).await?;
+        let confirmed = match Confirmed::take(remote, roots).await? {
+            Confirmation::Confirmed(confirmed) => confirmed,
+            Confirmation::Overtaken(by) => return Ok(Planned::Overtaken(by)),
+        };
+        debug_assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
+        self.look_at_pinned(remote, &confirmed).await?;
+        let stale = &confirmed.held().stale;
         let Self { dead, kinds, pinned, .. } = self;
         let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
         let make = |kinds: &BTreeMap<_, _>| {
             let (newest, epoch) = (roots.newest, roots.epoch);
-            let (retained, pinned, stale_pins) = (&retained, &pinned, &stale_pins);
-            let facts = Facts { newest, epoch, retained, pinned, stale_pins, kinds, dead };
+            let (retained, pinned) = (&retained, &pinned);
+            let facts = Facts { newest, epoch, retained, pinned, stale, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
         let first = make(kinds);
         if first.unknown.is_empty() {
-            return Ok(first);
+            return Ok(Planned::Delete(Box::new((confirmed, first))));
         }
         let read: Vec<_> = stream::iter(first.unknown)
             .map(|version| async move { kind_of(remote, version).await.map(|kind| (version, kind)) })
@@ -133,15 +162,15 @@ impl Collector {
             .await?;
         // One that is gone by now, or cannot be read, stays unknown.
         kinds.extend(read.into_iter().filter_map(|(version, kind)| kind.map(|kind| (version, kind))));
-        Ok(make(kinds))
+        let plan = make(kinds);
+        Ok(Planned::Delete(Box::new((confirmed, plan))))
     }
 
     /// Finds out what savepoints and pins keep, as far as it exists: a pin that came too late protects
-    /// nothing, and its reader withdraws. Returns the pins that keep nothing.
-    async fn look_at_pins(&mut self, remote: &Remote, epoch: Epoch) -> Result<BTreeSet<ObjectName>> {
-        let held = held(remote, epoch).await?;
+    /// nothing, and its reader withdraws.
+    async fn look_at_pinned(&mut self, remote: &Remote, confirmed: &Confirmed) -> Result<()> {
         let mut pinned = BTreeMap::new();
-        for version in held.versions {
+        for version in confirmed.held().versions.iter().copied() {
             // A manifest never changes.
             if let Some(manifest) = self.pinned.get(&version) {
                 pinned.insert(version, Arc::clone(manifest));
@@ -155,31 +184,38 @@ impl Collector {
         }
         self.swept &= self.pinned.keys().all(|version| pinned.contains_key(version));
         self.pinned = pinned;
-        Ok(held.stale)
+        Ok(())
     }
 
-    async fn execute(&mut self, remote: &Remote, plan: GcPlan, dry_run: bool) -> Result<GcReport> {
-        let names = plan.manifests.iter().chain(&plan.data);
-        let report = GcReport {
-            manifests: plan.manifests.len(),
-            data: plan.data.len(),
-            in_flight: plan.in_flight,
-            pinned: plan.pinned.len(),
-            deleted: names.map(ToString::to_string).collect(),
-            foreign: plan.foreign,
-        };
-        if dry_run {
-            return Ok(report);
-        }
+    async fn execute(&mut self, remote: &Remote, confirmed: Confirmed, plan: GcPlan) -> Result<GcReport> {
+        let report = report(&plan);
         for names in [plan.manifests, plan.data] {
             if !names.is_empty() {
-                remote.delete(names.clone()).await?;
+                remote.delete_collected(&confirmed, names.clone()).await?;
             }
             for name in names {
                 self.dead.remove(&name);
             }
         }
         Ok(report)
+    }
+}
+
+/// What may be deleted, with the proof.
+enum Planned {
+    Delete(Box<(Confirmed, GcPlan)>),
+    Overtaken(Epoch),
+}
+
+fn report(plan: &GcPlan) -> GcReport {
+    let names = plan.manifests.iter().chain(&plan.data);
+    GcReport {
+        manifests: plan.manifests.len(),
+        data: plan.data.len(),
+        in_flight: plan.in_flight,
+        pinned: plan.pinned.len(),
+        deleted: names.map(ToString::to_string).collect(),
+        foreign: plan.foreign.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::pin::{Holder, Pin, release_earlier};
-use super::run::Collector;
+use super::run::{Collection, Collector, GcReport};
 use super::savepoint;
 use crate::config::RestoreFrom;
 use crate::error::ErrorKind;
@@ -20,7 +20,7 @@ use crate::manifest::{
     BaseRef, Chain, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Roots, list_chain, read_manifest,
     read_newest,
 };
-use crate::remote::{DataKind, ObjectName, Remote};
+use crate::remote::{DataKind, Generation, ObjectName, Remote};
 
 /// A job of one subtask, as far as its checkpoints' references go.
 struct Job {
@@ -144,12 +144,31 @@ impl Job {
 
     async fn collect(&mut self) -> Vec<String> {
         let (roots, dropped) = (self.chain.roots(), self.chain.take_dropped());
-        self.collector.collect(&self.remote, &roots, dropped).await.unwrap().deleted
+        done(self.collector.collect(&self.remote, &roots, dropped).await.unwrap()).deleted
     }
 
     async fn sweep(&mut self) -> Vec<String> {
         let roots = self.chain.roots();
-        self.collector.sweep(&self.remote, &roots, false).await.unwrap().deleted
+        done(self.collector.sweep(&self.remote, &roots, false).await.unwrap()).deleted
+    }
+
+    /// A collection and a sweep that find out that the attempt was overtaken.
+    async fn collect_in_vain(&mut self) {
+        let (roots, dropped) = (self.chain.roots(), self.chain.take_dropped());
+        let before = objects(&self.remote).await;
+        let collected = self.collector.collect(&self.remote, &roots, dropped).await.unwrap();
+        // Where there is nothing to delete it does not look.
+        assert!(matches!(collected, Collection::Overtaken(_)) || done(collected).deleted.is_empty());
+        let swept = self.collector.sweep(&self.remote, &roots, false).await.unwrap();
+        assert!(matches!(swept, Collection::Overtaken(_)), "{swept:?}");
+        assert_eq!(objects(&self.remote).await, before);
+    }
+}
+
+fn done(collection: Collection) -> GcReport {
+    match collection {
+        Collection::Done(report) => report,
+        Collection::Overtaken(by) => panic!("overtaken by {by}"),
     }
 }
 
@@ -240,7 +259,7 @@ async fn orphans_of_an_earlier_attempt_go_and_those_in_flight_stay() {
     let mut second = Job::open(Arc::clone(&remote), |_| 0).await;
     let in_flight = second.put(DataKind::Sst).await;
     let roots = second.chain.roots();
-    let dry = second.collector.sweep(&remote, &roots, true).await.unwrap();
+    let dry = done(second.collector.sweep(&remote, &roots, true).await.unwrap());
     assert_eq!((dry.deleted, dry.in_flight), (vec![orphan.to_string()], 1));
     assert!(objects(&remote).await.contains(orphan.to_string().as_str()), "a dry run deletes nothing");
     assert_eq!(second.sweep().await, [orphan.to_string()]);
@@ -264,7 +283,7 @@ async fn someone_from_outside_can_sweep() {
     let outside = store.remote(3);
     let roots = Roots::read(&outside).await.unwrap().unwrap();
     assert_eq!(roots.epoch, Epoch(5));
-    let report = Collector::new().sweep(&outside, &roots, false).await.unwrap();
+    let report = done(Collector::new().sweep(&outside, &roots, false).await.unwrap());
     let gone = [ObjectName::manifest(Version(2)), ObjectName::manifest(Version(3)), orphan];
     assert_eq!(report.deleted, gone.map(|name| name.to_string()));
     let chain: Vec<_> = list_chain(&outside).await.unwrap().iter().map(|entry| entry.version.0).collect();
@@ -404,11 +423,10 @@ async fn i3_what_an_attempt_goes_on_from_stays_until_it_commits_though_the_savep
     let mut second = Job::open_savepoint(store.remote(2), "old").await;
     savepoint::release(&store.remote(3), &name).await.unwrap();
     // Fenced collectors, outside ones and its own: none takes it.
-    first.collect().await;
-    first.sweep().await;
+    first.collect_in_vain().await;
     second.sweep().await;
     let roots = Roots::read(&store.remote(4)).await.unwrap().unwrap();
-    Collector::new().sweep(&store.remote(4), &roots, false).await.unwrap();
+    done(Collector::new().sweep(&store.remote(4), &roots, false).await.unwrap());
     check_live(&second.remote, std::slice::from_ref(&newest)).await;
     second.cut();
     assert!(second.commit(1).await);
@@ -471,7 +489,7 @@ async fn i3_a_damaged_savepoint_stops_the_collection_and_can_be_released() {
         assert!(job.commit(1).await);
     }
     let name = "hurt".parse().unwrap();
-    let object = ObjectName::savepoint(&name);
+    let object = ObjectName::savepoint(&name, Generation(0));
     remote.put_data(&object, Bytes::from_static(b"ALVS?")).await.unwrap();
     let (roots, dropped) = (job.chain.roots(), job.chain.take_dropped());
     let error = job.collector.collect(&remote, &roots, dropped).await.unwrap_err();
@@ -553,8 +571,8 @@ async fn random_history(seed: u64) {
     let mut readers: Vec<(Pin, Manifest)> = Vec::new();
     let mut saved: Vec<(String, Manifest)> = Vec::new();
     let mut paused: Vec<Paused> = Vec::new();
-    for step in 0..100 {
-        match rng.random_range(0..20) {
+    for _ in 0..100 {
+        match rng.random_range(0..21) {
             0..5 => {
                 job.cut();
                 if rng.random_bool(0.3) {
@@ -597,24 +615,25 @@ async fn random_history(seed: u64) {
                 let index = rng.random_range(0..paused.len());
                 let Paused { mut job, roots, dropped } = paused.swap_remove(index);
                 let collector = &mut job.collector;
-                collector.collect(&job.remote, &roots, dropped).await.unwrap();
-                collector.sweep(&job.remote, &roots, false).await.unwrap();
+                let _ = collector.collect(&job.remote, &roots, dropped).await.unwrap();
+                let swept = collector.sweep(&job.remote, &roots, false).await.unwrap();
+                assert!(matches!(swept, Collection::Overtaken(_)), "{swept:?}");
                 job.cut();
                 assert!(!job.commit(1).await, "I2: fenced, however late");
             }
             16 => {
                 let newest = read_newest(&outside).await.unwrap().unwrap();
                 if let Some(retained) = newest.retained.first() {
-                    let (name, version) = (format!("s{step}"), retained.version);
-                    savepoint::create(
-                        &outside,
-                        &name.parse().unwrap(),
-                        &RestoreFrom::Checkpoint(retained.id),
-                        Holder::Reader,
-                    )
-                    .await
-                    .unwrap();
-                    saved.push((name, read_manifest(&outside, version).await.unwrap().0));
+                    // Few names, so that they are given again.
+                    let (name, version) = (format!("s{}", rng.random_range(0..4)), retained.version);
+                    let from = RestoreFrom::Checkpoint(retained.id);
+                    let taken = saved.iter().any(|(there, _)| *there == name);
+                    let made =
+                        savepoint::create(&outside, &name.parse().unwrap(), &from, Holder::Reader).await;
+                    match made {
+                        Ok(_) => saved.push((name, read_manifest(&outside, version).await.unwrap().0)),
+                        Err(error) => assert!(taken && error.kind() == ErrorKind::AlreadyExists, "{error}"),
+                    }
                 }
             }
             17 if !saved.is_empty() => {
@@ -636,8 +655,21 @@ async fn random_history(seed: u64) {
             }
             15 => {
                 store.deliver().await;
+                store.deliver_deletes().await;
                 let roots = Roots::read(&outside).await.unwrap().unwrap();
-                Collector::new().sweep(&outside, &roots, false).await.unwrap();
+                done(Collector::new().sweep(&outside, &roots, false).await.unwrap());
+            }
+            20 if !saved.is_empty() => {
+                // A switch: an attempt goes back to a savepoint and commits; then its user releases it.
+                let (name, _) = saved.swap_remove(rng.random_range(0..saved.len()));
+                attempts += 1;
+                let next = Job::open_savepoint(store.remote(seed * 1000 + attempts), &name).await;
+                let mut old = std::mem::replace(&mut job, next);
+                let (roots, dropped) = (old.chain.roots(), old.chain.take_dropped());
+                paused.push(Paused { job: old, roots, dropped });
+                job.cut();
+                assert!(job.commit(1).await);
+                savepoint::release(&outside, &name.parse().unwrap()).await.unwrap();
             }
             _ => {}
         }
@@ -665,8 +697,11 @@ async fn random_history(seed: u64) {
         needed.extend(manifest.references().map(ToString::to_string));
     }
     for name in objects(&outside).await.difference(&needed) {
-        let Some(ObjectName::Manifest(version)) = ObjectName::parse(name) else {
-            panic!("{name} is left over");
+        let version = match ObjectName::parse(name) {
+            Some(ObjectName::Manifest(version)) => version,
+            // That a name was released is remembered for ever.
+            Some(ObjectName::Savepoint(_, Generation(1 | 3 | 5 | 7 | 9 | 11 | 13))) => continue,
+            _ => panic!("{name} is left over"),
         };
         let (manifest, _) = read_manifest(&outside, version).await.unwrap();
         assert!(manifest.checkpoint().is_none(), "{name} is left over");

@@ -12,12 +12,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::{Collector, Holder, Pin, savepoint};
+use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Origin,
-    Retained, StateInfo, SubtaskRecord,
+    Retained, StateInfo, SubtaskRecord, fenced,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
@@ -531,17 +531,22 @@ impl Coordinator {
         self.state.collected = Some(Instant::now());
         let dropped = std::mem::take(&mut self.state.dropped);
         let (remote, roots) = (Arc::clone(&self.remote), self.chain.roots());
+        let attempt = Arc::clone(&self.attempt);
         // Only now, after a commit: one that was in doubt until then could still have named them.
         collector.retire(std::mem::take(&mut self.state.retired));
         tokio::spawn(async move {
             let mut result = collector.collect(&remote, &roots, dropped).await;
             // What attempts before this one left behind is looked for once, and again when something
             // is released that may have kept it.
-            if result.is_ok() && collector.sweep_is_due() {
+            if matches!(result, Ok(Collection::Done(_))) && collector.sweep_is_due() {
                 result = collector.sweep(&remote, &roots, false).await;
             }
-            if let Err(error) = result {
-                tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
+            match result {
+                Ok(Collection::Done(_)) => {}
+                Ok(Collection::Overtaken(by)) => attempt.fail(fenced(ObjectName::MANIFESTS, Some(by))),
+                Err(error) => {
+                    tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
+                }
             }
             drop((collector, run));
         });

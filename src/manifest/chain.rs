@@ -153,7 +153,7 @@ impl Chain {
 
     /// What must not be deleted as of now.
     pub(crate) fn roots(&self) -> Roots {
-        Roots { newest: self.head.version, epoch: self.epoch, retained: self.retained.clone() }
+        Roots { newest: self.head.version, epoch: self.epoch, retained: self.retained.clone(), own: true }
     }
 
     /// Hands over the manifests that commits have dropped since the last call.
@@ -327,7 +327,7 @@ pub(super) fn seen(manifest: Option<&Manifest>) -> Seen {
     manifest.map_or(Seen::Absent, |there| Seen::Record { nonce: there.nonce, epoch: there.epoch })
 }
 
-pub(super) fn fenced(name: &ObjectName, by: Option<Epoch>) -> Error {
+pub(crate) fn fenced(name: impl std::fmt::Display, by: Option<Epoch>) -> Error {
     let by = by.map_or_else(String::new, |epoch| format!(", epoch {epoch},"));
     Error::new(ErrorKind::Fenced, format!("a later attempt of this job{by} has taken over"))
         .object(name)

@@ -31,13 +31,13 @@ mod state_info;
 mod wire;
 
 pub use chain::OpenMode;
-pub(crate) use chain::{Chain, CommitDraft, Committed};
+pub(crate) use chain::{Chain, CommitDraft, Committed, fenced};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
 pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, SubtaskRecord};
 pub(crate) use origin::{Origin, Segment};
-pub(crate) use read::{list_chain, read_kind, read_manifest, read_newest};
+pub(crate) use read::{list_chain, newest_attempt, read_kind, read_manifest, read_newest};
 pub(crate) use roots::{Found, Roots};
 pub(crate) use state_info::{StateInfo, TtlInfo, ValueInfo};

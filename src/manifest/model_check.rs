@@ -1,7 +1,9 @@
 //! The protocol explored state by state: some attempts, each of which may pause anywhere and for
 //! ever, requests whose answers are lost or that are applied late, commits that are given up,
 //! garbage collection alongside, a reader that pins, and a user who makes a savepoint, from which the
-//! reader may pin as well, and releases it. Every interleaving within the bounds is
+//! reader may pin as well, and releases it, and makes another of the same name. An attempt may go back to the
+//! savepoint: what it commits needs the savepoint's checkpoint, however long ago that was dropped. Requests to delete a
+//! savepoint may arrive late, as requests to create one may. Every interleaving within the bounds is
 //! visited, with the very state machines that [`chain`](super::chain) runs.
 //!
 //! Each guard of the protocol can be taken away, to show that the exploration would notice.
@@ -23,6 +25,10 @@ struct Guards {
     reader_looks_again: bool,
     pins_are_listed_before_savepoints: bool,
     pins_are_listed_after_savepoints: bool,
+    /// After the listings the collector looks whether a later attempt has opened.
+    collector_confirms: bool,
+    /// Each use of a savepoint's name has an object's name of its own.
+    names_are_numbered: bool,
 }
 
 const ALL: Guards = Guards {
@@ -34,6 +40,8 @@ const ALL: Guards = Guards {
     reader_looks_again: true,
     pins_are_listed_before_savepoints: true,
     pins_are_listed_after_savepoints: true,
+    collector_confirms: true,
+    names_are_numbered: true,
 };
 
 /// How much may happen.
@@ -46,8 +54,10 @@ struct Bounds {
     /// Answers that are lost, over the whole run.
     lost: u8,
     reader: bool,
-    /// Whether a savepoint is made and released.
-    saver: bool,
+    /// How often a savepoint is made, always of the same name, and released.
+    saves: u8,
+    /// Whether attempts may go back to the savepoint.
+    back: bool,
 }
 
 /// A manifest, with all its ancestors instead of its parent.
@@ -59,6 +69,8 @@ struct Rec {
     lineage: Vec<u8>,
     /// The one retained checkpoint: version and nonce.
     retained: Option<(u8, u8)>,
+    /// The checkpoint whose objects this one refers to, beside its own.
+    needs: Option<(u8, u8)>,
 }
 
 impl Rec {
@@ -71,7 +83,7 @@ impl Rec {
         lineage.push(nonce);
         let carried = head.and_then(|head| head.retained);
         let retained = if open { carried } else { Some((version, nonce)) };
-        Self { version, epoch, open, lineage, retained }
+        Self { version, epoch, open, lineage, retained, needs: None }
     }
 }
 
@@ -86,13 +98,27 @@ enum Attempt {
         rec: Rec,
         step: Step<OpenVerdict>,
     },
+    /// Has opened, and goes back to what the savepoint named; pinned or not yet.
+    GoingBack {
+        rec: Rec,
+        target: (u8, u8),
+        pinned: bool,
+    },
     Owner {
         head: Rec,
+        origin: Option<Origin>,
         doubt: Vec<Nonce>,
         commit: Option<Committing>,
         gc: Gc,
     },
     Stopped,
+}
+
+/// What an attempt has gone back to, and whether its pin is still there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Origin {
+    target: (u8, u8),
+    pinned: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -111,6 +137,7 @@ enum Gc {
     ListPins { roots: Rec },
     ListSavepoints { roots: Rec, kept: Vec<u8> },
     ListPinsAgain { roots: Rec, kept: Vec<u8> },
+    Confirm { roots: Rec, pins: Vec<u8> },
     ListChain { roots: Rec, pins: Vec<u8> },
     Delete(Vec<u8>),
 }
@@ -145,8 +172,15 @@ enum Saver {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct State {
     store: BTreeMap<u8, Rec>,
-    pins: Vec<u8>,
-    savepoint: Option<(u8, u8)>,
+    /// Versions, and the epoch of the attempt that each belongs to, if any.
+    pins: Vec<(u8, Option<u8>)>,
+    /// The generations of the savepoint's name: what each names; None says that it was released.
+    slots: BTreeMap<u8, Option<(u8, u8)>>,
+    /// Savepoints that may yet be created, and generations that may yet be deleted.
+    late_saves: Vec<(u8, (u8, u8))>,
+    late_deletes: Vec<u8>,
+    saves_left: u8,
+    back: bool,
     late: Vec<Rec>,
     late_left: u8,
     lost_left: u8,
@@ -166,7 +200,11 @@ impl State {
         Self {
             store: BTreeMap::new(),
             pins: Vec::new(),
-            savepoint: None,
+            slots: BTreeMap::new(),
+            late_saves: Vec::new(),
+            late_deletes: Vec::new(),
+            saves_left: bounds.saves,
+            back: bounds.back,
             late: Vec::new(),
             late_left: bounds.late,
             lost_left: bounds.lost,
@@ -174,13 +212,30 @@ impl State {
             writes: vec![0; count],
             commits_left: bounds.commits.clone(),
             reader: if bounds.reader { Reader::Idle } else { Reader::Done },
-            saver: if bounds.saver { Saver::Idle } else { Saver::Done },
+            saver: if bounds.saves > 0 { Saver::Idle } else { Saver::Done },
             reported: Vec::new(),
         }
     }
 
     fn newest(&self) -> Option<&Rec> {
         self.store.last_key_value().map(|(_, rec)| rec)
+    }
+
+    /// What the savepoint's name stands for.
+    fn savepoint(&self) -> Option<(u8, u8)> {
+        self.slots.last_key_value().and_then(|(_, slot)| *slot)
+    }
+
+    /// The versions whose pins count for an attempt.
+    fn pins_for(&self, epoch: u8) -> Vec<u8> {
+        let counts = |owner: Option<u8>| owner.is_none_or(|owner| owner >= epoch);
+        self.pins.iter().filter(|(_, owner)| counts(*owner)).map(|(version, _)| *version).collect()
+    }
+
+    /// Whether a checkpoint is there, with all that it refers to.
+    fn holds(&self, (version, nonce): (u8, u8)) -> bool {
+        let there = |(version, nonce): (u8, u8)| self.store.get(&version).filter(|rec| rec.nonce() == nonce);
+        there((version, nonce)).is_some_and(|rec| rec.needs.is_none_or(|needs| there(needs).is_some()))
     }
 
     fn newest_version(&self) -> Option<Version> {
@@ -245,19 +300,31 @@ impl State {
         if !self.reported.iter().all(|nonce| newest.lineage.contains(nonce)) {
             return Err("I2: what was reported as committed or opened is not part of the history");
         }
-        let holds =
-            |(version, nonce): (u8, u8)| self.store.get(&version).is_some_and(|rec| rec.nonce() == nonce);
-        if newest.retained.is_some_and(|retained| !holds(retained)) {
+        if newest.retained.is_some_and(|retained| !self.holds(retained)) {
             return Err("I3: the retained checkpoint is gone");
         }
         match self.reader {
-            Reader::Reading(target) if !holds(target) => {
+            Reader::Reading(target) if !self.holds(target) => {
                 return Err("I3: a checkpoint is gone while it is read");
             }
             _ => {}
         }
-        match self.savepoint {
-            Some(target) if !holds(target) => Err("I3: the checkpoint of a savepoint is gone"),
+        for attempt in &self.attempts {
+            // One that is fenced will never commit.
+            if let Attempt::Owner { head, origin: Some(Origin { target, .. }), .. } = attempt
+                && head.epoch == newest.epoch
+                && !self.holds(*target)
+            {
+                return Err("I3: a checkpoint is gone that an attempt has gone back to");
+            }
+        }
+        if let Saver::Saved(target) | Saver::Kept(target) = self.saver
+            && self.savepoint() != Some(target)
+        {
+            return Err("I3: a savepoint is gone that nobody has released");
+        }
+        match self.savepoint() {
+            Some(target) if !self.holds(target) => Err("I3: the checkpoint of a savepoint is gone"),
             _ => Ok(()),
         }
     }
@@ -273,8 +340,20 @@ impl State {
             next.apply(&rec);
             all.push((format!("a late request for {} arrives", rec.version), next));
         }
+        for index in 0..self.late_saves.len() {
+            let mut next = self.clone();
+            let (slot, target) = next.late_saves.remove(index);
+            next.slots.entry(slot).or_insert(Some(target));
+            all.push((format!("a late savepoint arrives as generation {slot}"), next));
+        }
+        for index in 0..self.late_deletes.len() {
+            let mut next = self.clone();
+            let slot = next.late_deletes.remove(index);
+            next.slots.remove(&slot);
+            all.push((format!("a late delete of generation {slot} arrives"), next));
+        }
         self.read(guards, &mut all);
-        self.save(&mut all);
+        self.save(guards, &mut all);
         all
     }
 
@@ -333,8 +412,13 @@ impl State {
                     Step::Done(OpenVerdict::Opened) => {
                         let mut next = self.clone();
                         next.report(rec.nonce());
-                        let (head, doubt) = (rec.clone(), Vec::new());
-                        push("is open", next, Attempt::Owner { head, doubt, commit: None, gc: Gc::Rest });
+                        if let Some(target) = self.savepoint().filter(|_| self.back) {
+                            let rec = rec.clone();
+                            let back = Attempt::GoingBack { rec, target, pinned: false };
+                            push("is open, and goes back to the savepoint", next.clone(), back);
+                        }
+                        let owner = owner(rec.clone(), None);
+                        push("is open", next, owner);
                     }
                     Step::Done(OpenVerdict::StartOver) => push("starts over", self.clone(), Attempt::Idle),
                     Step::Done(OpenVerdict::Fenced(_) | OpenVerdict::Unlisted) => {
@@ -342,9 +426,34 @@ impl State {
                     }
                 }
             }
-            Attempt::Owner { head, doubt, commit, gc } => {
-                self.commit(who, guards, (head, doubt, commit.as_ref(), gc), all);
-                self.collect(who, guards, (head, doubt, commit.as_ref(), gc), all);
+            Attempt::GoingBack { rec, target, pinned: false } => {
+                let mut next = self.clone();
+                next.pins.push((target.0, Some(rec.epoch)));
+                let (rec, target) = (rec.clone(), *target);
+                push("pins what the savepoint names", next, Attempt::GoingBack { rec, target, pinned: true });
+            }
+            Attempt::GoingBack { rec, target, pinned: true } => {
+                let mut next = self.clone();
+                if self.savepoint() == Some(*target) {
+                    let origin = Origin { target: *target, pinned: true };
+                    push("sees the savepoint again", next, owner(rec.clone(), Some(origin)));
+                } else {
+                    next.unpin(*target, Some(rec.epoch));
+                    push("misses the savepoint", next, Attempt::Stopped);
+                }
+            }
+            Attempt::Owner { head, origin, doubt, commit, gc } => {
+                if let Some(Origin { target, pinned: true }) = origin
+                    && head.version > head.epoch
+                {
+                    let mut next = self.clone();
+                    next.unpin(*target, Some(head.epoch));
+                    let (head, doubt, commit, gc) = (head.clone(), doubt.clone(), commit.clone(), gc.clone());
+                    let origin = Some(Origin { target: *target, pinned: false });
+                    push("lets its pin go", next, Attempt::Owner { head, origin, doubt, commit, gc });
+                }
+                self.commit(who, guards, *origin, (head, doubt, commit.as_ref(), gc), all);
+                self.collect(who, guards, *origin, (head, doubt, commit.as_ref(), gc), all);
             }
         }
     }
@@ -353,24 +462,29 @@ impl State {
         &self,
         who: usize,
         guards: Guards,
+        origin: Option<Origin>,
         (head, doubt, commit, gc): (&Rec, &[Nonce], Option<&Committing>, &Gc),
         all: &mut Vec<(String, State)>,
     ) {
         let mut push = |what: &str, mut next: State, head: &Rec, doubt: &[Nonce], commit, gc: &Gc| {
             next.attempts[who] =
-                Attempt::Owner { head: head.clone(), doubt: doubt.to_vec(), commit, gc: gc.clone() };
+                Attempt::Owner { head: head.clone(), origin, doubt: doubt.to_vec(), commit, gc: gc.clone() };
             all.push((format!("{who}: {what}"), next));
         };
         let Some(now) = commit else {
             if self.commits_left[who] > 0 {
                 let mut next = self.clone();
                 next.commits_left[who] -= 1;
-                let rec = Rec::after(Some(head), head.version + 1, head.epoch, next.draw(who), false);
+                let mut rec = Rec::after(Some(head), head.version + 1, head.epoch, next.draw(who), false);
+                rec.needs = origin.map(|origin| origin.target);
                 let (epoch, version) = (Epoch(rec.epoch.into()), Version(rec.version.into()));
                 let machine = Commit::new(epoch, version, nonce(rec.nonce()), doubt);
                 let step = machine.start();
-                let early =
-                    if guards.pins_are_listed_after_the_drop { Vec::new() } else { self.pins.clone() };
+                let early = if guards.pins_are_listed_after_the_drop {
+                    Vec::new()
+                } else {
+                    self.pins_for(head.epoch)
+                };
                 push(
                     "begins to commit",
                     next,
@@ -426,7 +540,7 @@ impl State {
                 next.report(rec.nonce());
                 let collect = match gc {
                     Gc::Rest if !guards.pins_are_listed_after_the_drop => {
-                        Gc::ListChain { roots: rec.clone(), pins: now.early.clone() }
+                        Gc::Confirm { roots: rec.clone(), pins: now.early.clone() }
                     }
                     Gc::Rest if !guards.pins_are_listed_before_savepoints => {
                         Gc::ListSavepoints { roots: rec.clone(), kept: Vec::new() }
@@ -456,21 +570,23 @@ impl State {
         &self,
         who: usize,
         guards: Guards,
+        origin: Option<Origin>,
         (head, doubt, commit, gc): (&Rec, &[Nonce], Option<&Committing>, &Gc),
         all: &mut Vec<(String, State)>,
     ) {
         let mut push = |what: &str, mut next: State, gc| {
             let (head, doubt, commit) = (head.clone(), doubt.to_vec(), commit.cloned());
-            next.attempts[who] = Attempt::Owner { head, doubt, commit, gc };
+            next.attempts[who] = Attempt::Owner { head, origin, doubt, commit, gc };
             all.push((format!("{who}: {what}"), next));
         };
         match gc {
             Gc::Rest => {}
             Gc::ListPins { roots } => {
-                let (roots, kept) = (roots.clone(), self.pins.clone());
+                let (roots, kept) = (roots.clone(), self.pins_for(roots.epoch));
                 // Steps that can have no effect are left out, to keep the exploration small.
-                let next = if self.saver == Saver::Done {
-                    Gc::ListChain { roots, pins: kept }
+                let unused = self.slots.is_empty() && self.late_saves.is_empty();
+                let next = if self.saver == Saver::Done && unused {
+                    Gc::Confirm { roots, pins: kept }
                 } else {
                     Gc::ListSavepoints { roots, kept }
                 };
@@ -478,25 +594,38 @@ impl State {
             }
             Gc::ListSavepoints { roots, kept } => {
                 let (roots, mut kept) = (roots.clone(), kept.clone());
-                kept.extend(self.savepoint.iter().map(|(version, _)| *version));
+                kept.extend(self.savepoint().iter().map(|(version, _)| *version));
                 let next = if guards.pins_are_listed_after_savepoints {
                     Gc::ListPinsAgain { roots, kept }
                 } else {
-                    Gc::ListChain { roots, pins: kept }
+                    Gc::Confirm { roots, pins: kept }
                 };
                 push("lists the savepoints", self.clone(), next);
             }
             Gc::ListPinsAgain { roots, kept } => {
                 let (roots, mut pins) = (roots.clone(), kept.clone());
-                pins.extend(&self.pins);
-                push("lists the pins again", self.clone(), Gc::ListChain { roots, pins });
+                pins.extend(self.pins_for(roots.epoch));
+                push("lists the pins again", self.clone(), Gc::Confirm { roots, pins });
+            }
+            Gc::Confirm { roots, pins } => {
+                let overtaken = self.newest().is_some_and(|newest| newest.epoch > roots.epoch);
+                if overtaken && guards.collector_confirms {
+                    push("is overtaken, and deletes nothing", self.clone(), Gc::Rest);
+                } else {
+                    let (roots, pins) = (roots.clone(), pins.clone());
+                    push("sees no later attempt", self.clone(), Gc::ListChain { roots, pins });
+                }
             }
             Gc::ListChain { roots, pins } => {
+                let mut live = pins.clone();
+                live.extend(roots.retained.map(|(version, _)| version));
+                let needs = live.iter().filter_map(|version| self.store.get(version)?.needs);
+                let needs: Vec<_> = needs.map(|(version, _)| version).collect();
+                live.extend(needs);
                 let kept = |rec: &Rec| {
                     (rec.version >= roots.version && guards.newest_is_kept)
                         || (rec.open && guards.opens_are_kept)
-                        || roots.retained.is_some_and(|(version, _)| version == rec.version)
-                        || pins.contains(&rec.version)
+                        || live.contains(&rec.version)
                 };
                 let doomed: Vec<_> =
                     self.store.values().filter(|rec| !kept(rec)).map(|rec| rec.version).collect();
@@ -522,7 +651,7 @@ impl State {
 
     fn read(&self, guards: Guards, all: &mut Vec<(String, State)>) {
         let mut next = self.clone();
-        if let (Reader::Idle, Some(target)) = (&self.reader, self.savepoint) {
+        if let (Reader::Idle, Some(target)) = (&self.reader, self.savepoint()) {
             let mut next = self.clone();
             next.reader = Reader::Found(target);
             all.push(("reader finds the savepoint".to_owned(), next));
@@ -534,7 +663,7 @@ impl State {
                 "chooses a checkpoint"
             }
             Reader::Chosen(target) => {
-                next.pins.push(target.0);
+                next.pins.push((target.0, None));
                 next.reader = Reader::Pinned(*target);
                 "pins it"
             }
@@ -552,22 +681,22 @@ impl State {
                     None => Reader::Pinned(*target),
                     Some(newest) if newest.retained == Some(*target) => Reader::Reading(*target),
                     Some(_) => {
-                        next.unpin(*target);
+                        next.unpin(*target, None);
                         Reader::Done
                     }
                 };
                 "looks whether it is retained"
             }
             Reader::Found(target) => {
-                next.pins.push(target.0);
+                next.pins.push((target.0, None));
                 next.reader = Reader::PinnedFound(*target);
                 "pins what the savepoint names"
             }
             Reader::PinnedFound(target) => {
-                next.reader = if self.savepoint == Some(*target) || !guards.reader_looks_again {
+                next.reader = if self.savepoint() == Some(*target) || !guards.reader_looks_again {
                     Reader::Reading(*target)
                 } else {
-                    next.unpin(*target);
+                    next.unpin(*target, None);
                     Reader::Done
                 };
                 "looks whether the savepoint is still there"
@@ -579,21 +708,73 @@ impl State {
 }
 
 impl State {
-    fn unpin(&mut self, target: (u8, u8)) {
-        let at = self.pins.iter().position(|pin| *pin == target.0).unwrap();
+    fn unpin(&mut self, target: (u8, u8), owner: Option<u8>) {
+        let at = self.pins.iter().position(|pin| *pin == (target.0, owner)).unwrap();
         self.pins.remove(at);
     }
 
-    fn save(&self, all: &mut Vec<(String, State)>) {
+    /// Everything that can come of making the savepoint under a pin.
+    fn make(&self, guards: Guards, target: (u8, u8), all: &mut Vec<(String, State)>) {
+        let newest = self.slots.last_key_value().map(|(newest, _)| *newest);
+        let slot = match newest {
+            Some(newest) if guards.names_are_numbered => (newest / 2 + 1) * 2,
+            _ => 0,
+        };
+        let mut next = self.clone();
+        if self.savepoint().is_some() || self.slots.contains_key(&slot) {
+            next.unpin(target, None);
+            next.saver = Saver::Done;
+            return all.push(("saver finds the name taken".to_owned(), next));
+        }
+        next.slots.insert(slot, Some(target));
+        next.saver = Saver::Saved(target);
+        all.push((format!("saver makes the savepoint, generation {slot}"), next));
+        if self.late_left > 0 {
+            let mut next = self.clone();
+            next.late_left -= 1;
+            next.late_saves.push((slot, target));
+            // The pin stays.
+            next.saver = if self.saves_left > 0 { Saver::Idle } else { Saver::Done };
+            all.push(("saver gives up without an answer".to_owned(), next));
+        }
+    }
+
+    fn release(&self, guards: Guards, all: &mut Vec<(String, State)>) {
+        let Some((slot, _)) = self.slots.last_key_value() else { return };
+        let mut next = self.clone();
+        if guards.names_are_numbered {
+            next.slots.insert(slot | 1, None);
+        }
+        // All that is void; the newest stays.
+        next.slots.retain(|there, _| there > slot);
+        next.saver = if self.saves_left > 0 { Saver::Idle } else { Saver::Done };
+        all.push(("saver releases the savepoint".to_owned(), next.clone()));
+        if self.late_left > 0 {
+            next.late_left -= 1;
+            next.late_deletes.push(*slot);
+            all.push(("saver releases the savepoint at the second try".to_owned(), next));
+        }
+    }
+
+    fn save(&self, guards: Guards, all: &mut Vec<(String, State)>) {
         let mut next = self.clone();
         let what = match &self.saver {
+            Saver::Idle if self.savepoint().is_some() => {
+                next.saver = Saver::Kept(self.savepoint().unwrap());
+                "finds that it exists all the same"
+            }
+            Saver::Idle if self.saves_left == 0 => {
+                next.saver = Saver::Done;
+                "has done"
+            }
             Saver::Idle => {
                 let Some(target) = self.newest().and_then(|newest| newest.retained) else { return };
                 next.saver = Saver::Chosen(target);
+                next.saves_left -= 1;
                 "chooses a checkpoint"
             }
             Saver::Chosen(target) => {
-                next.pins.push(target.0);
+                next.pins.push((target.0, None));
                 next.saver = Saver::Pinned(*target);
                 "pins it"
             }
@@ -607,31 +788,27 @@ impl State {
                     None => Saver::Pinned(*target),
                     Some(newest) if newest.retained == Some(*target) => Saver::Confirmed(*target),
                     Some(_) => {
-                        next.unpin(*target);
+                        next.unpin(*target, None);
                         Saver::Done
                     }
                 };
                 "looks whether it is retained"
             }
-            Saver::Confirmed(target) => {
-                next.savepoint = Some(*target);
-                next.saver = Saver::Saved(*target);
-                "makes the savepoint"
-            }
+            Saver::Confirmed(target) => return self.make(guards, *target, all),
             Saver::Saved(target) => {
-                next.unpin(*target);
+                next.unpin(*target, None);
                 next.saver = Saver::Kept(*target);
                 "releases the pin"
             }
-            Saver::Kept(_) => {
-                next.savepoint = None;
-                next.saver = Saver::Done;
-                "releases the savepoint"
-            }
+            Saver::Kept(_) => return self.release(guards, all),
             Saver::Done => return,
         };
         all.push((format!("saver {what}"), next));
     }
+}
+
+fn owner(head: Rec, origin: Option<Origin>) -> Attempt {
+    Attempt::Owner { head, origin, doubt: Vec::new(), commit: None, gc: Gc::Rest }
 }
 
 struct Outcome {
@@ -675,12 +852,22 @@ fn explore(bounds: &Bounds, guards: Guards) -> Outcome {
 }
 
 fn bounds(commits: &[u8], late: u8, lost: u8, reader: bool) -> Bounds {
-    Bounds { commits: commits.to_vec(), late, lost, reader, saver: false }
+    Bounds { commits: commits.to_vec(), late, lost, reader, saves: 0, back: false }
 }
 
 /// A reader, and a savepoint that is made and released.
 fn with_savepoint(commits: &[u8]) -> Bounds {
-    Bounds { saver: true, ..bounds(commits, 0, 0, true) }
+    Bounds { saves: 1, ..bounds(commits, 0, 0, true) }
+}
+
+/// A savepoint that attempts may go back to.
+fn with_a_way_back(commits: &[u8]) -> Bounds {
+    Bounds { saves: 1, back: true, ..bounds(commits, 0, 0, false) }
+}
+
+/// Savepoints of one name, whose requests may be late.
+fn with_late_requests(commits: &[u8], late: u8) -> Bounds {
+    Bounds { saves: 2, late, ..bounds(commits, 0, 0, false) }
 }
 
 fn sound(bounds: &Bounds) {
@@ -716,6 +903,9 @@ fn i2_and_i3_hold_in_longer_histories() {
     sound(&bounds(&[3, 2], 0, 2, true));
     sound(&bounds(&[2, 1, 1], 1, 1, false));
     sound(&with_savepoint(&[2, 1]));
+    sound(&with_a_way_back(&[2, 2]));
+    sound(&Bounds { reader: true, ..with_a_way_back(&[2, 1]) });
+    sound(&with_late_requests(&[2, 1], 2));
 }
 
 #[test]
@@ -767,4 +957,24 @@ fn without_listing_pins_before_savepoints_one_that_is_being_made_is_lost() {
 #[test]
 fn without_listing_pins_after_savepoints_a_reader_loses_one_that_is_released() {
     broken(&with_savepoint(&[3]), Guards { pins_are_listed_after_savepoints: false, ..ALL }, "I3");
+}
+
+#[test]
+fn i3_what_an_attempt_has_gone_back_to_is_not_deleted_by_one_that_slept() {
+    sound(&with_a_way_back(&[2, 1]));
+}
+
+#[test]
+fn without_a_look_at_the_chain_a_sleeper_deletes_what_a_later_attempt_has_gone_back_to() {
+    broken(&with_a_way_back(&[2, 1]), Guards { collector_confirms: false, ..ALL }, "I3");
+}
+
+#[test]
+fn i3_savepoints_of_one_name_survive_late_requests() {
+    sound(&with_late_requests(&[2], 2));
+}
+
+#[test]
+fn without_numbered_names_a_late_delete_hits_a_newer_savepoint() {
+    broken(&with_late_requests(&[2], 1), Guards { names_are_numbered: false, ..ALL }, "I3");
 }

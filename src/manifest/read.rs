@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::chain::unlisted;
 use super::format::{self, HEADER_LEN, Header};
 use super::model::{Manifest, RecordKind};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::Version;
+use crate::ids::{Epoch, Version};
 use crate::remote::{ObjectName, Remote};
 
 /// How often a reader that loses the race against garbage collection lists the chain again.
@@ -76,6 +77,26 @@ pub(crate) async fn read_kind(remote: &Remote, version: Version) -> Result<Optio
     Header::decode(&bytes).map(|header| Some(header.kind)).map_err(|error| error.object(name))
 }
 
+/// The newest version and whose it is, as of a moment after the call. Without reading it if it is still `known`.
+///
+/// # Errors
+/// `UnsafeStore` if the listing lacks `known`, which is there; what [`read_newest`] has.
+pub(crate) async fn newest_attempt(remote: &Remote, known: (Version, Epoch)) -> Result<(Version, Epoch)> {
+    for _ in 0..READ_ATTEMPTS {
+        let newest = newest_version(remote).await?;
+        let Some(newest) = newest.filter(|newest| *newest >= known.0) else {
+            return Err(unlisted(&ObjectName::manifest(known.0)));
+        };
+        if newest == known.0 {
+            return Ok(known);
+        }
+        if let Some(manifest) = find_manifest(remote, newest).await? {
+            return Ok((newest, manifest.epoch));
+        }
+    }
+    Err(too_fast())
+}
+
 /// The newest manifest; None where there is no chain.
 pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
     for _ in 0..READ_ATTEMPTS {
@@ -85,6 +106,10 @@ pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
         }
         // It was the newest, is no longer, and is collected already.
     }
-    Err(Error::new(ErrorKind::StoreUnavailable, "the manifest chain moves on faster than it can be read")
-        .object(ObjectName::MANIFESTS))
+    Err(too_fast())
+}
+
+fn too_fast() -> Error {
+    Error::new(ErrorKind::StoreUnavailable, "the manifest chain moves on faster than it can be read")
+        .object(ObjectName::MANIFESTS)
 }

@@ -24,6 +24,9 @@ pub(crate) struct Roots {
     pub epoch: Epoch,
     /// Oldest first.
     pub retained: Vec<Found>,
+    /// Whether the attempt itself asks. What it has committed since is its own to know; to anyone else a version
+    /// above `newest` may refer to what was held by a pin until then.
+    pub own: bool,
 }
 
 impl Roots {
@@ -32,7 +35,7 @@ impl Roots {
     pub(crate) async fn read(remote: &Remote) -> Result<Option<Self>> {
         let Some(newest) = super::read::read_newest(remote).await? else { return Ok(None) };
         let retained = find_retained(remote, &newest).await?;
-        Ok(Some(Self { newest: newest.version, epoch: newest.epoch, retained }))
+        Ok(Some(Self { newest: newest.version, epoch: newest.epoch, retained, own: false }))
     }
 }
 

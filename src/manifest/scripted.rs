@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct Scripted {
     inner: InMemory,
     puts: Mutex<VecDeque<Put>>,
     late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
+    /// Everything that was deleted: each request may have an earlier try that is still on its way.
+    deleted: Arc<Mutex<Vec<Path>>>,
     /// Reads of manifests that fail.
     failing_reads: AtomicUsize,
     requests: AtomicUsize,
@@ -80,6 +82,16 @@ impl Scripted {
 
     pub(crate) fn ignore_conditions(&self) {
         self.ignores_conditions.store(true, Ordering::Relaxed);
+    }
+
+    /// Applies the deletes once more that earlier tries have asked for, as if those had been on their way
+    /// until now.
+    pub(crate) async fn deliver_deletes(&self) {
+        let deleted = std::mem::take(&mut *self.deleted.lock().unwrap());
+        for path in deleted {
+            // Most of them are gone.
+            let _ = self.inner.delete(&path).await;
+        }
     }
 
     /// Applies the creates that are late.
@@ -185,7 +197,9 @@ impl ObjectStore for Scripted {
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         self.count();
-        self.inner.delete_stream(locations)
+        let deleted = Arc::clone(&self.deleted);
+        let noted = locations.inspect_ok(move |path| deleted.lock().unwrap().push(path.clone()));
+        self.inner.delete_stream(noted.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -149,7 +149,7 @@ impl Folders {
                 };
                 Ok(Object::Data { folder: number, kind, n })
             }
-            ObjectName::Pin(_) | ObjectName::Savepoint(_) | ObjectName::Probe(_) => {
+            ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(_) => {
                 Err(Error::internal("a manifest cannot refer to such an object").object(name))
             }
         }

@@ -38,10 +38,11 @@ use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
-pub(crate) use names::{DataKind, ObjectName, SavepointName};
+pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
+pub(crate) use read::Listed;
 pub(crate) use retry::RetryPolicy;
 pub(crate) use url::{open_url, parse_prefix, place_of};
-pub(crate) use write::Created;
+pub(crate) use write::{Created, NeededByNothing};
 
 /// How long a store may take to answer, unless the caller says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

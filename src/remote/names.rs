@@ -4,7 +4,7 @@
 //! manifest/<version, 20 digits>
 //! data/<epoch, 20 digits>/<subtask, 5 digits>/<nonce of the instance>/<n, 10 digits>.<delta|pack|sst|base>
 //! pin/<nonce>
-//! savepoint/<name>
+//! savepoint/<name>[!<generation, 10 digits>]
 //! probe/<nonce>
 //! ```
 //!
@@ -45,8 +45,8 @@ pub(crate) enum ObjectName {
     Pin(Nonce),
     /// Left by the check whether the store honours conditional creates.
     Probe(Nonce),
-    /// A user's claim on an old version, by name.
-    Savepoint(SavepointName),
+    /// A user's claim on an old version, by name; or that the name was released.
+    Savepoint(SavepointName, Generation),
 }
 
 /// What a data object holds; its file extension.
@@ -102,8 +102,8 @@ impl ObjectName {
         Self::Pin(nonce)
     }
 
-    pub(crate) fn savepoint(name: &SavepointName) -> Self {
-        Self::Savepoint(name.clone())
+    pub(crate) fn savepoint(name: &SavepointName, generation: Generation) -> Self {
+        Self::Savepoint(name.clone(), generation)
     }
 
     pub(crate) fn probe(nonce: Nonce) -> Self {
@@ -122,7 +122,10 @@ impl ObjectName {
         match folder {
             Self::MANIFESTS => Some(Self::Manifest(Version(rest.parse().ok()?))),
             Self::PINS => Some(Self::Pin(read_nonce(rest)?)),
-            Self::SAVEPOINTS => Some(Self::Savepoint(rest.parse().ok()?)),
+            Self::SAVEPOINTS => {
+                let (name, generation) = rest.split_once('!').unwrap_or((rest, "0"));
+                Some(Self::Savepoint(name.parse().ok()?, Generation(generation.parse().ok()?)))
+            }
             Self::PROBES => Some(Self::Probe(read_nonce(rest)?)),
             Self::DATA => {
                 let mut parts = rest.split('/');
@@ -142,7 +145,7 @@ impl ObjectName {
     pub(crate) fn instance(&self) -> Option<Nonce> {
         match self {
             Self::Data { instance, .. } => Some(*instance),
-            Self::Manifest(_) | Self::Pin(_) | Self::Probe(_) | Self::Savepoint(_) => None,
+            Self::Manifest(_) | Self::Pin(_) | Self::Probe(_) | Self::Savepoint(..) => None,
         }
     }
 
@@ -164,6 +167,12 @@ fn read_nonce(text: &str) -> Option<Nonce> {
 /// letter or a digit. So it is one part of a path in every store, and no file of its own kind.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SavepointName(Arc<str>);
+
+/// Counts the uses of a savepoint's name, because an object's name is never used twice: a request to delete
+/// may arrive long after it was sent, and would hit the newer object. Even ones are savepoints; the odd one after
+/// says that the name was released, and stays until the name is given anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Generation(pub(crate) u64);
 
 /// Longest name of a savepoint in bytes.
 const MAX_SAVEPOINT_NAME: usize = 100;
@@ -214,7 +223,9 @@ impl fmt::Display for ObjectName {
             Self::Manifest(version) => write!(f, "{}/{:020}", Self::MANIFESTS, version.0),
             Self::Pin(nonce) => write!(f, "{}/{nonce}", Self::PINS),
             Self::Probe(nonce) => write!(f, "{}/{nonce}", Self::PROBES),
-            Self::Savepoint(name) => write!(f, "{}/{name}", Self::SAVEPOINTS),
+            // As the first version of this crate wrote it.
+            Self::Savepoint(name, Generation(0)) => write!(f, "{}/{name}", Self::SAVEPOINTS),
+            Self::Savepoint(name, Generation(n)) => write!(f, "{}/{name}!{n:010}", Self::SAVEPOINTS),
         }
     }
 }
@@ -272,7 +283,9 @@ mod tests {
         assert_eq!(ObjectName::pin(Nonce([1; 16])).to_string(), "pin/01010101010101010101010101010101");
         assert_eq!(ObjectName::probe(Nonce([0; 16])).to_string(), "probe/00000000000000000000000000000000");
         let savepoint = "v1.2_before-upgrade".parse().unwrap();
-        assert_eq!(ObjectName::savepoint(&savepoint).to_string(), "savepoint/v1.2_before-upgrade");
+        let savepoint = |n| ObjectName::savepoint(&savepoint, Generation(n));
+        assert_eq!(savepoint(0).to_string(), "savepoint/v1.2_before-upgrade");
+        assert_eq!(savepoint(12).to_string(), "savepoint/v1.2_before-upgrade!0000000012");
     }
 
     #[test]
@@ -294,6 +307,12 @@ mod tests {
             "savepoint/a/b",
             "savepoint/..",
             "savepoint/-",
+            "savepoint/a!",
+            "savepoint/a!0000000000",
+            "savepoint/a!1",
+            "savepoint/!0000000001",
+            "savepoint/a!0000000001!0000000001",
+            "savepoint/a@0000000001",
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042",
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042.SST",
             "data/00000000000000000007/00003/abababababababababababababababab/42.sst",
@@ -343,7 +362,8 @@ mod tests {
             any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
             nonce.clone().prop_map(ObjectName::Pin),
             nonce.clone().prop_map(ObjectName::Probe),
-            "[a-c][a-c._-]{0,2}".prop_map(|name| ObjectName::Savepoint(name.parse().unwrap())),
+            ("[a-c][a-c._-]{0,2}", 0..12_u64)
+                .prop_map(|(name, n)| ObjectName::Savepoint(name.parse().unwrap(), Generation(n))),
             (0..3_u64, 0..100_000_u32, nonce, 0..4_usize, 0..12_u64).prop_map(
                 |(epoch, subtask, instance, kind, n)| {
                     let (epoch, subtask) = (Epoch(epoch), SubtaskIndex(subtask % 3));
@@ -359,7 +379,8 @@ mod tests {
             any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
             nonce.clone().prop_map(ObjectName::Pin),
             nonce.clone().prop_map(ObjectName::Probe),
-            "[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}".prop_map(|name| ObjectName::Savepoint(name.parse().unwrap())),
+            ("[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}", any::<u64>())
+                .prop_map(|(name, n)| ObjectName::Savepoint(name.parse().unwrap(), Generation(n))),
             (any::<u64>(), any::<u32>(), nonce, 0..4usize, any::<u64>()).prop_map(
                 |(epoch, subtask, instance, kind, n)| ObjectName::Data {
                     epoch: Epoch(epoch),

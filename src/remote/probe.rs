@@ -25,7 +25,7 @@ impl Remote {
             // A fresh name each time: a create that was given up on may still arrive.
             let name = ObjectName::probe(self.env().nonces.nonce());
             let result = self.try_probe(&name).await;
-            if let Err(error) = self.delete(vec![name]).await {
+            if let Err(error) = self.withdraw(vec![name]).await {
                 tracing::warn!(%error, "an object made to probe the store remains");
             }
             match result {

@@ -25,6 +25,10 @@ pub(crate) enum Created {
     Doubt(Error),
 }
 
+/// What must be shown before manifests and data are deleted: that no checkpoint needs them, or ever will. Nobody
+/// but the garbage collector's `Confirmed` can show it.
+pub(crate) trait NeededByNothing {}
+
 impl Remote {
     /// Tries once to create `name`. Never overwrites.
     pub(crate) async fn create(&self, name: &ObjectName, payload: Bytes) -> Created {
@@ -123,9 +127,36 @@ impl Remote {
         }
     }
 
+    /// Deletes what the garbage collector has found to be needed by nothing.
+    pub(crate) async fn delete_collected(
+        &self,
+        _proof: &impl NeededByNothing,
+        names: Vec<ObjectName>,
+    ) -> Result<()> {
+        self.delete_any(names).await.map(drop)
+    }
+
+    /// Deletes pins, savepoints and probes, which whoever made them may take away. Their names are never
+    /// used again, so a request that arrives late hits nothing else.
+    ///
+    /// # Errors
+    /// `Internal` if anything else is among them; nothing is deleted then.
+    pub(crate) async fn withdraw(&self, names: Vec<ObjectName>) -> Result<()> {
+        let state = |name: &&ObjectName| matches!(name, ObjectName::Manifest(_) | ObjectName::Data { .. });
+        if let Some(name) = names.iter().find(state) {
+            return Err(Error::internal("only the garbage collector deletes this").object(name));
+        }
+        self.delete_any(names).await.map(drop)
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn delete(&self, names: Vec<ObjectName>) -> Result<usize> {
+        self.delete_any(names).await
+    }
+
     /// Deletes objects, and returns how many the store says it deleted (some stores count absent ones,
     /// too). One that does not exist is no error.
-    pub(crate) async fn delete(&self, names: Vec<ObjectName>) -> Result<usize> {
+    async fn delete_any(&self, names: Vec<ObjectName>) -> Result<usize> {
         let mut left: HashMap<Path, ObjectName> =
             names.into_iter().map(|name| (self.path(&name), name)).collect();
         let all = left.len();

@@ -10,9 +10,9 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::savepoint;
 use crate::ids::{CheckpointId, SubtaskIndex, Version};
-use crate::job::full_bytes;
 use crate::manifest::{
-    CheckpointMode, CheckpointRecord, Manifest, Origin, SubtaskRecord, list_chain, read_manifest,
+    CheckpointMode, CheckpointRecord, Entry, Manifest, Origin, StateInfo, SubtaskRecord, list_chain,
+    read_manifest,
 };
 use crate::pins::{InspectedPin, inspect_pins};
 use crate::remote::{ObjectName, Remote, open_url};
@@ -206,7 +206,8 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         let listed = remote.list(folder).await?;
         sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
     }
-    let retained: BTreeSet<_> = head.retained.iter().map(|retained| retained.version).collect();
+    let entries = head.retained.fetch(remote).await?;
+    let retained: BTreeSet<_> = entries.iter().map(Entry::version).collect();
     let reach = |versions: &BTreeSet<Version>| {
         let mut names: BTreeSet<_> =
             versions.iter().map(|version| ObjectName::manifest(*version).to_string()).collect();
@@ -225,21 +226,35 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         .into_iter()
         .filter(|name| !live.contains(name) && sizes.contains_key(name))
         .collect();
-    let records = manifests.iter().map(|(manifest, bytes)| InspectedRecord {
-        version: manifest.version.0,
-        epoch: manifest.epoch.0,
-        bytes: *bytes,
-        checkpoint: manifest
-            .checkpoint()
-            .map(|record| describe(record, retained.contains(&manifest.version))),
+    // Many refer to what few carry.
+    let carried = manifests.iter().filter_map(|(manifest, _)| {
+        let states = &manifest.checkpoint()?.states;
+        Some((states.carrier()?, states.known()?))
+            .filter(|(carrier, _)| **carrier == ObjectName::manifest(manifest.version))
     });
+    let carried: BTreeMap<_, _> = carried.collect();
+    let mut records = Vec::new();
+    for (manifest, bytes) in &manifests {
+        let checkpoint = match manifest.checkpoint() {
+            Some(record) => {
+                let states = match record.states.carrier().and_then(|carrier| carried.get(carrier)) {
+                    Some(states) => Arc::clone(states),
+                    None => states_of(remote, record).await?,
+                };
+                Some(describe(record, &states, retained.contains(&manifest.version)))
+            }
+            None => None,
+        };
+        let (version, epoch) = (manifest.version.0, manifest.epoch.0);
+        records.push(InspectedRecord { version, epoch, bytes: *bytes, checkpoint });
+    }
     let opens =
         manifests.iter().map(|(manifest, _)| manifest).filter(|manifest| manifest.checkpoint().is_none());
     Ok(Inspection {
         max_parallelism: head.max_parallelism.get(),
         newest_version: newest.version.0,
         epochs: opens.map(|manifest| manifest.epoch.0).collect(),
-        records: records.collect(),
+        records,
         savepoints,
         pins,
         held_bytes: held.iter().filter_map(|name| sizes.get(name)).sum(),
@@ -279,16 +294,25 @@ async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<(Ma
     }
 }
 
-fn describe(record: &CheckpointRecord, retained: bool) -> InspectedCheckpoint {
+/// The descriptions of a checkpoint's states; none where what carries them is gone, as may be for a manifest that
+/// is only there because later ones need its deltas.
+async fn states_of(remote: &Remote, record: &CheckpointRecord) -> Result<Arc<[StateInfo]>> {
+    match record.states.fetch(remote).await {
+        Err(error) if error.kind() == ErrorKind::MissingObject => Ok(Arc::default()),
+        states => states,
+    }
+}
+
+fn describe(record: &CheckpointRecord, states: &[StateInfo], retained: bool) -> InspectedCheckpoint {
     InspectedCheckpoint {
         id: record.id,
         retained,
         mode: record.mode,
         unix_millis: record.unix_millis,
-        full_bytes: full_bytes(record),
+        full_bytes: record.full_bytes(),
         metadata_bytes: record.metadata.len() as u64,
         metadata: record.metadata.clone(),
-        states: record.states.iter().map(|state| state.name.clone()).collect(),
+        states: states.iter().map(|state| state.name.clone()).collect(),
         subtasks: record.subtasks.iter().map(describe_subtask).collect(),
     }
 }

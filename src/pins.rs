@@ -10,8 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, ListedPin, list_pins};
 use crate::ids::{CheckpointId, Epoch};
-use crate::job::full_bytes;
-use crate::manifest::{read_manifest, read_newest};
+use crate::manifest::{CheckpointRecord, read_manifest, read_newest};
 use crate::outside::Outside;
 use crate::remote::{Remote, open_url, parse_prefix};
 
@@ -205,7 +204,7 @@ async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<
     match read_manifest(remote, version).await {
         Ok((manifest, _)) => {
             inspected.checkpoint = manifest.checkpoint().map(|record| record.id);
-            inspected.full_bytes = manifest.checkpoint().map(full_bytes);
+            inspected.full_bytes = manifest.checkpoint().map(CheckpointRecord::full_bytes);
         }
         Err(error) if error.kind() == ErrorKind::MissingObject => {}
         Err(error) => return Err(error),

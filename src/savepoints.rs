@@ -12,8 +12,7 @@ use crate::error::{ErrorKind, Result};
 use crate::gc::Holder;
 use crate::gc::savepoint::{self, SavepointRecord};
 use crate::ids::CheckpointId;
-use crate::job::full_bytes;
-use crate::manifest::read_manifest;
+use crate::manifest::{CheckpointRecord, read_manifest};
 use crate::outside::Outside;
 use crate::remote::{Remote, SavepointName, open_url};
 
@@ -139,9 +138,10 @@ pub(crate) async fn describe(
 ) -> Result<Savepoint> {
     let checkpoint = record.checkpoint;
     let full_bytes = match read_manifest(remote, checkpoint.version).await {
-        Ok((manifest, _)) => {
-            manifest.checkpoint().filter(|record| record.id == checkpoint.id).map(full_bytes)
-        }
+        Ok((manifest, _)) => manifest
+            .checkpoint()
+            .filter(|record| record.id == checkpoint.id)
+            .map(CheckpointRecord::full_bytes),
         Err(error) if error.kind() == ErrorKind::MissingObject => None,
         Err(error) => return Err(error),
     };

@@ -1,6 +1,8 @@
 //! What one subtask contributes to a checkpoint: a plain value that may cross processes on its way to
 //! the one that commits.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,8 @@ pub struct Receipt {
     pub(crate) base: Option<ReceiptBase>,
     pub(crate) deltas: Vec<ReceiptDelta>,
     pub(crate) metadata: Vec<u8>,
-    pub(crate) states: Vec<StateInfo>,
+    #[serde(with = "as_list")]
+    pub(crate) states: Arc<[StateInfo]>,
     pub(crate) cost: ReceiptCost,
 }
 
@@ -73,6 +76,23 @@ pub(crate) struct ReceiptCost {
     pub(crate) puts: u64,
     /// New SST bytes (native mode).
     pub(crate) sst_bytes: u64,
+}
+
+/// A shared list as a list.
+mod as_list {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(list: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
+        (**list).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<[T]>, D::Error> {
+        Vec::deserialize(from).map(Arc::from)
+    }
 }
 
 /// `Bytes` as one piece, not as a sequence of numbers.
@@ -218,7 +238,7 @@ mod tests {
                 },
             ],
             metadata: b"offset 40000".to_vec(),
-            states: vec![StateInfo {
+            states: [StateInfo {
                 id: StateId::of("clicks"),
                 name: "clicks".into(),
                 kind: 1,
@@ -228,7 +248,8 @@ mod tests {
                 map_key: String::new(),
                 value: ValueInfo { codec: "postcard".into(), schema: 2, ..ValueInfo::default() },
                 ttl: None,
-            }],
+            }]
+            .into(),
             cost: ReceiptCost { cut_micros: 90, late_bytes: 1, largest_object: 2, puts: 3, sst_bytes: 4 },
         }
     }

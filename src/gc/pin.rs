@@ -23,7 +23,7 @@ use super::savepoint;
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Nonce, Version};
-use crate::manifest::{Found, Retained, read_manifest, read_newest};
+use crate::manifest::{Found, Manifest, Retained, read_manifest, read_newest, read_newest_list};
 use crate::remote::{ObjectName, Remote};
 
 const MAGIC: [u8; 4] = *b"ALVP";
@@ -86,12 +86,12 @@ impl Pin {
         from: &RestoreFrom,
         holder: Holder,
     ) -> Result<Option<(Self, Found)>> {
-        let wanted = choose(from, &newest_retained(remote).await?)?;
+        let wanted = find_wanted(remote, from).await?;
         let pin = Self::put(remote, wanted.version, holder).await?;
         let confirm = async {
             // Whoever collects from now on sees the pin; whoever listed the pins before had committed
             // what drops the checkpoint even before that.
-            let retained = newest_retained(remote).await?.contains(&wanted);
+            let retained = newest(remote).await?.retained.keeps(wanted);
             if retained { read(remote, wanted).await.map(Some) } else { Ok(None) }
         };
         match pin.or_withdraw(confirm.await).await? {
@@ -157,11 +157,28 @@ fn left_behind(error: Error, name: &ObjectName) -> Error {
     error.more_advice(format!("{name} may have stayed behind: release that pin when the store answers again"))
 }
 
-async fn newest_retained(remote: &Remote) -> Result<Vec<Retained>> {
-    let newest = read_newest(remote).await?;
-    newest.map(|newest| newest.retained).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
-    })
+async fn newest(remote: &Remote) -> Result<Manifest> {
+    read_newest(remote).await?.ok_or_else(no_job)
+}
+
+fn no_job() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
+}
+
+/// The checkpoint that is meant.
+///
+/// # Errors
+/// `NotFound` if there is no such job or checkpoint.
+pub(crate) async fn find_wanted(remote: &Remote, from: &RestoreFrom) -> Result<Retained> {
+    let all = match from {
+        RestoreFrom::Checkpoint(_) => read_newest_list(remote).await?.ok_or_else(no_job)?.1,
+        // The rest of the list may be long.
+        RestoreFrom::Latest | RestoreFrom::Savepoint(_) => {
+            newest(remote).await?.retained.newest().into_iter().collect()
+        }
+    };
+    let all: Vec<_> = all.iter().map(|entry| entry.checkpoint).collect();
+    choose(from, &all)
 }
 
 /// The one that is meant, of those that are `retained`, oldest first.
@@ -180,7 +197,8 @@ pub(crate) fn choose(from: &RestoreFrom, retained: &[Retained]) -> Result<Retain
 }
 
 async fn read(remote: &Remote, wanted: Retained) -> Result<Found> {
-    let (manifest, _) = read_manifest(remote, wanted.version).await?;
+    let (mut manifest, _) = read_manifest(remote, wanted.version).await?;
+    manifest.fetch_states(remote).await?;
     if manifest.checkpoint().is_none_or(|record| record.id != wanted.id) {
         return Err(Error::corrupt(format!("is not checkpoint {}", wanted.id))
             .object(ObjectName::manifest(wanted.version)));

@@ -98,8 +98,8 @@ fn live(manifests: &[&Manifest]) -> HashSet<ObjectName> {
 mod tests {
     use super::*;
     use crate::key_group::MaxParallelism;
+    use crate::manifest::Record;
     use crate::manifest::samples::{base, checkpoint, data, delta, id, nonce, subtask};
-    use crate::manifest::{Record, Retained};
     use crate::remote::{DataKind, Generation};
 
     /// Version 8 of epoch 5: a base of two files, a delta of its own, and one that version 6 carries.
@@ -115,7 +115,7 @@ mod tests {
             parent: nonce(2),
             epoch: Epoch(5),
             max_parallelism: MaxParallelism::default(),
-            retained: vec![Retained { version: Version(8), id: id(5, 3) }],
+            retained: Default::default(),
             record: Record::Checkpoint(checkpoint(
                 id(5, 3),
                 vec![subtask(Some(base(5, 3, 2, files)), deltas)],

@@ -17,8 +17,8 @@ use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
 use crate::manifest::{
-    BaseRef, Chain, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Roots, list_chain, read_manifest,
-    read_newest,
+    BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Roots, StateInfo,
+    States, list_chain, read_manifest, read_newest, retained_now,
 };
 use crate::remote::{DataKind, Generation, ObjectName, Remote};
 
@@ -34,6 +34,7 @@ struct Job {
     /// Durable ones, and those that the next commit carries.
     deltas: Vec<DeltaRef>,
     carried: Vec<u64>,
+    states: States,
     /// The savepoint that it goes on from, pinned until the first commit.
     origin: Option<(Pin, Manifest)>,
 }
@@ -55,6 +56,7 @@ impl Job {
             base: restored.as_ref().and_then(|record| record.base.clone()),
             deltas: restored.map_or_else(Vec::new, |record| record.deltas),
             carried: Vec::new(),
+            states: States::default(),
             origin: None,
         }
     }
@@ -76,6 +78,13 @@ impl Job {
         let name = ObjectName::data(self.chain.epoch(), SubtaskIndex(0), nonce(7), kind, self.objects);
         self.remote.put_data(&name, Bytes::from(name.to_string())).await.unwrap();
         name
+    }
+
+    /// The program registers a state of this kind instead of what it had. Its description is long.
+    fn describe(&mut self, kind: u16) {
+        let states = checkpoint(id(1, 1), Vec::new()).states;
+        let info = StateInfo { kind, name: "x".repeat(2_000), ..states.known().unwrap()[0].clone() };
+        self.states = States::new([info].into());
     }
 
     /// Another delta, to be carried by the next manifest.
@@ -126,6 +135,7 @@ impl Job {
         let mut record = subtask(self.base.clone(), deltas);
         record.seq = DeltaSeq(self.seq);
         let record = checkpoint(id(self.chain.epoch().0, self.checkpoint), vec![record]);
+        let record = CheckpointRecord { states: self.states.clone(), ..record };
         match self.chain.commit(CommitDraft { record, inline, keep }).await {
             Ok(committed) => {
                 self.deltas.clone_from(&committed.manifest.checkpoint().unwrap().subtasks[0].deltas);
@@ -197,9 +207,8 @@ async fn objects(remote: &Remote) -> BTreeSet<String> {
 /// I3 for all that can be restored now.
 async fn check_live(remote: &Remote, pinned: &[Manifest]) {
     let there = objects(remote).await;
-    let newest = read_newest(remote).await.unwrap().unwrap();
     let mut live = pinned.to_vec();
-    for retained in &newest.retained {
+    for retained in retained_now(remote).await {
         live.push(read_manifest(remote, retained.version).await.unwrap().0);
     }
     for manifest in live {
@@ -228,6 +237,40 @@ async fn a_commit_that_drops_frees_what_it_alone_kept() {
     assert_eq!(gone.len(), 3, "{gone:?}");
     check_live(&remote, &[]).await;
     assert!(job.sweep().await.is_empty());
+}
+
+#[tokio::test]
+async fn i3_a_manifest_lives_as_long_as_states_are_described_in_it() {
+    let store = Scripted::new();
+    let remote = store.remote(1);
+    let mut job = Job::open(Arc::clone(&remote), |_| 0).await;
+    let there =
+        async |version| objects(&remote).await.contains(&ObjectName::manifest(Version(version)).to_string());
+    job.describe(1);
+    for _ in 0..4 {
+        job.commit(1).await;
+        job.collect().await;
+    }
+    assert!(there(2).await && !there(3).await && !there(4).await, "all refer to the first");
+    check_live(&remote, &[]).await;
+    // The same again is nothing new; another one is carried anew.
+    job.describe(1);
+    job.commit(1).await;
+    job.collect().await;
+    assert!(there(2).await);
+    job.describe(2);
+    job.commit(1).await;
+    job.collect().await;
+    assert!(!there(2).await && there(7).await);
+
+    // The next attempt describes them anew, and the last one's go.
+    let mut next = Job::open(store.remote(2), |_| 0).await;
+    next.describe(2);
+    next.commit(1).await;
+    next.collect().await;
+    next.sweep().await;
+    assert!(!there(7).await && there(9).await);
+    check_live(&remote, &[]).await;
 }
 
 #[tokio::test]
@@ -586,13 +629,15 @@ async fn random_history(seed: u64) {
                 store.fail_reads(0);
             }
             5 => job.pack().await,
-            6 => job.materialize(&mut rng).await,
+            6 => {
+                job.describe(rng.random_range(0..3));
+                job.materialize(&mut rng).await;
+            }
             7 => drop(job.put(DataKind::Sst).await),
             8 | 9 => drop(job.collect().await),
             10 => drop(job.sweep().await),
             11 => {
-                let newest = read_newest(&outside).await.unwrap().unwrap();
-                if let Some(retained) = newest.retained.first() {
+                if let Some(retained) = retained_now(&outside).await.first() {
                     attempts += 1;
                     let from = RestoreFrom::Checkpoint(retained.id);
                     readers.push(pin(&store.remote(seed * 1000 + attempts), &from).await.unwrap());
@@ -622,8 +667,7 @@ async fn random_history(seed: u64) {
                 assert!(!job.commit(1).await, "I2: fenced, however late");
             }
             16 => {
-                let newest = read_newest(&outside).await.unwrap().unwrap();
-                if let Some(retained) = newest.retained.first() {
+                if let Some(retained) = retained_now(&outside).await.first() {
                     // Few names, so that they are given again.
                     let (name, version) = (format!("s{}", rng.random_range(0..4)), retained.version);
                     let from = RestoreFrom::Checkpoint(retained.id);
@@ -689,9 +733,8 @@ async fn random_history(seed: u64) {
     store.deliver().await;
     let mut last = Job::open(store.remote(seed * 1000 + 999), |count| count.saturating_sub(1)).await;
     last.sweep().await;
-    let newest = read_newest(&outside).await.unwrap().unwrap();
     let mut needed = BTreeSet::new();
-    for retained in &newest.retained {
+    for retained in retained_now(&outside).await {
         let (manifest, _) = read_manifest(&outside, retained.version).await.unwrap();
         needed.insert(ObjectName::manifest(retained.version).to_string());
         needed.extend(manifest.references().map(ToString::to_string));

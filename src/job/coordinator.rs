@@ -1,7 +1,7 @@
 //! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
-    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, Manifest, Origin,
-    Retained, StateInfo, SubtaskRecord, fenced,
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Entry, Inline, JoinedStates,
+    Manifest, Retained, States, SubtaskRecord, fenced,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
@@ -122,6 +122,8 @@ pub(crate) struct State {
     /// In changelog mode, with a schedule.
     early: Option<Early>,
     retired: Vec<ObjectName>,
+    /// The states of all subtasks as of the last checkpoint.
+    described: JoinedStates,
     /// Dropped by commits and not yet collected.
     dropped: Vec<Arc<Manifest>>,
     collected: Option<Instant>,
@@ -282,10 +284,10 @@ impl Coordinator {
 
     /// The checkpoint's record. Inlined bytes go into the manifest, the references to them into the
     /// record.
-    fn draft(&self, pending: &mut Pending) -> Result<CommitDraft> {
+    fn draft(&mut self, pending: &mut Pending) -> Result<CommitDraft> {
         let carrier = ObjectName::manifest(self.chain.next_version());
         let mut inline = Inline::new();
-        let mut states = BTreeMap::new();
+        let states = self.state.described.of_all(pending.receipts.values().map(|receipt| &receipt.states))?;
         let mut subtasks = Vec::with_capacity(pending.receipts.len());
         for receipt in pending.receipts.values() {
             let deltas = receipt.deltas.iter().map(|delta| match delta {
@@ -309,10 +311,6 @@ impl Coordinator {
                     reference
                 }
             });
-            for state in &receipt.states {
-                let known: &mut StateInfo = states.entry(state.id).or_insert_with(|| state.clone());
-                known.join(state)?;
-            }
             subtasks.push(SubtaskRecord {
                 subtask: receipt.subtask,
                 range: receipt.range,
@@ -330,7 +328,7 @@ impl Coordinator {
             unix_millis: self.remote.env().clock.unix_millis(),
             metadata: std::mem::take(&mut pending.trigger.metadata),
             subtasks,
-            states: states.into_values().collect(),
+            states: States::new(states),
         };
         Ok(CommitDraft { record, inline, keep: self.keep() })
     }
@@ -489,7 +487,7 @@ impl Coordinator {
             puts: costs().map(|cost| cost.puts).sum::<u64>() + 1,
             bytes_after_trigger: costs().map(|cost| cost.late_bytes).sum::<u64>() + committed.bytes,
             largest_object: costs().map(|cost| cost.largest_object).max().unwrap_or(0).max(committed.bytes),
-            full_bytes: full_bytes(record),
+            full_bytes: record.full_bytes(),
         }
     }
 
@@ -575,34 +573,14 @@ impl Coordinator {
     }
 }
 
-/// The retained checkpoints of a chain, oldest first.
+/// The retained checkpoints of a chain, oldest first, as far as they are known.
 pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
-    let roots = chain.roots();
-    let manifests = roots.retained.iter().filter_map(|found| found.manifest.as_ref().ok());
-    let summary = |manifest: &Arc<Manifest>| {
-        let record = manifest.checkpoint()?;
-        Some(CheckpointSummary {
-            id: record.id,
-            version: manifest.version.0,
-            unix_millis: record.unix_millis,
-            full_bytes: full_bytes(record),
-        })
+    let summary = |entry: &Entry| {
+        let (checkpoint, facts) = (entry.checkpoint, entry.facts?);
+        let (id, version) = (checkpoint.id, checkpoint.version.0);
+        Some(CheckpointSummary { id, version, unix_millis: facts.unix_millis, full_bytes: facts.full_bytes })
     };
-    manifests.filter_map(summary).collect()
-}
-
-pub(crate) fn full_bytes(record: &CheckpointRecord) -> u64 {
-    let origins = || record.subtasks.iter().flat_map(|subtask| &subtask.origins);
-    let own = record.subtasks.iter().map(|subtask| &subtask.base);
-    let bases = origins().map(|origin| &origin.base).chain(own).flatten();
-    let bases = bases.map(|base| (&base.object, base.offset, base.state_bytes));
-    let taken_over = origins().flat_map(Origin::deltas).map(|(_, delta)| delta);
-    let deltas = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).chain(taken_over);
-    let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
-    // What several subtasks have taken over from one is read once.
-    let read: BTreeSet<_> = bases.chain(deltas).collect();
-    // What a manifest says comes from outside.
-    read.into_iter().fold(0, |sum, (.., bytes)| sum.saturating_add(bytes))
+    chain.entries().iter().filter_map(summary).collect()
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -33,7 +33,7 @@ use crate::table::Table;
 use crate::wait::wait;
 
 use background::{Background, Busy};
-pub(crate) use coordinator::{Command, full_bytes};
+pub(crate) use coordinator::Command;
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
 use packer::Packer;

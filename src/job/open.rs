@@ -237,9 +237,8 @@ fn assemble(
     let Begun { chain, origin, restoration, foreign, resources } = begun;
     let dependent = !foreign.is_empty();
     let mut foreign = foreign.into_iter();
-    let Restoration { manifest, subtasks, report } = restoration;
+    let Restoration { manifest, states, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
-    let states = record.map_or_else(Vec::new, |record| record.states.clone());
     let metadata = record.map(|record| record.metadata.clone());
     let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
     let subtask_metadata =

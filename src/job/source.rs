@@ -13,7 +13,7 @@ use object_store::ObjectStore;
 
 use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::{Holder, Pin, choose, release_earlier, savepoint};
+use crate::gc::{Holder, Pin, find_wanted, release_earlier, savepoint};
 use crate::ids::{DeltaSeq, Epoch, Nonce, Version};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{CheckpointMode, Found, read_manifest, read_newest};
@@ -95,7 +95,7 @@ impl Source {
         })?;
         match &self.from {
             RestoreFrom::Savepoint(name) => drop(savepoint::require(&self.remote, &name.parse()?).await?),
-            from => drop(choose(from, &newest.retained)?),
+            from => drop(find_wanted(&self.remote, from).await?),
         }
         match wanted {
             Some(wanted) if wanted != newest.max_parallelism => {

@@ -1,16 +1,18 @@
 //! An attempt's hold on the manifest chain: open, commit, notice that a later attempt has taken
 //! over. Carries out what [`protocol`](super::protocol) decides.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::format::{self, Inline};
-use super::model::{CheckpointRecord, Manifest, Retained};
+use super::model::{CheckpointRecord, Manifest};
 use super::open;
 use super::protocol::{Answer, Commit, CommitVerdict, Seen, Step};
 use super::read::{find_manifest, newest_version};
+use super::retained::{Entry, Retained};
 use super::roots::{Found, Roots};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
@@ -74,6 +76,8 @@ pub(crate) struct Chain {
     head: Arc<Manifest>,
     /// What `head` retains.
     retained: Vec<Found>,
+    /// The same, as lists name it.
+    entries: VecDeque<Entry>,
     /// Nonces under which the next version was tried by commits that ended without a verdict.
     /// Each may have been applied, or may yet be.
     doubt: Vec<Nonce>,
@@ -104,6 +108,7 @@ impl Chain {
             deadline: DEFAULT_DEADLINE,
             epoch: head.epoch,
             head: Arc::new(head),
+            entries: checkpoints.iter().map(Found::entry).collect(),
             retained: checkpoints.clone(),
             doubt: Vec::new(),
             stopped: None,
@@ -147,7 +152,7 @@ impl Chain {
 
     /// How many retained checkpoints there are from `version` on, counting one that is in doubt.
     pub(crate) fn retained_since(&self, version: Version) -> usize {
-        let known = self.retained.iter().filter(|found| found.retained.version >= version).count();
+        let known = self.entries.len() - self.entries.partition_point(|entry| entry.version() < version);
         known + usize::from(!self.doubt.is_empty())
     }
 
@@ -200,7 +205,9 @@ impl Chain {
             drafted_for = version;
             self.head.may_precede(&record)?;
             let nonce = self.remote.env().nonces.nonce();
-            let manifest = self.head.next(nonce, record.clone(), keep);
+            let mut manifest = self.head.next(nonce, record.clone(), self.oldest_of(keep));
+            let mut inline = inline.clone();
+            manifest.carry(&self.head, Some(&self.entries), &mut inline)?;
             let payload = format::encode(&manifest, &inline)?;
             let bytes = payload.len() as u64;
             match self.create(version, nonce, payload).await? {
@@ -218,18 +225,32 @@ impl Chain {
         }
     }
 
+    /// The oldest version that is retained where the newest `keep` checkpoints are, one that is being committed
+    /// included.
+    fn oldest_of(&self, keep: usize) -> Version {
+        let dropped = (self.entries.len() + 1).saturating_sub(keep.max(1));
+        self.entries.get(dropped).map_or(self.next_version(), Entry::version)
+    }
+
+    /// The retained checkpoints, oldest first.
+    pub(crate) fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
     /// Makes `manifest` the head, which ends all doubt about its version. Returns what it drops.
     fn advance(&mut self, manifest: Manifest) -> Vec<Retained> {
         let manifest = Arc::new(manifest);
-        let kept = |found: &Found| manifest.retained.contains(&found.retained);
+        let oldest = manifest.retained.oldest();
+        let kept = |found: &Found| found.retained.version >= oldest;
         let (mut retained, dropped): (Vec<_>, Vec<_>) = self.retained.drain(..).partition(kept);
+        while self.entries.front().is_some_and(|entry| entry.version() < oldest) {
+            self.entries.pop_front();
+        }
         // A checkpoint retains itself last.
-        retained.extend(
-            manifest
-                .retained
-                .last()
-                .map(|newest| Found { retained: *newest, manifest: Ok(Arc::clone(&manifest)) }),
-        );
+        if let Some(newest) = manifest.retained.newest() {
+            self.entries.push_back(newest);
+            retained.push(Found { retained: newest.checkpoint, manifest: Ok(Arc::clone(&manifest)) });
+        }
         self.dropped.extend(dropped.iter().filter_map(|found| found.manifest.clone().ok()));
         self.retained = retained;
         self.head = manifest;

@@ -365,8 +365,10 @@ async fn what_the_protocol_rules_out_stops_the_attempt() {
     let remote = Scripted::new().remote(1);
     let mut chain = open(&remote).await;
     let record = checkpoint(id(1, 7), vec![subtask(None, vec![])]);
-    let other = chain.head().next(nonce(0xdd), record, 1);
-    let bytes = format::encode(&other, &Inline::new()).unwrap();
+    let mut other = chain.head().next(nonce(0xdd), record, Version(0));
+    let mut inline = Inline::new();
+    other.carry(chain.head(), None, &mut inline).unwrap();
+    let bytes = format::encode(&other, &inline).unwrap();
     put(&remote, &ObjectName::manifest(Version(2)), bytes).await;
     assert_eq!(commit(&mut chain, 1).await.unwrap_err().kind(), ErrorKind::Corrupt);
     assert_eq!(commit(&mut chain, 2).await.unwrap_err().kind(), ErrorKind::Corrupt);

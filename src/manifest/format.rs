@@ -3,12 +3,12 @@
 //! ```text
 //! header   magic "ALVM", format u16, kind u8, flags u8, inline length u64, inline crc32c u32,
 //!          body length u32, crc32c of the header so far u32                     (little-endian)
-//! inline   the deltas that travel in this manifest, one after the other
-//! body     the manifest itself (postcard, see wire.rs)
+//! inline   the deltas that travel in this manifest, and what it says for later ones, one after the other
+//! body     the manifest itself (see body.rs; in format 1 postcard, see wire_v1.rs)
 //! footer   crc32c of the body u32
 //! ```
 //!
-//! The inline deltas come before the body so that the body can name their offsets. The header
+//! What is inline comes before the body so that the body can name its offsets. The header
 //! stands alone: 28 bytes tell an open record from a checkpoint.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -18,15 +18,16 @@ use std::ops::Range;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::model::{Manifest, RecordKind};
-use super::wire::Body;
+use super::{body, wire_v1};
 use crate::error::{Error, ErrorKind, Result};
 
 const MAGIC: [u8; 4] = *b"ALVM";
-const FORMAT: u16 = 1;
+/// Format 1 is still read.
+const FORMAT: u16 = 2;
 pub(crate) const HEADER_LEN: u64 = 28;
 const FOOTER_LEN: u64 = 4;
 
-/// Deltas that travel in a manifest.
+/// Deltas, and what is said for later manifests, that travel in a manifest.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inline {
     parts: Vec<Bytes>,
@@ -46,6 +47,11 @@ impl Inline {
         offset
     }
 
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
+        self.parts.iter()
+    }
+
     /// Bytes in all.
     #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
@@ -60,6 +66,7 @@ impl Inline {
 /// What the first bytes of a manifest say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
+    format: u16,
     pub kind: RecordKind,
     inline_len: u64,
     inline_crc32c: u32,
@@ -97,13 +104,13 @@ impl Header {
             2 => RecordKind::Checkpoint,
             other => return Err(newer(format!("manifest is of kind {other}, unknown to this build"))),
         };
-        Ok(Self { kind, inline_len, inline_crc32c, body_len })
+        Ok(Self { format, kind, inline_len, inline_crc32c, body_len })
     }
 
     fn encode(self, buffer: &mut BytesMut) {
         let start = buffer.len();
         buffer.put_slice(&MAGIC);
-        buffer.put_u16_le(FORMAT);
+        buffer.put_u16_le(self.format);
         buffer.put_u8(match self.kind {
             RecordKind::Open => 1,
             RecordKind::Checkpoint => 2,
@@ -129,7 +136,7 @@ impl Fields<'_> {
     }
 }
 
-fn newer(message: String) -> Error {
+pub(super) fn newer(message: String) -> Error {
     Error::new(ErrorKind::UnsupportedVersion, message).advice("use a newer version of alluvium")
 }
 
@@ -140,11 +147,11 @@ fn newer(message: String) -> Error {
 pub(crate) fn encode(manifest: &Manifest, inline: &Inline) -> Result<Bytes> {
     let refuse = |error: Error| Error::internal("a manifest would break its own rules").source(error);
     manifest.validate(inline.range()).map_err(refuse)?;
-    let body = postcard::to_stdvec(&Body::of(manifest)?)
-        .map_err(|error| Error::internal("cannot serialize a manifest").source(error))?;
+    let body = body::encode(manifest)?;
     let body_len = u32::try_from(body.len())
         .map_err(|_| Error::internal("a manifest of more than 4 GiB is not written"))?;
     let header = Header {
+        format: FORMAT,
         kind: manifest.record.kind(),
         inline_len: inline.len,
         inline_crc32c: inline.parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part)),
@@ -170,21 +177,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest> {
     // The sum of all parts is the length of a slice, so each part fits a usize.
     let part = |range: Range<u64>| bytes.get(range.start as usize..range.end as usize).ok_or_else(cut_off);
     if crc32c::crc32c(part(HEADER_LEN..inline_end)?) != header.inline_crc32c {
-        return Err(Error::corrupt("checksum of the deltas inside the manifest does not match"));
+        return Err(Error::corrupt("checksum of what travels in the manifest does not match"));
     }
     let body = part(inline_end..body_end)?;
     if part(body_end..body_end + FOOTER_LEN)? != crc32c::crc32c(body).to_le_bytes() {
         return Err(Error::corrupt("checksum of the manifest's body does not match"));
     }
-    let (wire, rest) = postcard::take_from_bytes::<Body>(body)
-        .map_err(|error| Error::corrupt("manifest's body does not read").source(error))?;
-    if !rest.is_empty() {
-        return Err(Error::corrupt("manifest's body is longer than what it holds"));
-    }
-    let manifest = wire.manifest()?;
+    let mut manifest =
+        if header.format == 1 { wire_v1::decode(body)? } else { body::decode(header.kind, body)? };
     if manifest.record.kind() != header.kind {
         return Err(Error::corrupt("manifest's header and body differ in what they are"));
     }
+    manifest.read_carried(bytes)?;
     manifest.validate(HEADER_LEN..inline_end)?;
     Ok(manifest)
 }
@@ -195,6 +199,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::retained::{Entry, RetainedList};
     use super::super::samples::{any_manifest, data, nonce, rich};
     use super::*;
     use crate::ids::Version;
@@ -221,9 +226,42 @@ mod tests {
 
     #[test]
     fn golden_files_read_and_are_written_the_same() {
-        golden("manifest-open-v1.bin", &open(), &Inline::new());
+        golden("manifest-open-v2.bin", &open(), &Inline::new());
         let (manifest, inline) = rich();
-        golden("manifest-checkpoint-v1.bin", &manifest, &inline);
+        golden("manifest-checkpoint-v2.bin", &manifest, &inline);
+    }
+
+    fn version_1(name: &str) -> Vec<u8> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        std::fs::read(path).unwrap()
+    }
+
+    /// As format 1 says it: no more of retained checkpoints than which they are.
+    fn plainly(manifest: Manifest) -> Manifest {
+        let entries = manifest.retained.tail().iter().map(|entry| Entry { facts: None, ..*entry });
+        Manifest { retained: RetainedList::plain(entries.collect()), ..manifest }
+    }
+
+    #[test]
+    fn golden_files_of_format_1_are_read() {
+        assert_eq!(decode(&version_1("manifest-open-v1.bin")).unwrap(), plainly(open()));
+        let read = decode(&version_1("manifest-checkpoint-v1.bin")).unwrap();
+        assert_eq!(read, plainly(rich().0));
+        assert_eq!(read.checkpoint().unwrap().states.known(), rich().0.checkpoint().unwrap().states.known());
+    }
+
+    #[test]
+    fn i4_every_flipped_bit_and_every_cut_of_format_1_is_noticed() {
+        for bytes in [version_1("manifest-checkpoint-v1.bin"), version_1("manifest-open-v1.bin")] {
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(decode(&flipped).is_err(), "bit {bit}");
+            }
+            for len in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..len]).unwrap_err().kind(), ErrorKind::Corrupt, "{len} bytes");
+            }
+        }
     }
 
     #[test]
@@ -248,10 +286,10 @@ mod tests {
     #[test]
     fn a_newer_format_says_so() {
         let mut bytes = encode(&open(), &Inline::new()).unwrap().to_vec();
-        bytes[4] = 2;
+        bytes[4] = 3;
         let error = decode(&bytes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
-        assert!(error.to_string().contains("format 2"), "{error}");
+        assert!(error.to_string().contains("format 3"), "{error}");
     }
 
     #[test]
@@ -282,21 +320,21 @@ mod tests {
         let files = &mut record.subtasks[0].base.as_mut().unwrap().files;
         files.extend((0..1600).map(|n| data(4, DataKind::Sst, 100 + n)));
         let per_file = (encode(&manifest, &inline).unwrap().len() - small) as f64 / 1600.0;
-        assert!(per_file <= 6.0, "{per_file} bytes per file");
+        assert!(per_file <= 1.1, "{per_file} bytes per file");
     }
 
     #[test]
     fn what_breaks_the_rules_is_not_written() {
         let (mut manifest, inline) = rich();
-        manifest.retained.pop();
+        manifest.retained = RetainedList::default();
         assert_eq!(encode(&manifest, &inline).unwrap_err().kind(), ErrorKind::Internal);
     }
 
     /// Wraps any body in correct lengths and checksums.
-    fn forge(kind: RecordKind, inline: &[u8], body: &[u8]) -> Vec<u8> {
+    fn forge(format: u16, kind: RecordKind, inline: &[u8], body: &[u8]) -> Vec<u8> {
         let mut buffer = BytesMut::new();
         let (inline_len, inline_crc32c) = (inline.len() as u64, crc32c::crc32c(inline));
-        Header { kind, inline_len, inline_crc32c, body_len: body.len() as u32 }.encode(&mut buffer);
+        Header { format, kind, inline_len, inline_crc32c, body_len: body.len() as u32 }.encode(&mut buffer);
         buffer.put_slice(inline);
         buffer.put_slice(body);
         buffer.put_u32_le(crc32c::crc32c(body));
@@ -332,7 +370,7 @@ mod tests {
             if let Some(cut) = cut {
                 body.truncate(cut.index(body.len()));
             }
-            let forged = forge(manifest.record.kind(), &bytes[HEADER_LEN as usize..body_start], &body);
+            let forged = forge(2, manifest.record.kind(), &bytes[HEADER_LEN as usize..body_start], &body);
             if let Ok(read) = decode(&forged) {
                 // What is accepted obeys the rules.
                 prop_assert!(read.validate(HEADER_LEN..body_start as u64).is_ok());
@@ -340,9 +378,33 @@ mod tests {
         }
 
         #[test]
+        fn forged_bodies_of_format_1_are_read_or_refused(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..6),
+            cut in proptest::option::of(any::<proptest::sample::Index>()),
+        ) {
+            let bytes = version_1("manifest-checkpoint-v1.bin");
+            let header = Header::decode(&bytes).unwrap();
+            let body_start = (HEADER_LEN + header.inline_len) as usize;
+            let mut body = bytes[body_start..bytes.len() - FOOTER_LEN as usize].to_vec();
+            for (at, value) in changes {
+                let at = at.index(body.len());
+                body[at] = value;
+            }
+            if let Some(cut) = cut {
+                body.truncate(cut.index(body.len()));
+            }
+            let forged = forge(1, header.kind, &bytes[HEADER_LEN as usize..body_start], &body);
+            if let Ok(read) = decode(&forged) {
+                prop_assert!(read.validate(HEADER_LEN..body_start as u64).is_ok());
+            }
+        }
+
+        #[test]
         fn forged_noise_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             for kind in [RecordKind::Open, RecordKind::Checkpoint] {
-                let _ = decode(&forge(kind, b"", &body));
+                for format in [1, 2] {
+                    let _ = decode(&forge(format, kind, b"", &body));
+                }
             }
         }
     }

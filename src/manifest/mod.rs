@@ -3,7 +3,8 @@
 //!
 //! - [`model`]: what a manifest says, and the rules it obeys.
 //! - [`origin`]: what a rescaled subtask has taken over from others.
-//! - [`format`]: its bytes.
+//! - [`format`]: its bytes; [`body`]: what stands in them, [`wire_v1`]: what stood in them once.
+//! - [`carried`], [`retained`]: what is said once and referred to by later manifests.
 //! - [`protocol`]: which answer of the store means what, as pure state machines.
 //! - [`chain`]: the protocol carried out: open an attempt, commit, notice that one is fenced.
 //! - [`read`]: looking at a chain without taking part in it.
@@ -11,6 +12,8 @@
 //! The only primitive that the protocol needs of a store is "create unless it exists", because it is
 //! the only one that every backend has. It needs no clock: see [`protocol`] for why.
 
+mod body;
+mod carried;
 mod chain;
 #[cfg(test)]
 mod chain_tests;
@@ -22,22 +25,28 @@ mod open;
 mod origin;
 mod protocol;
 mod read;
+mod retained;
 mod roots;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod state_info;
-mod wire;
+mod varint;
+mod wire_v1;
 
+pub(crate) use carried::States;
 pub use chain::OpenMode;
 pub(crate) use chain::{Chain, CommitDraft, Committed, fenced};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
-pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, Retained, SubtaskRecord};
+pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
 pub(crate) use origin::{Origin, Segment};
-pub(crate) use read::{list_chain, newest_attempt, read_kind, read_manifest, read_newest};
+#[cfg(test)]
+pub(crate) use read::retained_now;
+pub(crate) use read::{list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list};
+pub(crate) use retained::{Entry, Retained};
 pub(crate) use roots::{Found, Roots};
-pub(crate) use state_info::{StateInfo, TtlInfo, ValueInfo};
+pub(crate) use state_info::{JoinedStates, StateInfo, TtlInfo, ValueInfo};

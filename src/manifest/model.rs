@@ -1,17 +1,18 @@
 //! What a manifest says: plain values, the rules that every manifest obeys, and how one follows
 //! from another. No I/O and no bytes here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use super::carried::{States, decode_states};
+use super::format::Inline;
 use super::origin::{Origin, Segment};
+use super::retained::{Entry, Facts, Retained, RetainedList};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroupRange, MaxParallelism};
-use crate::remote::ObjectName;
-
-use super::state_info::StateInfo;
+use crate::remote::{ObjectName, Remote};
 
 /// How checkpoints are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -84,14 +85,7 @@ pub(crate) struct CheckpointRecord {
     pub metadata: Vec<u8>,
     /// Ascending by subtask.
     pub subtasks: Vec<SubtaskRecord>,
-    pub states: Vec<StateInfo>,
-}
-
-/// A checkpoint that can be restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct Retained {
-    pub version: Version,
-    pub id: CheckpointId,
+    pub states: States,
 }
 
 /// What a version of the chain stands for.
@@ -129,8 +123,8 @@ pub(crate) struct Manifest {
     /// The attempt that wrote it.
     pub epoch: Epoch,
     pub max_parallelism: MaxParallelism,
-    /// All checkpoints that can be restored, oldest first; a checkpoint names itself as the last.
-    pub retained: Vec<Retained>,
+    /// All checkpoints that can be restored; a checkpoint names itself as the last.
+    pub retained: RetainedList,
     pub record: Record,
 }
 
@@ -240,7 +234,33 @@ impl CheckpointRecord {
 
     /// Every object that restoring the checkpoint needs; some more than once.
     pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
-        self.subtasks.iter().flat_map(SubtaskRecord::references)
+        let states = self.states.place.iter().map(|place| &place.object);
+        states.chain(self.subtasks.iter().flat_map(SubtaskRecord::references))
+    }
+
+    /// Bytes that a restore has to read.
+    pub(crate) fn full_bytes(&self) -> u64 {
+        // What a manifest says comes from outside.
+        let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
+        let own = self.subtasks.iter().map(|subtask| {
+            let base = subtask.base.as_ref().map_or(0, |base| base.state_bytes);
+            sum(&mut subtask.deltas.iter().map(|delta| delta.length)).saturating_add(base)
+        });
+        // What several subtasks have taken over from one is read once.
+        let origins = || self.subtasks.iter().flat_map(|subtask| &subtask.origins);
+        let bases = origins().filter_map(|origin| origin.base.as_ref());
+        let bases = bases.map(|base| (&base.object, base.offset, base.state_bytes));
+        let deltas = origins().flat_map(Origin::deltas).map(|(_, delta)| delta);
+        let deltas = deltas.map(|delta| (&delta.object, delta.offset, delta.length));
+        let taken_over: BTreeSet<_> = bases.chain(deltas).collect();
+        let taken_over = sum(&mut taken_over.into_iter().map(|(.., bytes)| bytes));
+        sum(&mut own.into_iter()).saturating_add(taken_over)
+    }
+
+    /// The checkpoint as a list of retained ones names it.
+    pub(crate) fn entry(&self, version: Version) -> Entry {
+        let facts = Facts { unix_millis: self.unix_millis, full_bytes: self.full_bytes() };
+        Entry { checkpoint: Retained { version, id: self.id }, facts: Some(facts) }
     }
 
     fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
@@ -258,7 +278,7 @@ impl CheckpointRecord {
             return Err(Error::corrupt("key group ranges of subtasks overlap"));
         }
         let mut seen = BTreeSet::new();
-        for state in &self.states {
+        for state in self.states.known().into_iter().flat_map(|states| states.iter()) {
             if state.id == StateId::RESERVED || !seen.insert(state.id.0) {
                 return Err(Error::corrupt(format!("state {:?} has an id that is taken", state.name)));
             }
@@ -281,18 +301,17 @@ impl Manifest {
             parent: head.map_or(Nonce::default(), |head| head.nonce),
             epoch: Epoch(version.0),
             max_parallelism,
-            retained: head.map_or_else(Vec::new, |head| head.retained.clone()),
+            retained: head.map_or_else(RetainedList::default, |head| head.retained.clone()),
             record: Record::Open,
         }
     }
 
-    /// The manifest that commits `record` right after `self` and retains the newest `keep`
-    /// checkpoints, at least itself.
-    pub(crate) fn next(&self, nonce: Nonce, record: CheckpointRecord, keep: usize) -> Self {
+    /// The manifest that commits `record` right after `self` and retains the checkpoints from version
+    /// `oldest` on, at least itself.
+    pub(crate) fn next(&self, nonce: Nonce, record: CheckpointRecord, oldest: Version) -> Self {
         let version = self.version.next();
         let mut retained = self.retained.clone();
-        retained.push(Retained { version, id: record.id });
-        retained.drain(..retained.len().saturating_sub(keep.max(1)));
+        retained.push(record.entry(version), oldest);
         Self {
             version,
             nonce,
@@ -302,6 +321,44 @@ impl Manifest {
             retained,
             record: Record::Checkpoint(record),
         }
+    }
+
+    /// Lets what it does not find in manifests before it, of which `before` is the newest, travel in it. `all`
+    /// are the retained checkpoints before it, if they are known.
+    pub(super) fn carry(
+        &mut self,
+        before: &Self,
+        all: Option<&VecDeque<Entry>>,
+        inline: &mut Inline,
+    ) -> Result<()> {
+        if let Record::Checkpoint(record) = &mut self.record {
+            let before = before.checkpoint().map(|before| &before.states);
+            record.states.carry(before, self.retained.oldest(), self.version, inline)?;
+            self.retained.compact(all, self.version, inline)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the descriptions of the states, if an earlier manifest carries them.
+    ///
+    /// # Errors
+    /// `Corrupt` or `MissingObject` naming that manifest; what the store answers.
+    pub(crate) async fn fetch_states(&mut self, remote: &Remote) -> Result<()> {
+        if let Record::Checkpoint(record) = &mut self.record {
+            let states = record.states.fetch(remote).await?;
+            record.states.fill(states);
+        }
+        Ok(())
+    }
+
+    /// Reads what the manifest, whose bytes these are, carries of its own states.
+    pub(super) fn read_carried(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Record::Checkpoint(record) = &mut self.record
+            && let Some(place) = record.states.place.clone().filter(|place| place.is_in(self.version))
+        {
+            record.states.fill(decode_states(place.of(bytes)?)?);
+        }
+        Ok(())
     }
 
     pub(crate) fn checkpoint(&self) -> Option<&CheckpointRecord> {
@@ -323,10 +380,8 @@ impl Manifest {
         if self.version.0 == 0 || self.epoch.0 == 0 {
             return Err(Error::corrupt("versions and epochs count from 1"));
         }
-        if !self.retained.is_sorted_by(|a, b| a.version < b.version && a.id < b.id) {
-            return Err(Error::corrupt("retained checkpoints are not in ascending order"));
-        }
-        let newest = self.retained.last();
+        self.retained.validate(self.version, &inline)?;
+        let newest = self.retained.newest().map(|newest| newest.checkpoint);
         match &self.record {
             Record::Open => {
                 if self.epoch.0 != self.version.0 {
@@ -340,7 +395,7 @@ impl Manifest {
                 if self.epoch.0 >= self.version.0 || record.id.epoch != self.epoch {
                     return Err(Error::corrupt("the checkpoint does not belong to its epoch"));
                 }
-                if newest != Some(&Retained { version: self.version, id: record.id }) {
+                if newest != Some(Retained { version: self.version, id: record.id }) {
                     return Err(Error::corrupt("a checkpoint does not retain itself"));
                 }
                 record.validate(self.max_parallelism)?;
@@ -352,6 +407,7 @@ impl Manifest {
 
     /// References to manifests point backwards, or to where inline deltas lie in this one.
     fn validate_carriers(&self, record: &CheckpointRecord, inline: std::ops::Range<u64>) -> Result<()> {
+        record.states.place.iter().try_for_each(|place| place.validate(self.version, &inline))?;
         for (object, offset, length) in record.subtasks.iter().flat_map(SubtaskRecord::places) {
             let ObjectName::Manifest(carrier) = *object else { continue };
             let inside = offset >= inline.start && offset.saturating_add(length) <= inline.end;
@@ -411,14 +467,29 @@ fn place_is_sound(object: &ObjectName, offset: u64, length: u64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::samples::{base, checkpoint, data, delta, id, nonce, rich, subtask};
     use super::*;
     use crate::error::ErrorKind;
     use crate::key_group::KeyGroup;
+    use crate::manifest::StateInfo;
     use crate::remote::DataKind;
 
     fn inline() -> std::ops::Range<u64> {
-        28..28 + 23
+        28..28 + rich().1.len()
+    }
+
+    fn plain(list: &RetainedList, change: impl FnOnce(&mut Vec<Entry>)) -> RetainedList {
+        let mut entries = list.tail().to_vec();
+        change(&mut entries);
+        RetainedList::plain(entries)
+    }
+
+    fn change(record: &CheckpointRecord, change: impl FnOnce(&mut Vec<StateInfo>)) -> Arc<[StateInfo]> {
+        let mut states = record.states.known().unwrap().to_vec();
+        change(&mut states);
+        states.into()
     }
 
     #[test]
@@ -434,10 +505,18 @@ mod tests {
             ("epoch 0", |manifest, _| manifest.epoch = Epoch(0)),
             ("epoch not below version", |manifest, _| manifest.epoch = Epoch(9)),
             ("another epoch's id", |_, record| record.id.epoch = Epoch(4)),
-            ("not itself", |manifest, _| manifest.retained.truncate(2)),
-            ("another id of itself", |manifest, _| manifest.retained[2].id = id(5, 4)),
-            ("retained twice", |manifest, _| manifest.retained.insert(0, manifest.retained[0])),
-            ("retained backwards", |manifest, _| manifest.retained.swap(0, 1)),
+            ("not itself", |manifest, _| {
+                manifest.retained = plain(&manifest.retained, |entries| entries.truncate(2));
+            }),
+            ("another id of itself", |manifest, _| {
+                manifest.retained = plain(&manifest.retained, |entries| entries[2].checkpoint.id = id(5, 4));
+            }),
+            ("retained twice", |manifest, _| {
+                manifest.retained = plain(&manifest.retained, |entries| entries.insert(0, entries[0]));
+            }),
+            ("retained backwards", |manifest, _| {
+                manifest.retained = plain(&manifest.retained, |entries| entries.swap(0, 1));
+            }),
             ("gap", |_, record| drop(record.subtasks[0].deltas.remove(1))),
             ("gap after the base", |_, record| drop(record.subtasks[0].deltas.remove(0))),
             ("overlap", |_, record| record.subtasks[0].deltas[1].first = DeltaSeq(3)),
@@ -447,7 +526,7 @@ mod tests {
             ("empty place", |_, record| record.subtasks[0].deltas[0].length = 0),
             ("place beyond 2^64", |_, record| record.subtasks[0].deltas[0].offset = u64::MAX),
             ("inline before the payload", |_, record| record.subtasks[0].deltas[2].offset = 27),
-            ("inline beyond the payload", |_, record| record.subtasks[0].deltas[2].length = 24),
+            ("inline beyond the payload", |_, record| record.subtasks[0].deltas[2].length = 2_400),
             ("later manifest", |_, record| {
                 record.subtasks[0].deltas[1].object = ObjectName::manifest(Version(10));
             }),
@@ -492,8 +571,12 @@ mod tests {
             ("ranges overlap", |_, record| record.subtasks[1].range.first = KeyGroup(63)),
             ("range backwards", |_, record| record.subtasks[1].range.first = KeyGroup(96)),
             ("range too high", |_, record| record.subtasks[0].range.last = KeyGroup(128)),
-            ("reserved state", |_, record| record.states[0].id = StateId::RESERVED),
-            ("state twice", |_, record| record.states.push(record.states[0].clone())),
+            ("reserved state", |_, record| {
+                record.states.fill(change(record, |states| states[0].id = StateId::RESERVED));
+            }),
+            ("state twice", |_, record| {
+                record.states.fill(change(record, |states| states.push(states[0].clone())));
+            }),
         ];
         for (what, spoil) in breaks {
             let (mut manifest, _) = rich();
@@ -514,8 +597,8 @@ mod tests {
         assert_eq!((open.parent, open.epoch), (head.nonce, Epoch(10)));
         let wrong = Manifest { epoch: Epoch(9), ..open.clone() };
         assert!(wrong.validate(28..28).is_err());
-        let later = Retained { version: Version(10), id: id(9, 1) };
-        let wrong = Manifest { retained: vec![later], ..open };
+        let later = Entry { checkpoint: Retained { version: Version(10), id: id(9, 1) }, facts: None };
+        let wrong = Manifest { retained: RetainedList::plain(vec![later]), ..open };
         assert!(wrong.validate(28..28).is_err());
     }
 
@@ -523,14 +606,15 @@ mod tests {
     fn the_newest_are_retained_and_always_the_last() {
         let (head, _) = rich();
         let record = checkpoint(id(5, 4), vec![subtask(None, vec![])]);
-        let versions = |keep| {
-            let next = head.next(nonce(1), record.clone(), keep);
-            next.retained.iter().map(|retained| retained.version.0).collect::<Vec<_>>()
+        let versions = |oldest| {
+            let next = head.next(nonce(1), record.clone(), Version(oldest));
+            next.retained.tail().iter().map(|entry| entry.version().0).collect::<Vec<_>>()
         };
-        assert_eq!(versions(0), [10]);
-        assert_eq!(versions(1), [10]);
-        assert_eq!(versions(3), [8, 9, 10]);
-        assert_eq!(versions(9), [4, 8, 9, 10]);
+        assert_eq!(versions(11), [10]);
+        assert_eq!(versions(10), [10]);
+        assert_eq!(versions(8), [8, 9, 10]);
+        assert_eq!(versions(5), [8, 9, 10]);
+        assert_eq!(versions(0), [4, 8, 9, 10]);
     }
 
     #[test]

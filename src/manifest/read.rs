@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::chain::unlisted;
 use super::format::{self, HEADER_LEN, Header};
 use super::model::{Manifest, RecordKind};
+use super::retained::Entry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::remote::{ObjectName, Remote};
@@ -112,4 +113,28 @@ pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
 fn too_fast() -> Error {
     Error::new(ErrorKind::StoreUnavailable, "the manifest chain moves on faster than it can be read")
         .object(ObjectName::MANIFESTS)
+}
+
+/// The newest manifest with all checkpoints that it retains, oldest first; None where there is no chain.
+///
+/// # Errors
+/// As [`read_newest`]; `Corrupt` and the like naming the manifest that carries a part of the list.
+pub(crate) async fn read_newest_list(remote: &Remote) -> Result<Option<(Manifest, Vec<Entry>)>> {
+    let mut tries = 1..READ_ATTEMPTS;
+    loop {
+        let Some(newest) = read_newest(remote).await? else { return Ok(None) };
+        match newest.retained.fetch(remote).await {
+            Ok(list) => return Ok(Some((newest, list))),
+            // Checkpoints were dropped meanwhile, and those that carried a part of the list.
+            Err(error) if error.kind() == ErrorKind::MissingObject && tries.next().is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The checkpoints that the newest manifest retains, oldest first.
+#[cfg(test)]
+pub(crate) async fn retained_now(remote: &Remote) -> Vec<super::Retained> {
+    let (_, list) = read_newest_list(remote).await.unwrap().unwrap();
+    list.iter().map(|entry| entry.checkpoint).collect()
 }

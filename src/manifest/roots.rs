@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::model::{Manifest, Retained};
+use super::model::Manifest;
 use super::read::find_manifest;
+use super::retained::{Entry, Retained};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::remote::Remote;
@@ -13,6 +14,14 @@ use crate::remote::Remote;
 pub(crate) struct Found {
     pub retained: Retained,
     pub manifest: Result<Arc<Manifest>>,
+}
+
+impl Found {
+    pub(super) fn entry(&self) -> Entry {
+        let record = self.manifest.as_ref().ok().and_then(|manifest| manifest.checkpoint());
+        let plain = Entry { checkpoint: self.retained, facts: None };
+        record.map_or(plain, |record| record.entry(self.retained.version))
+    }
 }
 
 /// What may not be deleted.
@@ -45,7 +54,8 @@ impl Roots {
 /// What may pass: a store that does not answer. That one of them is damaged or lost is said in its place,
 /// because the others can still be restored.
 pub(super) async fn find_retained(remote: &Remote, head: &Manifest) -> Result<Vec<Found>> {
-    let reads = head.retained.iter().map(|retained| find(remote, head, *retained));
+    let entries = head.retained.fetch(remote).await?;
+    let reads = entries.iter().map(|entry| find(remote, head, entry.checkpoint));
     futures::future::try_join_all(reads).await
 }
 

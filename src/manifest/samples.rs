@@ -4,11 +4,11 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::carried::States;
 use super::format::Inline;
-use super::model::{
-    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
-};
+use super::model::{BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, SubtaskRecord};
 use super::origin::{Origin, Segment};
+use super::retained::{Entry, Facts, Retained, RetainedList};
 use super::state_info::{StateInfo, TtlInfo, ValueInfo};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -70,23 +70,26 @@ pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> Chec
         unix_millis: 1_700_000_000_000,
         metadata: b"coordinator".to_vec(),
         subtasks,
-        states: vec![StateInfo {
-            id: StateId::of("counts"),
-            name: "counts".to_owned(),
-            kind: 3,
-            merge: 0,
-            key: "u64".to_owned(),
-            namespace: "(u64, u64)".to_owned(),
-            map_key: "str".to_owned(),
-            value: ValueInfo {
-                codec: "postcard".to_owned(),
-                type_name: "Count".to_owned(),
-                type_is_named: true,
-                schema: 2,
-                oldest_schema: 1,
-            },
-            ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
-        }],
+        states: States::new(
+            [StateInfo {
+                id: StateId::of("counts"),
+                name: "counts".to_owned(),
+                kind: 3,
+                merge: 0,
+                key: "u64".to_owned(),
+                namespace: "(u64, u64)".to_owned(),
+                map_key: "str".to_owned(),
+                value: ValueInfo {
+                    codec: "postcard".to_owned(),
+                    type_name: "Count".to_owned(),
+                    type_is_named: true,
+                    schema: 2,
+                    oldest_schema: 1,
+                },
+                ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
+            }]
+            .into(),
+        ),
     }
 }
 
@@ -117,6 +120,16 @@ fn origins() -> Vec<Origin> {
             ],
         },
     ]
+}
+
+pub(crate) fn entry(version: u64, id: CheckpointId) -> Entry {
+    let facts = Some(Facts { unix_millis: 1_699_999_000_000, full_bytes: 1 << 20 });
+    Entry { checkpoint: Retained { version: Version(version), id }, facts }
+}
+
+/// The first record of an attempt, with nothing retained.
+pub(crate) fn open_record(version: u64) -> Manifest {
+    Manifest::open(Version(version), nonce(1), None, MaxParallelism::default())
 }
 
 /// A checkpoint with everything in it: three subtasks, bases, deltas here, there and elsewhere, and a
@@ -151,19 +164,20 @@ pub(crate) fn rich() -> (Manifest, Inline) {
         ..subtask(None, vec![delta(data(5, DataKind::Delta, 301), 0, 70, 10, 10)])
     };
     let record = checkpoint(id(5, 3), vec![first, second, third]);
-    let manifest = Manifest {
+    let mut manifest = Manifest {
         version,
         nonce: nonce(0xaa),
         parent: nonce(0xbb),
         epoch: Epoch(5),
         max_parallelism: MaxParallelism::default(),
-        retained: vec![
-            Retained { version: Version(4), id: id(1, 9) },
-            Retained { version: Version(8), id: id(5, 2) },
-            Retained { version, id: id(5, 3) },
-        ],
+        retained: RetainedList::plain(vec![
+            entry(4, id(1, 9)),
+            Entry { facts: None, ..entry(8, id(5, 2)) },
+            record.entry(version),
+        ]),
         record: Record::Checkpoint(record),
     };
+    manifest.carry(&open_record(5), None, &mut inline).unwrap();
     (manifest, inline)
 }
 
@@ -174,8 +188,7 @@ pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
         |((nonce, parent, epoch, groups), parts, metadata, native, open)| {
             let version = Version(if open { epoch } else { epoch + 7 });
             let max_parallelism = MaxParallelism::new(groups).unwrap();
-            let earlier =
-                (epoch > 1).then_some(Retained { version: Version(epoch - 1), id: id(epoch - 1, 5) });
+            let earlier = (epoch > 1).then_some(entry(epoch - 1, id(epoch - 1, 5)));
             let mut inline = Inline::new();
             let record = if open {
                 Record::Open
@@ -191,16 +204,20 @@ pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
                 }
                 Record::Checkpoint(record)
             };
-            let itself = (!open).then_some(Retained { version, id: id(epoch, 3) });
-            let manifest = Manifest {
+            let itself = match &record {
+                Record::Open => None,
+                Record::Checkpoint(record) => Some(record.entry(version)),
+            };
+            let mut manifest = Manifest {
                 version,
                 nonce: Nonce(nonce),
                 parent: Nonce(parent),
                 epoch: Epoch(epoch),
                 max_parallelism,
-                retained: earlier.into_iter().chain(itself).collect(),
+                retained: RetainedList::plain(earlier.into_iter().chain(itself).collect()),
                 record,
             };
+            manifest.carry(&open_record(epoch), None, &mut inline).unwrap();
             (manifest, inline)
         },
     )

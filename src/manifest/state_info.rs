@@ -1,5 +1,8 @@
 //! What a checkpoint says of a named state: enough to refuse a program that would misread it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -86,6 +89,50 @@ impl StateInfo {
     }
 }
 
+/// What all subtasks say of their states, taken together. Made anew only when one of them says something else:
+/// with many subtasks and states that is work, and it changes seldom.
+#[derive(Debug, Default)]
+pub(crate) struct JoinedStates {
+    parts: Vec<Arc<[StateInfo]>>,
+    /// Ascending by id.
+    joined: Arc<[StateInfo]>,
+}
+
+impl JoinedStates {
+    /// The states of all `parts` together.
+    ///
+    /// # Errors
+    /// `Incompatible` if two subtasks use a state in different ways.
+    pub(crate) fn of_all<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a Arc<[StateInfo]>> + Clone,
+    ) -> Result<Arc<[StateInfo]>> {
+        let same =
+            |(part, known): (&Arc<[StateInfo]>, &Arc<[StateInfo]>)| Arc::ptr_eq(part, known) || part == known;
+        if parts.clone().count() == self.parts.len() && parts.clone().zip(&self.parts).all(same) {
+            return Ok(Arc::clone(&self.joined));
+        }
+        let mut joined = BTreeMap::<StateId, StateInfo>::new();
+        let mut last = None;
+        for part in parts.clone() {
+            // Subtasks that were opened together share their list until one of them adds to it.
+            if last.is_some_and(|last| Arc::ptr_eq(part, last)) {
+                continue;
+            }
+            for state in part.iter() {
+                joined.entry(state.id).or_insert_with(|| state.clone()).join(state)?;
+            }
+            last = Some(part);
+        }
+        let joined: Vec<_> = joined.into_values().collect();
+        if joined[..] != self.joined[..] {
+            self.joined = joined.into();
+        }
+        self.parts = parts.cloned().collect();
+        Ok(Arc::clone(&self.joined))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +162,25 @@ mod tests {
         joined.join(&info()).unwrap();
         assert_eq!(joined, StateInfo { key: "u64".into(), value: newer, ttl, ..info() });
         assert_eq!((joined.value.schema, joined.value.oldest_schema), (3, 1));
+    }
+
+    #[test]
+    fn what_all_say_is_made_anew_only_when_one_says_something_else() {
+        let list = |key: &str| -> Arc<[StateInfo]> { [StateInfo { key: key.into(), ..info() }].into() };
+        let mut joined = JoinedStates::default();
+        let (first, second) = (list(""), list("u64"));
+        let all = joined.of_all([&first, &second].into_iter()).unwrap();
+        assert_eq!(all, second);
+        // The same, by address or by content.
+        for parts in [[&first, &second], [&list(""), &list("u64")]] {
+            assert!(Arc::ptr_eq(&joined.of_all(parts.into_iter()).unwrap(), &all));
+        }
+        // Another part, and still nothing new.
+        assert!(Arc::ptr_eq(&joined.of_all([&second, &second].into_iter()).unwrap(), &all));
+        let other: Arc<[StateInfo]> = [StateInfo { kind: 2, ..info() }].into();
+        assert!(joined.of_all([&first, &other].into_iter()).is_err());
+        assert_eq!(joined.of_all([&first].into_iter()).unwrap(), first);
+        assert_eq!(joined.of_all([].into_iter()).unwrap().len(), 0);
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl CheckpointReader {
 
     /// The states that the checkpoint holds, ascending by name.
     pub fn states(&self) -> Vec<StateDescription> {
-        let states = self.record().into_iter().flat_map(|record| &record.states);
+        let states = self.described().iter();
         let mut states: Vec<_> = states.cloned().map(StateDescription::from).collect();
         states.sort_by(|a, b| a.name().cmp(b.name()));
         states
@@ -304,6 +304,11 @@ impl CheckpointReader {
         self.manifest.checkpoint()
     }
 
+    /// The states; they were read with the manifest.
+    fn described(&self) -> &[StateInfo] {
+        self.record().and_then(|record| record.states.known()).map_or(&[], |states| states)
+    }
+
     /// All key groups.
     fn groups(&self) -> KeyGroupRange {
         KeyGroupRange { first: KeyGroup(0), last: KeyGroup(self.max_parallelism().get() - 1) }
@@ -316,7 +321,7 @@ impl CheckpointReader {
     }
 
     fn info(&self, name: &str) -> Result<&StateInfo> {
-        let known = || self.record().into_iter().flat_map(|record| &record.states);
+        let known = || self.described().iter();
         known().find(|info| info.name == name).ok_or_else(|| {
             let mut names: Vec<_> = known().map(|info| info.name.as_str()).collect();
             names.sort_unstable();

@@ -223,7 +223,7 @@ mod tests {
             unix_millis: 0,
             metadata: Vec::new(),
             subtasks,
-            states: Vec::new(),
+            states: Default::default(),
         }
     }
 

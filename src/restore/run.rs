@@ -28,7 +28,7 @@ use super::report::RestoreReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin};
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin, StateInfo};
 use crate::materialize::{FileId, Known, blocking, run_all};
 use crate::remote::{ObjectName, Remote};
 use crate::table::{Table, TableResources};
@@ -96,6 +96,8 @@ impl Restored {
 pub(crate) struct Restoration {
     /// The manifest that was restored; None after a fresh start.
     pub(crate) manifest: Option<Arc<Manifest>>,
+    /// The states of its checkpoint.
+    pub(crate) states: Arc<[StateInfo]>,
     /// In the order of the targets.
     pub(crate) subtasks: Vec<Restored>,
     pub(crate) report: RestoreReport,
@@ -156,6 +158,7 @@ impl Restorer {
             .ok_or_else(|| Error::internal(format!("version {} is not a checkpoint", manifest.version)))?;
         let wanted: Vec<_> = targets.iter().map(|target| (target.subtask, target.range)).collect();
         let plans = plan(record, &wanted)?;
+        let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
         prepare(dirs.clone()).await?;
         let result = self.run(record, plans, &dirs, local).await;
@@ -164,7 +167,7 @@ impl Restorer {
             let _ = blocking(move || dirs.iter().try_for_each(|dir| remove(dir))).await;
         }
         let (subtasks, report) = result?;
-        Ok(Restoration { manifest: Some(Arc::clone(manifest)), subtasks, report })
+        Ok(Restoration { manifest: Some(Arc::clone(manifest)), states, subtasks, report })
     }
 
     async fn run(
@@ -286,7 +289,8 @@ impl Restorer {
             };
             wanted.into_iter().map(start).collect::<Result<_>>()
         });
-        Ok(Restoration { manifest: None, subtasks: subtasks.await?, report: RestoreReport::default() })
+        let (states, report) = (Arc::default(), RestoreReport::default());
+        Ok(Restoration { manifest: None, states, subtasks: subtasks.await?, report })
     }
 }
 

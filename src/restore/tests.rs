@@ -199,7 +199,7 @@ impl World {
             unix_millis: 0,
             metadata: Vec::new(),
             subtasks: vec![subtask],
-            states: Vec::new(),
+            states: Default::default(),
         };
         let retained = Retained { version: Version(number), id };
         let manifest = Manifest {
@@ -208,7 +208,7 @@ impl World {
             parent: Nonce([0; 16]),
             epoch: Epoch(1),
             max_parallelism: MaxParallelism::default(),
-            retained: vec![retained],
+            retained: Default::default(),
             record: Record::Checkpoint(record),
         };
         Found { retained, manifest: Ok(Arc::new(manifest)) }

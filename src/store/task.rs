@@ -543,7 +543,7 @@ impl StoreTask {
             base,
             deltas,
             metadata: ticket.metadata,
-            states: ticket.states.to_vec(),
+            states: ticket.states,
             cost: ticket.cost,
         };
         // Either of the two may not be listening; that is its own business.

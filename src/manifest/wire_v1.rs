@@ -1,28 +1,36 @@
-//! The body of a manifest as it is serialized (postcard).
-//!
-//! Object names are not written out: a base of a large state refers to thousands of files, and each
-//! checkpoint repeats the list, so a name is some 5 bytes, an index into a table of the folders
-//! (epoch, subtask, instance) and a number. What a checkpoint costs must hardly depend on the size
-//! of the state (I5).
+//! The body of a manifest in format 1 (postcard), which is read for ever and written no more. Names of objects
+//! are indexes into a table of folders (epoch, subtask, instance) and numbers.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::HashMap;
+use serde::Deserialize;
 
-use serde::{Deserialize, Serialize};
-
-use super::model::{
-    BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, Retained, SubtaskRecord,
-};
+use super::carried::States;
+use super::model::{BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, SubtaskRecord};
 use super::origin;
+use super::retained::{Entry, Retained, RetainedList};
 use super::state_info::StateInfo;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::remote::{DataKind, ObjectName};
 
-#[derive(Serialize, Deserialize)]
-pub(super) struct Body {
+/// The manifest that has this body. What it says is yet to be validated.
+pub(super) fn decode(body: &[u8]) -> Result<Manifest> {
+    let (body, rest) = postcard::take_from_bytes::<Body>(body)
+        .map_err(|error| Error::corrupt("manifest's body does not read").source(error))?;
+    if !rest.is_empty() {
+        return Err(Error::corrupt("manifest's body is longer than what it holds"));
+    }
+    body.manifest()
+}
+
+fn entry(checkpoint: Retained) -> Entry {
+    Entry { checkpoint, facts: None }
+}
+
+#[derive(Deserialize)]
+struct Body {
     version: Version,
     nonce: Nonce,
     parent: Nonce,
@@ -33,20 +41,20 @@ pub(super) struct Body {
     checkpoint: Option<Checkpoint>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 struct Folder {
     epoch: Epoch,
     subtask: SubtaskIndex,
     instance: Nonce,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 enum Object {
     Manifest(Version),
     Data { folder: u32, kind: Kind, n: u64 },
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 enum Kind {
     Delta,
     Pack,
@@ -54,13 +62,13 @@ enum Kind {
     Base,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 enum Mode {
     Changelog,
     NativeIncremental,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Checkpoint {
     id: CheckpointId,
     mode: Mode,
@@ -70,7 +78,7 @@ struct Checkpoint {
     states: Vec<StateInfo>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Subtask {
     subtask: SubtaskIndex,
     first_group: u16,
@@ -83,7 +91,7 @@ struct Subtask {
     instance: Nonce,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Origin {
     first_group: u16,
     last_group: u16,
@@ -91,7 +99,7 @@ struct Origin {
     segments: Vec<Segment>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Segment {
     subtask: SubtaskIndex,
     first_group: u16,
@@ -101,7 +109,7 @@ struct Segment {
     seq: DeltaSeq,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Base {
     object: Object,
     offset: u64,
@@ -112,7 +120,7 @@ struct Base {
     files: Vec<Object>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Delta {
     object: Object,
     offset: u64,
@@ -121,43 +129,6 @@ struct Delta {
     first: DeltaSeq,
     last: DeltaSeq,
     entries: u64,
-}
-
-/// Gives folders their numbers, in the order in which they are met.
-#[derive(Default)]
-struct Folders {
-    list: Vec<Folder>,
-    numbers: HashMap<Folder, u32>,
-}
-
-impl Folders {
-    fn object(&mut self, name: &ObjectName) -> Result<Object> {
-        match *name {
-            ObjectName::Manifest(version) => Ok(Object::Manifest(version)),
-            ObjectName::Data { epoch, subtask, instance, kind, n } => {
-                let folder = Folder { epoch, subtask, instance };
-                let next = self.list.len() as u32;
-                let number = *self.numbers.entry(folder).or_insert(next);
-                if number == next {
-                    self.list.push(folder);
-                }
-                let kind = match kind {
-                    DataKind::Delta => Kind::Delta,
-                    DataKind::Pack => Kind::Pack,
-                    DataKind::Sst => Kind::Sst,
-                    DataKind::Base => Kind::Base,
-                };
-                Ok(Object::Data { folder: number, kind, n })
-            }
-            ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(_) => {
-                Err(Error::internal("a manifest cannot refer to such an object").object(name))
-            }
-        }
-    }
-
-    fn objects(&mut self, names: &[ObjectName]) -> Result<Vec<Object>> {
-        names.iter().map(|name| self.object(name)).collect()
-    }
 }
 
 fn name(folders: &[Folder], object: &Object) -> Result<ObjectName> {
@@ -179,23 +150,7 @@ fn name(folders: &[Folder], object: &Object) -> Result<ObjectName> {
 }
 
 impl Body {
-    pub(super) fn of(manifest: &Manifest) -> Result<Self> {
-        let mut folders = Folders::default();
-        let checkpoint =
-            manifest.checkpoint().map(|record| Checkpoint::of(record, &mut folders)).transpose()?;
-        Ok(Self {
-            version: manifest.version,
-            nonce: manifest.nonce,
-            parent: manifest.parent,
-            epoch: manifest.epoch,
-            max_parallelism: manifest.max_parallelism.get(),
-            retained: manifest.retained.clone(),
-            folders: folders.list,
-            checkpoint,
-        })
-    }
-
-    pub(super) fn manifest(self) -> Result<Manifest> {
+    fn manifest(self) -> Result<Manifest> {
         let max_parallelism = MaxParallelism::new(self.max_parallelism)
             .map_err(|_| Error::corrupt(format!("max parallelism {} is not one", self.max_parallelism)))?;
         let record = match self.checkpoint {
@@ -208,31 +163,13 @@ impl Body {
             parent: self.parent,
             epoch: self.epoch,
             max_parallelism,
-            retained: self.retained,
+            retained: RetainedList::plain(self.retained.into_iter().map(entry).collect()),
             record,
         })
     }
 }
 
 impl Checkpoint {
-    fn of(record: &CheckpointRecord, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            id: record.id,
-            mode: match record.mode {
-                CheckpointMode::Changelog => Mode::Changelog,
-                CheckpointMode::NativeIncremental => Mode::NativeIncremental,
-            },
-            unix_millis: record.unix_millis,
-            metadata: record.metadata.clone(),
-            subtasks: record
-                .subtasks
-                .iter()
-                .map(|subtask| Subtask::of(subtask, folders))
-                .collect::<Result<_>>()?,
-            states: record.states.clone(),
-        })
-    }
-
     fn record(self, folders: &[Folder]) -> Result<CheckpointRecord> {
         Ok(CheckpointRecord {
             id: self.id,
@@ -247,30 +184,12 @@ impl Checkpoint {
                 .into_iter()
                 .map(|subtask| subtask.record(folders))
                 .collect::<Result<_>>()?,
-            states: self.states,
+            states: States::new(self.states.into()),
         })
     }
 }
 
 impl Subtask {
-    fn of(record: &SubtaskRecord, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            subtask: record.subtask,
-            first_group: record.range.first.0,
-            last_group: record.range.last.0,
-            origins: record
-                .origins
-                .iter()
-                .map(|origin| Origin::of(origin, folders))
-                .collect::<Result<_>>()?,
-            base: record.base.as_ref().map(|base| Base::of(base, folders)).transpose()?,
-            deltas: record.deltas.iter().map(|delta| Delta::of(delta, folders)).collect::<Result<_>>()?,
-            seq: record.seq,
-            metadata: record.metadata.clone(),
-            instance: record.instance,
-        })
-    }
-
     fn record(self, folders: &[Folder]) -> Result<SubtaskRecord> {
         Ok(SubtaskRecord {
             subtask: self.subtask,
@@ -290,19 +209,6 @@ fn range(first: u16, last: u16) -> KeyGroupRange {
 }
 
 impl Origin {
-    fn of(origin: &origin::Origin, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            first_group: origin.owned.first.0,
-            last_group: origin.owned.last.0,
-            base: origin.base.as_ref().map(|base| Base::of(base, folders)).transpose()?,
-            segments: origin
-                .segments
-                .iter()
-                .map(|segment| Segment::of(segment, folders))
-                .collect::<Result<_>>()?,
-        })
-    }
-
     fn origin(self, folders: &[Folder]) -> Result<origin::Origin> {
         Ok(origin::Origin {
             owned: range(self.first_group, self.last_group),
@@ -317,17 +223,6 @@ impl Origin {
 }
 
 impl Segment {
-    fn of(segment: &origin::Segment, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            subtask: segment.subtask,
-            first_group: segment.range.first.0,
-            last_group: segment.range.last.0,
-            after: segment.after,
-            deltas: segment.deltas.iter().map(|delta| Delta::of(delta, folders)).collect::<Result<_>>()?,
-            seq: segment.seq,
-        })
-    }
-
     fn segment(self, folders: &[Folder]) -> Result<origin::Segment> {
         Ok(origin::Segment {
             subtask: self.subtask,
@@ -340,18 +235,6 @@ impl Segment {
 }
 
 impl Base {
-    fn of(base: &BaseRef, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            object: folders.object(&base.object)?,
-            offset: base.offset,
-            length: base.length,
-            crc32c: base.crc32c,
-            seq: base.seq,
-            state_bytes: base.state_bytes,
-            files: folders.objects(&base.files)?,
-        })
-    }
-
     fn reference(self, folders: &[Folder]) -> Result<BaseRef> {
         Ok(BaseRef {
             object: name(folders, &self.object)?,
@@ -366,18 +249,6 @@ impl Base {
 }
 
 impl Delta {
-    fn of(delta: &DeltaRef, folders: &mut Folders) -> Result<Self> {
-        Ok(Self {
-            object: folders.object(&delta.object)?,
-            offset: delta.offset,
-            length: delta.length,
-            crc32c: delta.crc32c,
-            first: delta.first,
-            last: delta.last,
-            entries: delta.entries,
-        })
-    }
-
     fn reference(&self, folders: &[Folder]) -> Result<DeltaRef> {
         Ok(DeltaRef {
             object: name(folders, &self.object)?,

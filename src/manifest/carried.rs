@@ -1,0 +1,294 @@
+//! What manifests say once and later ones refer to: it would otherwise be repeated by every checkpoint.
+//!
+//! The bytes travel in the manifest that says it first, beside its deltas, so that a commit stays one
+//! request. A reference names the manifest, the place in it, and the bytes' checksum.
+
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::format::Inline;
+use super::state_info::StateInfo;
+use super::varint::{Reader, Writer};
+use crate::error::{Error, Result};
+use crate::ids::Version;
+use crate::remote::{ObjectName, Remote};
+
+/// Bytes inside a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Carried {
+    /// The manifest.
+    pub(super) object: ObjectName,
+    offset: u64,
+    length: u64,
+    crc32c: u32,
+}
+
+impl Carried {
+    /// Lets `bytes` travel in manifest `carrier`.
+    pub(super) fn push(bytes: Vec<u8>, carrier: Version, inline: &mut Inline) -> Self {
+        let (length, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
+        let offset = inline.push(bytes.into());
+        Self { object: ObjectName::manifest(carrier), offset, length, crc32c }
+    }
+
+    /// Whether manifest `version` carries it.
+    pub(super) fn is_in(&self, version: Version) -> bool {
+        self.object == ObjectName::Manifest(version)
+    }
+
+    fn is_before(&self, version: Version) -> bool {
+        matches!(self.object, ObjectName::Manifest(carrier) if carrier < version)
+    }
+
+    /// The bytes, from those of the manifest that carries them.
+    pub(super) fn of<'a>(&self, manifest: &'a [u8]) -> Result<&'a [u8]> {
+        let start = usize::try_from(self.offset).ok();
+        let place = start.zip(usize::try_from(self.length).ok());
+        let place = place.and_then(|(start, length)| Some(start..start.checked_add(length)?));
+        let bytes = place.and_then(|place| manifest.get(place));
+        let bytes = bytes.ok_or_else(|| Error::corrupt("the manifest carries less than it says"))?;
+        self.check(bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fetches and checks the bytes.
+    pub(super) async fn fetch(&self, remote: &Remote) -> Result<Bytes> {
+        let end = self.offset.saturating_add(self.length);
+        let bytes = remote.get_range(&self.object, self.offset..end).await?;
+        self.check(&bytes).map_err(|error| error.object(&self.object))?;
+        Ok(bytes)
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<()> {
+        if crc32c::crc32c(bytes) != self.crc32c {
+            return Err(Error::corrupt("checksum of what the manifest carries does not match"));
+        }
+        Ok(())
+    }
+
+    /// For a reference in manifest `version`, which carries `inline`: it points backwards, or there.
+    pub(super) fn validate(&self, version: Version, inline: &Range<u64>) -> Result<()> {
+        let end = self.offset.checked_add(self.length);
+        let inside = self.offset >= inline.start && end.is_some_and(|end| end <= inline.end);
+        match self.object {
+            ObjectName::Manifest(carrier) if carrier < version && end.is_some() => Ok(()),
+            ObjectName::Manifest(carrier) if carrier == version && inside => Ok(()),
+            _ => Err(Error::corrupt(format!("{} carries nothing that could be referred to", self.object))),
+        }
+    }
+
+    /// As it stands in manifest `version`.
+    pub(super) fn write(&self, version: Version, out: &mut Writer) -> Result<()> {
+        let ObjectName::Manifest(carrier) = self.object else {
+            return Err(Error::internal("only manifests carry").object(&self.object));
+        };
+        out.back(carrier.0, version.0);
+        out.number(self.offset);
+        out.number(self.length);
+        out.fixed(self.crc32c.to_le_bytes());
+        Ok(())
+    }
+
+    pub(super) fn read(version: Version, input: &mut Reader<'_>) -> Result<Self> {
+        let object = ObjectName::manifest(Version(input.back(version.0)?));
+        let (offset, length) = (input.number()?, input.number()?);
+        Ok(Self { object, offset, length, crc32c: u32::from_le_bytes(input.fixed()?) })
+    }
+}
+
+/// The descriptions of a checkpoint's states. They change seldom, and a job may have thousands.
+#[derive(Debug, Clone)]
+pub(crate) struct States {
+    /// Not there in a manifest that was read, if an earlier one carries them.
+    list: Option<Arc<[StateInfo]>>,
+    /// Not there in a manifest of format 1, in a draft, and where there are no states.
+    pub(super) place: Option<Carried>,
+}
+
+/// Descriptions of states of so many bytes travel again rather than keep a manifest alive that may be a
+/// thousand times larger.
+const FEW: u64 = 1 << 10;
+
+/// Version of the bytes that carry states: this, then a list in postcard.
+const STATES: u8 = 1;
+
+impl States {
+    pub(crate) fn new(list: Arc<[StateInfo]>) -> Self {
+        Self { list: Some(list), place: None }
+    }
+
+    pub(super) fn at(place: Option<Carried>) -> Self {
+        place.map_or_else(Self::default, |place| Self { list: None, place: Some(place) })
+    }
+
+    /// The manifest that carries them, if one does.
+    pub(crate) fn carrier(&self) -> Option<&ObjectName> {
+        self.place.as_ref().map(|place| &place.object)
+    }
+
+    /// The descriptions, if they were read already.
+    pub(crate) fn known(&self) -> Option<&Arc<[StateInfo]>> {
+        self.list.as_ref()
+    }
+
+    /// The descriptions, fetched if they were not.
+    ///
+    /// # Errors
+    /// `Corrupt` or `MissingObject` naming the manifest that carries them; what the store answers.
+    pub(crate) async fn fetch(&self, remote: &Remote) -> Result<Arc<[StateInfo]>> {
+        match (&self.list, &self.place) {
+            (Some(list), _) => Ok(Arc::clone(list)),
+            (None, Some(place)) => {
+                let bytes = place.fetch(remote).await?;
+                decode_states(&bytes).map_err(|error| error.object(&place.object))
+            }
+            (None, None) => Err(Error::internal("a checkpoint does not say where its states are described")),
+        }
+    }
+
+    /// Fills in what was fetched, or found in the manifest itself.
+    pub(crate) fn fill(&mut self, list: Arc<[StateInfo]>) {
+        self.list = Some(list);
+    }
+
+    /// Refers to the manifest that `before`, the states of the newest checkpoint, lie in, if they are the same.
+    /// Otherwise they travel in manifest `carrier`. So do few bytes where the earlier manifest is older than
+    /// `oldest`, the first that is retained: it would be kept for them alone.
+    pub(super) fn carry(
+        &mut self,
+        before: Option<&Self>,
+        oldest: Version,
+        carrier: Version,
+        inline: &mut Inline,
+    ) -> Result<()> {
+        let Some(list) = self.list.as_ref().filter(|list| !list.is_empty()) else {
+            *self = Self::at(None);
+            return Ok(());
+        };
+        let same = |before: &&Self| {
+            before.list.as_ref().is_some_and(|before| Arc::ptr_eq(before, list) || before == list)
+        };
+        let worth_it = |place: &Carried| place.length > FEW || !place.is_before(oldest);
+        let place = before.filter(same).and_then(|before| before.place.clone());
+        self.place = match place.filter(worth_it) {
+            Some(place) => Some(place),
+            None => Some(Carried::push(encode_states(list)?, carrier, inline)),
+        };
+        Ok(())
+    }
+}
+
+impl Default for States {
+    /// No states.
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
+impl PartialEq for States {
+    /// By their place, which has a checksum, where both have one: one of them may not have been read.
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (Some(place), Some(other)) => place == other,
+            _ => self.list == other.list,
+        }
+    }
+}
+
+impl Eq for States {}
+
+fn encode_states(list: &[StateInfo]) -> Result<Vec<u8>> {
+    postcard::to_extend(list, vec![STATES])
+        .map_err(|error| Error::internal("descriptions of states cannot be encoded").source(error))
+}
+
+pub(super) fn decode_states(bytes: &[u8]) -> Result<Arc<[StateInfo]>> {
+    let corrupt = || Error::corrupt("descriptions of states do not read");
+    let (version, body) = bytes.split_first().ok_or_else(corrupt)?;
+    if *version != STATES {
+        return Err(super::format::newer(format!("descriptions of states have version {version}")));
+    }
+    let (list, rest) =
+        postcard::take_from_bytes::<Vec<StateInfo>>(body).map_err(|error| corrupt().source(error))?;
+    if !rest.is_empty() {
+        return Err(corrupt());
+    }
+    Ok(list.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::HEADER_LEN;
+    use super::super::samples::{checkpoint, id};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn list() -> Arc<[StateInfo]> {
+        Arc::clone(checkpoint(id(1, 1), Vec::new()).states.known().unwrap())
+    }
+
+    #[test]
+    fn states_are_carried_once_and_again_when_they_change() {
+        let (mut first, mut inline) = (States::new(list()), Inline::new());
+        first.carry(None, Version(1), Version(5), &mut inline).unwrap();
+        let place = first.place.clone().unwrap();
+        assert!(place.is_in(Version(5)));
+
+        let mut second = States::new(list());
+        let mut nothing = Inline::new();
+        second.carry(Some(&first), Version(5), Version(6), &mut nothing).unwrap();
+        assert_eq!((second.place.as_ref(), nothing.len()), (Some(&place), 0));
+
+        // So little is not worth a manifest that nothing else needs.
+        let mut again = States::new(list());
+        again.carry(Some(&first), Version(6), Version(6), &mut Inline::new()).unwrap();
+        assert!(again.place.as_ref().unwrap().is_in(Version(6)));
+        let many: Arc<[_]> = vec![list()[0].clone(); 100].into();
+        let mut last = States::default();
+        for version in 5..9 {
+            let mut next = States::new(Arc::clone(&many));
+            next.carry(Some(&last), Version(version), Version(version), &mut Inline::new()).unwrap();
+            assert!(next.place.as_ref().unwrap().is_in(Version(5)));
+            last = next;
+        }
+
+        let changed: Arc<[_]> = [StateInfo { kind: 9, ..list()[0].clone() }].into();
+        let mut third = States::new(Arc::clone(&changed));
+        let mut inline = Inline::new();
+        third.carry(Some(&second), Version(1), Version(7), &mut inline).unwrap();
+        assert!(third.place.as_ref().unwrap().is_in(Version(7)));
+        assert_eq!(inline.len(), place.length);
+
+        // What is not known cannot be known to be the same.
+        let unread = States::at(Some(place));
+        let mut fourth = States::new(list());
+        fourth.carry(Some(&unread), Version(1), Version(8), &mut Inline::new()).unwrap();
+        assert!(fourth.place.unwrap().is_in(Version(8)));
+
+        let mut none = States::new(Arc::default());
+        none.carry(Some(&third), Version(1), Version(9), &mut Inline::new()).unwrap();
+        assert_eq!(none.place, None);
+    }
+
+    #[test]
+    fn i4_what_is_carried_is_checked() {
+        let mut inline = Inline::new();
+        let bytes = encode_states(&list()).unwrap();
+        let place = Carried::push(bytes.clone(), Version(5), &mut inline);
+        let manifest = [vec![0; HEADER_LEN as usize], bytes].concat();
+        assert_eq!(decode_states(place.of(&manifest).unwrap()).unwrap(), list());
+        for at in HEADER_LEN as usize..manifest.len() {
+            let mut flipped = manifest.clone();
+            flipped[at] ^= 4;
+            assert_eq!(place.of(&flipped).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert!(place.of(&manifest[..at]).is_err());
+        }
+        assert!(decode_states(&[]).is_err());
+        assert_eq!(decode_states(&[2, 0]).unwrap_err().kind(), ErrorKind::UnsupportedVersion);
+        assert!(decode_states(&[STATES, 0, 0]).is_err());
+    }
+}

@@ -22,6 +22,8 @@ mod ids;
 mod key;
 #[path = "../src/key_group.rs"]
 mod key_group;
+#[path = "../src/state_map.rs"]
+mod state_map;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -112,7 +114,8 @@ fn operator(criterion: &mut Criterion) {
         group.bench_function("get, of 250k", |bencher| {
             bencher.iter(|| {
                 number = splitmix64(number);
-                matches!(delta.get(&key(number % ENTRIES)), Lookup::Value(value) if value[0] == 1)
+                let key = key(number % ENTRIES);
+                matches!(delta.lookups(&key).next(), Some(Lookup::Value(value)) if value[0] == 1)
             });
         });
         group.bench_function("get + put, of 250k", |bencher| {
@@ -120,7 +123,7 @@ fn operator(criterion: &mut Criterion) {
                 number = splitmix64(number);
                 let key = key(number % ENTRIES);
                 let mut new = [0; 100];
-                if let Lookup::Value(value) = delta.get(&key) {
+                if let Some(Lookup::Value(value)) = delta.lookups(&key).next() {
                     new.copy_from_slice(value);
                 }
                 new[0] = new[0].wrapping_add(1);
@@ -162,8 +165,13 @@ fn operator(criterion: &mut Criterion) {
         bencher.iter(|| {
             number = splitmix64(number);
             let start = key(number % ENTRIES);
+            let table = delta.tables().next().expect("there is always one");
             black_box(
-                delta.range(&start, &[0xff]).take(20).map(|(_, entry)| entry.payload_len()).sum::<usize>(),
+                table
+                    .ordered_range(&start, &[0xff])
+                    .take(20)
+                    .map(|(_, entry)| entry.payload_len())
+                    .sum::<usize>(),
             )
         });
     });

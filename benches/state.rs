@@ -1,10 +1,18 @@
-//! Typed state beside the raw store below it: what each kind costs per read and per write.
+//! Typed state beside the raw store below it: what each kind costs per read and per write. Then what depends on how
+//! much there is: fresh entries, clears, timers, states, subtasks, some of it beside raw RocksDB.
 //!
-//! `cargo bench --profile dev --all-features --bench state`. The object store is in memory. Reads are of the
-//! settled table, at keys in no order; writes include what the background makes them wait.
+//! `cargo bench --profile dev --all-features --bench state -- [FILTER]`. The object store is in memory. Reads are
+//! of the settled table, at keys in no order; writes include what the background makes them wait.
 
 #![allow(missing_docs, reason = "a benchmark")]
-#![allow(clippy::unwrap_used, reason = "a benchmark may stop")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures time, and may stop")]
+
+#[path = "state/fresh.rs"]
+mod fresh;
+#[path = "state/many.rs"]
+mod many;
+#[path = "state/timers.rs"]
+mod timers;
 
 use std::hint::black_box;
 use std::path::Path;
@@ -61,6 +69,42 @@ impl Aggregate<u64, u64, u64> for Sum {
 type Window = (u64, u64);
 
 const WINDOW: Window = (0, 60_000);
+
+/// A job that does nothing by itself, and its first store.
+struct Quiet {
+    store: StateStore,
+    others: Vec<StateStore>,
+    job: Job,
+    _dir: tempfile::TempDir,
+}
+
+impl Quiet {
+    fn open() -> Self {
+        Self::open_with(|options| options)
+    }
+
+    fn open_with(change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let options = JobOptions::new(dir.path(), OpenMode::Create)
+            .mode(CheckpointMode::Changelog)
+            .materialization(never)
+            .memory(1 << 30)
+            .delta_bytes(16 << 20);
+        let opened = Job::open_on(Arc::new(InMemory::new()), "job", change(options)).unwrap();
+        let Opened { job, mut stores, .. } = opened;
+        let store = stores.remove(0);
+        Self { store, others: stores, job, _dir: dir }
+    }
+
+    /// Brings all there is into the table.
+    fn settle(&mut self) {
+        let pending = self.job.trigger([]).unwrap();
+        self.store.cut(pending.id(), []).unwrap();
+        pending.wait().unwrap();
+        self.job.settle(SETTLE).unwrap();
+    }
+}
 
 /// A job with one subtask, with a state of each kind, and what a program without them would do instead.
 struct Subject {
@@ -300,5 +344,15 @@ fn operations(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, operations);
+criterion_group!(
+    benches,
+    operations,
+    fresh::peeks,
+    fresh::queue,
+    fresh::clears,
+    timers::timers,
+    many::ttl,
+    many::states,
+    many::subtasks
+);
 criterion_main!(benches);

@@ -23,6 +23,8 @@ mod ids;
 mod key;
 #[path = "../src/key_group.rs"]
 mod key_group;
+#[path = "../src/state_map.rs"]
+mod state_map;
 #[path = "../src/table/mod.rs"]
 mod table;
 

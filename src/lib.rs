@@ -74,6 +74,7 @@ mod remote;
 mod restore;
 mod savepoints;
 mod state;
+mod state_map;
 mod store;
 #[cfg(feature = "test-util")]
 mod store_model;
@@ -101,10 +102,10 @@ pub use remote::RemoteCounters;
 pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
-    Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyedState, Keys, ListIter, ListState,
-    MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor, StoredValue,
-    TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueEntries,
-    ValueState,
+    Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyTimers, KeyedState, Keys, ListIter,
+    ListState, MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor,
+    StoredValue, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility,
+    ValueEntries, ValueState,
 };
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

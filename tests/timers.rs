@@ -127,6 +127,50 @@ fn a_deleted_timer_does_not_fire() {
 }
 
 #[test]
+fn the_timers_of_a_key_are_listed_and_deleted() {
+    for mode in MODES {
+        let clocked = ClockedJob::new(mode);
+        let mut opened = clocked.open();
+        let store = &mut opened.stores[0];
+        // Keys of one group, of which one is the beginning of another, and some of other groups.
+        let group = store.max_parallelism().group_of_key("user");
+        let beside = (0..).map(|n| format!("user{n}"));
+        let beside: Vec<_> =
+            beside.filter(|key| store.max_parallelism().group_of_key(key) == group).take(3).collect();
+        for time in [30, 10, 20, -4] {
+            register(store, "user", 1, time);
+            for key in &beside {
+                register(store, key, 1, time + 1);
+            }
+            register(store, "elsewhere", 1, time);
+        }
+        register(store, "user", 0, 20);
+        let timers = timers(store);
+        store.set_key("user").unwrap();
+        timers.register(store, Processing, 7, &9).unwrap();
+        let listed = |store: &StateStore, domain| -> Vec<_> {
+            let timers = timers.of_key(store, domain).unwrap().map(Result::unwrap);
+            timers.map(|timer| (timer.timestamp, timer.namespace)).collect()
+        };
+        let expected = [(-4, 1), (10, 1), (20, 0), (20, 1), (30, 1)];
+        assert_eq!(listed(store, Event), expected);
+        assert_eq!(listed(store, Processing), [(7, 9)]);
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+        let store = &mut opened.stores[0];
+        assert_eq!(listed(store, Event), expected);
+        // A listing is a snapshot.
+        let before = timers.of_key(store, Event).unwrap();
+        assert_eq!(timers.delete_all(store, Event).unwrap(), 5);
+        assert_eq!(before.count(), 5);
+        assert_eq!((listed(store, Event), timers.delete_all(store, Event).unwrap()), (vec![], 0));
+        assert_eq!(listed(store, Processing), [(7, 9)]);
+        store.set_key(beside[0].as_str()).unwrap();
+        assert_eq!(listed(store, Event).len(), 4);
+        assert!(pop_all(store, i64::MAX).iter().all(|(_, key, _)| key != "user"));
+    }
+}
+
+#[test]
 fn domains_and_services_are_apart() {
     let place = ClockedJob::new(CheckpointMode::Changelog);
     let mut opened = place.open();

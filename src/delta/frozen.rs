@@ -5,31 +5,30 @@ use std::sync::{Arc, OnceLock};
 
 use super::arena::Pos;
 use super::entry::{Entry, Lookup};
-use super::memtable::Memtable;
+use super::pooled::Pooled;
 use super::range_set::RangeSet;
 use super::recycle::Recycler;
 
 /// Records that a walk in key order asks memory for at the same time.
 const FETCHED_TOGETHER: usize = 16;
 
-/// All changes between two cuts. Its memory goes back to the store when the last holder drops it,
-/// which is O(1) on whatever thread that is.
+/// All changes between two cuts. Its memory goes back to the store when the last holder drops it.
 pub(crate) struct FrozenDelta {
-    /// Some until dropped.
-    table: Option<Memtable>,
+    table: Arc<Pooled>,
     /// All positions in key order, built by whoever needs them first.
     sorted: OnceLock<Vec<Pos>>,
     recycler: Arc<Recycler>,
 }
 
 impl FrozenDelta {
-    pub(crate) fn new(table: Memtable, recycler: Arc<Recycler>) -> Self {
-        Self { table: Some(table), sorted: OnceLock::new(), recycler }
+    pub(super) fn new(table: Arc<Pooled>, recycler: Arc<Recycler>) -> Self {
+        Self { table, sorted: OnceLock::new(), recycler }
     }
 
+    /// The table that it was collected in.
     #[inline]
-    fn table(&self) -> &Memtable {
-        self.table.as_ref().expect("only drop takes the table")
+    pub(crate) fn table(&self) -> &Arc<Pooled> {
+        &self.table
     }
 
     /// What this delta knows about `key`.
@@ -80,14 +79,13 @@ impl FrozenDelta {
         sorted.iter().copied().chain(unsorted.into_iter().flatten()).map(|pos| table.point(pos))
     }
 
-    /// Where in the order `start` would be, if the order is known already: a scan never sorts on its
-    /// own thread.
-    pub(crate) fn position(&self, start: &[u8]) -> Option<usize> {
+    /// How many keys lie below `bound`, if the order is known already: a scan never sorts on its own thread.
+    pub(crate) fn position(&self, bound: &[u8]) -> Option<usize> {
         let sorted = self.sorted.get()?;
-        Some(sorted.partition_point(|pos| self.table().point(*pos).0 < start))
+        Some(sorted.partition_point(|pos| self.table().point(*pos).0 < bound))
     }
 
-    /// The entry at a [`position`](Self::position) or after it; None behind the last.
+    /// The entry that as many keys as a [`position`](Self::position) lie below; None behind the last.
     pub(crate) fn nth(&self, at: usize) -> Option<(&[u8], Entry<'_>)> {
         self.sorted.get()?.get(at).map(|pos| self.table().point(*pos))
     }
@@ -105,14 +103,6 @@ impl FrozenDelta {
     /// Memory held, in bytes, as [`ActiveDelta::bytes`](super::ActiveDelta::bytes) counted at the cut.
     pub(crate) fn bytes(&self) -> usize {
         self.table().bytes()
-    }
-}
-
-impl Drop for FrozenDelta {
-    fn drop(&mut self) {
-        if let Some(table) = self.table.take() {
-            self.recycler.retire(table);
-        }
     }
 }
 

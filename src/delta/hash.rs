@@ -155,6 +155,15 @@ impl HashIndex {
         Self { hasher: RandomState::default(), shards, len: 0, shard_hint }
     }
 
+    /// One without any memory, which nothing may be looked for in.
+    pub(crate) fn hollow() -> Self {
+        Self::with_hint(0, Some(SpareShards(Vec::new())))
+    }
+
+    pub(crate) fn is_hollow(&self) -> bool {
+        self.shards.is_empty()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -12,7 +12,9 @@ use super::entry::{Entry, Lookup, MergeOp};
 use super::hash::{self, HashIndex, SpareShards};
 use super::ordered::{self, OrderedIndex};
 use super::range_set::RangeSet;
+use crate::ids::StateId;
 use crate::key::{PREFIX_LEN, successor};
+use crate::state_map::StateMap;
 
 /// Keys to entries, and tombstones that lie below all of them.
 pub(crate) struct Memtable {
@@ -33,6 +35,15 @@ impl Memtable {
             tombstones: RangeSet::new(),
             unordered: StateSet::default(),
         }
+    }
+
+    /// A table without any memory, which nothing may be written to.
+    pub(crate) fn hollow() -> Self {
+        Self::new(Arena::default(), HashIndex::hollow())
+    }
+
+    pub(crate) fn is_hollow(&self) -> bool {
+        self.points.is_hollow()
     }
 
     #[inline]
@@ -97,6 +108,21 @@ impl Memtable {
         self.tombstones.insert(start, end);
     }
 
+    /// Does again what was done to a newer table.
+    pub(crate) fn absorb(&mut self, newer: &Self) {
+        for (start, end) in newer.tombstones.iter() {
+            self.delete_range(start, end);
+        }
+        for pos in newer.arena.positions() {
+            let kind = if newer.arena.is_ordered(pos) { TableKind::Ordered } else { TableKind::Hash };
+            match newer.point(pos) {
+                (key, Entry::Put(value)) => self.put(kind, key, value),
+                (key, Entry::Delete) => self.delete(kind, key),
+                (key, Entry::Merge { op, operand }) => self.merge(kind, op, key, operand),
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, key: &[u8]) -> Lookup<'_> {
         match self.points.find(self.points.hash(key), key, &self.arena) {
@@ -153,6 +179,33 @@ impl Memtable {
         self.merged(ordered, self.unordered_in(start, end).collect())
     }
 
+    /// Whether a walk along the ordered index meets all keys of the range.
+    pub(crate) fn is_in_order(&self, start: &[u8], end: &[u8]) -> bool {
+        !self.unordered.may_meet(start, end)
+    }
+
+    /// Whether there are more than `few` ordered keys in the range, or tombstones that meet it. Costs nothing
+    /// that grows with their number.
+    pub(crate) fn has_many_in(&self, start: &[u8], end: &[u8], few: usize) -> bool {
+        let key = self.ordered.range_from(start, &self.arena).nth(few);
+        key.is_some_and(|pos| self.arena.key(pos) < end) || self.tombstones.meets_more_than(few, start, end)
+    }
+
+    /// The keys of ordered states, for a [`Walk`](super::walk::Walk).
+    pub(super) fn ordered(&self) -> (&OrderedIndex, &Arena) {
+        (&self.ordered, &self.arena)
+    }
+
+    /// The entries of ordered states from `start` up to but without `end`, in order.
+    pub(crate) fn ordered_range<'a>(
+        &'a self,
+        start: &[u8],
+        end: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], Entry<'a>)> {
+        let points = self.ordered.range_from(start, &self.arena).map(|pos| self.point(pos));
+        points.take_while(move |(key, _)| *key < end)
+    }
+
     /// The positions of all keys in order.
     pub(crate) fn all(&self) -> Positions<'_, impl Iterator<Item = Pos>> {
         let unordered = match self.unordered.is_empty() {
@@ -187,6 +240,12 @@ impl Memtable {
     /// Chunks of memory in use.
     pub(crate) fn filled_chunks(&self) -> usize {
         self.arena.chunks()
+    }
+
+    /// An empty table out of this one's memory. For small ones: it costs what they hold.
+    pub(crate) fn emptied(self) -> Self {
+        let (chunks, shards) = self.into_spare();
+        Self::new(Arena::with_spare(chunks), HashIndex::with_hint(0, shards))
     }
 
     /// What the next delta can use again.
@@ -238,8 +297,9 @@ fn head(key: &[u8]) -> u128 {
 /// The states of some keys.
 #[derive(Default)]
 struct StateSet {
-    /// A few, in no order, the last one met first.
-    states: Vec<[u8; 4]>,
+    /// The one met last: the next key is nearly always of the same, or of one of a few.
+    last: Option<[u8; 4]>,
+    states: StateMap<()>,
 }
 
 impl StateSet {
@@ -247,16 +307,9 @@ impl StateSet {
     #[inline]
     fn insert(&mut self, key: &[u8]) {
         let state = state_of(key);
-        if self.states.first() != Some(&state) {
-            self.bring_to_front(state);
-        }
-    }
-
-    #[cold]
-    fn bring_to_front(&mut self, state: [u8; 4]) {
-        match self.states.iter().position(|other| *other == state) {
-            Some(at) => self.states.swap(0, at),
-            None => self.states.insert(0, state),
+        if self.last != Some(state) {
+            self.last = Some(state);
+            self.states.insert(StateId(u32::from_be_bytes(state)), ());
         }
     }
 
@@ -270,7 +323,7 @@ impl StateSet {
         let prefix = start.get(..PREFIX_LEN);
         let within_one = prefix.filter(|prefix| successor(prefix).is_none_or(|after| end <= &*after));
         match within_one {
-            Some(prefix) => self.states.contains(&state_of(prefix)),
+            Some(prefix) => self.states.get(StateId(u32::from_be_bytes(state_of(prefix)))).is_some(),
             None => !self.states.is_empty(),
         }
     }

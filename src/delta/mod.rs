@@ -23,8 +23,11 @@ mod merge;
 #[cfg(test)]
 mod model;
 mod ordered;
+mod pooled;
 mod range_set;
 mod recycle;
+mod walk;
+mod way;
 
 pub(crate) use active::ActiveDelta;
 pub(crate) use decoded::DecodedDelta;
@@ -32,7 +35,10 @@ pub(crate) use entry::{Entry, Lookup, MAX_FOLDED, MergeOp};
 pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal};
 pub(crate) use frozen::FrozenDelta;
 pub(crate) use merge::merge_all;
+pub(crate) use pooled::Pooled;
 pub(crate) use range_set::RangeSet;
+pub(crate) use walk::Walk;
+pub(crate) use way::Way;
 
 /// How the part of the delta that belongs to one state is organised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! The oracle: a delta as a plain sorted map, by the rules of the algebra word for word.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -200,7 +201,94 @@ fn check_reads<'a>(
     assert_eq!(ranged, within.map(|(key, entry)| (key.clone(), entry.clone())).collect::<Vec<_>>());
 }
 
+/// What a delta that is written to goes through besides.
+#[derive(Clone, Debug)]
+enum Turn {
+    Write(Vec<Step>),
+    /// A scan begins.
+    View,
+    /// One of the scans ends.
+    Forget(prop::sample::Index),
+    Cut,
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let turn = prop_oneof![
+        6 => steps(12).prop_map(Turn::Write),
+        3 => Just(Turn::View),
+        3 => any::<prop::sample::Index>().prop_map(Turn::Forget),
+        1 => Just(Turn::Cut),
+    ];
+    prop::collection::vec(turn, 0..40)
+}
+
+/// Tables that lie one above the other, the newest first, as one delta.
+fn united<'a>(tables: impl IntoIterator<Item = &'a Pooled>) -> Model {
+    let tables: Vec<_> = tables.into_iter().collect();
+    tables.into_iter().rev().fold(Model::default(), |united, table| {
+        let entries = table.range(&[], &[0xff]).map(|pos| table.point(pos));
+        united.merge(&model_of(entries, table.tombstones()))
+    })
+}
+
 proptest! {
+    #[test]
+    fn what_a_scan_holds_does_not_change_and_costs_the_delta_nothing(turns in turns()) {
+        let (mut delta, mut model) = (ActiveDelta::new(), Model::default());
+        let mut views: Vec<(Vec<Arc<Pooled>>, Model)> = Vec::new();
+        for turn in turns {
+            match turn {
+                Turn::Write(steps) => for step in steps {
+                    run(&mut delta, &step);
+                    model.apply(&step);
+                },
+                Turn::View => {
+                    let view: Option<Vec<_>> = delta.tables().map(|table| delta.view(table)).collect();
+                    views.extend(view.map(|view| (view, model.clone())));
+                }
+                Turn::Forget(which) => if !views.is_empty() {
+                    views.swap_remove(which.index(views.len()));
+                },
+                Turn::Cut => {
+                    let mut cut = Model::default();
+                    while !delta.is_empty() {
+                        let frozen = delta.cut();
+                        cut = cut.merge(&model_of(frozen.iter(), frozen.tombstones()));
+                    }
+                    prop_assert_eq!((&cut, delta.bytes()), (&model, 0));
+                    model = Model::default();
+                }
+            }
+            for (view, as_it_was) in &views {
+                prop_assert_eq!(&united(view.iter().map(|table| &**table)), as_it_was);
+            }
+            let tables: Vec<_> = delta.tables().collect();
+            prop_assert!(tables.len() <= 5);
+            prop_assert_eq!(&united(tables), &model);
+            for key in all_keys() {
+                let known = delta.lookups(&key).fold(Model::default(), |newer, lookup| {
+                    let points = match lookup {
+                        Lookup::Unknown => None,
+                        Lookup::Value(value) => Some(Owned::Put(value.to_vec())),
+                        Lookup::Deleted => Some(Owned::Delete),
+                        Lookup::Operand { operand, .. } => Some(Owned::Append(operand.to_vec())),
+                    };
+                    let points = points.map(|entry| (key.clone(), entry)).into_iter().collect();
+                    Model { points, ..Model::default() }.merge(&newer)
+                });
+                let mut expected = Model::default();
+                expected.points.extend(model.points.get(&key).map(|entry| (key.clone(), entry.clone())));
+                if expected.points.is_empty() && model.deleted.contains(&key) {
+                    expected.points.insert(key.clone(), Owned::Delete);
+                }
+                prop_assert_eq!(known.points, expected.points);
+            }
+        }
+        drop(views);
+        run(&mut delta, &Step::Delete(TableKind::Hash, all_keys().swap_remove(0)));
+        prop_assert_eq!(delta.tables().count(), 1, "nobody holds anything any more");
+    }
+
     #[test]
     fn a_delta_behaves_as_the_model_over_many_cuts(
         rounds in prop::collection::vec((steps(80), ranges()), 1..4),
@@ -220,7 +308,9 @@ proptest! {
             }
             prop_assert_eq!(delta.len(), model.points.len());
             prop_assert!(!delta.is_empty() || model == Model::default());
-            check_reads(&model, |key| delta.get(key), delta.range(&bounds.0, &bounds.1), &bounds);
+            let table = delta.tables().next().expect("there is always one");
+            let range = table.range(&bounds.0, &bounds.1).map(|pos| table.point(pos));
+            check_reads(&model, |key| table.get(key), range, &bounds);
             let frozen = delta.cut();
             check_reads(&model, |key| frozen.get(key), frozen.range(&bounds.0, &bounds.1), &bounds);
             prop_assert_eq!(&model_of(frozen.iter(), frozen.tombstones()), &model);

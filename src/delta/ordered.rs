@@ -87,11 +87,47 @@ impl OrderedIndex {
         first.iter().chain(leaves.flat_map(|(_, leaf)| &leaf.positions)).copied()
     }
 
+    /// The first leaf with keys from `start` on: its separator, and the positions of these keys.
+    pub(crate) fn leaf_from(&self, start: &[u8], arena: &Arena) -> Option<(&[u8], &[Pos])> {
+        let mut leaves = self.leaves.range::<[u8], _>((Included(self.separator_of(start)), Unbounded));
+        let (separator, leaf) = leaves.next()?;
+        let rest = &leaf.positions[leaf.search(start, arena)..];
+        if rest.is_empty() { self.leaf_after(separator) } else { Some((separator, rest)) }
+    }
+
+    /// The first leaf behind the one of this separator that has keys.
+    pub(crate) fn leaf_after(&self, separator: &[u8]) -> Option<(&[u8], &[Pos])> {
+        let leaves = self.leaves.range::<[u8], _>((Excluded(separator), Unbounded));
+        with_keys(leaves)
+    }
+
+    /// The last leaf with keys below `end`: its separator, and the positions of these keys.
+    pub(crate) fn leaf_below(&self, end: &[u8], arena: &Arena) -> Option<(&[u8], &[Pos])> {
+        let mut leaves = self.leaves.range::<[u8], _>((Unbounded, Included(end)));
+        let (separator, leaf) = leaves.next_back()?;
+        let rest = &leaf.positions[..leaf.search(end, arena)];
+        if rest.is_empty() { self.leaf_before(separator) } else { Some((separator, rest)) }
+    }
+
+    /// The last leaf before the one of this separator that has keys.
+    pub(crate) fn leaf_before(&self, separator: &[u8]) -> Option<(&[u8], &[Pos])> {
+        let leaves = self.leaves.range::<[u8], _>((Unbounded, Excluded(separator)));
+        with_keys(leaves.rev())
+    }
+
     /// The separator of the leaf that `key` belongs to.
     fn separator_of(&self, key: &[u8]) -> &[u8] {
         let mut at_or_before = self.leaves.range::<[u8], _>((Unbounded, Included(key)));
         at_or_before.next_back().map_or(&[], |(separator, _)| separator)
     }
+}
+
+/// The first of some leaves that is not empty. Only the one at the empty separator may be.
+fn with_keys<'a>(
+    mut leaves: impl Iterator<Item = (&'a Box<[u8]>, &'a Leaf)>,
+) -> Option<(&'a [u8], &'a [Pos])> {
+    let (separator, leaf) = leaves.find(|(_, leaf)| !leaf.positions.is_empty())?;
+    Some((separator, &leaf.positions))
 }
 
 /// Up to 128 positions in the order of their keys.

@@ -63,8 +63,18 @@ impl RangeSet {
 
     /// Whether `key` is in the set.
     pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        let before = self.ranges.range::<[u8], _>((Unbounded, Included(key))).next_back();
-        before.is_some_and(|(_, end)| key < &**end)
+        self.covering(key).is_some()
+    }
+
+    /// The range that `key` is in: start, end.
+    pub(crate) fn covering(&self, key: &[u8]) -> Option<(&[u8], &[u8])> {
+        let (start, end) = self.ranges.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
+        (key < &**end).then_some((start, end))
+    }
+
+    /// Whether more than `count` ranges begin between `start` and `end`.
+    pub(crate) fn meets_more_than(&self, count: usize, start: &[u8], end: &[u8]) -> bool {
+        start < end && self.ranges.range::<[u8], _>((Included(start), Excluded(end))).nth(count).is_some()
     }
 
     /// The ranges in order: start, end.
@@ -124,8 +134,16 @@ mod tests {
             for key in 0..40 {
                 prop_assert_eq!(set.contains(&[key]), model.contains(&key));
                 prop_assert_eq!(clipped.contains(&[key]), model.contains(&key) && (clip.0..clip.1).contains(&key));
+                if let Some((start, end)) = set.covering(&[key]) {
+                    prop_assert!((start[0]..end[0]).all(|key| model.contains(&key)));
+                    prop_assert!((start[0]..end[0]).contains(&key));
+                }
             }
             let listed: Vec<_> = set.iter().collect();
+            let count = listed.iter().filter(|(start, _)| (clip.0..clip.1).contains(&start[0])).count();
+            for few in 0..4 {
+                prop_assert_eq!(set.meets_more_than(few, &[clip.0], &[clip.1]), count > few);
+            }
             prop_assert!(listed.iter().all(|(start, end)| start < end));
             prop_assert!(listed.windows(2).all(|pair| pair[0].1 < pair[1].0));
             let bytes: usize = listed.iter().map(|(s, e)| s.len() + e.len() + RangeSet::OVERHEAD).sum();

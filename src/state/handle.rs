@@ -36,6 +36,19 @@ macro_rules! handle {
                 self.typed.namespaces::<N>(store)
             }
 
+            /// Those of the namespaces of the current key that lie in `range`: of windows with their begin first,
+            /// all that begin at some time or later, or with `rev()` the last one that begins before it.
+            ///
+            /// # Errors
+            /// As the state's `namespaces`.
+            pub fn namespaces_in(
+                &self,
+                store: &$crate::StateStore,
+                range: impl std::ops::RangeBounds<N>,
+            ) -> $crate::Result<$crate::state::Keys<N>> {
+                self.typed.namespaces_in::<N>(store, &range)
+            }
+
             /// The keys of a group that have something in this state, with each of their namespaces.
             ///
             /// # Errors

@@ -14,8 +14,10 @@ use super::escape;
 /// where it ends. By default it is the plain form with each zero byte escaped (`00 ff`) and an end
 /// (`00 01`); types whose plain form has a fixed size, such as integers, are their own part form.
 ///
-/// Built in: integers from 8 to 128 bits, `bool`, `char`, `String` and `str`, `Vec<u8>` and `[u8]`, byte arrays,
-/// `Option` (None sorts first), `()`, and tuples of two to four. Own types are implemented on top of them:
+/// Built in: integers from 8 to 128 bits, `f32` and `f64` (-0.0 and 0.0 are one key, and so are all NaNs, which
+/// come last), `bool`, `char`, `String` and `str`, `Vec<u8>` and `[u8]`, byte arrays,
+/// `Option` (None sorts first), `()`, and tuples of two to four. For a struct, [`key_codec!`](crate::key_codec) does it
+/// field by field; other types are implemented on top of those:
 ///
 /// ```
 /// use alluvium::KeyCodec;

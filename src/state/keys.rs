@@ -2,15 +2,20 @@
 
 use std::fmt;
 
+use crate::delta::Way;
 use crate::error::{Error, Result};
+use crate::key::PREFIX_LEN;
 use crate::store::{Scan, StateKind};
 
 use super::ttl::TtlNow;
 
-/// Iterator over the keys or namespaces that a state has something for, each once, in their order. A
-/// snapshot, as [`Scan`] says.
+/// Entries of one key that are stepped over before the next key is searched for.
+const STEPS_BEFORE_A_JUMP: usize = 8;
+
+/// Iterator over the keys or namespaces that a state has something for, each once, in their order or, with
+/// `rev()`, the other way round. Lazy, and a snapshot, as [`Scan`] says.
 ///
-/// It reads all entries on the way: its cost is that of a scan, also where one key has many.
+/// Where one key has many entries, as a large map has, it looks at a few of them and goes on to the next key.
 pub struct Keys<T> {
     /// As errors name it.
     state: String,
@@ -19,8 +24,10 @@ pub struct Keys<T> {
     /// Bytes at the beginning of each key that are not of interest.
     skip: usize,
     decode: fn(&mut &[u8]) -> Option<T>,
-    /// The bytes of the one before.
-    last: Option<Vec<u8>>,
+    /// The bytes of the last one that was taken from the front, and from the back.
+    last: [Option<Vec<u8>>; 2],
+    /// Entries in turn that belong to the last one.
+    repeated: usize,
 }
 
 /// Which stored values count as absent.
@@ -38,20 +45,47 @@ impl<T> Keys<T> {
         skip: usize,
         decode: fn(&mut &[u8]) -> Option<T>,
     ) -> Self {
-        Self { state, hidden, scan, skip, decode, last: None }
+        Self { state, hidden, scan, skip, decode, last: [None, None], repeated: 0 }
     }
 
-    /// The key if it is another one than the last.
-    fn read(&mut self, key: &[u8]) -> Result<Option<T>> {
-        let bytes = key.get(self.skip..).unwrap_or_default();
+    fn take_from(&mut self, way: Way) -> Option<Result<T>> {
+        loop {
+            let (key, value) = match self.scan.take_from(way)? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            if self.hidden.now.hides(self.hidden.kind, &value) {
+                continue;
+            }
+            if let Some(item) = self.read(way, &key).transpose() {
+                return Some(item);
+            }
+        }
+    }
+
+    /// The key if none of its entries was met before.
+    fn read(&mut self, way: Way, key: &[u8]) -> Result<Option<T>> {
+        let skip = (PREFIX_LEN + self.skip).min(key.len());
+        let (before, bytes) = key.split_at(skip);
         // No key's bytes are the beginning of another's.
-        if self.last.as_ref().is_some_and(|last| bytes.starts_with(last)) {
+        let known = self.last.iter().flatten().find(|last| bytes.starts_with(last));
+        if let Some(known) = known {
+            self.repeated += 1;
+            if self.repeated > STEPS_BEFORE_A_JUMP {
+                self.repeated = 0;
+                self.scan.skip_all_of(way, &[before, known].concat());
+            }
             return Ok(None);
         }
+        self.repeated = 0;
         let mut rest = bytes;
         let decoded = (self.decode)(&mut rest).ok_or_else(|| wrong_key(&self.state))?;
         let mine = bytes.get(..bytes.len() - rest.len()).unwrap_or_default();
-        let last = self.last.get_or_insert_default();
+        let last = match way {
+            Way::Up => &mut self.last[0],
+            Way::Down => &mut self.last[1],
+        };
+        let last = last.get_or_insert_default();
         last.clear();
         last.extend_from_slice(mine);
         Ok(Some(decoded))
@@ -66,18 +100,13 @@ impl<T> Iterator for Keys<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let (key, value) = match self.scan.next()? {
-                Ok(entry) => entry,
-                Err(error) => return Some(Err(error)),
-            };
-            if self.hidden.now.hides(self.hidden.kind, &value) {
-                continue;
-            }
-            if let Some(item) = self.read(&key).transpose() {
-                return Some(item);
-            }
-        }
+        self.take_from(Way::Up)
+    }
+}
+
+impl<T> DoubleEndedIterator for Keys<T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take_from(Way::Down)
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::delta::Way;
 use crate::error::Result;
+use crate::key::user_key;
 use crate::store::{Scan, StateKind, StateOptions, StateStore};
 
 use super::codec::{Codec, Postcard};
@@ -20,6 +22,9 @@ use super::keys::wrong_key;
 use super::scope::{Namespaced, Scope, Spaces};
 use super::ttl::TtlNow;
 use super::typed::Typed;
+
+/// Deleted or expired entries that a pop may step over before it removes them for good, as one range.
+const PASSED_BY_POP: usize = 32;
 
 /// A map per key, from `K` to `V`, ordered by `K`. Each entry is stored by itself: reading or writing
 /// one costs the same however many there are, and the map may be larger than memory.
@@ -43,7 +48,12 @@ use super::typed::Typed;
 /// assert_eq!(routes.prefix(store, "LA")?.count(), 2);
 /// assert_eq!(routes.range(store, "LAX".to_owned()..)?.count(), 2);
 ///
-/// // Nothing is read, however large the map is.
+/// // From either end, which costs the same however large the map is.
+/// assert_eq!(routes.last(store)?, Some(("SFO".into(), 8_204)));
+/// assert_eq!(routes.pop_first(store)?, Some(("LAS".into(), 3_987)));
+/// let reverse: Vec<_> = routes.iter(store)?.rev().collect::<alluvium::Result<_>>()?;
+/// assert_eq!(reverse, [("SFO".into(), 8_204), ("LAX".into(), 11_262)]);
+///
 /// routes.clear(store)?;
 /// assert!(routes.is_empty(store)?);
 /// # Ok(())
@@ -145,8 +155,41 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         Ok(self.iter(store)?.next().transpose()?.is_none())
     }
 
-    /// All entries in the order of their keys. A snapshot, as [`Scan`] says: the program may write to
-    /// the map while it iterates.
+    /// The entry with the least key. Costs the same however many there are.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`].
+    pub fn first(&self, store: &StateStore) -> Result<Option<(K, V)>> {
+        self.iter(store)?.next().transpose()
+    }
+
+    /// The entry with the greatest key. Costs the same however many there are.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`].
+    pub fn last(&self, store: &StateStore) -> Result<Option<(K, V)>> {
+        self.iter(store)?.next_back().transpose()
+    }
+
+    /// Removes the entry with the least key, and returns it. As a queue: what was taken before does not make
+    /// it slower.
+    ///
+    /// # Errors
+    /// As [`MapState::iter`] and [`MapState::put`].
+    pub fn pop_first(&self, store: &mut StateStore) -> Result<Option<(K, V)>> {
+        self.pop(store, Way::Up)
+    }
+
+    /// Removes the entry with the greatest key, and returns it.
+    ///
+    /// # Errors
+    /// As [`MapState::pop_first`].
+    pub fn pop_last(&self, store: &mut StateStore) -> Result<Option<(K, V)>> {
+        self.pop(store, Way::Down)
+    }
+
+    /// All entries in the order of their keys, or with `rev()` the other way round. Lazy, and a snapshot, as
+    /// [`Scan`] says: the program may write to the map while it iterates.
     ///
     /// # Errors
     /// As [`MapState::get`]; the iterator yields what fails on the way.
@@ -194,13 +237,44 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
-    /// Removes all entries without reading them.
+    /// Removes all entries: up to 32 one by one, more of them as one range, without reading all. Of a state
+    /// with a TTL always as one range.
     ///
     /// # Errors
-    /// As [`MapState::put`].
+    /// As [`MapState::iter`] and [`MapState::put`].
     pub fn clear(&self, store: &mut StateStore) -> Result<()> {
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
-        store.at_key_mut(state, tail, |store, group, key| store.delete_prefix(state, group, key))
+        // What has expired may be gone from the table and not from the changelog: it cannot be seen, and must
+        // not come back after a crash, under a longer TTL.
+        let may_be_unseen = self.typed.ttl.is_some();
+        store.at_key_mut(state, tail, |store, group, key| {
+            if may_be_unseen {
+                store.delete_prefix(state, group, key)
+            } else {
+                store.clear_prefix(state, group, key)
+            }
+        })
+    }
+
+    fn pop(&self, store: &mut StateStore, way: Way) -> Result<Option<(K, V)>> {
+        let mut entries = self.iter(store)?;
+        let Some(taken) = entries.take_from(way) else { return Ok(None) };
+        let (key, entry) = taken?;
+        let passed = entries.passed();
+        drop(entries);
+        let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
+        store.at_key_mut(state, tail, |store, group, map| {
+            let key = user_key(&key);
+            if passed <= PASSED_BY_POP {
+                return store.delete(state, group, key);
+            }
+            // What was popped before lies between: as one range it need not be passed again.
+            match way {
+                Way::Up => store.delete_range(state, group, map, Some(&[key, &[0]].concat())),
+                Way::Down => store.delete_range(state, group, key, crate::key::successor(map).as_deref()),
+            }
+        })?;
+        Ok(Some(entry))
     }
 
     fn push<Q: KeyCodec + ?Sized>(&self, out: &mut Vec<u8>, key: &Q) {
@@ -282,18 +356,42 @@ pub(crate) fn bounds_in<Q: KeyCodec + ?Sized>(
     (start, end)
 }
 
-/// Iterator over entries of a map, see [`MapState::iter`].
+/// An encoded key, and the entry that is stored under it.
+type Taken<K, V> = (Vec<u8>, (K, V));
+
+/// Iterator over entries of a map from both ends, see [`MapState::iter`].
 pub struct MapIter<K, V> {
     scan: Scan,
     /// Bytes before the map's key.
     skip: usize,
+    /// Entries that have expired and were left out.
+    expired: usize,
     typed: Arc<Typed<V, MapKey<K>>>,
     now: TtlNow,
 }
 
 impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
     pub(crate) fn new(scan: Scan, skip: usize, typed: Arc<Typed<V, MapKey<K>>>, now: TtlNow) -> Self {
-        Self { scan, skip, typed, now }
+        Self { scan, skip, expired: 0, typed, now }
+    }
+
+    /// Takes the next entry, with its encoded key.
+    fn take_from(&mut self, way: Way) -> Option<Result<Taken<K, V>>> {
+        loop {
+            let (key, bytes) = match self.scan.take_from(way)? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error)),
+            };
+            match self.read(user_key(&key), &bytes).transpose() {
+                Some(entry) => return Some(entry.map(|entry| (key, entry))),
+                None => self.expired += 1,
+            }
+        }
+    }
+
+    /// Keys that were passed because they are deleted or have expired.
+    fn passed(&self) -> usize {
+        self.expired + (usize::MAX - self.scan.patience())
     }
 
     fn read(&self, key: &[u8], bytes: &[u8]) -> Result<Option<(K, V)>> {
@@ -307,12 +405,13 @@ impl<K: KeyCodec<Owned = K>, V> Iterator for MapIter<K, V> {
     type Item = Result<(K, V)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let entry = self.scan.next()?.and_then(|(key, bytes)| self.read(&key, &bytes));
-            if let Some(entry) = entry.transpose() {
-                return Some(entry);
-            }
-        }
+        self.take_from(Way::Up).map(|taken| taken.map(|(_, entry)| entry))
+    }
+}
+
+impl<K: KeyCodec<Owned = K>, V> DoubleEndedIterator for MapIter<K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take_from(Way::Down).map(|taken| taken.map(|(_, entry)| entry))
     }
 }
 

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::delta::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_group::KeyGroup;
-use crate::store::{Head, KeyType, State, StateKind, StateOptions, StateStore};
+use crate::store::{Head, KeyType, Scan, State, StateKind, StateOptions, StateStore};
 
 use super::key_codec::KeyCodec;
 use super::timer_key::{self, TimeDomain};
@@ -127,6 +127,41 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         })
     }
 
+    /// The timers of the current key in a domain, in the order in which they fire. A snapshot: timers may be
+    /// registered and deleted meanwhile.
+    ///
+    /// Timers lie in the order of their times, so this reads those of all keys of the key group: it is for looking
+    /// now and then, not at each record.
+    ///
+    /// # Errors
+    /// As [`TimerService::register`]; the iterator yields what fails on the way, and
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) where a timer of the key cannot be read.
+    pub fn of_key(&self, store: &StateStore, domain: TimeDomain) -> Result<KeyTimers<K, N>> {
+        self.check_key(store)?;
+        let scan = |store: &StateStore, group, key: &[u8]| {
+            let (start, end) = ([domain.prefix()], timer_key::end_of(domain));
+            Ok((store.scan_range(self.state, group, &start, Some(&end))?, key.to_vec()))
+        };
+        let (scan, key) = store.at_key(self.state, |_| {}, scan)?;
+        Ok(KeyTimers { name: self.name.clone(), scan, key, _types: PhantomData })
+    }
+
+    /// Deletes all timers of the current key in a domain, and tells how many there were. Costs what
+    /// [`TimerService::of_key`] does.
+    ///
+    /// # Errors
+    /// As [`TimerService::of_key`] and [`TimerService::delete`]. Some may be deleted then.
+    pub fn delete_all(&self, store: &mut StateStore, domain: TimeDomain) -> Result<u64> {
+        let mut timers = self.of_key(store, domain)?;
+        let mut deleted = 0;
+        while let Some(key) = timers.next_key() {
+            let key = key?;
+            self.at_group(store, |store, group| self.remove(store, domain, group, &key))?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
     /// Takes out the next timer at or before `time`: the watermark in event time,
     /// [`StateStore::processing_time`] in processing time. None if none is due, which costs no read of the table
     /// unless timers up to `time` might be there that have not been read yet.
@@ -166,18 +201,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         namespace: &N,
         f: impl FnOnce(&mut StateStore, KeyGroup, &[u8]) -> Result<R>,
     ) -> Result<R> {
-        if let Some((_, current)) = store.current()
-            && current.code != K::CODE
-        {
-            let message = format!(
-                "the current key is of type {:?}, those of the timers of type {:?}",
-                (current.name)(),
-                K::name()
-            );
-            return Err(Error::new(ErrorKind::Incompatible, message)
-                .object(format!("state {:?}", self.name))
-                .advice("use one type of key for each timer service"));
-        }
+        self.check_key(store)?;
         store.at_key_mut(
             self.state,
             |out| namespace.encode_part(out),
@@ -189,6 +213,32 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
                 result
             },
         )
+    }
+
+    /// Calls `f` with the current key's group.
+    fn at_group<R>(
+        &self,
+        store: &mut StateStore,
+        f: impl FnOnce(&mut StateStore, KeyGroup) -> Result<R>,
+    ) -> Result<R> {
+        store.at_key_mut(self.state, |_| {}, |store, group, _| f(store, group))
+    }
+
+    /// That the current key, if there is one, is of the timers' type.
+    fn check_key(&self, store: &StateStore) -> Result<()> {
+        match store.current() {
+            Some((_, current)) if current.code != K::CODE => {
+                let message = format!(
+                    "the current key is of type {:?}, those of the timers of type {:?}",
+                    (current.name)(),
+                    K::name()
+                );
+                Err(Error::new(ErrorKind::Incompatible, message)
+                    .object(format!("state {:?}", self.name))
+                    .advice("use one type of key for each timer service"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn remove(&self, store: &mut StateStore, domain: TimeDomain, group: KeyGroup, key: &[u8]) -> Result<()> {
@@ -219,6 +269,12 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
                 Some(Head::Unread(group, from)) => (group, from),
             };
             let batch = heads.batch();
+            if heads.is_new() {
+                let end = timer_key::end_of(domain);
+                let read = store.first_keys_of_groups(self.state, &[domain.prefix()], &end, batch)?;
+                store.heads(self.state, domain.prefix()).fill_all(read);
+                continue;
+            }
             let read = store.first_keys(self.state, group, &from, &timer_key::end_of(domain), batch)?;
             store.heads(self.state, domain.prefix()).fill(group, read);
         }
@@ -226,6 +282,47 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
 
     fn decode(&self, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
         decode::<K, N>(&self.name, key)
+    }
+}
+
+/// Iterator over the timers of a key, see [`TimerService::of_key`].
+pub struct KeyTimers<K: ?Sized, N = ()> {
+    /// As errors name it.
+    name: String,
+    scan: Scan,
+    /// The key in part form.
+    key: Vec<u8>,
+    _types: PhantomData<fn(&K) -> N>,
+}
+
+impl<K: ?Sized, N> KeyTimers<K, N> {
+    /// The stored key of the next one.
+    fn next_key(&mut self) -> Option<Result<Vec<u8>>> {
+        loop {
+            let stored = match self.scan.next()? {
+                Ok((stored, _)) => stored,
+                Err(error) => return Some(Err(error)),
+            };
+            // No key's bytes are the beginning of another's.
+            if timer_key::decode(&stored).is_some_and(|(_, _, scoped)| scoped.starts_with(&self.key)) {
+                return Some(Ok(stored));
+            }
+        }
+    }
+}
+
+impl<K: KeyCodec + ?Sized, N: KeyCodec> Iterator for KeyTimers<K, N> {
+    type Item = Result<Timer<K::Owned, N::Owned>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let stored = self.next_key()?;
+        Some(stored.and_then(|stored| decode::<K, N>(&self.name, &stored)))
+    }
+}
+
+impl<K: ?Sized, N> fmt::Debug for KeyTimers<K, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyTimers").field("name", &self.name).finish_non_exhaustive()
     }
 }
 

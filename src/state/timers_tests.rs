@@ -1,8 +1,8 @@
 //! What cannot be seen from outside: how much is kept in memory, and when the table is read.
 
 use crate::env::splitmix64;
-use crate::store::StateStore;
-use crate::{Job, JobOptions, OpenMode, Opened};
+use crate::store::{StateStore, scan_work};
+use crate::{Job, JobOptions, MaxParallelism, OpenMode, Opened, ValueState};
 
 use super::timer_key::TimeDomain;
 use super::timers::TimerService;
@@ -87,6 +87,46 @@ fn nothing_is_read_where_nothing_is_due() {
     assert_eq!(timers.pop_due(store, DOMAIN, 50).unwrap(), None);
     assert_eq!(timers.next_timestamp(store, DOMAIN).unwrap(), Some(100));
     assert_eq!(reads(store, &timers), groups);
+}
+
+#[test]
+fn the_first_look_searches_only_where_there_is_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = JobOptions::new(dir.path(), OpenMode::Create)
+        .memory(16_000_000)
+        .max_parallelism(MaxParallelism::new(8_192).unwrap());
+    let mut opened = Job::open("memory:///", options).unwrap();
+    let store = &mut opened.stores[0];
+    let timers = store.timer_service(Timers::descriptor("timers")).unwrap();
+    let none = store.timer_service(Timers::descriptor("none")).unwrap();
+    let values = store.register(ValueState::<u64>::descriptor("values")).unwrap();
+    for key in 0..40_u64 {
+        store.set_key(&key).unwrap();
+        timers.register(store, DOMAIN, 1_000 - key as i64, &()).unwrap();
+        timers.register(store, TimeDomain::Processing, 5, &()).unwrap();
+        // Some in the same groups, most in others.
+        store.set_key(&(key * 3)).unwrap();
+        values.put(store, &key).unwrap();
+    }
+    for settled in [false, true] {
+        // Another look from the start, as after a restore.
+        store.forget_heads();
+        let (work, next) = scan_work::of(|| timers.next_timestamp(store, DOMAIN));
+        assert_eq!(next.unwrap(), Some(961));
+        // A step, a search and a look behind for each of some 100 groups, not for each of 8,192.
+        assert!((40..400).contains(&work), "{work} steps and searches");
+        let (work, next) = scan_work::of(|| none.next_timestamp(store, DOMAIN));
+        assert_eq!(next.unwrap(), None);
+        assert!(work < 400, "{work} steps and searches");
+        if !settled {
+            opened.job.trigger("").and_then(|cut| store.cut(cut.id(), "")).unwrap();
+            opened.job.settle(std::time::Duration::from_secs(60)).unwrap();
+        }
+    }
+    for time in 961..=1_000 {
+        assert_eq!(timers.pop_due(store, DOMAIN, i64::MAX).unwrap().unwrap().timestamp, time);
+    }
+    assert_eq!(timers.pop_due(store, DOMAIN, i64::MAX).unwrap(), None);
 }
 
 #[test]

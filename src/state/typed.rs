@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use crate::env::Clock;
@@ -232,10 +233,50 @@ impl<T, X> Typed<T, X> {
         }))
     }
 
+    pub(super) fn namespaces_in<N: KeyCodec>(
+        &self,
+        store: &StateStore,
+        range: &impl RangeBounds<N>,
+    ) -> Result<Keys<N::Owned>> {
+        let (scan, skip) = store.at_key(
+            self.state,
+            |_| {},
+            |store, group, key| {
+                let (start, end) = parts_in(key, range);
+                // A beginning behind all keys there can be: an empty range.
+                let (start, end) = start.map_or((key.to_vec(), Some(key.to_vec())), |start| (start, end));
+                Ok((store.scan_range(self.state, group, &start, end.as_deref())?, key.len()))
+            },
+        )?;
+        Ok(self.keys_of(scan, skip, self.now(store), N::decode_part))
+    }
+
     pub(super) fn namespaces<N: KeyCodec>(&self, store: &StateStore) -> Result<Keys<N::Owned>> {
         let (scan, skip) = self.scan_current(store, |_| {})?;
         Ok(self.keys_of(scan, skip, self.now(store), N::decode_part))
     }
+}
+
+/// Where the stored keys of a range of namespaces begin and end, behind `key`. None: behind all keys.
+fn parts_in<N: KeyCodec>(key: &[u8], range: &impl RangeBounds<N>) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let at = |namespace: &N| {
+        let mut bytes = key.to_vec();
+        namespace.encode_part(&mut bytes);
+        bytes
+    };
+    // No part is the beginning of another, so what follows one namespace's keys is its successor.
+    let after = |namespace: &N| crate::key::successor(&at(namespace));
+    let start = match range.start_bound() {
+        Bound::Included(namespace) => Some(at(namespace)),
+        Bound::Excluded(namespace) => after(namespace),
+        Bound::Unbounded => Some(key.to_vec()),
+    };
+    let end = match range.end_bound() {
+        Bound::Included(namespace) => after(namespace),
+        Bound::Excluded(namespace) => Some(at(namespace)),
+        Bound::Unbounded => crate::key::successor(key),
+    };
+    (start, end)
 }
 
 impl<T, X> fmt::Debug for Typed<T, X> {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::delta::Way;
 use crate::error::Result;
+use crate::key::user_key;
 use crate::key_group::KeyGroup;
 use crate::store::{Scan, StateKind, StateOptions, StateStore};
 
@@ -168,7 +170,7 @@ impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ValueState<T, Namespaced<N>
     }
 }
 
-/// Iterator over the keys and values of a [`ValueState`] within one key group.
+/// Iterator over the keys and values of a [`ValueState`] within one key group, from both ends.
 pub struct ValueEntries<K, T> {
     scan: Scan,
     typed: Arc<Typed<T, Option<MakeDefault<T>>>>,
@@ -176,21 +178,34 @@ pub struct ValueEntries<K, T> {
     decode: fn(&mut &[u8]) -> Option<K>,
 }
 
-impl<K, T> Iterator for ValueEntries<K, T> {
-    type Item = Result<(K, T)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<K, T> ValueEntries<K, T> {
+    fn take_from(&mut self, way: Way) -> Option<Result<(K, T)>> {
         loop {
-            let (key, bytes) = match self.scan.next()? {
+            let (key, bytes) = match self.scan.take_from(way)? {
                 Ok(entry) => entry,
                 Err(error) => return Some(Err(error)),
             };
-            let key = (self.decode)(&mut key.as_slice()).ok_or_else(|| wrong_key(&self.typed.to_string()));
+            let mut key = user_key(&key);
+            let key = (self.decode)(&mut key).ok_or_else(|| wrong_key(&self.typed.to_string()));
             let entry = key.and_then(|key| Ok(self.typed.open(&bytes, self.now)?.map(|value| (key, value))));
             if let Some(entry) = entry.transpose() {
                 return Some(entry);
             }
         }
+    }
+}
+
+impl<K, T> Iterator for ValueEntries<K, T> {
+    type Item = Result<(K, T)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.take_from(Way::Up)
+    }
+}
+
+impl<K, T> DoubleEndedIterator for ValueEntries<K, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take_from(Way::Down)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::StateId;
 use crate::key_group::KeyGroup;
+use crate::state_map::StateMap;
 
 use super::registry::State;
 use super::state_store::StateStore;
@@ -38,8 +38,8 @@ pub(super) struct CurrentKey {
     len: usize,
     buffer: Cell<Vec<u8>>,
     value: Cell<Vec<u8>>,
-    /// States whose keys are known to be of a type: there are few, and looking is done at each operation.
-    checked: RefCell<Vec<(StateId, u64)>>,
+    /// By state, the code of the type that its keys are known to be of: looked at in each operation.
+    checked: RefCell<StateMap<u64>>,
 }
 
 impl StateStore {
@@ -130,8 +130,7 @@ impl StateStore {
     /// Whether the keys of `state` are of `key_type`: false if none was written yet, an error if they are
     /// of another type.
     pub(crate) fn is_key_of(&self, state: State, key_type: KeyType) -> Result<bool> {
-        let checked = (state.id, key_type.code);
-        if self.current.checked.borrow().contains(&checked) {
+        if self.current.checked.borrow().get(state.id) == Some(key_type.code) {
             return Ok(true);
         }
         let known = self.registry.key_of(state.id);
@@ -139,7 +138,7 @@ impl StateStore {
             return Ok(false);
         }
         key_type.check(known).map_err(|error| error.object(self.registry.name_of(state.id)))?;
-        self.current.checked.borrow_mut().push(checked);
+        self.current.checked.borrow_mut().insert(state.id, key_type.code);
         Ok(true)
     }
 

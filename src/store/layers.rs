@@ -72,33 +72,14 @@ impl Layers {
         self.frozen.retain(|layer| !layer.is_applied());
     }
 
-    /// Where a scan of an ordered state from `start` has to end, at or before `end`, so that no layer
-    /// adds more than `limit` entries to it.
-    pub(super) fn end_within(&self, start: &[u8], end: &[u8], limit: usize) -> Vec<u8> {
-        let mut stop = end.to_vec();
-        let mut lower = |key: Option<&[u8]>| {
-            if let Some(key) = key.filter(|key| *key < stop.as_slice()) {
-                stop = key.to_vec();
-            }
-        };
-        lower(self.active.range(start, end).nth(limit).map(|(key, _)| key));
-        for layer in &self.frozen {
-            match layer.delta.position(start) {
-                Some(at) => lower(layer.delta.nth(at + limit).map(|(key, _)| key)),
-                None => lower(layer.delta.range(start, end).nth(limit).map(|(key, _)| key)),
-            }
-        }
-        stop
-    }
-
     /// What the layers know of a key.
     pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
-        let active = (None, self.active.get(key));
+        let active = self.active.lookups(key).map(|lookup| (None, lookup));
         // Deltas are applied in order: whatever is older than an applied one is in the table as well.
         let frozen = self.frozen.iter().rev().take_while(|layer| !layer.is_applied());
         let frozen = frozen.map(|layer| (Some(layer.seq), layer.delta.get(key)));
-        for (seq, lookup) in std::iter::once(active).chain(frozen) {
+        for (seq, lookup) in active.chain(frozen) {
             let base = match lookup {
                 Lookup::Unknown => continue,
                 Lookup::Operand { op, operand } => {

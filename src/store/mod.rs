@@ -16,10 +16,13 @@ mod cut;
 mod description;
 mod event;
 mod heads;
+mod layer_cursor;
 mod layers;
 mod refreshed;
 mod registry;
 mod scan;
+#[cfg(test)]
+pub(crate) mod scan_work;
 mod shared;
 mod state_store;
 mod stats;

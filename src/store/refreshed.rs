@@ -40,12 +40,13 @@ impl Refreshed {
         self.values.borrow().get(key).map(|(_, value)| value.clone())
     }
 
-    /// Gives its part of `start..end` to a scan, to which the newest layer comes first.
-    pub(super) fn scan(&self, builder: &mut ScanBuilder, start: &[u8], end: &[u8]) {
+    /// Gives its part of the range to a scan, to which the newest layer comes first.
+    pub(super) fn scan(&self, builder: &mut ScanBuilder) {
         let values = self.values.borrow();
         if values.is_empty() {
             return;
         }
+        let (start, end) = builder.bounds();
         let range = values.range::<[u8], _>((Included(start), Excluded(end.max(start))));
         let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
         builder.copied(None, puts, &RangeSet::new());

@@ -126,18 +126,21 @@ pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
     /// With which TTL this attempt has registered a state.
     ttls: BTreeMap<StateId, Option<TtlInfo>>,
-    /// The list as receipts carry it, made anew only when something changes.
-    list: Arc<[StateInfo]>,
+    /// The list as receipts carry it. None where something has changed since it was made.
+    list: Option<Arc<[StateInfo]>>,
 }
 
 impl Registry {
     pub(crate) fn new(restored: &[StateInfo]) -> Self {
         let states = restored.iter().map(|info| (info.id, info.clone())).collect();
-        Self { states, ttls: BTreeMap::new(), list: restored.into() }
+        Self { states, ttls: BTreeMap::new(), list: Some(restored.into()) }
     }
 
-    pub(crate) fn list(&self) -> Arc<[StateInfo]> {
-        Arc::clone(&self.list)
+    /// All states. Made anew at the first call after a change: a program that registers thousands of them does not
+    /// pay for each other one at each.
+    pub(crate) fn list(&mut self) -> Arc<[StateInfo]> {
+        let states = &self.states;
+        Arc::clone(self.list.get_or_insert_with(|| states.values().cloned().collect()))
     }
 
     pub(crate) fn register(&mut self, options: &StateOptions) -> Result<State> {
@@ -210,7 +213,7 @@ impl Registry {
     fn set(&mut self, info: StateInfo) {
         if self.states.get(&info.id) != Some(&info) {
             self.states.insert(info.id, info);
-            self.list = self.states.values().cloned().collect();
+            self.list = None;
         }
     }
 }
@@ -340,6 +343,21 @@ mod tests {
         let codec = with_value(|value| value.codec = "json".into());
         assert_clash(&mut registry, &codec, &["codec", "\"postcard\"", "\"json\""]);
         assert_eq!(registry.list().len(), 1);
+    }
+
+    #[test]
+    fn the_list_is_made_when_it_is_asked_for_and_not_at_each_change() {
+        let mut registry = Registry::new(&[]);
+        for n in 0..100 {
+            let state = registry.register(&StateOptions::new(format!("state {n}"))).unwrap();
+            registry.set_key(state.id, "u64".into());
+            assert!(registry.list.is_none());
+        }
+        let list = registry.list();
+        assert_eq!(list.len(), 100);
+        assert!(list.iter().all(|info| info.key == "u64"));
+        registry.register(&StateOptions::new("state 7")).unwrap();
+        assert!(Arc::ptr_eq(&list, &registry.list()), "nothing has changed");
     }
 
     #[test]

@@ -2,94 +2,52 @@
 
 use std::sync::Arc;
 
-use crate::delta::{Entry, MergeOp, RangeSet};
+use crate::delta::{ActiveDelta, Entry, MergeOp, RangeSet, Way};
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::key;
+use crate::key_group::KeyGroup;
 use crate::table::{OwnedCursor, Table};
 
+use super::layer_cursor::{Change, LayerCursor};
 use super::shared::Layer;
 
+/// Entries of a range that are copied rather than held: a program that writes while it scans a few entries
+/// shall not need a table of its own for that.
+const COPIED_AT_MOST: usize = 32;
+
+/// Keys in turn that a range deleted above them has hidden, before the scan jumps to its end: a jump costs about as
+/// much as this many steps.
+const STEPS_BEFORE_A_JUMP: usize = 8;
+
 /// An iterator over the keys and values of a state within one key group, in the order of the keys'
-/// bytes. It is a snapshot of the moment it was made: writes that come after it are not seen, and it
-/// borrows nothing from the store, so that a program may write while it iterates.
+/// bytes, from both ends. It is a snapshot of the moment it was made: writes that come after it are not seen, and
+/// it borrows nothing from the store, so that a program may write while it iterates.
+///
+/// It is lazy: making one and taking the first entries costs the same however much there is. Taking from the other
+/// end than the last time costs one more search.
 ///
 /// A snapshot keeps memory and files alive, which no bound on memory counts (at most what the store may
 /// hold at that moment): drop it when done.
 #[derive(Debug)]
 pub struct Scan {
-    /// Newest first: the active delta's part, then the frozen layers.
-    layers: Vec<Part>,
+    /// Newest first.
+    layers: Vec<LayerCursor>,
     table: OwnedCursor,
+    /// What has not been taken lies from here on, ...
+    start: Vec<u8>,
+    /// ... up to but without this.
+    end: Vec<u8>,
+    /// In which direction the cursors stand; None before the first step.
+    way: Option<Way>,
+    /// Keys in turn that some layer's tombstones have hidden.
+    hidden: usize,
+    /// Whether values are wanted.
+    values: bool,
+    /// Keys that turned out deleted and may be stepped over before the scan gives up.
+    patience: usize,
     /// After an error there is nothing more: without the table the layers alone would tell half-truths (I4).
     failed: bool,
-}
-
-/// What one layer has to say about the range.
-#[derive(Debug)]
-enum Part {
-    /// A copy of the range: of the active delta, which goes on changing, or of a frozen one whose
-    /// order is not known yet. `seq` is that of the frozen one.
-    Copied {
-        seq: Option<DeltaSeq>,
-        entries: std::vec::IntoIter<(Vec<u8>, Change)>,
-        next: Option<(Vec<u8>, Change)>,
-        tombstones: RangeSet,
-    },
-    Frozen {
-        layer: Arc<Layer>,
-        at: usize,
-        end: Vec<u8>,
-    },
-}
-
-/// An entry of its own.
-#[derive(Debug)]
-enum Change {
-    Put(Vec<u8>),
-    Delete,
-    Merge(MergeOp, Vec<u8>),
-}
-
-impl Change {
-    fn of(entry: Entry<'_>) -> Self {
-        match entry {
-            Entry::Put(value) => Self::Put(value.to_vec()),
-            Entry::Delete => Self::Delete,
-            Entry::Merge { op, operand } => Self::Merge(op, operand.to_vec()),
-        }
-    }
-
-    fn entry(&self) -> Entry<'_> {
-        match self {
-            Self::Put(value) => Entry::Put(value),
-            Self::Delete => Entry::Delete,
-            Self::Merge(op, operand) => Entry::Merge { op: *op, operand },
-        }
-    }
-}
-
-impl Part {
-    fn peek(&self) -> Option<(&[u8], Entry<'_>)> {
-        match self {
-            Self::Copied { next, .. } => next.as_ref().map(|(key, change)| (key.as_slice(), change.entry())),
-            Self::Frozen { layer, at, end } => layer.delta.nth(*at).filter(|(key, _)| *key < end.as_slice()),
-        }
-    }
-
-    fn advance(&mut self) {
-        match self {
-            Self::Copied { entries, next, .. } => *next = entries.next(),
-            Self::Frozen { at, .. } => *at += 1,
-        }
-    }
-
-    fn hides(&self, key: &[u8]) -> bool {
-        match self {
-            Self::Copied { tombstones, .. } => tombstones.contains(key),
-            Self::Frozen { layer, .. } => layer.delta.tombstones().contains(key),
-        }
-    }
 }
 
 /// Gathers the layers of a scan, newest first.
@@ -97,13 +55,21 @@ impl Part {
 pub(super) struct ScanBuilder {
     start: Vec<u8>,
     end: Vec<u8>,
-    layers: Vec<Part>,
+    /// Whether there are keys of ordered states alone, of those that are asked for.
+    ordered: bool,
+    layers: Vec<LayerCursor>,
 }
 
 impl ScanBuilder {
     /// A scan of the encoded keys `start..end`.
     pub(super) fn new(start: &[u8], end: &[u8]) -> Self {
-        Self { start: start.to_vec(), end: end.to_vec(), layers: Vec::new() }
+        Self { start: start.to_vec(), end: end.to_vec(), ordered: false, layers: Vec::new() }
+    }
+
+    /// As [`ScanBuilder::new`], for a range over several states of which only the ordered ones are of interest:
+    /// keys of others may be left out.
+    pub(super) fn ordered(start: &[u8], end: &[u8]) -> Self {
+        Self { ordered: true, ..Self::new(start, end) }
     }
 
     /// Adds a copy of a layer's part.
@@ -113,30 +79,56 @@ impl ScanBuilder {
         entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>,
         tombstones: &RangeSet,
     ) {
-        let entries: Vec<_> = entries.map(|(key, entry)| (key.to_vec(), Change::of(entry))).collect();
-        let mut entries = entries.into_iter();
-        let next = entries.next();
         let tombstones = tombstones.clipped(&self.start, &self.end);
-        self.layers.push(Part::Copied { seq, entries, next, tombstones });
+        let copied = LayerCursor::copied(seq, entries, tombstones);
+        #[cfg(test)]
+        super::scan_work::count(copied.as_ref().map_or(0, LayerCursor::copies));
+        self.layers.extend(copied);
     }
 
+    /// Adds the active delta.
+    pub(super) fn active(&mut self, delta: &ActiveDelta) {
+        for table in delta.tables() {
+            let in_order = self.ordered || table.is_in_order(&self.start, &self.end);
+            let many = in_order && table.has_many_in(&self.start, &self.end, COPIED_AT_MOST);
+            if let Some(view) = many.then(|| delta.view(table)).flatten() {
+                self.layers.push(LayerCursor::walked(None, view));
+                continue;
+            }
+            let (start, end) = (self.start.clone(), self.end.clone());
+            if in_order {
+                self.copied(None, table.ordered_range(&start, &end), table.tombstones());
+            } else {
+                let entries = table.range(&start, &end).map(|pos| table.point(pos));
+                self.copied(None, entries, table.tombstones());
+            }
+        }
+    }
+
+    /// Adds a frozen layer, whose keys are looked up as they lie: it does not change any more.
     pub(super) fn frozen(&mut self, layer: &Arc<Layer>) {
-        if let Some(at) = layer.delta.position(&self.start) {
-            self.layers.push(Part::Frozen { layer: Arc::clone(layer), at, end: self.end.clone() });
+        if layer.delta.position(&[]).is_some() {
+            self.layers.push(LayerCursor::sorted(Arc::clone(layer)));
+        } else if self.ordered || layer.delta.table().is_in_order(&self.start, &self.end) {
+            self.layers.push(LayerCursor::walked(Some(layer.seq), Arc::clone(layer.delta.table())));
         } else {
             let (start, end) = (self.start.clone(), self.end.clone());
             self.copied(Some(layer.seq), layer.delta.range(&start, &end), layer.delta.tombstones());
         }
     }
 
-    /// `applied` is the delta that the table's snapshot stands at: layers up to it are in the table
-    /// already, and would fold their operands a second time.
-    pub(super) fn build(mut self, table: OwnedCursor, applied: DeltaSeq) -> Scan {
-        self.layers.retain(|part| match part {
-            Part::Copied { seq, .. } => seq.is_none_or(|seq| seq > applied),
-            Part::Frozen { layer, .. } => layer.seq > applied,
-        });
-        Scan { layers: self.layers, table, failed: false }
+    /// The range that was asked for.
+    pub(super) fn bounds(&self) -> (&[u8], &[u8]) {
+        (&self.start, &self.end)
+    }
+
+    /// Puts the layers over a view of the table as of now.
+    pub(super) fn build(mut self, table: &Arc<Table>) -> Result<Scan> {
+        let (cursor, applied) = OwnedCursor::unplaced(Arc::clone(table), &self.start, &self.end)?;
+        // Layers up to the delta that the view stands at are in it already, and would fold their operands a
+        // second time.
+        self.layers.retain(|layer| layer.seq.is_none_or(|seq| seq > applied));
+        Ok(Scan::new(self.layers, cursor, self.start, self.end))
     }
 }
 
@@ -144,50 +136,205 @@ impl ScanBuilder {
 type Step = (Vec<u8>, Option<Vec<u8>>);
 
 impl Scan {
-    /// A scan of the encoded keys `start..end` of a table that nothing lies above.
-    pub(crate) fn of_table(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<Self> {
-        let (table, _) = OwnedCursor::new(table, start, end)?;
-        Ok(Self { layers: Vec::new(), table, failed: false })
+    fn new(layers: Vec<LayerCursor>, table: OwnedCursor, start: Vec<u8>, end: Vec<u8>) -> Self {
+        Self {
+            layers,
+            table,
+            start,
+            end,
+            way: None,
+            hidden: 0,
+            values: true,
+            patience: usize::MAX,
+            failed: false,
+        }
     }
 
-    /// Moves past the smallest key of all layers.
-    fn step(&mut self) -> Option<Result<Step>> {
-        let heads = self.layers.iter().filter_map(|part| part.peek().map(|(key, _)| key));
-        let key = heads.chain(self.table.entry().map(|(key, _)| key)).min()?.to_vec();
+    /// A scan of the encoded keys `start..end` of a table that nothing lies above.
+    pub(crate) fn of_table(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<Self> {
+        let (table, _) = OwnedCursor::unplaced(table, start, end)?;
+        Ok(Self::new(Vec::new(), table, start.to_vec(), end.to_vec()))
+    }
 
+    /// Yields keys with empty values from here on, so that none is copied.
+    pub(crate) fn without_values(&mut self) {
+        self.values = false;
+    }
+
+    /// Goes to another part of the range that it was made for.
+    pub(crate) fn restrict(&mut self, start: &[u8], end: &[u8]) {
+        start.clone_into(&mut self.start);
+        end.clone_into(&mut self.end);
+        self.way = None;
+    }
+
+    /// On the way up and at the end of a part: the group of the next key that any layer has behind it, whether
+    /// it turns out deleted or not.
+    pub(crate) fn group_behind(&self) -> Option<KeyGroup> {
+        self.heads().min().and_then(key::group_of)
+    }
+
+    /// Leaves out the keys below the encoded key `start`, as if they had been taken.
+    pub(crate) fn skip_to(&mut self, start: &[u8]) {
+        if start > self.start.as_slice() {
+            self.start.clear();
+            self.start.extend_from_slice(start);
+            if self.way == Some(Way::Up) {
+                self.way = None;
+            }
+        }
+    }
+
+    /// Leaves out all keys that begin as the encoded key `prefix` does, which is where it stands.
+    pub(crate) fn skip_all_of(&mut self, way: Way, prefix: &[u8]) {
+        let Some(successor) = key::successor(prefix) else { return };
+        match way {
+            Way::Up => self.skip_to(&successor),
+            Way::Down if prefix < self.end.as_slice() => {
+                prefix.clone_into(&mut self.end);
+                self.way = None;
+            }
+            Way::Down => {}
+        }
+    }
+
+    /// Makes it end after so many keys that turned out deleted.
+    pub(crate) fn set_patience(&mut self, patience: usize) {
+        self.patience = patience;
+    }
+
+    /// How many more deleted keys it would step over. 0 if it has ended for that reason.
+    pub(crate) fn patience(&self) -> usize {
+        self.patience
+    }
+
+    /// Takes the next entry, with its encoded key.
+    pub(crate) fn take_from(&mut self, way: Way) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
+        while !self.failed && self.patience > 0 {
+            match self.step(way).transpose()? {
+                Ok((key, Some(value))) => return Some(Ok((key, value))),
+                Ok((_, None)) => self.patience -= 1,
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+
+    /// Moves past the next key of all layers.
+    fn step(&mut self, way: Way) -> Result<Option<Step>> {
+        #[cfg(test)]
+        super::scan_work::count(1);
+        if self.way != Some(way) {
+            self.place(way)?;
+        }
+        let Some(key) = self.next_key(way) else { return Ok(None) };
         // From the newest layer down, until one settles what the value stands on.
         let mut operands: Vec<(MergeOp, Vec<u8>)> = Vec::new();
         let mut base = None;
-        let mut settled = false;
-        for part in &mut self.layers {
-            let mine = part.peek().filter(|(head, _)| *head == key).map(|(_, entry)| Change::of(entry));
-            if mine.is_some() {
-                part.advance();
-            }
-            if settled {
-                continue;
-            }
+        let (mut settled, mut hiding) = (false, None);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            let mine = layer.peek().filter(|(head, _)| *head == key);
+            let mine = mine.map(|(_, entry)| match (settled, self.values) {
+                (true, _) => None,
+                (false, true) => Some(Change::of(entry)),
+                (false, false) => Some(Change::of_key(entry)),
+            });
             match mine {
-                Some(Change::Put(value)) => {
-                    base = Some(value);
-                    settled = true;
+                Some(change) => {
+                    layer.advance();
+                    match change {
+                        Some(Change::Put(value)) => (base, settled) = (Some(value), true),
+                        Some(Change::Delete) => settled = true,
+                        Some(Change::Merge(op, operand)) => operands.push((op, operand)),
+                        None => {}
+                    }
                 }
-                Some(Change::Delete) => settled = true,
-                Some(Change::Merge(op, operand)) => operands.push((op, operand)),
-                None => settled = part.hides(&key),
+                None if !settled && layer.hiding(&key).is_some() => {
+                    settled = true;
+                    hiding = Some(index);
+                }
+                None => {}
             }
         }
         if let Some((head, value)) = self.table.entry()
             && head == key
         {
             if !settled {
-                base = Some(value.to_vec());
+                base = Some(if self.values { value.to_vec() } else { Vec::new() });
             }
-            if let Err(error) = self.table.advance() {
-                return Some(Err(error));
-            }
+            self.table.advance()?;
         }
-        Some(Ok((key, fold(base, operands))))
+        self.leave(way, &key);
+        let value = fold(base, operands);
+        match hiding.filter(|_| value.is_none()) {
+            Some(index) => self.pass_hidden(way, index, &key)?,
+            None => self.hidden = 0,
+        }
+        Ok(Some((key, value)))
+    }
+
+    /// Puts all cursors to where what has not been taken begins.
+    fn place(&mut self, way: Way) -> Result<()> {
+        #[cfg(test)]
+        super::scan_work::count(1);
+        let bound = match way {
+            Way::Up => &self.start,
+            Way::Down => &self.end,
+        };
+        self.layers.iter_mut().for_each(|layer| layer.seek(way, bound));
+        self.table.seek(way, bound)?;
+        self.way = Some(way);
+        self.hidden = 0;
+        Ok(())
+    }
+
+    /// The next key that any layer has.
+    fn next_key(&self, way: Way) -> Option<Vec<u8>> {
+        let key = match way {
+            Way::Up => self.heads().min().filter(|key| *key < self.end.as_slice()),
+            Way::Down => self.heads().max().filter(|key| *key >= self.start.as_slice()),
+        };
+        key.map(<[u8]>::to_vec)
+    }
+
+    /// The keys that the cursors stand at.
+    fn heads(&self) -> impl Iterator<Item = &[u8]> {
+        let heads = self.layers.iter().filter_map(|layer| layer.peek().map(|(key, _)| key));
+        heads.chain(self.table.entry().map(|(key, _)| key))
+    }
+
+    /// The key is taken.
+    fn leave(&mut self, way: Way, key: &[u8]) {
+        let bound = match way {
+            Way::Up => &mut self.start,
+            Way::Down => &mut self.end,
+        };
+        bound.clear();
+        bound.extend_from_slice(key);
+        if way == Way::Up {
+            bound.push(0);
+        }
+    }
+
+    /// The key is hidden by a tombstone of a layer. After some of them the layers below go to its end, for
+    /// it may hide any number.
+    fn pass_hidden(&mut self, way: Way, layer: usize, key: &[u8]) -> Result<()> {
+        self.hidden += 1;
+        if self.hidden <= STEPS_BEFORE_A_JUMP {
+            return Ok(());
+        }
+        self.hidden = 0;
+        let (above, below) = self.layers.split_at_mut(layer + 1);
+        let Some((first, end)) = above.last().and_then(|layer| layer.hiding(key)) else { return Ok(()) };
+        let bound = match way {
+            Way::Up => end.min(&self.end),
+            Way::Down => first.max(&self.start),
+        };
+        below.iter_mut().for_each(|layer| layer.seek(way, bound));
+        self.table.seek(way, bound)
     }
 }
 
@@ -199,21 +346,25 @@ pub(super) fn fold(base: Option<Vec<u8>>, operands: Vec<(MergeOp, Vec<u8>)>) -> 
         .fold(base, |value, (op, operand)| Some(op.fold(value.as_deref(), [operand.as_slice()])))
 }
 
+/// With the user's part of its key.
+fn for_user(entry: Result<(Vec<u8>, Vec<u8>)>) -> Result<(Vec<u8>, Vec<u8>)> {
+    entry.map(|(mut key, value)| {
+        key.drain(..key::PREFIX_LEN.min(key.len()));
+        (key, value)
+    })
+}
+
 impl Iterator for Scan {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            match self.step()? {
-                Ok((key, Some(value))) => return Some(Ok((key::user_key(&key).to_vec(), value))),
-                Ok((_, None)) => {}
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
+        self.take_from(Way::Up).map(for_user)
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.take_from(Way::Down).map(for_user)
     }
 }
 
@@ -260,8 +411,7 @@ mod tests {
         let mut builder = ScanBuilder::new(&start, &end);
         let operand = Entry::Merge { op: MergeOp::ListAppend, operand: b"+" };
         builder.copied(None, keys.iter().map(|key| (key.as_slice(), operand)), &RangeSet::new());
-        let (cursor, applied) = OwnedCursor::new(table, &start, &end).unwrap();
-        let mut scan = builder.build(cursor, applied);
+        let mut scan = builder.build(&table).unwrap();
         let read: Vec<_> = scan.by_ref().collect();
         let (last, before) = read.split_last().unwrap();
         assert!(last.is_err(), "damage is noticed");

@@ -38,8 +38,11 @@ pub(super) const PERIODIC_COMPACTION: (&str, &str) = ("periodic_compaction_secon
 /// - Batched point reads walk a memtable's skip list from key to key rather than from its head.
 /// - The memtable remembers where it last inserted into a key group (the first 2 bytes), so the next
 ///   key of a sorted delta is found from there.
+/// - A read goes through all range tombstones of a memtable, and once more through all of them after each new
+///   one. A memtable with this many is therefore flushed, however small it is.
 const BY_NAME: &str = "avoid_flush_during_shutdown=true;\
     memtable_batch_lookup_optimization=true;\
+    memtable_max_range_deletions=512;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
 /// Block cache, memtable budget, background threads and clock that all tables of a process share.

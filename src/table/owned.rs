@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::rocks::Table;
 use super::snapshot::Cursor;
+use crate::delta::Way;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -16,19 +17,21 @@ pub(crate) struct OwnedCursor {
 }
 
 impl OwnedCursor {
-    /// The cursor over the half-open range, and the delta that its view stands at.
+    /// The cursor at the first entry of the half-open range, and the delta that its view stands at.
     pub(crate) fn new(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<(Self, DeltaSeq)> {
-        let snapshot = table.snapshot();
-        let applied = snapshot.applied()?;
-        let cursor = snapshot.cursor(start, end)?;
-        // The iterator holds its own view from its creation on; the snapshot only says which.
+        let (mut cursor, applied) = Self::unplaced(table, start, end)?;
+        cursor.seek(Way::Up, start)?;
+        Ok((cursor, applied))
+    }
+
+    /// As [`OwnedCursor::new`], but it stands nowhere before it is told to [`seek`](Self::seek).
+    pub(crate) fn unplaced(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<(Self, DeltaSeq)> {
+        let (cursor, applied) = table.cursor_at(start, end)?;
         #[expect(unsafe_code, reason = "a cursor and the table it points into, in one value")]
         // SAFETY: the cursor refers to the `Table` inside the `Arc` and, by pointer, to the RocksDB
         // database that it owns. Neither moves or ends while `_table` is held, and `_table` is dropped
-        // after `cursor`. The lifetime never gets out: `entry` ties what it returns to `&self`. RocksDB
-        // reads the snapshot only while it creates the iterator.
+        // after `cursor`. The lifetime never gets out: `entry` ties what it returns to `&self`.
         let cursor = unsafe { std::mem::transmute::<Cursor<'_>, Cursor<'static>>(cursor) };
-        drop(snapshot);
         Ok((Self { cursor, _table: table }, applied))
     }
 
@@ -37,7 +40,12 @@ impl OwnedCursor {
         self.cursor.entry()
     }
 
-    /// Steps to the next entry.
+    /// Goes to the first entry from `bound` on, or to the last one below it.
+    pub(crate) fn seek(&mut self, way: Way, bound: &[u8]) -> Result<()> {
+        self.cursor.seek(way, bound)
+    }
+
+    /// Steps to the next entry in its direction.
     pub(crate) fn advance(&mut self) -> Result<()> {
         self.cursor.advance()
     }

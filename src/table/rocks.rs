@@ -14,7 +14,7 @@ use rocksdb::{
 
 use super::filter::{Expiries, Expiry};
 use super::options::{self, TableResources};
-use super::snapshot::Snapshot;
+use super::snapshot::{Cursor, Snapshot};
 use super::stats::TableStats;
 use super::{error, marker, merge};
 use crate::delta::{Entry, MergeOp};
@@ -182,6 +182,23 @@ impl Table {
         Ok((self.get_with(key, snapshot.reads())?, snapshot.applied()?))
     }
 
+    /// A view of the half-open range as of now, and the delta that it stands at. Told apart as in
+    /// [`Table::get_at`]: unless a delta is being applied, the view alone is made.
+    pub(super) fn cursor_at(&self, start: &[u8], end: &[u8]) -> Result<(Cursor<'_>, DeltaSeq)> {
+        let before = self.applied.load(Ordering::Acquire);
+        let cursor = Cursor::unplaced(self, options::read_options(), start, end);
+        std::sync::atomic::fence(Ordering::Acquire);
+        if self.applying.load(Ordering::Relaxed) == before {
+            return Ok((cursor, DeltaSeq(before)));
+        }
+        drop(cursor);
+        let snapshot = self.snapshot();
+        // The iterator holds its own view from its creation on; the snapshot only says which.
+        let mut reads = options::read_options();
+        snapshot.set_for(&mut reads);
+        Ok((Cursor::unplaced(self, reads, start, end), snapshot.applied()?))
+    }
+
     pub(super) fn get_with(&self, key: &[u8], reads: &ReadOptions) -> Result<Option<TableValue<'_>>> {
         self.db.get_pinned_opt(key, reads).map_err(|source| self.failed("read a key", source))
     }
@@ -251,7 +268,8 @@ impl Table {
         entries: impl IntoIterator<Item = (&'a [u8], Entry<'a>)>,
     ) -> Result<()> {
         let mut batch = WriteBatch::default();
-        self.gather(&mut batch, &mut 0, tombstones, entries, BULK_BATCH_BYTES)?;
+        self.delete_ranges(&mut batch, &tombstones.into_iter().collect::<Vec<_>>())?;
+        self.gather(&mut batch, &mut 0, [], entries, BULK_BATCH_BYTES)?;
         self.write(batch)
     }
 

@@ -4,6 +4,7 @@ use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::options;
 use super::rocks::Table;
+use crate::delta::Way;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -32,7 +33,13 @@ impl<'a> Snapshot<'a> {
         self.table.read_marker(&self.reads)
     }
 
+    /// Makes reads those of this view.
+    pub(super) fn set_for(&self, reads: &mut ReadOptions) {
+        reads.set_snapshot(&self.inner);
+    }
+
     /// The entries of the half-open range in order.
+    #[cfg(test)]
     pub(crate) fn cursor(&self, start: &[u8], end: &[u8]) -> Result<Cursor<'_>> {
         let mut reads = options::read_options();
         reads.set_snapshot(&self.inner);
@@ -58,26 +65,29 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Walks a range of a table in order, without copies. Stands at an entry or behind the last.
+/// Walks a range of a table, without copies. Stands at an entry, or behind the last one in its direction.
 pub(crate) struct Cursor<'a> {
     table: &'a Table,
     inner: DBRawIterator<'a>,
+    way: Way,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(table: &'a Table, mut reads: ReadOptions, start: &[u8], end: &[u8]) -> Result<Self> {
+    /// At the first entry of the half-open range.
+    #[cfg(test)]
+    pub(super) fn new(table: &'a Table, reads: ReadOptions, start: &[u8], end: &[u8]) -> Result<Self> {
+        let mut cursor = Self::unplaced(table, reads, start, end);
+        cursor.seek(Way::Up, start)?;
+        Ok(cursor)
+    }
+
+    /// A view of the half-open range as of now, which stands nowhere yet: reading begins with a seek.
+    pub(super) fn unplaced(table: &'a Table, mut reads: ReadOptions, start: &[u8], end: &[u8]) -> Self {
         // RocksDB does not define bounds that are the wrong way round.
         let end = end.max(start);
         reads.set_iterate_lower_bound(start);
         reads.set_iterate_upper_bound(end);
-        let mut cursor = Self { table, inner: table.db.raw_iterator_opt(reads) };
-        cursor.inner.seek_to_first();
-        cursor.check()?;
-        // The marker is the least key of the owned range, so it can only come first.
-        if cursor.inner.key() == Some(&table.marker) {
-            cursor.advance()?;
-        }
-        Ok(cursor)
+        Self { table, inner: table.db.raw_iterator_opt(reads), way: Way::Up }
     }
 
     /// The key and value that the cursor stands at; None behind the last.
@@ -85,12 +95,39 @@ impl<'a> Cursor<'a> {
         self.inner.item()
     }
 
-    /// Steps to the next entry.
+    /// Goes to the first entry from `bound` on, or to the last one below it.
+    pub(crate) fn seek(&mut self, way: Way, bound: &[u8]) -> Result<()> {
+        self.way = way;
+        match way {
+            Way::Up => self.inner.seek(bound),
+            Way::Down => {
+                self.inner.seek_for_prev(bound);
+                if self.inner.key() == Some(bound) {
+                    self.inner.prev();
+                }
+            }
+        }
+        self.check()?;
+        // The marker is the least key of the owned range: on the way up it comes first or not at all.
+        if self.stands_at_marker() { self.advance() } else { Ok(()) }
+    }
+
+    /// Steps to the next entry in its direction.
     pub(crate) fn advance(&mut self) -> Result<()> {
         if self.inner.valid() {
-            self.inner.next();
+            match self.way {
+                Way::Up => self.inner.next(),
+                Way::Down => self.inner.prev(),
+            }
+        }
+        if self.way == Way::Down && self.stands_at_marker() {
+            self.inner.prev();
         }
         self.check()
+    }
+
+    fn stands_at_marker(&self) -> bool {
+        self.inner.key() == Some(&self.table.marker)
     }
 
     /// A RocksDB iterator ends at a failure just as at the end of the range; only its status tells

@@ -117,6 +117,49 @@ fn a_delta_is_never_applied_twice_or_out_of_order() {
 }
 
 #[test]
+fn a_replay_deletes_ranges_by_what_lies_in_them() {
+    let (_dir, table) = table();
+    let user = |n: usize| k(&format!("{n:05}"));
+    let deleted = |ranges: &[(usize, usize)]| {
+        let ranges: Vec<_> = ranges.iter().map(|(start, end)| (user(*start), user(*end))).collect();
+        let ranges: Vec<_> = ranges.iter().map(|(start, end)| (start.as_slice(), end.as_slice())).collect();
+        let mut batch = rocksdb::WriteBatch::default();
+        table.delete_ranges(&mut batch, &ranges).unwrap();
+        batch.len()
+    };
+    assert_eq!(deleted(&[(0, 10), (20, 99_999)]), 0, "an empty table");
+    for n in (0..400).step_by(2) {
+        table.put(&user(n), &[7; 20]).unwrap();
+    }
+    assert_eq!(deleted(&[(0, 0), (1, 2), (10, 20), (30, 31), (50, 114), (200, 399)]), 5 + 1 + 32 + 1);
+    assert_eq!(deleted(&[(0, 66)]), 1, "more than 32 are one range");
+    let (first, second) = ([user(10), user(20)], [user(100), user(300)]);
+    let ranges = [&first, &second].map(|[start, end]| (start.as_slice(), end.as_slice()));
+    let put = user(15);
+    table.load(ranges, [(put.as_slice(), Entry::Put(b"new"))]).unwrap();
+    let left: Vec<_> = scan(&table).into_iter().map(|(key, _)| key).collect();
+    let expected = (0..10).chain([15]).chain(20..100).chain(300..400).filter(|n| *n == 15 || n % 2 == 0);
+    assert_eq!(left, expected.map(user).collect::<Vec<_>>());
+    // To look would be to read far more than there is to delete.
+    for n in 1_000..3_000 {
+        table.put(&user(n), &[7; 1_000]).unwrap();
+    }
+    assert_eq!(deleted(&[(600, 601)]), 1);
+}
+
+#[test]
+fn a_memtable_is_flushed_for_its_tombstones() {
+    let (_dir, table) = table();
+    let mut most = 0;
+    for n in 0..2_000 {
+        table.delete_range(&k(&format!("{n:05}a")), &k(&format!("{n:05}b"))).unwrap();
+        let entries = table.db.property_int_value(rocksdb::properties::NUM_ENTRIES_ACTIVE_MEM_TABLE);
+        most = most.max(entries.unwrap().unwrap());
+    }
+    assert!(most <= 513, "{most} tombstones that every read has to look at");
+}
+
+#[test]
 fn tombstones_come_before_the_entries_of_their_delta() {
     let (_dir, table) = table();
     apply(&table, 1, &[("a", Entry::Put(b"1")), ("b", Entry::Put(b"1")), ("d", append(b"1"))]).unwrap();

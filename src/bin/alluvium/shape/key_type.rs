@@ -22,6 +22,8 @@ pub(super) enum KeyType {
     I32,
     I64,
     I128,
+    F32,
+    F64,
     Bool,
     Char,
     Unit,
@@ -86,6 +88,14 @@ macro_rules! with_codec {
                 type $codec = i128;
                 $do
             }
+            Self::F32 => {
+                type $codec = f32;
+                $do
+            }
+            Self::F64 => {
+                type $codec = f64;
+                $do
+            }
             _ => $else,
         }
     };
@@ -141,6 +151,8 @@ impl KeyType {
             "i32" => Self::I32,
             "i64" => Self::I64,
             "i128" => Self::I128,
+            "f32" => Self::F32,
+            "f64" => Self::F64,
             "bool" => Self::Bool,
             "char" => Self::Char,
             "str" => Self::Str,
@@ -279,6 +291,8 @@ impl KeyType {
             Self::I32 => "i32",
             Self::I64 => "i64",
             Self::I128 => "i128",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
             Self::Bool => "bool",
             Self::Char => "char",
             Self::Unit => "()",
@@ -388,6 +402,10 @@ mod tests {
         check(&u128::MAX, &json!(u128::MAX.to_string()));
         check(&i128::MIN, &json!(i128::MIN.to_string()));
         check(&(1_u16, 2_i8, 3_u32, 4_i32), &json!([1, 2, 3, 4]));
+        check(&-7.0_f32, &json!(-7));
+        check(&1.5_f64, &json!("1.5"));
+        check(&f64::NEG_INFINITY, &json!("-inf"));
+        check(&f64::NAN, &json!("NaN"));
         check(&true, &json!(true));
         check(&'ü', &json!("ü"));
         check(&(), &json!([]));

@@ -1,5 +1,5 @@
 //! A job's local directory: locked by one process, one directory for each store instance. What is in
-//! it is a cache; the truth is in the object store.
+//! those is a cache; the truth is in the object store. What else is there is somebody's own, and is left alone.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -42,21 +42,39 @@ impl LocalDir {
 
     /// Where a store instance keeps its files.
     pub(crate) fn instance(&self, subtask: SubtaskIndex, instance: Nonce) -> PathBuf {
-        self.path.join(INSTANCES).join(format!("{:05}-{instance}", subtask.0))
+        self.path.join(INSTANCES).join(name(subtask, instance))
     }
 
-    /// The directories of earlier instances, whose files a restore may take over.
+    /// The directories of earlier instances, whose files a restore may take over, and which are removed then. Only
+    /// what is named as [`LocalDir::instance`] names them, and only directories: no links.
     pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>> {
         let dir = self.path.join(INSTANCES);
         let fail = |error| Error::disk("list the job's local directory", &dir, error);
         let entries = fs::read_dir(&dir).map_err(fail)?;
-        let mut found = entries
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(fail)?;
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(fail)?;
+            let ours = entry.file_name().to_str().is_some_and(is_instance);
+            if ours && entry.file_type().map_err(fail)?.is_dir() {
+                found.push(entry.path());
+            }
+        }
         found.sort();
         Ok(found)
     }
+}
+
+/// What an instance's directory is called.
+fn name(subtask: SubtaskIndex, instance: Nonce) -> String {
+    format!("{:05}-{instance}", subtask.0)
+}
+
+/// Whether [`name`] gives this name to some instance.
+fn is_instance(name: &str) -> bool {
+    let Some((subtask, nonce)) = name.split_once('-') else { return false };
+    let digits = subtask.len() >= 5 && subtask.bytes().all(|byte| byte.is_ascii_digit());
+    let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digits && nonce.len() == 32 && nonce.bytes().all(hex)
 }
 
 /// Removes directories of instances, as far as they exist. Failing to is no reason not to start.
@@ -83,6 +101,26 @@ mod tests {
         assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
         drop(first);
         LocalDir::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn only_directories_that_are_named_as_ours_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = LocalDir::open(dir.path()).unwrap();
+        let instances = dir.path().join(INSTANCES);
+        let ours = name(SubtaskIndex(32_767), Nonce([0xaf; 16]));
+        fs::create_dir(instances.join(&ours)).unwrap();
+        for foreign in ["backup", "00001", "00001-", "00001-AF", "00000-0123", "lost+found"] {
+            fs::create_dir(instances.join(foreign)).unwrap();
+            fs::write(instances.join(foreign).join("file"), b"mine").unwrap();
+        }
+        fs::write(instances.join("notes.txt"), b"mine").unwrap();
+        // A file of our name, and a link to a directory that is elsewhere.
+        fs::write(instances.join(name(SubtaskIndex(1), Nonce([1; 16]))), b"mine").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(dir.path(), instances.join(name(SubtaskIndex(2), Nonce([2; 16]))))
+            .unwrap();
+        assert_eq!(local.earlier().unwrap(), [instances.join(ours)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -521,4 +522,66 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
     let dir = write(&Damage::Flip { at: 40, mask: 4 }.apply(&sample.objects, newest));
     let error = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap_err();
     assert_names(&error, newest, "inspect");
+}
+
+/// A bit rots in a local file that no base has yet. Whatever is done then, every key is there after a restart, also
+/// on the same directory: the base that would have been built from the file never is, and what the store has is
+/// enough to build the state without it.
+#[test]
+fn i4_rot_on_the_local_disk_never_takes_the_place_of_what_can_repair_it() {
+    for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Job::open_on(Arc::clone(&store), PREFIX, options(&dir).subtasks(1).mode(mode)).unwrap();
+        let Opened { job, mut stores, .. } = open();
+        for n in 0..3000 {
+            put_any(&mut stores, &format!("key {n}"), &noise(n, 60));
+        }
+        let expected = contents(&mut stores, "words");
+        if mode == CheckpointMode::Changelog {
+            checkpoint(&job, &mut stores, "before").unwrap();
+            job.settle(Duration::from_secs(30)).unwrap();
+            // Into a file that is in no base.
+            job.compact().unwrap();
+        } else {
+            checkpoint(&job, &mut stores, "before").unwrap();
+            // A file that is in no checkpoint, with other bytes than the one that is.
+            put_any(&mut stores, "key 0", &noise(0, 60));
+            job.compact().unwrap();
+        }
+        let rotten = rot_one(&dir.path().join("local/instances"));
+
+        job.materialize();
+        let _ = job.settle(Duration::from_secs(30));
+        for _ in 0..3 {
+            let _ = checkpoint(&job, &mut stores, "after");
+        }
+        let health = job.health().unwrap_err();
+        assert_eq!(health.kind(), ErrorKind::Corrupt, "{mode:?}: {health}");
+        assert!(health.object_name().unwrap().ends_with(&rotten), "{mode:?}: {health}");
+        drop((job, stores));
+
+        let Opened { job, mut stores, .. } = open();
+        assert!(contents(&mut stores, "words") == expected, "{mode:?}: a key is lost");
+        materialize(&job);
+        checkpoint(&job, &mut stores, "repaired").unwrap();
+        job.close().unwrap();
+        drop(stores);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut opened =
+            Job::open_on(Arc::clone(&store), PREFIX, options(&elsewhere).subtasks(1).mode(mode)).unwrap();
+        assert!(contents(&mut opened.stores, "words") == expected, "{mode:?}: a key is lost elsewhere");
+    }
+}
+
+/// Flips a bit in the midst of the largest SST file of the one table below, and returns its name.
+fn rot_one(instances: &std::path::Path) -> String {
+    let files = common::objects::files_below(instances);
+    let sst = files.iter().filter(|(name, _)| name.ends_with(".sst") && name.contains("/table/"));
+    let (name, bytes) = sst.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    let at = bytes.len() / 3;
+    let mut file = std::fs::File::options().write(true).open(instances.join(name)).unwrap();
+    file.seek(SeekFrom::Start(at as u64)).unwrap();
+    file.write_all(&[bytes[at] ^ 8]).unwrap();
+    name.rsplit('/').next().unwrap().to_owned()
 }

@@ -215,13 +215,16 @@ impl Job {
         inner.send(Command::Receipt(Box::new(receipt)))
     }
 
-    /// The failure that ended the attempt, if any. Never blocks.
+    /// The failure that ended the attempt, if any. Besides, what RocksDB's background cannot do at the moment in one
+    /// of the stores, see [`StateStore::health`]. Never blocks.
     ///
     /// # Errors
     /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,
     /// [`Disk`](ErrorKind::Disk), …
     pub fn health(&self) -> Result<()> {
-        self.inner.0.attempt.health()
+        let inner = &self.inner.0;
+        inner.attempt.health()?;
+        inner.stores.iter().find_map(|store| store.table.trouble()).map_or(Ok(()), Err)
     }
 
     /// Asks for a new base of every subtask now, whatever the schedule says.

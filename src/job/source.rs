@@ -6,7 +6,6 @@
 //! by the store itself, the others are uploaded. The first checkpoint waits for that base, and once it is
 //! committed the pin goes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -20,6 +19,7 @@ use crate::manifest::{CheckpointMode, Found, read_manifest, read_newest};
 use crate::materialize::{CopySource, blocking};
 use crate::remote::{Remote, open_url, parse_prefix, place_of};
 use crate::restore::Restoration;
+use crate::table::TableFiles;
 
 /// The directory of the snapshot that becomes the first base, beside the table's.
 const FIRST_BASE: &str = "base-0";
@@ -64,7 +64,7 @@ pub(super) struct Source {
 pub(super) struct Foreign {
     pub(super) copies: Option<CopySource>,
     /// A snapshot of the table as it was opened, and the delta that it stands at.
-    pub(super) first_base: Option<(PathBuf, DeltaSeq)>,
+    pub(super) first_base: Option<(TableFiles, DeltaSeq)>,
 }
 
 impl Source {
@@ -151,8 +151,7 @@ impl Source {
             for (restored, (mut one, state)) in subtasks.iter().zip(all) {
                 if state {
                     let dir = restored.table.dir().with_file_name(FIRST_BASE);
-                    restored.table.checkpoint(&dir)?;
-                    one.first_base = Some((dir, restored.seq));
+                    one.first_base = Some((restored.table.checkpoint(&dir)?, restored.seq));
                 }
                 foreign.push(one);
             }

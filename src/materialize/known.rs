@@ -21,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::{BaseIndex, FileId, Place};
+use crate::error::Error;
 use crate::ids::DeltaSeq;
 use crate::remote::ObjectName;
 
@@ -44,6 +45,8 @@ struct Inner {
     /// Only valid within this database: it never gives the same file number twice while it is open,
     /// and a restored one starts with a memo of its own.
     memo: HashMap<String, (Stamp, FileId)>,
+    /// The first local file that was found to be damaged.
+    damage: Option<Error>,
 }
 
 /// What the file system says of a file; a belt beside the braces of the memo's lineage.
@@ -159,9 +162,16 @@ impl Known {
         self.lock().memo.insert(name.to_owned(), (stamp, id));
     }
 
-    /// Forgets the content of a file that turned out to be another.
-    pub(crate) fn forget(&self, name: &str) {
-        self.lock().memo.remove(name);
+    /// Notes that the local files are damaged, and returns what is to be said of it. No base may be built from this
+    /// database any more, not even from those files that are intact: it would replace the base and the deltas that
+    /// can still rebuild the state.
+    pub(crate) fn damaged(&self, error: Error) -> Error {
+        self.lock().damage.get_or_insert(error).clone()
+    }
+
+    /// What was noted by [`Known::damaged`].
+    pub(crate) fn damage(&self) -> Option<Error> {
+        self.lock().damage.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -14,10 +14,11 @@ use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
 use crate::manifest::BaseRef;
 use crate::remote::{DataKind, ObjectName, RateLimiter, Remote};
+use crate::table::TableFiles;
 
 /// Files other than SSTs up to this size travel in the index. RocksDB's own MANIFEST is the only one
 /// of any size, and it is kept to about 4 MiB.
-const EMBED_LIMIT: u64 = 8 << 20;
+const EMBED_LIMIT: usize = 8 << 20;
 
 /// Uploads the snapshots of one store instance.
 #[derive(Debug)]
@@ -69,27 +70,32 @@ struct LocalFile {
     path: PathBuf,
     stamp: Stamp,
     size: u64,
-    /// Read already, because it goes into the index.
+    /// Read already, unless it is an SST: it may go into the index.
     content: Option<Bytes>,
 }
 
 impl Uploader {
-    /// Brings the snapshot in `dir`, which stands at `seq`, into the store, but for its index.
+    /// Brings the snapshot `files`, which stands at `seq`, into the store, but for its index.
     ///
     /// May be dropped or fail at any point and be called again: what was sent is in `known` and is
-    /// not sent twice. One run per subtask at a time.
+    /// not sent twice. One run per subtask at a time. After it has found a file to be damaged, it fails for good,
+    /// see [`Known::damage`].
     pub(crate) async fn upload(
         &self,
-        dir: &Path,
+        files: &TableFiles,
         range: KeyGroupRange,
         seq: DeltaSeq,
         merge_operator: &str,
         known: &Known,
     ) -> Result<Uploaded> {
-        let dir = dir.to_owned();
-        let files = blocking(move || list(&dir)).await?;
+        known.damage().map_or(Ok(()), Err)?;
+        let snapshot = Arc::new(files.clone());
+        let files = {
+            let snapshot = Arc::clone(&snapshot);
+            blocking(move || list(&snapshot.dir)).await?
+        };
         // Collected first: a lazy `map` would make the future too particular for `tokio::spawn`.
-        let work: Vec<_> = files.into_iter().map(|file| self.place(file, known)).collect();
+        let work: Vec<_> = files.into_iter().map(|file| self.place(file, &snapshot, known)).collect();
         let placed = run_all(work, self.parallel).await?;
 
         let sum = |sent: bool| {
@@ -123,13 +129,18 @@ impl Uploader {
     }
 
     /// Finds or makes a place for one file.
-    async fn place(&self, file: LocalFile, known: &Known) -> Result<Placed> {
-        if let Some(content) = file.content {
-            let id = FileId::of_bytes(&content);
+    async fn place(&self, file: LocalFile, snapshot: &TableFiles, known: &Known) -> Result<Placed> {
+        let id = match &file.content {
+            None => identify(&file, snapshot, known).await?,
+            Some(content) => {
+                snapshot.check_other(&file.name, content).map_err(|error| known.damaged(error))?;
+                FileId::of_bytes(content)
+            }
+        };
+        if let Some(content) = file.content.filter(|content| content.len() <= EMBED_LIMIT) {
             let file = BaseFile { name: file.name, id, place: Place::Embedded(content) };
             return Ok(Placed { file, sent: None });
         }
-        let id = identify(&file, known).await?;
         if let Some(object) = known.object(&id) {
             return Ok(Placed::object(file.name, id, object, false));
         }
@@ -142,12 +153,9 @@ impl Uploader {
         let sent =
             self.remote.put_file(&object, &file.path, file.size, limiter, self.parts, self.sharers).await?;
         if *sent.as_bytes() != id.hash {
-            // What was sent is not what was identified, maybe in an earlier run: the disk gave other bytes.
-            // Used as a base it would replace the deltas that can still rebuild the state (I4).
-            known.forget(&file.name);
-            return Err(Error::new(ErrorKind::Disk, "a file of the table changed between two reads")
-                .object(file.path.display())
-                .advice("check the disk; the state can be restored from the last checkpoint"));
+            // What was sent is not what was identified and found intact, maybe in an earlier run: the disk has given
+            // other bytes.
+            return Err(known.damaged(snapshot.damaged(&file.name)));
         }
         if !known.uploaded(id, object.clone()) {
             let message = "another run has taken the place of this one";
@@ -187,21 +195,19 @@ impl Placed {
     }
 }
 
-async fn identify(file: &LocalFile, known: &Known) -> Result<FileId> {
+/// Tells a file by its content. A file that is in no base yet is compared with what was written to it (I4); what
+/// is in one was checked when it came from there, and a base refers to the object.
+async fn identify(file: &LocalFile, snapshot: &TableFiles, known: &Known) -> Result<FileId> {
     if let Some(id) = known.recall(&file.name, file.stamp) {
         return Ok(id);
     }
     let path = file.path.clone();
-    let id = blocking(move || FileId::of_file(&path)).await?;
-    if id.size != file.size {
-        return Err(
-            Error::internal("a file of a snapshot changed while it was read").object(file.path.display())
-        );
+    let (id, crc32c) = blocking(move || FileId::with_crc32c(&path)).await?;
+    let intact = id.size == file.size && snapshot.is_intact(&file.name, crc32c);
+    if !intact && known.object(&id).is_none() {
+        return Err(known.damaged(snapshot.damaged(&file.name)));
     }
-    // Only SST files are never written to again under the same name.
-    if is_sst(&file.name) {
-        known.remember(&file.name, file.stamp, id);
-    }
+    known.remember(&file.name, file.stamp, id);
     Ok(id)
 }
 
@@ -221,7 +227,7 @@ fn list(dir: &Path) -> Result<Vec<LocalFile>> {
         let name = entry.file_name().into_string().ok().filter(|_| metadata.is_file()).ok_or_else(|| {
             Error::internal("a snapshot holds something other than RocksDB's files").object(path.display())
         })?;
-        let content = if is_sst(&name) || metadata.len() > EMBED_LIMIT {
+        let content = if is_sst(&name) {
             None
         } else {
             let content = std::fs::read(&path);

@@ -11,7 +11,8 @@ use crate::error::ErrorKind;
 use crate::ids::{DeltaSeq, Epoch, Nonce, SubtaskIndex};
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::remote::faulty::{Fault, Faulty, Op};
-use crate::remote::{Remote, RetryPolicy};
+use crate::remote::{DataKind, ObjectName, Remote, RetryPolicy};
+use crate::table::TableFiles;
 
 const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
 
@@ -37,7 +38,8 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
             copies: None,
         };
         let known = Known::default();
-        let upload = async || uploader.upload(dir.path(), RANGE, DeltaSeq(1), "", &known).await;
+        let files = TableFiles::of_dir(dir.path());
+        let upload = async || uploader.upload(&files, RANGE, DeltaSeq(1), "", &known).await;
 
         faulty.plan(if size > 1000 { Op::Begin } else { Op::Put }, Fault::Before);
         assert_eq!(upload().await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
@@ -47,12 +49,48 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         fs::write(&path, bytes).unwrap();
         File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
         let error = upload().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Disk, "{error}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains("000001.sst"), "{error}");
         assert_eq!(known.len(), 0, "no base may refer to it");
 
-        // Read anew, it is a file like any other.
-        let uploaded = upload().await.unwrap();
-        assert_eq!(uploaded.index.files[0].id, FileId::of_file(&path).unwrap());
+        // Whatever the files are now: what was built from a database that has lost bytes is not to be trusted.
+        fs::write(&path, vec![1; size]).unwrap();
+        assert_eq!(upload().await.unwrap_err().to_string(), error.to_string());
     }
+}
+
+#[tokio::test]
+async fn i4_a_new_file_that_is_not_what_was_written_makes_no_base_and_is_not_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("000001.sst");
+    fs::write(&path, vec![1; 1000]).unwrap();
+    let files = TableFiles::of_dir(dir.path());
+    let store = Arc::new(InMemory::new());
+    let remote = Arc::new(Remote::new(Arc::clone(&store) as _, "job".into(), Env::default()));
+    let uploader = Uploader {
+        remote: Arc::clone(&remote),
+        names: Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16]))),
+        limiter: None,
+        parallel: 1,
+        parts: 1,
+        sharers: 1,
+        copies: None,
+    };
+    let rotten: Vec<u8> = (0..1000).map(|at| if at == 700 { 3 } else { 1 }).collect();
+    fs::write(&path, &rotten).unwrap();
+    let known = Known::default();
+    let error = uploader.upload(&files, RANGE, DeltaSeq(1), "", &known).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.object_name().unwrap().ends_with("000001.sst"), "{error}");
+    assert!(error.to_string().contains("open the job again"), "{error}");
+    assert_eq!(remote.counters().puts, 0);
+    assert_eq!(known.damage().unwrap().to_string(), error.to_string());
+
+    // A content that a base has already was checked when it came from there.
+    let known = Known::default();
+    known.begun(ObjectName::data(Epoch(1), SubtaskIndex(0), Nonce([7; 16]), DataKind::Sst, 77));
+    let object = ObjectName::data(Epoch(1), SubtaskIndex(0), Nonce([7; 16]), DataKind::Sst, 77);
+    assert!(known.uploaded(FileId::of_bytes(&rotten), object.clone()));
+    let uploaded = uploader.upload(&files, RANGE, DeltaSeq(1), "", &known).await.unwrap();
+    assert_eq!(uploaded.index.objects(), [object]);
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use object_store::memory::InMemory;
@@ -15,7 +17,7 @@ use tempfile::TempDir;
 use super::run::Restored;
 use super::*;
 use crate::delta::{ActiveDelta, DeltaHeader, MergeOp, TableKind, seal};
-use crate::env::Env;
+use crate::env::{Clock, Env};
 use crate::error::ErrorKind;
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key;
@@ -25,8 +27,9 @@ use crate::manifest::{
     SubtaskRecord,
 };
 use crate::materialize::{FileId, Known, NameSource, Uploaded, Uploader};
-use crate::remote::{DataKind, ObjectName, Remote};
-use crate::table::{OPERATOR_NAME, Table, TableResources};
+use crate::remote::faulty::{Fault, Faulty, Op};
+use crate::remote::{DataKind, Notice, ObjectName, Patience, Remote, RetryPolicy};
+use crate::table::{OPERATOR_NAME, Table, TableFiles, TableResources};
 
 const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(4), last: KeyGroup(7) };
 
@@ -160,11 +163,10 @@ impl World {
         self.remote.put_data(&object, payload.freeze()).await.unwrap();
     }
 
-    fn snapshot(&mut self) -> PathBuf {
+    fn snapshot(&mut self) -> TableFiles {
         self.snapshots += 1;
         let dir = self.dir.path().join(format!("snapshot-{}", self.snapshots));
-        self.table.checkpoint(&dir).unwrap();
-        dir
+        self.table.checkpoint(&dir).unwrap()
     }
 
     async fn upload(&mut self) -> Result<Uploaded, crate::Error> {
@@ -230,11 +232,7 @@ impl World {
         local: &[PathBuf],
     ) -> crate::Result<Restoration> {
         let target = self.target("restored");
-        let restored = self.restorer().restore(found, fallback, std::slice::from_ref(&target), local).await;
-        if restored.is_err() {
-            assert!(!target.dir.exists(), "a failed restore leaves nothing behind");
-        }
-        restored
+        self.restorer().restore(found, fallback, std::slice::from_ref(&target), local).await
     }
 
     /// Goes on from a restored table, as the next attempt would.
@@ -334,7 +332,7 @@ async fn local_files_are_reused_by_content() {
     assert_eq!(all.report.bytes_reused, 0);
     drop(all);
 
-    let old = world.dir.path().join("first");
+    let old = world.snapshot().dir;
     let reused = world.restore(&found, false, std::slice::from_ref(&old)).await.unwrap();
     assert!(reused.report.bytes_reused > 0);
     assert_eq!(contents(&reused.subtasks[0].table), world.model);
@@ -359,6 +357,125 @@ async fn local_files_are_reused_by_content() {
     let doubted = world.restore(&found, false, &[wrong]).await.unwrap();
     assert_eq!(doubted.report.bytes_reused, 0);
     assert_eq!(contents(&doubted.subtasks[0].table), world.model);
+}
+
+/// A world with so many files in its base, and a remote that gives up at once.
+async fn of_files(files: usize, seed: u64) -> (Arc<Faulty>, World) {
+    let faulty = Faulty::new(InMemory::new());
+    let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, seed);
+    for _ in 0..files {
+        world.pack(1, 50).await;
+        world.materialize().await;
+    }
+    let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
+    let remote = Remote::new(Arc::clone(&world.store), "job".into(), Env::default()).with_retry(retry);
+    world.remote = Arc::new(remote);
+    (faulty, world)
+}
+
+#[tokio::test]
+async fn i6_a_restore_that_the_store_fails_keeps_what_it_has_fetched() {
+    let (faulty, world) = of_files(5, 31).await;
+    let (found, restorer) = ([world.cut(1)], Restorer { parallel: 1, ..world.restorer() });
+    let restore = async |target: &str, local: &[PathBuf]| {
+        restorer.restore(&found, false, &[world.target(target)], local).await
+    };
+    // The index and two files come through.
+    for fault in [Fault::Chunks, Fault::Chunks, Fault::Chunks, Fault::Before] {
+        faulty.plan(Op::Get, fault);
+    }
+    let error = restore("first-try/table", &[]).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
+    let kept = world.dir.path().join("first-try");
+    let before = world.remote.counters();
+    let restored = restore("second-try/table", &[kept]).await.unwrap();
+    assert_eq!((world.remote.counters() - before).gets, 1 + 3, "the index and the other three files");
+    assert!(restored.report.bytes_reused > 0);
+    assert_eq!(contents(&restored.subtasks[0].table), world.model);
+}
+
+#[tokio::test]
+async fn i6_what_is_not_needed_makes_room_before_anything_is_fetched() {
+    let (faulty, world) = of_files(3, 32).await;
+    let old = world.dir.path().join("00000-old");
+    fs::create_dir_all(old.join("table")).unwrap();
+    fs::write(old.join("table/000003.sst"), vec![0; 100_000]).unwrap();
+    let needed = world.base.as_ref().unwrap().files[0].clone();
+    let needed = world.bytes_of(&needed).await;
+    fs::write(old.join("table/000004.sst"), &needed).unwrap();
+    for fault in [Fault::Chunks, Fault::Before] {
+        faulty.plan(Op::Get, fault);
+    }
+    let found = [world.cut(1)];
+    let targets = [world.target("new/table")];
+    let restorer = Restorer { parallel: 1, ..world.restorer() };
+    let error = restorer.restore(&found, false, &targets, std::slice::from_ref(&old)).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "no file was fetched: {error}");
+    assert!(!old.join("table/000003.sst").exists(), "nobody needs it");
+    assert!(old.join("table/000004.sst").exists());
+    let restored = restorer.restore(&found, false, &targets, &[old]).await.unwrap();
+    assert_eq!(restored.report.bytes_reused, needed.len() as u64);
+    assert_eq!(contents(&restored.subtasks[0].table), world.model);
+}
+
+/// A clock that goes on by a second whenever somebody looks.
+#[derive(Debug, Default)]
+struct Impatient(AtomicU64);
+
+impl Clock for Impatient {
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn unix_millis(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn i6_a_restore_waits_out_an_outage_of_minutes_and_says_so() {
+    let (faulty, mut world) = of_files(2, 33).await;
+    let env = Env { clock: Arc::new(Impatient::default()), ..Env::default() };
+    let retry = RetryPolicy { attempts: 2, first_pause: Duration::ZERO, max_pause: Duration::ZERO };
+    let remote = Remote::new(Arc::clone(&world.store), "job".into(), env).with_retry(retry);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let notice: Notice = {
+        let (told, faulty) = (Arc::clone(&told), Arc::clone(&faulty));
+        Arc::new(move |error: &crate::Error, waited| {
+            let mut told = told.lock().unwrap();
+            told.push((error.kind(), waited));
+            // The outage is over when this has been said so often.
+            faulty.set_outage(told.len() < 30);
+        })
+    };
+    let patient = |seconds| {
+        let patience = Patience::new(Duration::from_secs(seconds), Some(Arc::clone(&notice)));
+        Arc::new(remote.patient(patience))
+    };
+    let found = [world.cut(1)];
+    world.remote = patient(600);
+    faulty.set_outage(true);
+    let restored = world.restore(&found, false, &[]).await.unwrap();
+    assert_eq!(contents(&restored.subtasks[0].table), world.model);
+    let told = std::mem::take(&mut *told.lock().unwrap());
+    assert_eq!(told.len(), 30);
+    assert!(told.iter().all(|(kind, _)| *kind == ErrorKind::StoreUnavailable));
+    assert!(told.last().unwrap().1 >= Duration::from_secs(290), "every 10 s: {told:?}");
+
+    // Not for ever, ...
+    world.remote = patient(60);
+    faulty.set_outage(true);
+    let before = world.remote.counters();
+    let error = world.restore(&found, false, &[]).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
+    let tries = (world.remote.counters() - before).failures;
+    assert!((20..=60).contains(&tries), "{tries}");
+    // ... and not for what will not pass.
+    faulty.set_outage(false);
+    faulty.plan(Op::Get, Fault::Denied);
+    let before = world.remote.counters();
+    assert!(world.restore(&found, false, &[]).await.is_err());
+    assert_eq!((world.remote.counters() - before).retries, 0);
 }
 
 #[tokio::test]
@@ -566,7 +683,7 @@ async fn a_file_is_known_by_its_content_and_not_by_its_name() {
     fs::create_dir(&dir).unwrap();
     let upload = async |content: &[u8], known: &Known| {
         fs::write(dir.join("000007.sst"), content).unwrap();
-        world.uploader.upload(&dir, RANGE, DeltaSeq(1), "", known).await.unwrap()
+        world.uploader.upload(&TableFiles::of_dir(&dir), RANGE, DeltaSeq(1), "", known).await.unwrap()
     };
     let known = Known::default();
     let one = upload(b"one", &known).await;
@@ -582,9 +699,6 @@ async fn a_file_is_known_by_its_content_and_not_by_its_name() {
 
 #[tokio::test]
 async fn i6_a_failed_run_is_resumed_without_sending_anything_twice() {
-    use crate::remote::RetryPolicy;
-    use crate::remote::faulty::{Fault, Faulty, Op};
-
     let faulty = Faulty::new(InMemory::new());
     let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, 10);
     let root = object_store::path::Path::from("job");
@@ -598,7 +712,8 @@ async fn i6_a_failed_run_is_resumed_without_sending_anything_twice() {
         fs::write(dir.join(format!("{n:06}.sst")), vec![n; 1000 + usize::from(n)]).unwrap();
     }
     faulty.plan(Op::Put, Fault::Before);
-    let upload = async || world.uploader.upload(&dir, RANGE, DeltaSeq(1), "", &world.known).await;
+    let files = TableFiles::of_dir(&dir);
+    let upload = async || world.uploader.upload(&files, RANGE, DeltaSeq(1), "", &world.known).await;
     let error = upload().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StoreUnavailable);
     let through = world.known.len();

@@ -257,7 +257,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         domain: TimeDomain,
         below: &[u8],
     ) -> Result<Option<(KeyGroup, Vec<u8>)>> {
-        store.health()?;
+        store.alive()?;
         loop {
             let heads = store.heads(self.state, domain.prefix());
             let (group, from) = match heads.head() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
-use crate::table::Table;
+use crate::table::{Table, TableFiles};
 
 use super::shared::{Held, StoreShared};
 
@@ -24,10 +24,10 @@ pub(crate) enum Work {
     Stop,
 }
 
-/// Hard-link the table's files into `dir` and tell `done` which delta they stand at.
+/// Hard-link the table's files into `dir` and tell `done` of them, and which delta they stand at.
 pub(crate) struct SnapshotOrder {
     pub(crate) dir: PathBuf,
-    pub(crate) done: Box<dyn FnOnce(Result<DeltaSeq>) + Send>,
+    pub(crate) done: Box<dyn FnOnce(Result<(DeltaSeq, TableFiles)>) + Send>,
 }
 
 /// The applier's inbox.
@@ -112,7 +112,7 @@ fn apply(held: Held, table: &Table, shared: &StoreShared) {
 
 impl SnapshotOrder {
     fn carry_out(self, table: &Table) {
-        (self.done)(table.applied().and_then(|seq| table.checkpoint(&self.dir).map(|()| seq)));
+        (self.done)(table.applied().and_then(|seq| Ok((seq, table.checkpoint(&self.dir)?))));
     }
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
         table.compact_all().unwrap();
         assert_eq!(
-            taken.recv_timeout(SOON).unwrap().unwrap(),
+            taken.recv_timeout(SOON).unwrap().unwrap().0,
             seq,
             "it stands at what was applied meanwhile"
         );

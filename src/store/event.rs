@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::manifest::{BaseRef, DeltaRef, StateInfo};
 use crate::materialize::Uploaded;
+use crate::table::TableFiles;
 
 use super::budget::BudgetShare;
 use super::shared::{Held, StoreShared};
@@ -40,10 +41,10 @@ pub(crate) enum Event {
         seq: DeltaSeq,
         ticket: Box<Ticket>,
     },
-    /// A cut in native mode: the files to upload are in `dir`.
+    /// A cut in native mode, and the files to upload.
     NativeCut {
         seq: DeltaSeq,
-        dir: PathBuf,
+        files: TableFiles,
         ticket: Box<Ticket>,
     },
     NativeUploaded {
@@ -62,7 +63,7 @@ pub(crate) enum Event {
     Materialize,
     Snapshot {
         dir: PathBuf,
-        result: Result<DeltaSeq>,
+        result: Result<(DeltaSeq, TableFiles)>,
     },
     Materialized {
         seq: DeltaSeq,

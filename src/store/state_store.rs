@@ -18,7 +18,7 @@ use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
 use crate::job::JobHold;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::table::{Expiry, Table};
+use crate::table::{Expiry, Table, TableFiles};
 
 use super::applier::{Applier, Work};
 use super::current::CurrentKey;
@@ -482,7 +482,7 @@ impl StateStore {
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
     pub fn try_reserve(&mut self) -> Result<()> {
-        self.health()?;
+        self.alive()?;
         self.write_refreshed_at_once()?;
         if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
             self.freeze();
@@ -518,7 +518,7 @@ impl StateStore {
     /// that of the last cut; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
     pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
         let start = self.clock.monotonic();
-        self.health()?;
+        self.alive()?;
         if id.epoch != self.shared.attempt.epoch || id.number <= self.last_cut {
             return Err(Error::invalid(format!(
                 "checkpoint {id} is not one that this store can still cut for; the last was {}-{}",
@@ -536,7 +536,7 @@ impl StateStore {
             }
             Engine::Native { dir } => {
                 let dir = dir.join(format!("cut-{}", id.number));
-                Some(self.flush(&dir).map(|()| dir))
+                Some(self.flush(&dir))
             }
         };
         let micros = self.clock.monotonic().saturating_sub(start).as_micros();
@@ -553,7 +553,7 @@ impl StateStore {
         let seq = self.seq;
         match native {
             None => self.events.send(Event::Barrier { seq, ticket }),
-            Some(Ok(dir)) => self.events.send(Event::NativeCut { seq, dir, ticket }),
+            Some(Ok(files)) => self.events.send(Event::NativeCut { seq, files, ticket }),
             Some(Err(error)) => {
                 // The job has to hear of it as well, or it would wait for the receipt.
                 self.events.send(Event::NativeUploaded { seq, ticket, result: Err(error.clone()) });
@@ -564,7 +564,9 @@ impl StateStore {
     }
 
     /// Native mode: everything into files, and links to them in `dir`.
-    fn flush(&mut self, dir: &Path) -> Result<()> {
+    fn flush(&mut self, dir: &Path) -> Result<TableFiles> {
+        // One more file than level 0 takes would have RocksDB hold back all writes.
+        self.table.wait_for_room(|| self.shared.attempt.health())?;
         let seq = self.seq.next();
         self.table.set_applied(seq)?;
         self.seq = seq;
@@ -572,11 +574,18 @@ impl StateStore {
     }
 
     /// The failure that ended the attempt, if any: fenced, disk full, or a bug. Every other call
-    /// returns it too. Never blocks.
+    /// returns it too. Besides, what RocksDB's background cannot do at the moment, although writes still go
+    /// through: with a full disk it says so, since when, and recovers by itself once there is space. Never blocks.
     ///
     /// # Errors
     /// That failure.
     pub fn health(&self) -> Result<()> {
+        self.alive()?;
+        self.table.trouble().map_or(Ok(()), Err)
+    }
+
+    /// The failure that ended the attempt, if any.
+    pub(crate) fn alive(&self) -> Result<()> {
         self.shared.attempt.health()
     }
 

@@ -22,7 +22,7 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, Origin};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
 use crate::remote::DataKind;
-use crate::table::{self, Expiries};
+use crate::table::{self, Expiries, TableFiles};
 
 use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
@@ -59,7 +59,7 @@ pub(crate) struct TaskParts {
     pub(crate) base_seq: DeltaSeq,
     /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base, because
     /// what the table was restored from is not the job's own.
-    pub(crate) first_base: Option<(PathBuf, DeltaSeq)>,
+    pub(crate) first_base: Option<(TableFiles, DeltaSeq)>,
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
@@ -99,8 +99,8 @@ pub(crate) fn start(parts: TaskParts, runtime: &tokio::runtime::Handle) -> Event
     let events = EventSender::new(sender, Arc::clone(&parts.shared));
     let first_base = parts.first_base.clone();
     let mut task = StoreTask::new(parts, events.clone());
-    if let Some((dir, seq)) = first_base {
-        task.upload_first_base(dir, seq, runtime);
+    if let Some((files, seq)) = first_base {
+        task.upload_first_base(files, seq, runtime);
     }
     let attempt = Arc::clone(&shared.attempt);
     runtime.spawn(guarded(attempt, task.run(inbox)));
@@ -180,7 +180,7 @@ impl StoreTask {
                 tail.stored(refs);
             }
             Event::Barrier { seq, ticket } => tail.barrier(seq, ticket),
-            Event::NativeCut { seq, dir, ticket } => self.upload_native(seq, dir, ticket),
+            Event::NativeCut { seq, files, ticket } => self.upload_native(seq, files, ticket),
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
@@ -192,7 +192,10 @@ impl StoreTask {
                         ticket.cost.puts += sent.objects;
                         self.answer(*ticket, seq, Vec::new(), Some(sent.base), Vec::new());
                     }
-                    Err(error) => self.refuse(*ticket, error),
+                    Err(error) => {
+                        self.stop_if_damaged();
+                        self.refuse(*ticket, error);
+                    }
                 }
             }
             Event::Room(permit) => {
@@ -360,10 +363,10 @@ impl StoreTask {
         });
     }
 
-    fn upload_native(&mut self, seq: DeltaSeq, dir: PathBuf, ticket: Box<Ticket>) {
+    fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, ticket: Box<Ticket>) {
         // One run at a time, and the checkpoint's end may have been told before its cut came.
         if self.given_up.is_some_and(|last| ticket.id <= last) {
-            tokio::spawn(remove_snapshot(dir));
+            tokio::spawn(remove_snapshot(files.dir));
             let error = given_up(ticket.id);
             return self.refuse(*ticket, error);
         }
@@ -374,7 +377,7 @@ impl StoreTask {
         self.native = Some((ticket.id, stop));
         tokio::spawn(async move {
             let upload = async {
-                let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
                 let (bytes, objects) = (uploaded.new_bytes, uploaded.new_files as u64);
                 let largest = uploaded.largest;
                 let index = uploaded.encoded.len() as u64;
@@ -396,7 +399,7 @@ impl StoreTask {
                 result = upload => result,
                 _ = stopped => Err(given_up(ticket.id)),
             };
-            remove_snapshot(dir).await;
+            remove_snapshot(files.dir).await;
             events.send(Event::NativeUploaded { seq, ticket, result });
         });
     }
@@ -421,9 +424,9 @@ impl StoreTask {
         }
     }
 
-    fn upload_base(&mut self, dir: PathBuf, snapshot: Result<DeltaSeq>) {
-        let seq = match snapshot {
-            Ok(seq) if seq > self.parts.base_seq => seq,
+    fn upload_base(&mut self, dir: PathBuf, snapshot: Result<(DeltaSeq, TableFiles)>) {
+        let (seq, files) = match snapshot {
+            Ok((seq, files)) if seq > self.parts.base_seq => (seq, files),
             Ok(_) => {
                 // Nothing has changed since the last base.
                 self.run = Run::Idle;
@@ -440,7 +443,7 @@ impl StoreTask {
         let (range, events) = (self.parts.range, self.events.clone());
         tokio::spawn(async move {
             let upload = async {
-                let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
                 known.begun(uploaded.object.clone());
                 Ok((uploader.publish(&uploaded).await?, uploaded))
             };
@@ -452,7 +455,7 @@ impl StoreTask {
 
     /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later snapshot
     /// would not do, because it may stand after the checkpoint's cut.
-    fn upload_first_base(&mut self, dir: PathBuf, seq: DeltaSeq, runtime: &tokio::runtime::Handle) {
+    fn upload_first_base(&mut self, files: TableFiles, seq: DeltaSeq, runtime: &tokio::runtime::Handle) {
         self.run = Run::Under(self.now());
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());
@@ -461,16 +464,17 @@ impl StoreTask {
             let mut pause = FIRST_PAUSE;
             loop {
                 let upload = async {
-                    let uploaded = uploader.upload(&dir, range, seq, table::OPERATOR_NAME, &known).await?;
+                    let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
                     known.begun(uploaded.object.clone());
                     Ok::<_, Error>((uploader.publish(&uploaded).await?, uploaded))
                 };
                 match upload.await {
                     Ok(done) => {
-                        remove_snapshot(dir).await;
+                        remove_snapshot(files.dir).await;
                         return events.send(Event::Materialized { seq, result: Ok(done) });
                     }
                     Err(error) => {
+                        known.damage().into_iter().for_each(|damage| shared.fail(damage));
                         if shared.attempt.health().is_err() {
                             return;
                         }
@@ -507,11 +511,20 @@ impl StoreTask {
                 let _ = self.parts.coordinator.send(Command::Materialized(report));
             }
             Err(error) => {
+                self.stop_if_damaged();
                 // The changelog goes on without it; what was uploaded is not sent again.
                 tracing::warn!(%error, "a materialization failed and will be tried again");
                 self.history.failures += 1;
                 self.history.last_failure = self.now();
             }
+        }
+    }
+
+    /// Ends the attempt if the local files were found to be damaged. No base can come from them, and reads may fail at
+    /// any time; what the store has is intact, and a restart begins from there.
+    fn stop_if_damaged(&self) {
+        if let Some(damage) = self.parts.known.damage() {
+            self.parts.shared.fail(damage);
         }
     }
 

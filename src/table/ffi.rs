@@ -1,19 +1,30 @@
 //! The calls of RocksDB's C interface that the `rocksdb` crate leaves out, as safe functions: the files of a
-//! database with their sequence numbers, and taking in files that another database has written.
+//! database with their sequence numbers and their checksums, taking in files that another database has written, a
+//! flush that does not wait for compaction, and hearing of errors in the background.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
+use std::sync::Arc;
 
 use librocksdb_sys as ffi;
-use rocksdb::{AsRawPtr, DB};
+use rocksdb::{AsRawPtr, DB, Options};
+
+use super::trouble::Trouble;
 
 /// A failure, as RocksDB hands it to C: "<code>: <detail>".
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Status(String);
+
+#[cfg(test)]
+impl Status {
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
 
 impl AsRef<str> for Status {
     fn as_ref(&self) -> &str {
@@ -125,6 +136,11 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
         );
         ffi::rocksdb_ingestexternalfileoptions_destroy(options);
     }
+    result(error)
+}
+
+/// What a call has left in its place for an error.
+fn result(error: *mut c_char) -> Result<(), Status> {
     if error.is_null() {
         return Ok(());
     }
@@ -134,5 +150,169 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
         let status = CStr::from_ptr(error).to_string_lossy().into_owned();
         ffi::rocksdb_free(error.cast());
         Err(Status(status))
+    }
+}
+
+/// Writes the memtable into a file and waits for that, even if level 0 is so full that writes are held back
+/// afterwards. RocksDB's own way is to wait for compaction first, which may be for ever on a full disk.
+pub(super) fn flush_at_once(db: &DB) -> Result<(), Status> {
+    let mut error: *mut c_char = ptr::null_mut();
+    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by this one call,
+    // and destroyed once.
+    unsafe {
+        let options = ffi::rocksdb_flushoptions_create();
+        ffi::rocksdb_flushoptions_set_wait(options, 1);
+        ffi::rocksdb_flushoptions_set_allow_write_stall(options, 1);
+        ffi::rocksdb_flush(db.as_raw_ptr(), options, &raw mut error);
+        ffi::rocksdb_flushoptions_destroy(options);
+    }
+    result(error)
+}
+
+/// A file that belongs to a database at one moment.
+#[derive(Debug)]
+pub(super) struct StorageFile {
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) bytes: u64,
+    /// Whether more is written to it: only its first `bytes` are of that moment.
+    pub(super) grows: bool,
+    /// What it held at that moment, where that may be replaced.
+    pub(super) content: Option<Vec<u8>>,
+    /// Of an SST file as it was written, where RocksDB knows it.
+    pub(super) crc32c: Option<u32>,
+}
+
+/// The name under which RocksDB keeps the checksums that we have it compute (`table/options.rs`).
+const CRC32C: &str = "FileChecksumCrc32c";
+
+/// All files of the database as of one moment, without what is in the memtable. They stay what they are only
+/// while deletions are held back.
+pub(super) fn storage_files(db: &DB) -> Result<Vec<StorageFile>, Status> {
+    let mut error: *mut c_char = ptr::null_mut();
+    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by this one call,
+    // and destroyed once.
+    let list = unsafe {
+        let options = ffi::rocksdb_livefiles_storage_info_options_create();
+        ffi::rocksdb_livefiles_storage_info_options_set_include_checksum_info(options, 1);
+        ffi::rocksdb_livefiles_storage_info_options_set_wal_size_for_flush(options, u64::MAX);
+        let list = ffi::rocksdb_get_livefiles_storage_info(db.as_raw_ptr(), options, &raw mut error);
+        ffi::rocksdb_livefiles_storage_info_options_destroy(options);
+        list
+    };
+    result(error)?;
+    if list.is_null() {
+        return Err(Status("Corruption: RocksDB gives no list of its files".to_owned()));
+    }
+    // SAFETY: the list is a copy of its own, which only this function knows; it is read at indexes below its count,
+    // and destroyed once, after the last of them was read.
+    unsafe {
+        let count = ffi::rocksdb_livefiles_storage_info_count(list);
+        let files = (0..count).map(|index| storage_file(list, index)).collect();
+        ffi::rocksdb_livefiles_storage_info_destroy(list);
+        Ok(files)
+    }
+}
+
+/// # Safety
+/// `list` is not destroyed, and `index` below its count.
+unsafe fn storage_file(list: *const ffi::rocksdb_livefiles_storage_info_t, index: usize) -> StorageFile {
+    // SAFETY: RocksDB gives strings with a NUL at the end, and the content with its length; all of them live as long
+    // as the list. A checksum of this kind is a string of 4 bytes, which may be NULs, and the one behind it is.
+    unsafe {
+        let text = |text: *const c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
+        let mut length = 0;
+        let content = ffi::rocksdb_livefiles_storage_info_replacement_contents(list, index, &raw mut length);
+        let content = (length > 0 && !content.is_null())
+            .then(|| std::slice::from_raw_parts(content.cast::<u8>(), length).to_vec());
+        let kind = text(ffi::rocksdb_livefiles_storage_info_file_checksum_func_name(list, index));
+        let crc32c = (kind == CRC32C).then(|| {
+            let checksum = ffi::rocksdb_livefiles_storage_info_file_checksum(list, index);
+            u32::from_be_bytes(checksum.cast::<[u8; 4]>().read())
+        });
+        StorageFile {
+            name: text(ffi::rocksdb_livefiles_storage_info_relative_filename(list, index)),
+            dir: PathBuf::from(text(ffi::rocksdb_livefiles_storage_info_directory(list, index))),
+            bytes: ffi::rocksdb_livefiles_storage_info_size(list, index),
+            grows: ffi::rocksdb_livefiles_storage_info_trim_to_size(list, index) != 0,
+            content,
+            crc32c,
+        }
+    }
+}
+
+/// Has RocksDB tell `trouble` of errors in its background, and of compactions that went well.
+pub(super) fn listen(options: &mut Options, trouble: Arc<Trouble>) {
+    unsafe extern "C" fn drop_state(state: *mut c_void) {
+        // SAFETY: `state` is what `Arc::into_raw` gave below. RocksDB destroys its listener once.
+        drop(unsafe { Arc::from_raw(state.cast_const().cast::<Trouble>()) });
+    }
+    unsafe extern "C" fn failed(state: *mut c_void, _reason: u32, status: *mut ffi::rocksdb_status_ptr_t) {
+        let mut error: *mut c_char = ptr::null_mut();
+        // SAFETY: `state` as above, borrowed; the listener outlives its calls. `status` is valid during this one.
+        let trouble = unsafe {
+            ffi::rocksdb_status_ptr_get_error(status, &raw mut error);
+            &*state.cast_const().cast::<Trouble>()
+        };
+        if let Err(status) = result(error) {
+            trouble.begin(status);
+        }
+    }
+    unsafe extern "C" fn compacted(
+        state: *mut c_void,
+        _db: *mut ffi::rocksdb_t,
+        info: *const ffi::rocksdb_compactionjobinfo_t,
+    ) {
+        let mut error: *mut c_char = ptr::null_mut();
+        // SAFETY: as above; `info` is valid during this call.
+        let trouble = unsafe {
+            ffi::rocksdb_compactionjobinfo_status(info, &raw mut error);
+            &*state.cast_const().cast::<Trouble>()
+        };
+        if result(error).is_ok() {
+            trouble.end();
+        }
+    }
+    unsafe extern "C" fn flush(
+        _: *mut c_void,
+        _: *mut ffi::rocksdb_t,
+        _: *const ffi::rocksdb_flushjobinfo_t,
+    ) {
+    }
+    unsafe extern "C" fn compaction(
+        _: *mut c_void,
+        _: *mut ffi::rocksdb_t,
+        _: *const ffi::rocksdb_compactionjobinfo_t,
+    ) {
+    }
+    unsafe extern "C" fn part(_: *mut c_void, _: *const ffi::rocksdb_subcompactionjobinfo_t) {}
+    unsafe extern "C" fn ingested(
+        _: *mut c_void,
+        _: *mut ffi::rocksdb_t,
+        _: *const ffi::rocksdb_externalfileingestioninfo_t,
+    ) {
+    }
+    unsafe extern "C" fn stall(_: *mut c_void, _: *const ffi::rocksdb_writestallinfo_t) {}
+    unsafe extern "C" fn sealed(_: *mut c_void, _: *const ffi::rocksdb_memtableinfo_t) {}
+    // SAFETY: RocksDB calls each of the functions with what its own header declares; there is one for every event,
+    // because it does not ask. None of them unwinds. The options take the listener over, and share it with the
+    // databases that are opened with them.
+    unsafe {
+        let state = Arc::into_raw(trouble).cast_mut().cast::<c_void>();
+        let listener = ffi::rocksdb_eventlistener_create(
+            state,
+            Some(drop_state),
+            Some(flush),
+            Some(flush),
+            Some(compaction),
+            Some(compacted),
+            Some(part),
+            Some(part),
+            Some(ingested),
+            Some(failed),
+            Some(stall),
+            Some(sealed),
+        );
+        ffi::rocksdb_options_add_eventlistener(options.as_raw_ptr(), listener);
     }
 }

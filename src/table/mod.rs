@@ -12,8 +12,10 @@
 mod deleted_ranges;
 mod error;
 mod ffi;
+mod files;
 mod filter;
 mod join;
+mod log_format;
 mod marker;
 mod merge;
 mod options;
@@ -26,7 +28,9 @@ mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
+pub(crate) use files::TableFiles;
 pub(crate) use filter::{Expiries, Expiry, is_expired};
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;

@@ -40,7 +40,10 @@ pub(super) const PERIODIC_COMPACTION: (&str, &str) = ("periodic_compaction_secon
 ///   key of a sorted delta is found from there.
 /// - A read goes through all range tombstones of a memtable, and once more through all of them after each new
 ///   one. A memtable with this many is therefore flushed, however small it is.
-const BY_NAME: &str = "avoid_flush_during_shutdown=true;\
+/// - Each file's checksum is computed from what is written, before it is on the disk, and kept in the MANIFEST:
+///   what is read back for a base is compared with it.
+const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
+    avoid_flush_during_shutdown=true;\
     memtable_batch_lookup_optimization=true;\
     memtable_max_range_deletions=512;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
@@ -74,6 +77,11 @@ impl TableResources {
     pub(crate) fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// The clock by which entries expire and waiting is told.
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
     }
 
     /// Lets compaction remove what has expired, by the TTLs that the result is told of.

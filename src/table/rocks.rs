@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     ColumnFamilyDescriptor, DB, DBPinnableSlice, DEFAULT_COLUMN_FAMILY_NAME, ReadOptions,
     WaitForCompactOptions, WriteBatch, WriteOptions, properties,
@@ -16,7 +15,8 @@ use super::filter::{Expiries, Expiry};
 use super::options::{self, TableResources};
 use super::snapshot::{Cursor, Snapshot};
 use super::stats::TableStats;
-use super::{error, marker, merge};
+use super::trouble::Trouble;
+use super::{error, ffi, marker, merge};
 use crate::delta::{Entry, MergeOp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, StateId};
@@ -28,6 +28,9 @@ pub(crate) type TableValue<'a> = DBPinnableSlice<'a>;
 
 /// Size at which [`Table::load`] writes what it has gathered.
 const BULK_BATCH_BYTES: usize = 8 << 20;
+
+/// How often one who waits for compaction looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a table is opened for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub(crate) struct Table {
     reads: ReadOptions,
     writes: WriteOptions,
     expiries: Arc<Expiries>,
+    trouble: Arc<Trouble>,
     /// Sequence number of the delta that is being applied, set before the write begins, ...
     pub(super) applying: AtomicU64,
     /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
@@ -118,6 +122,8 @@ impl Table {
         options.set_error_if_exists(access == Access::Create);
         options.set_disable_auto_compactions(access == Access::Rewrite);
         let expiries = resources.install_filter(&mut options);
+        let trouble = Trouble::new(resources.clock());
+        ffi::listen(&mut options, Arc::clone(&trouble));
         // By descriptor, because only then the handle that batched reads need is kept.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = match access {
@@ -134,6 +140,7 @@ impl Table {
             reads: options::read_options(),
             writes: options::write_options(),
             expiries,
+            trouble,
             applying: AtomicU64::new(0),
             applied: AtomicU64::new(0),
             batch_bytes: AtomicU64::new(0),
@@ -358,23 +365,7 @@ impl Table {
         &self.dir
     }
 
-    /// Hard-links a consistent copy of everything written so far into `into`, which must not exist;
-    /// its parent is created. Writes nothing but what the memtable holds.
-    pub(crate) fn checkpoint(&self, into: &Path) -> Result<()> {
-        if let Some(parent) = into.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|source| Error::disk("create the directory of a checkpoint", parent, source))?;
-        }
-        // With the log off, RocksDB includes the memtable only if told to flush (size 0); any other
-        // size would lose it. But it then waits under level-0 pressure even where there is nothing
-        // to flush, so that case says "never".
-        let flush_from_log_size = if self.memtable_is_empty()? { u64::MAX } else { 0 };
-        Checkpoint::new(&self.db)
-            .and_then(|checkpoint| checkpoint.create_checkpoint_with_log_size(into, flush_from_log_size))
-            .map_err(|source| self.failed("take a checkpoint of the table", source))
-    }
-
-    /// Whether level 0 is so full that RocksDB would hold back a flush for [`Table::checkpoint`].
+    /// Whether level 0 is so full that a flush for [`Table::checkpoint`] would have writes held back.
     pub(crate) fn is_crowded(&self) -> bool {
         let files = self.db.property_int_value(properties::num_files_at_level(0)).ok().flatten();
         files.is_some_and(|files| files >= options::CROWDED_L0)
@@ -386,7 +377,29 @@ impl Table {
         self.db.set_options(&[("disable_auto_compactions", "true")]).unwrap();
     }
 
-    fn memtable_is_empty(&self) -> Result<bool> {
+    /// Waits until compaction has made room in level 0; blocks. Ends when the background cannot make any, or when
+    /// `go_on` says so: what comes in its way must not be waited out.
+    ///
+    /// # Errors
+    /// [`Table::trouble`]; the error of `go_on`.
+    pub(crate) fn wait_for_room(&self, go_on: impl Fn() -> Result<()>) -> Result<()> {
+        while self.is_crowded() {
+            self.trouble().map_or(Ok(()), Err)?;
+            go_on()?;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Why compaction and flushes fail, while they do: a full disk, most of all. Writes may go on for a while.
+    pub(crate) fn trouble(&self) -> Option<Error> {
+        let (status, stood) = self.trouble.now()?;
+        let error = error::map("compact or flush the table", &self.dir, status);
+        let what = format!("it has failed for {stood:.0?}, and goes on by itself once it can");
+        Some(if error.kind() == ErrorKind::Disk { error.more_advice(what) } else { error })
+    }
+
+    pub(super) fn memtable_is_empty(&self) -> Result<bool> {
         for name in [properties::NUM_ENTRIES_ACTIVE_MEM_TABLE, properties::NUM_ENTRIES_IMM_MEM_TABLES] {
             let entries = self
                 .db

@@ -91,7 +91,7 @@ impl Fixture {
             cost: ReceiptCost::default(),
             reply,
         });
-        self.task.handle(Event::NativeCut { seq: DeltaSeq(number), dir, ticket });
+        self.task.handle(Event::NativeCut { seq: DeltaSeq(number), files: TableFiles::of_dir(&dir), ticket });
         answer
     }
 

@@ -64,6 +64,7 @@ pub struct JobOptions {
     pub(crate) min_pause: Duration,
     pub(crate) checkpoint_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) restore_patience: Duration,
     pub(crate) materialization: MaterializationOptions,
     pub(crate) store_options: Vec<(String, String)>,
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
@@ -91,6 +92,7 @@ impl JobOptions {
             min_pause: Duration::from_millis(100),
             checkpoint_timeout: Duration::from_secs(600),
             request_timeout: Duration::from_secs(30),
+            restore_patience: Duration::from_secs(600),
             materialization: MaterializationOptions::default(),
             store_options: Vec::new(),
             listener: None,
@@ -211,6 +213,18 @@ impl JobOptions {
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a restore waits for an object store that fails or does not answer, counted for each request from its
+    /// first failure or its last byte on. Meanwhile it tries again, says so as a warning and by
+    /// [`CheckpointListener::restore_waits`](crate::CheckpointListener::restore_waits). After that the job does not
+    /// open; the next start goes on with the files that are here. What will not pass by itself, such as missing
+    /// permissions, ends it at once, and so does any failure before the restore has begun, when nothing says yet that
+    /// there is a store. Default 10 minutes.
+    #[must_use]
+    pub fn restore_patience(mut self, patience: Duration) -> Self {
+        self.restore_patience = patience;
         self
     }
 

@@ -18,7 +18,7 @@ use crate::ids::{Nonce, SubtaskIndex};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, read_newest};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
-use crate::remote::{RateLimiter, Remote};
+use crate::remote::{Notice, Patience, RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
     Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
@@ -154,8 +154,13 @@ async fn begin(
         CheckpointMode::NativeIncremental => options.memory,
     };
     let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(Arc::clone(&options.env.clock));
+    let notice = options.listener.clone().map(|listener| {
+        let tell = move |error: &Error, waited| listener.restore_waits(error, waited);
+        Arc::new(tell) as Notice
+    });
+    let patience = Patience::new(options.restore_patience, notice);
     let restorer = |remote: &Arc<Remote>| Restorer {
-        remote: Arc::clone(remote),
+        remote: Arc::new(remote.patient(Arc::clone(&patience))),
         resources: resources.clone(),
         parallel: PARALLEL_DOWNLOADS,
         // What the stores will have.

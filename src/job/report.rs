@@ -112,6 +112,12 @@ pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
     /// A job that was started from another one has its first checkpoint, and needs nothing of the other any more.
     fn independent(&self) {}
 
+    /// The restore cannot go on for `waited` now, because the object store fails. It tries again for as long as
+    /// [`JobOptions::restore_patience`](crate::JobOptions::restore_patience) says; told every 10 seconds or so.
+    fn restore_waits(&self, error: &Error, waited: std::time::Duration) {
+        let _ = (error, waited);
+    }
+
     /// A new base is in the object store.
     fn materialized(&self, report: &MaterializationReport) {
         let _ = report;

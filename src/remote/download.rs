@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -21,111 +22,143 @@ const BATCH: usize = 1024 * 1024;
 
 impl Remote {
     /// Streams an object, or a part of it, into the file `path`, which is created or replaced.
-    /// Returns the length and the BLAKE3 hash of what was written; the file is not synced. On failure
-    /// no file is left.
+    /// Returns the length and the BLAKE3 hash of what was written; the file is not synced. A body that breaks off is
+    /// asked for again from there on. On failure no file is left.
     pub(crate) async fn get_to_file(
         &self,
         name: &ObjectName,
         range: Option<Range<u64>>,
         path: &Path,
     ) -> Result<(u64, blake3::Hash)> {
-        let mut attempts = self.attempts();
-        loop {
-            let failure = match self.try_get_to_file(name, range.clone(), path).await {
-                Ok(done) => return Ok(done),
-                Err(failure) => failure,
-            };
+        let result = self.get_to_new_file(name, range, path).await;
+        if result.is_err() {
             // Nothing useful is in it, and it may never have been created.
             let _ = std::fs::remove_file(path);
-            if failure.verdict == Verdict::Absent {
-                return Err(missing(name));
-            }
-            attempts.again(failure).await?;
         }
+        result
     }
 
-    async fn try_get_to_file(
+    async fn get_to_new_file(
         &self,
         name: &ObjectName,
         range: Option<Range<u64>>,
         path: &Path,
-    ) -> Result<(u64, blake3::Hash), Failure> {
+    ) -> Result<(u64, blake3::Hash)> {
         // Never an old file: a task of a download that was given up may still be writing to it, and
         // nobody would notice, because the hash is that of the bytes that came.
         let _ = std::fs::remove_file(path);
-        let file = File::create_new(path).map_err(|error| disk("create the file", path, error))?;
-        let mut sink = Sink { file, hasher: blake3::Hasher::new(), length: 0 };
-        if range.as_ref().is_some_and(Range::is_empty) {
-            return Ok((0, sink.hasher.finalize()));
+        let file = File::create_new(path).map_err(|source| Error::disk("create the file", path, source))?;
+        let sink = Sink::shared(file);
+        let start = range.as_ref().map_or(0, |range| range.start);
+        // Known from the first answer on.
+        let mut whole = range.map(|range| range.end.saturating_sub(range.start));
+        let mut attempts = self.attempts();
+        let mut turn = next_turn(&sink).await?;
+        loop {
+            if whole == Some(turn.length) {
+                return Ok((turn.length, lock(&sink).hasher.finalize()));
+            }
+            // Behind what is there already.
+            let rest = whole.map(|whole| start + turn.length..start + whole);
+            let received = self.receive(name, rest, &sink, turn, &mut whole, path).await;
+            let mut next = next_turn(&sink).await?;
+            self.counters.received(next.length.saturating_sub(turn.length));
+            let failure = match received {
+                Ok(()) if whole == Some(next.length) => None,
+                Ok(()) => {
+                    self.counters.failure();
+                    Some(Failure::cut_short(READ, name, next.length, whole.unwrap_or_default()))
+                }
+                Err(failure) if failure.verdict == Verdict::Absent => return Err(missing(name)),
+                Err(failure) => Some(failure),
+            };
+            let Some(failure) = failure else {
+                turn = next;
+                continue;
+            };
+            if whole.is_some_and(|whole| next.length > whole) {
+                // More than there is: nothing of it can be relied on.
+                next = start_over(&sink, path).await?;
+            } else if next.length > turn.length {
+                attempts.moved();
+            }
+            attempts.again(failure).await?;
+            turn = next;
         }
-        let (result, wanted) = self.start_get(name, range).await?;
-        let limit = self.limit(wanted);
-        let copied = tokio::time::timeout(limit, self.copy(name, result, sink, path)).await;
-        sink = match copied {
-            Ok(sink) => sink?,
+    }
+
+    /// Asks for `rest` of an object, None for all of it, and appends what comes to `sink`. `whole` is how long the file
+    /// is to be, where that is known.
+    async fn receive(
+        &self,
+        name: &ObjectName,
+        rest: Option<Range<u64>>,
+        sink: &Arc<Mutex<Sink>>,
+        turn: Turn,
+        whole: &mut Option<u64>,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let (answer, coming) = self.start_get(name, rest).await?;
+        whole.get_or_insert(coming);
+        let limit = self.limit(coming);
+        match tokio::time::timeout(limit, self.copy(name, answer, sink, turn, path)).await {
+            Ok(copied) => copied,
             Err(_elapsed) => {
                 self.counters.failure();
-                return Err(Failure::no_answer(READ, name, limit));
+                Err(Failure::no_answer(READ, name, limit))
             }
-        };
-        self.counters.received(sink.length);
-        if sink.length != wanted {
-            self.counters.failure();
-            return Err(Failure::cut_short(READ, name, sink.length, wanted));
         }
-        Ok((sink.length, sink.hasher.finalize()))
     }
 
     async fn copy(
         &self,
         name: &ObjectName,
-        result: GetResult,
-        sink: Sink,
+        answer: GetResult,
+        sink: &Arc<Mutex<Sink>>,
+        turn: Turn,
         path: &Path,
-    ) -> Result<Sink, Failure> {
-        let range = result.range.clone();
-        match result.payload {
+    ) -> Result<(), Failure> {
+        let range = answer.range.clone();
+        let failed = |error| disk("write to the file", path, error);
+        match answer.payload {
             // The generic stream would read a local file in pieces of 8 KiB, each on another thread.
             GetResultPayload::File(source, source_path) => {
-                let copy = spawn_blocking(move || sink.copy_from(source, range)).await;
-                match joined(copy)? {
-                    Ok(sink) => Ok(sink),
-                    Err((Side::Source, error)) => {
-                        Err(Failure::passing(Error::disk("read the file of the store", &source_path, error)))
+                let sink = Arc::clone(sink);
+                let copy = spawn_blocking(move || copy_from(source, range, &sink, turn)).await;
+                joined(copy)?.map_err(|(side, error)| match side {
+                    Side::Source => {
+                        Failure::passing(Error::disk("read the file of the store", &source_path, error))
                     }
-                    Err((Side::Target, error)) => Err(disk("write to the file", path, error)),
-                }
+                    Side::Target => failed(error),
+                })
             }
             GetResultPayload::Stream(mut stream) => {
-                let mut idle = Some(sink);
-                let mut writing: Option<JoinHandle<io::Result<Sink>>> = None;
+                let mut writing: Option<JoinHandle<io::Result<()>>> = None;
                 let mut batch = Vec::new();
                 let mut batched = 0;
                 loop {
                     let next = async { stream.next().await.transpose() };
                     // The whole body has its own limit; this one notices sooner that nothing comes.
-                    let chunk = self.request(READ, name, self.timeout, next).await?;
-                    let done = chunk.is_none();
-                    if let Some(chunk) = chunk {
-                        batched += chunk.len();
-                        batch.push(chunk);
-                    }
+                    let chunk = self.request(READ, name, self.stall(), next).await;
+                    // What came before a failure counts as well.
+                    let done = !matches!(chunk, Ok(Some(_)));
+                    let failure = chunk.map(|chunk| {
+                        batched += chunk.as_ref().map_or(0, Bytes::len);
+                        batch.extend(chunk);
+                    });
                     if !done && batched < BATCH {
                         continue;
                     }
                     // The disk writes one batch while the next one arrives.
-                    let sink = match (idle.take(), writing.take()) {
-                        (Some(sink), _) => sink,
-                        (None, Some(write)) => {
-                            joined(write.await)?.map_err(|error| disk("write to the file", path, error))?
-                        }
-                        (None, None) => return Err(Failure::lasting(Error::internal("the file is gone"))),
-                    };
-                    let full = std::mem::take(&mut batch);
+                    if let Some(write) = writing.take() {
+                        joined(write.await)?.map_err(failed)?;
+                    }
+                    let (sink, full) = (Arc::clone(sink), std::mem::take(&mut batch));
                     batched = 0;
-                    let write = spawn_blocking(move || sink.write(full));
+                    let write = spawn_blocking(move || lock(&sink).write(turn, full));
                     if done {
-                        return joined(write.await)?.map_err(|error| disk("write to the file", path, error));
+                        joined(write.await)?.map_err(failed)?;
+                        return failure;
                     }
                     writing = Some(write);
                 }
@@ -139,6 +172,15 @@ struct Sink {
     file: File,
     hasher: blake3::Hasher,
     length: u64,
+    /// The try that may write to it: a task of an earlier one, which was given up, may still be on its way.
+    turn: u64,
+}
+
+/// A try, and the length that the file had when it began.
+#[derive(Clone, Copy)]
+struct Turn {
+    number: u64,
+    length: u64,
 }
 
 /// Which of two files an error is about.
@@ -148,35 +190,76 @@ enum Side {
 }
 
 impl Sink {
-    fn write(mut self, batch: Vec<Bytes>) -> io::Result<Self> {
-        for chunk in batch {
-            self.put(&chunk)?;
-        }
-        Ok(self)
+    fn shared(file: File) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { file, hasher: blake3::Hasher::new(), length: 0, turn: 0 }))
     }
 
-    fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
+    fn next_turn(&mut self) -> Turn {
+        self.turn += 1;
+        Turn { number: self.turn, length: self.length }
+    }
+
+    fn start_over(&mut self) -> io::Result<Turn> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.hasher.reset();
+        self.length = 0;
+        Ok(self.next_turn())
+    }
+
+    fn write(&mut self, turn: Turn, batch: Vec<Bytes>) -> io::Result<()> {
+        batch.iter().try_for_each(|chunk| self.put(turn, chunk))
+    }
+
+    fn put(&mut self, turn: Turn, chunk: &[u8]) -> io::Result<()> {
+        if turn.number != self.turn {
+            return Err(io::Error::other("the download was given up"));
+        }
         self.file.write_all(chunk)?;
         self.hasher.update(chunk);
         self.length += chunk.len() as u64;
         Ok(())
     }
+}
 
-    fn copy_from(mut self, mut source: File, range: Range<u64>) -> Result<Self, (Side, io::Error)> {
-        source.seek(SeekFrom::Start(range.start)).map_err(|error| (Side::Source, error))?;
-        let mut source = source.take(range.end.saturating_sub(range.start));
-        let mut buffer = vec![0; BATCH];
-        loop {
-            let got = match source.read(&mut buffer) {
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err((Side::Source, error)),
-            };
-            if got == 0 {
-                return Ok(self);
-            }
-            self.put(buffer.get(..got).unwrap_or_default()).map_err(|error| (Side::Target, error))?;
+fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
+    // A write that panicked has not counted its bytes; the hash will tell.
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins a try, when the writes of the one before have ended; those that have not begun yet never will.
+async fn next_turn(sink: &Arc<Mutex<Sink>>) -> Result<Turn> {
+    let sink = Arc::clone(sink);
+    joined(spawn_blocking(move || lock(&sink).next_turn()).await).map_err(|failure| failure.error)
+}
+
+async fn start_over(sink: &Arc<Mutex<Sink>>, path: &Path) -> Result<Turn> {
+    let sink = Arc::clone(sink);
+    let turn =
+        joined(spawn_blocking(move || lock(&sink).start_over()).await).map_err(|failure| failure.error)?;
+    turn.map_err(|error| Error::disk("empty the file", path, error))
+}
+
+fn copy_from(
+    mut source: File,
+    range: Range<u64>,
+    sink: &Mutex<Sink>,
+    turn: Turn,
+) -> Result<(), (Side, io::Error)> {
+    source.seek(SeekFrom::Start(range.start)).map_err(|error| (Side::Source, error))?;
+    let mut source = source.take(range.end.saturating_sub(range.start));
+    let mut buffer = vec![0; BATCH];
+    loop {
+        let got = match source.read(&mut buffer) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err((Side::Source, error)),
+        };
+        if got == 0 {
+            return Ok(());
         }
+        let bytes = buffer.get(..got).unwrap_or_default();
+        lock(sink).put(turn, bytes).map_err(|error| (Side::Target, error))?;
     }
 }
 

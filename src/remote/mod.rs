@@ -14,6 +14,7 @@ mod error;
 pub(crate) mod faulty;
 mod limit;
 mod names;
+mod pace;
 mod probe;
 mod read;
 mod retry;
@@ -32,6 +33,7 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::path::{Path, PathPart};
+use tokio::sync::Semaphore;
 
 use crate::env::Env;
 use counters::Counters;
@@ -39,13 +41,21 @@ pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
 pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
+use pace::Pace;
 pub(crate) use read::Listed;
-pub(crate) use retry::RetryPolicy;
+pub(crate) use retry::{Notice, Patience, RetryPolicy};
 pub(crate) use url::{open_url, parse_prefix, place_of};
 pub(crate) use write::{Created, NeededByNothing};
 
 /// How long a store may take to answer, unless the caller says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A body that moves no byte for so long has stopped for good, whatever the store may take for its first.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Requests that may be on their way twice at a time. One connection that hangs is helped by that; where all are
+/// slow, the link is, and more on it would make it slower.
+const MOST_HEDGES: usize = 2;
 
 /// The rate below which a store counts as dead, in bytes per second.
 const DEFAULT_SLOWEST: u64 = 256 * 1024;
@@ -59,7 +69,13 @@ pub(crate) struct Remote {
     timeout: Duration,
     slowest: u64,
     retry: RetryPolicy,
-    counters: Counters,
+    patience: Option<Arc<Patience>>,
+    pace: Arc<Pace>,
+    /// Room for requests that are on their way a second time.
+    hedges: Arc<Semaphore>,
+    #[cfg(test)]
+    hedge_after: Option<Duration>,
+    counters: Arc<Counters>,
 }
 
 impl Remote {
@@ -74,7 +90,30 @@ impl Remote {
             timeout: DEFAULT_TIMEOUT,
             slowest: DEFAULT_SLOWEST,
             retry: RetryPolicy::default(),
-            counters: Counters::default(),
+            patience: None,
+            pace: Arc::default(),
+            hedges: Arc::new(Semaphore::new(MOST_HEDGES)),
+            #[cfg(test)]
+            hedge_after: None,
+            counters: Arc::default(),
+        }
+    }
+
+    /// The same place by the same handle, counted together, for work that has this patience.
+    pub(crate) fn patient(&self, patience: Arc<Patience>) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            root: self.root.clone(),
+            env: self.env.clone(),
+            timeout: self.timeout,
+            slowest: self.slowest,
+            retry: self.retry,
+            patience: Some(patience),
+            pace: Arc::clone(&self.pace),
+            hedges: Arc::clone(&self.hedges),
+            #[cfg(test)]
+            hedge_after: self.hedge_after,
+            counters: Arc::clone(&self.counters),
         }
     }
 
@@ -91,6 +130,14 @@ impl Remote {
     #[must_use]
     pub(crate) fn with_slowest(mut self, bytes_per_second: NonZeroU64) -> Self {
         self.slowest = bytes_per_second.get();
+        self
+    }
+
+    /// When a request is sent a second time, whatever others take.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_hedge_after(mut self, after: Duration) -> Self {
+        self.hedge_after = Some(after);
         self
     }
 
@@ -133,6 +180,45 @@ impl Remote {
     fn limit(&self, bytes: u64) -> Duration {
         let transfer = bytes.saturating_mul(1000).checked_div(self.slowest).unwrap_or(0);
         self.timeout.saturating_add(Duration::from_millis(transfer))
+    }
+
+    /// Longest time for a request that moves `bytes` and begins again if it is given up: `limit` at most, less where
+    /// others show that it hangs.
+    fn limit_by_pace(&self, bytes: u64, limit: Duration) -> Duration {
+        self.pace.give_up_after(bytes).min(limit)
+    }
+
+    /// When a request that moves `bytes` is sent a second time.
+    fn hedge_after(&self, bytes: u64) -> Duration {
+        #[cfg(test)]
+        if let Some(after) = self.hedge_after {
+            return after;
+        }
+        self.pace.hedge_after(bytes)
+    }
+
+    /// As [`Remote::request`] for one that moves `bytes`, whose time says how long others may take.
+    async fn timed<T>(
+        &self,
+        what: &'static str,
+        object: impl Display,
+        bytes: u64,
+        limit: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let start = self.env.clock.monotonic();
+        let result = self.request(what, object, limit, request).await;
+        let took = self.env.clock.monotonic().saturating_sub(start);
+        // An answer that came fast because it is "no" says nothing about how long others take.
+        if result.is_ok() || took >= limit {
+            self.pace.note(bytes, took);
+        }
+        result
+    }
+
+    /// Longest time in which a body may move nothing.
+    fn stall(&self) -> Duration {
+        self.timeout.min(STALL)
     }
 
     /// One request: bounded in time, its failure sorted and counted.

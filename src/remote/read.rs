@@ -92,7 +92,7 @@ impl Remote {
         loop {
             let next = async { stream.next().await.transpose() };
             // The whole body has its own limit; this one notices sooner that nothing comes.
-            match self.request(READ, name, self.timeout, next).await? {
+            match self.request(READ, name, self.stall(), next).await? {
                 Some(chunk) if whole.is_empty() && chunk.len() as u64 == wanted => return Ok(chunk),
                 Some(chunk) => {
                     if whole.is_empty() {
@@ -120,7 +120,8 @@ impl Remote {
         let path = self.path(name);
         let options = GetOptions::new().with_range(range.clone());
         let get = self.store.get_opts(&path, options);
-        let result = match self.request(READ, name, self.timeout, get).await {
+        let limit = self.limit_by_pace(0, self.timeout);
+        let result = match self.timed(READ, name, 0, limit, get).await {
             Ok(result) => result,
             Err(failure) => {
                 // A range that begins behind the end is refused by all stores, each in its own words.
@@ -162,7 +163,7 @@ impl Remote {
         loop {
             // The limit holds for each page, not for the whole of a listing that may be long.
             let next = async { pages.next().await.transpose() };
-            let Some(meta) = self.request("list objects", prefix.as_ref(), self.timeout, next).await? else {
+            let Some(meta) = self.request("list objects", &prefix, self.timeout, next).await? else {
                 break;
             };
             if let Some(name) = self.relative(&meta.location) {

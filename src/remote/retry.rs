@@ -1,12 +1,17 @@
 //! When a failed request is tried again. The one place that decides it.
 
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::env::Env;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 use super::Remote;
 use super::error::{Failure, Verdict};
+
+/// Least time between two notices that something waits for the store.
+const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
 /// How often a failed request is repeated, and how long the pauses are. A pause doubles from one
 /// attempt to the next; the one actually made is drawn from its upper half, so that the requests of
@@ -43,29 +48,83 @@ impl RetryPolicy {
     }
 }
 
+/// Who is told that something waits: the failure, and for how long it has.
+pub(crate) type Notice = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
+
+/// For work that has nothing to go back to: a request that fails for a passing reason is repeated until it has failed
+/// for this long without a step forward, however often that is. Shared by all requests of that work.
+pub(crate) struct Patience {
+    limit: Duration,
+    notice: Option<Notice>,
+    noticed: Mutex<Option<Duration>>,
+}
+
+impl Patience {
+    pub(crate) fn new(limit: Duration, notice: Option<Notice>) -> Arc<Self> {
+        Arc::new(Self { limit, notice, noticed: Mutex::new(None) })
+    }
+
+    /// Tells, now and then, that a request has failed for as long as `waited`.
+    fn tell(&self, error: &Error, now: Duration, waited: Duration) {
+        {
+            let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+            if noticed.is_some_and(|last| now.saturating_sub(last) < BETWEEN_NOTICES) {
+                return;
+            }
+            *noticed = Some(now);
+        }
+        tracing::warn!(%error, ?waited, limit = ?self.limit, "waiting for the object store");
+        if let Some(notice) = &self.notice {
+            notice(error, waited);
+        }
+    }
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patience").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
 /// The tries of one operation.
 pub(super) struct Attempts<'a> {
     remote: &'a Remote,
     failed: u32,
+    /// When the first of the tries that failed in a row did so.
+    since: Option<Duration>,
 }
 
 impl Attempts<'_> {
     /// Waits before the next try, or says that there is none.
     pub(super) async fn again(&mut self, failure: Failure) -> Result<()> {
         self.failed = self.failed.saturating_add(1);
-        if failure.verdict != Verdict::Passing || self.failed >= self.remote.retry.attempts {
+        let now = self.remote.env.clock.monotonic();
+        let waited = now.saturating_sub(*self.since.get_or_insert(now));
+        let patience = self.remote.patience.as_deref();
+        let patient = patience.is_some_and(|patience| waited < patience.limit);
+        let more = self.failed < self.remote.retry.attempts || patient;
+        if failure.verdict != Verdict::Passing || !more {
             return Err(failure.error);
         }
         tracing::debug!(failed = self.failed, error = %failure.error, "the store failed; trying again");
+        if let Some(patience) = patience {
+            patience.tell(&failure.error, now, waited);
+        }
         self.remote.pause(self.failed).await;
         self.remote.counters.retry();
         Ok(())
+    }
+
+    /// The last try failed in the end, but brought its work forward.
+    pub(super) fn moved(&mut self) {
+        self.failed = 0;
+        self.since = None;
     }
 }
 
 impl Remote {
     pub(super) fn attempts(&self) -> Attempts<'_> {
-        Attempts { remote: self, failed: 0 }
+        Attempts { remote: self, failed: 0, since: None }
     }
 
     /// Waits as long as one should after `failed` tries in a row. For callers with their own loop.

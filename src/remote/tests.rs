@@ -241,6 +241,71 @@ async fn a_download_never_writes_into_an_older_file() {
 }
 
 #[tokio::test]
+async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
+    // Whether the store has applied it or not; and if the second is silent as well, the first may still be answered.
+    for fault in [Fault::Hang, Fault::HangAfter] {
+        let (store, remote) = faulty();
+        let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };
+        let remote = remote.with_timeout(Duration::from_secs(20)).with_retry(once);
+        let remote = remote.with_hedge_after(Duration::from_millis(1));
+        store.plan(Op::Put, fault);
+        remote.put_data(&data(1), noise(MIB)).await.unwrap();
+        assert_eq!(store.planned(), 0);
+        let cost = remote.counters();
+        assert_eq!((cost.puts, cost.retries, cost.failures), (2, 1, 0), "{fault:?}");
+        assert_eq!(remote.get(&data(1)).await.unwrap(), noise(MIB));
+    }
+    // The chain's creates are never sent twice by themselves: a doubt is a doubt.
+    let (store, remote) = faulty();
+    let remote = remote.with_hedge_after(Duration::ZERO);
+    store.plan(Op::Put, Fault::Hang);
+    let name = ObjectName::manifest(Version(1));
+    assert!(matches!(remote.create(&name, Bytes::from_static(b"x")).await, Created::Doubt(_)));
+    assert_eq!(remote.counters().puts, 1);
+}
+
+#[tokio::test]
+async fn i6_a_slow_link_is_not_filled_with_second_copies() {
+    let (store, remote) = faulty();
+    let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };
+    let remote = remote.with_timeout(Duration::from_secs(2)).with_retry(once);
+    let remote = remote.with_hedge_after(Duration::from_millis(1));
+    // All of them hang, and so would all their second copies.
+    (0..12).for_each(|_| store.plan(Op::Put, Fault::Hang));
+    let names: Vec<_> = (0..6).map(data).collect();
+    let puts = names.iter().map(|name| remote.put_data(name, noise(10)));
+    assert!(futures::future::join_all(puts).await.iter().all(Result::is_err));
+    assert!(remote.counters().puts <= 6 + 2, "{:?}", remote.counters());
+}
+
+#[tokio::test]
+async fn i6_a_download_that_breaks_off_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, remote) = faulty();
+    let content = noise(4 * MIB);
+    remote.put_data(&data(1), content.clone()).await.unwrap();
+    // More often than a request is repeated, and each time half of what is left comes through.
+    for fault in [Fault::Cut, Fault::Short, Fault::Cut, Fault::Before, Fault::Cut, Fault::Short, Fault::Cut] {
+        store.plan(Op::Get, fault);
+    }
+    let before = remote.counters();
+    let path = dir.path().join("f");
+    let (length, hash) = remote.get_to_file(&data(1), None, &path).await.unwrap();
+    assert_eq!((length, hash), (content.len() as u64, blake3::hash(&content)));
+    assert!(std::fs::read(&path).unwrap() == content);
+    let cost = remote.counters() - before;
+    assert_eq!((cost.gets, cost.get_bytes), (8, content.len() as u64), "no byte comes twice");
+
+    // The same for a part; and a body that is too long is no reason to believe any of it.
+    store.plan(Op::Get, Fault::Cut);
+    let (length, hash) = remote.get_to_file(&data(1), Some(100..1000), &path).await.unwrap();
+    assert_eq!((length, hash), (900, blake3::hash(&content[100..1000])));
+    store.plan(Op::Get, Fault::Long);
+    let (length, hash) = remote.get_to_file(&data(1), None, &path).await.unwrap();
+    assert_eq!((length, hash), (content.len() as u64, blake3::hash(&content)));
+}
+
+#[tokio::test]
 async fn a_file_shorter_than_said_is_not_uploaded() {
     let dir = tempfile::tempdir().unwrap();
     let remote = remote(Arc::new(InMemory::new()));

@@ -110,8 +110,9 @@ impl Remote {
             source = rest;
             self.counters.put(bytes.len());
             let part = upload.put_part(PutPayload::from_bytes(bytes));
-            let limit = self.limit(size.saturating_mul(sharers.into()));
-            sending.push(self.request("upload a part of", name, limit, part));
+            // A part cannot be sent a second time from here, so the whole begins again where one hangs.
+            let limit = self.limit_by_pace(size, self.limit(size.saturating_mul(sharers.into())));
+            sending.push(self.timed("upload a part of", name, size, limit, part));
             while sending.len() >= parallel.max(1)
                 && let Some(sent) = sending.next().await
             {

@@ -1,9 +1,12 @@
 //! Creating and deleting objects.
 
 use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::{Either, select};
 use futures::stream;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -31,8 +34,13 @@ pub(crate) trait NeededByNothing {}
 
 impl Remote {
     /// Tries once to create `name`. Never overwrites.
+    ///
+    /// A doubt comes as soon as others show that the request hangs: whoever is told of it looks what is there, and that
+    /// is faster than to wait.
     pub(crate) async fn create(&self, name: &ObjectName, payload: Bytes) -> Created {
-        match self.try_create(name, payload, 1).await {
+        let bytes = payload.len() as u64;
+        let limit = self.limit_by_pace(bytes, self.limit(bytes));
+        match self.create_within(name, payload, limit).await {
             Ok(()) => Created::Created,
             Err(failure) if failure.verdict == Verdict::Exists => Created::Exists,
             Err(failure) => Created::Doubt(failure.error),
@@ -45,12 +53,17 @@ impl Remote {
         payload: Bytes,
         sharers: u32,
     ) -> Result<(), Failure> {
-        self.counters.put(payload.len());
         let limit = self.limit((payload.len() as u64).saturating_mul(u64::from(sharers)));
+        self.create_within(name, payload, limit).await
+    }
+
+    async fn create_within(&self, name: &ObjectName, payload: Bytes, limit: Duration) -> Result<(), Failure> {
+        let bytes = payload.len();
+        self.counters.put(bytes);
         let path = self.path(name);
         let options = PutOptions::from(PutMode::Create);
         let put = self.store.put_opts(&path, PutPayload::from_bytes(payload), options);
-        match self.request("create the object", name, limit, put).await {
+        match self.timed("create the object", name, bytes as u64, limit, put).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
                 error: failure.error.advice("check that the bucket or container exists"),
@@ -58,6 +71,29 @@ impl Remote {
                 verdict: Verdict::Passing,
             }),
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// As [`Remote::try_create`], for a data object: where it takes much longer than others, it is sent a second time
+    /// over another connection, and the first of the two to be answered counts. Both have the same bytes, and the name
+    /// is never used for others, so that it does not matter which of them the store applies, or whether it applies
+    /// both one after the other.
+    async fn create_hedged(&self, name: &ObjectName, payload: &Bytes, sharers: u32) -> Result<(), Failure> {
+        let first = pin!(self.try_create(name, payload.clone(), sharers));
+        let patience = pin!(tokio::time::sleep(self.hedge_after(payload.len() as u64)));
+        let first = match select(first, patience).await {
+            Either::Left((done, _)) => return done,
+            Either::Right(((), first)) => first,
+        };
+        let Ok(_room) = self.hedges.try_acquire() else { return first.await };
+        tracing::debug!(object = %name, "a request takes much longer than others, and is sent a second time");
+        self.counters.retry();
+        let second = pin!(self.try_create(name, payload.clone(), sharers));
+        match select(first, second).await {
+            // What one of them says is not yet what becomes of the other.
+            Either::Left((Err(failure), second)) if failure.is_failure() => second.await,
+            Either::Right((Err(failure), first)) if failure.is_failure() => first.await,
+            Either::Left((done, _)) | Either::Right((done, _)) => done,
         }
     }
 
@@ -74,7 +110,7 @@ impl Remote {
     pub(crate) async fn put_beside(&self, name: &ObjectName, payload: Bytes, sharers: u32) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
-            let failure = match self.try_create(name, payload.clone(), sharers).await {
+            let failure = match self.create_hedged(name, &payload, sharers).await {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.verdict == Verdict::Exists => match self.try_get(name, None).await {
                     Ok(there) if there == payload => return Ok(()),

@@ -104,6 +104,13 @@ impl<'a> Fetcher<'a> {
                 }
             }
         }
+        // Before anything is written: the disk may be full of what nobody needs any more.
+        let (there, sizes) = (Arc::clone(local), files.keys().map(|(_, id)| id.size).collect());
+        let make_room = move || {
+            there.keep_only(&sizes);
+            Ok(())
+        };
+        blocking(make_room).await?;
         blocking(move || embedded.into_iter().try_for_each(|(target, content)| write(&target, &content)))
             .await?;
         let mut files: Vec<_> = files.into_iter().collect();

@@ -1,7 +1,8 @@
 //! Files of earlier store instances on this machine: a restart need not download what is still here.
-//! They are found by size, and believed only after their whole content was read (I4).
+//! They are found by size, and believed only after their whole content was read (I4). What is not needed goes
+//! before anything is fetched: on a disk that is full of it, there would be no room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,12 +19,13 @@ const MAX_CANDIDATES: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct LocalFiles {
     by_size: HashMap<u64, Vec<PathBuf>>,
+    dirs: Vec<PathBuf>,
 }
 
 impl LocalFiles {
     /// Looks through `dirs`; blocks. What cannot be read is passed over: it is downloaded then.
     pub(crate) fn scan(dirs: &[PathBuf]) -> Self {
-        let mut files = Self::default();
+        let mut files = Self { dirs: dirs.to_owned(), ..Self::default() };
         dirs.iter().for_each(|dir| files.scan_dir(dir, MAX_DEPTH));
         files
     }
@@ -38,6 +40,27 @@ impl LocalFiles {
                     self.by_size.entry(metadata.len()).or_default().push(path);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Deletes what [`LocalFiles::take_over`] would not put anywhere, if it is asked for files of these sizes only;
+    /// blocks. What cannot be deleted stays: it is only a cache, and whoever lacks the room will say so.
+    pub(crate) fn keep_only(&self, sizes: &HashSet<u64>) {
+        let needed: HashSet<_> = sizes.iter().filter_map(|size| self.by_size.get(size)).flatten().collect();
+        let mut open = self.dirs.clone();
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() => open.push(path),
+                    Ok(_) if !needed.contains(&path) => {
+                        if let Err(error) = fs::remove_file(&path) {
+                            tracing::debug!(%error, path = %path.display(), "an old file stays for now");
+                        }
+                    }
+                    _ => {}
+                }
             }
         }
     }
@@ -100,6 +123,32 @@ mod tests {
         assert!(!files.take_over(&wanted("000007.sst", b"longer"), &target).unwrap());
         assert!(!target.exists(), "nothing is left of a file that did not match");
         assert_eq!(fs::read(old.join("000007.sst")).unwrap(), b"wrong", "the old instance is untouched");
+    }
+
+    #[test]
+    fn what_is_not_needed_makes_room_and_what_may_be_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ours, other) = (dir.path().join("00000-abc"), dir.path().join("other"));
+        let deep = ours.join("table-sources/0");
+        for dir in [&deep, &ours.join("table"), &other] {
+            fs::create_dir_all(dir).unwrap();
+            for (name, content) in [("000007.sst", "right"), ("000008.sst", "longer"), ("LOG", "right")] {
+                fs::write(dir.join(name), content).unwrap();
+            }
+        }
+        fs::hard_link(deep.join("000008.sst"), dir.path().join("link")).unwrap();
+        let files = LocalFiles::scan(std::slice::from_ref(&ours));
+        files.keep_only(&HashSet::from([5]));
+        let left = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(left(&deep), ["000007.sst"]);
+        assert_eq!(left(&ours.join("table")), ["000007.sst"]);
+        assert_eq!(left(&other).len(), 3, "somebody else's");
+        assert!(files.take_over(&wanted("000009.sst", b"right"), &dir.path().join("new.sst")).unwrap());
     }
 
     #[test]

@@ -161,12 +161,17 @@ impl Restorer {
         let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
         prepare(dirs.clone()).await?;
-        let result = self.run(record, plans, &dirs, local).await;
-        if result.is_err() {
-            // The failure is what counts; what stays behind is removed by the next start.
-            let _ = blocking(move || dirs.iter().try_for_each(|dir| remove(dir))).await;
+        // What a failure leaves behind stays: the next start takes over those files that it finds intact, and
+        // removes the rest.
+        let restored = self.run(record, plans, &dirs, local).await;
+        if restored.is_err() {
+            let _ = blocking(move || {
+                dirs.iter().for_each(|dir| forget_empty(dir));
+                Ok(())
+            })
+            .await;
         }
-        let (subtasks, report) = result?;
+        let (subtasks, report) = restored?;
         Ok(Restoration { manifest: Some(Arc::clone(manifest)), states, subtasks, report })
     }
 
@@ -358,6 +363,13 @@ async fn prepare(dirs: Vec<PathBuf>) -> Result<()> {
         })
     })
     .await
+}
+
+/// Removes the directory of a table and that of its instance, as far as there is nothing in them.
+fn forget_empty(dir: &Path) {
+    for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+        let _ = fs::remove_dir(dir);
+    }
 }
 
 /// Removes a table and what was to be brought into it.

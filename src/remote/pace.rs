@@ -1,0 +1,148 @@
+//! How long requests take at the moment, learned from those that have ended: what takes much longer hangs.
+//!
+//! A request's limit has to allow for the slowest link that is tolerated, shared by all transfers there may be;
+//! for some MiB that is minutes. One connection that has gone silent would hold up a checkpoint for as long. Beside
+//! the others it stands out after seconds.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Up to this size a transfer is all latency.
+const SMALL: u64 = 64 * 1024;
+/// From this size on it is mostly transfer.
+const LARGE: u64 = 256 * 1024;
+/// Requests of each kind that are remembered: enough that one slow one is soon forgotten.
+const REMEMBERED: usize = 32;
+/// What is assumed before anything was seen.
+const FIRST_LATENCY: Duration = Duration::from_secs(1);
+const FIRST_RATE: f64 = 1_000_000.0;
+
+/// Times the expected time, after which a request is sent a second time: that costs its bytes once more, at worst.
+const HEDGE: Margin = Margin { times: 4, more: Duration::from_secs(1) };
+/// After which one is given up that must begin again then, maybe with others that depend on it.
+const GIVE_UP: Margin = Margin { times: 8, more: Duration::from_secs(10) };
+
+struct Margin {
+    times: u32,
+    more: Duration,
+}
+
+impl Margin {
+    fn over(&self, expected: Duration) -> Duration {
+        expected.saturating_mul(self.times).saturating_add(self.more)
+    }
+}
+
+/// The times of the last requests.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    latencies: VecDeque<Duration>,
+    /// In seconds per byte.
+    costs: VecDeque<f64>,
+}
+
+impl Pace {
+    /// Notes a request that has moved `bytes` in `took`, or was given up after that: then it would have taken longer,
+    /// and the next one is given more time. So a link that has become slow is not taken for dead for ever.
+    pub(super) fn note(&self, bytes: u64, took: Duration) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes <= SMALL {
+            push(&mut recent.latencies, took);
+        } else if bytes >= LARGE {
+            push(&mut recent.costs, took.as_secs_f64() / bytes as f64);
+        }
+    }
+
+    /// After how long a request that moves `bytes` is sent again beside itself.
+    pub(super) fn hedge_after(&self, bytes: u64) -> Duration {
+        HEDGE.over(self.expected(bytes))
+    }
+
+    /// After how long a request that moves `bytes` is given up.
+    pub(super) fn give_up_after(&self, bytes: u64) -> Duration {
+        GIVE_UP.over(self.expected(bytes))
+    }
+
+    /// As long as the slowest of the last ones would have taken for it.
+    fn expected(&self, bytes: u64) -> Duration {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let latency = recent.latencies.iter().max().copied().unwrap_or(FIRST_LATENCY);
+        let cost = recent.costs.iter().copied().reduce(f64::max).unwrap_or(1.0 / FIRST_RATE);
+        // Far below what a Duration holds.
+        latency.saturating_add(Duration::from_secs_f64((cost * bytes as f64).clamp(0.0, 1e9)))
+    }
+}
+
+fn push<T>(recent: &mut VecDeque<T>, value: T) {
+    if recent.len() >= REMEMBERED {
+        recent.pop_front();
+    }
+    recent.push_back(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn i6_what_hangs_stands_out_after_seconds_and_not_after_minutes() {
+        let pace = Pace::default();
+        // 4 MiB at 50 MB/s, eight at a time; manifests in a round trip.
+        for _ in 0..3 {
+            pace.note(1000, seconds(0.03));
+            pace.note(4 * MIB, seconds(0.7));
+        }
+        assert!(pace.hedge_after(4 * MIB) < seconds(4.0), "{:?}", pace.hedge_after(4 * MIB));
+        assert!(pace.give_up_after(8 * MIB) < seconds(22.0), "{:?}", pace.give_up_after(8 * MIB));
+        assert!(pace.give_up_after(1000) < seconds(10.5));
+        assert!(pace.hedge_after(4 * MIB) > seconds(2.8), "four times what it usually takes");
+    }
+
+    #[test]
+    fn nothing_is_hurried_before_anything_was_seen() {
+        let pace = Pace::default();
+        assert!(pace.hedge_after(4 * MIB) > seconds(20.0));
+        assert!(pace.give_up_after(8 * MIB) > seconds(70.0));
+    }
+
+    #[test]
+    fn i6_a_link_that_has_become_slow_is_given_more_time_until_something_comes_through() {
+        let pace = Pace::default();
+        for _ in 0..REMEMBERED {
+            pace.note(8 * MIB, seconds(0.1));
+        }
+        // From now on 8 MiB take half an hour.
+        let mut tries = 0;
+        while pace.give_up_after(8 * MIB) < seconds(1800.0) {
+            pace.note(8 * MIB, pace.give_up_after(8 * MIB));
+            tries += 1;
+        }
+        assert!(tries <= 4, "{tries}");
+        for _ in 0..REMEMBERED {
+            pace.note(8 * MIB, seconds(0.1));
+        }
+        assert!(pace.give_up_after(8 * MIB) < seconds(20.0), "and that is forgotten as well");
+    }
+
+    #[test]
+    fn absurd_figures_do_no_harm() {
+        let pace = Pace::default();
+        pace.note(u64::MAX, Duration::MAX);
+        pace.note(0, Duration::MAX);
+        assert_eq!(pace.hedge_after(u64::MAX), Duration::MAX);
+        pace.note(MIB, Duration::ZERO);
+        assert_eq!(pace.give_up_after(u64::MAX), Duration::MAX);
+    }
+}

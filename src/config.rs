@@ -237,7 +237,8 @@ impl JobOptions {
 
     /// A configuration key of the object store, as `object_store` names them (`aws_region`,
     /// `azure_storage_account_name`, …). Default none. What is not given is taken from the environment
-    /// (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
+    /// (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). Where the store's certificate comes from an authority of your own, the
+    /// environment variable `SSL_CERT_FILE` names a file with that authority's certificate.
     #[must_use]
     pub fn store_option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.store_options.push((key.into(), value.into()));

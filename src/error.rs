@@ -182,13 +182,28 @@ impl fmt::Display for Error {
         }
         // The source is part of the text: most programs print only `{error}`.
         if let Some(source) = &inner.source {
-            write!(f, ": {source}")?;
+            write!(f, ": {}", causes(&**source))?;
         }
         if let Some(advice) = &inner.advice {
             write!(f, "; {advice}")?;
         }
         Ok(())
     }
+}
+
+/// The text of an error and of its causes, each of them once: some errors say those themselves, and some do not.
+pub(crate) fn causes(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl fmt::Debug for Error {
@@ -219,6 +234,26 @@ mod tests {
         );
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.object_name(), Some("data/1/0/x.delta"));
+    }
+
+    #[test]
+    fn causes_are_said_once_each() {
+        #[derive(Debug)]
+        struct Outer(&'static str, std::io::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.0)
+            }
+        }
+        impl StdError for Outer {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.1)
+            }
+        }
+        let silent = Error::internal("x").source(Outer("it failed", std::io::Error::other("refused")));
+        assert_eq!(silent.to_string(), "internal error: x: it failed: refused");
+        let open = Error::internal("x").source(Outer("it was refused", std::io::Error::other("refused")));
+        assert_eq!(open.to_string(), "internal error: x: it was refused");
     }
 
     #[test]

@@ -21,7 +21,28 @@ pub(crate) struct ChainEntry {
 }
 
 /// All versions there are, ascending. Objects with other names are passed over.
+///
+/// # Errors
+/// `StoreUnavailable` also where a listing is empty though there is a chain: the first record of one is never
+/// deleted, and what answers every request with some page is no object store.
 pub(crate) async fn list_chain(remote: &Remote) -> Result<Vec<ChainEntry>> {
+    let chain = list_once(remote).await?;
+    let first = ObjectName::manifest(Version(1));
+    if !chain.is_empty() || remote.get_optional(&first).await?.is_none() {
+        return Ok(chain);
+    }
+    // It may have been created a moment ago.
+    let again = list_once(remote).await?;
+    if again.is_empty() {
+        let message = "the store does not list an object that it has";
+        return Err(Error::new(ErrorKind::StoreUnavailable, message)
+            .object(first)
+            .advice("check the endpoint: is it that of an object store?"));
+    }
+    Ok(again)
+}
+
+async fn list_once(remote: &Remote) -> Result<Vec<ChainEntry>> {
     let listing = remote.list(ObjectName::MANIFESTS).await?;
     let mut chain: Vec<_> = listing
         .iter()

@@ -5,7 +5,9 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use super::answer::{Answer, Meaning};
+use super::write::CREATE;
+use crate::error::{Error, ErrorKind, causes};
 
 /// A request that did not succeed, and what that says.
 #[derive(Debug)]
@@ -56,6 +58,16 @@ impl Failure {
             let mapped = Error::new(kind, format!("cannot {what}")).object(object).source(error);
             Self { verdict, error: if let Some(advice) = advice { mapped.advice(advice) } else { mapped } }
         };
+        if let Some((answer, meaning)) = answered(what, &error) {
+            if answer.is_telling() {
+                // Shorter than the whole of the error, with an address and XML in it.
+                tracing::debug!(%error, "the store's answer in full");
+                let text = format!("cannot {what}: {answer}");
+                let error = Error::new(meaning.kind, text).object(object).advice(meaning.advice);
+                return Self { verdict: meaning.verdict, error };
+            }
+            return new(meaning.verdict, meaning.kind, Some(meaning.advice), error);
+        }
         match error {
             // Some stores answer a failed "create if absent" with 304, most with 412; S3 answers 409
             // when two creates meet. None of it says *whose* object is there.
@@ -93,6 +105,21 @@ impl Failure {
     pub(super) fn is_failure(&self) -> bool {
         matches!(self.verdict, Verdict::Passing | Verdict::Lasting)
     }
+}
+
+/// What a store over a network says beyond the kind of `error`, and what follows from it.
+fn answered(what: &str, error: &object_store::Error) -> Option<(Answer, Meaning)> {
+    use object_store::Error as Store;
+    match error {
+        // Whose object is there is for the caller to find out.
+        Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => return None,
+        Store::Generic { store: "LocalFileSystem" | "InMemory", .. } => return None,
+        _ => {}
+    }
+    let text = causes(error);
+    let answer = Answer::read(&text);
+    let meaning = answer.meaning(what == CREATE, &text)?;
+    Some((answer, meaning))
 }
 
 /// What to do about a trouble of the disk that a `file://` store rests on; `None` if it is none.

@@ -7,6 +7,9 @@
 //! later. Who may try again blindly does so here (data objects, whose names are never used twice);
 //! who may not, the manifest chain, gets the doubt and resolves it by its own rules.
 
+mod answer;
+#[cfg(all(test, feature = "aws"))]
+mod answer_tests;
 mod counters;
 mod download;
 mod error;

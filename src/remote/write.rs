@@ -16,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use super::error::{Failure, Verdict};
 use super::{ObjectName, Remote};
 
+pub(super) const CREATE: &str = "create the object";
+
 /// What is known after one attempt to create an object.
 #[derive(Debug, Clone)]
 #[expect(clippy::enum_variant_names, reason = "the verdict is best called what it says")]
@@ -63,7 +65,7 @@ impl Remote {
         let path = self.path(name);
         let options = PutOptions::from(PutMode::Create);
         let put = self.store.put_opts(&path, PutPayload::from_bytes(payload), options);
-        match self.timed("create the object", name, bytes as u64, limit, put).await {
+        match self.timed(CREATE, name, bytes as u64, limit, put).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
                 error: failure.error.advice("check that the bucket or container exists"),

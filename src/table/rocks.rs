@@ -395,8 +395,9 @@ impl Table {
     pub(crate) fn trouble(&self) -> Option<Error> {
         let (status, stood) = self.trouble.now()?;
         let error = error::map("compact or flush the table", &self.dir, status);
-        let what = format!("it has failed for {stood:.0?}, and goes on by itself once it can");
-        Some(if error.kind() == ErrorKind::Disk { error.more_advice(what) } else { error })
+        // Other than where it ends the attempt.
+        let advice = format!("free disk space: it has failed for {stood:.0?}, and goes on by itself then");
+        Some(if error.kind() == ErrorKind::Disk { error.advice(advice) } else { error })
     }
 
     pub(super) fn memtable_is_empty(&self) -> Result<bool> {

@@ -102,12 +102,14 @@ fn i6_a_compaction_that_finds_no_space_hangs_nobody_and_is_told() {
         job.compact().unwrap();
         job.settle(STUCK).unwrap();
         job.health().unwrap();
-        let ballast = disk.fill(4 << 20);
+        // Room for what the cuts write, not for a second copy of all.
+        let ballast = disk.fill(10 << 20);
 
         let (job, mut stores, refused) = unless_stuck("a cut", move || {
             for round in 1..200 {
-                write(&mut stores, round, 0..40);
-                write(&mut stores, round, 15_960..16_000);
+                // Enough that RocksDB does not merge the small files among themselves.
+                write(&mut stores, round, 0..150);
+                write(&mut stores, round, 15_850..16_000);
                 let cut = checkpoint(&job, &mut stores, "some");
                 if mode == CheckpointMode::Changelog {
                     job.materialize();

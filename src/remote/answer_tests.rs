@@ -131,7 +131,7 @@ async fn what_is_no_object_store_is_not_taken_for_an_empty_one() {
     let server = Server::new("200 OK", "<html><body>It works!</body></html>");
     let remote = server.remote();
     let error = crate::manifest::read_newest(&remote).await.unwrap_err();
-    assert!(error.to_string().contains("no object store of this kind"), "{error}");
+    assert!(error.to_string().contains("no object store: check the endpoint"), "{error}");
     assert_eq!(remote.counters().retries, 0);
 }
 

@@ -55,7 +55,7 @@ impl Failure {
         use object_store::Error as Store;
 
         let new = |verdict, kind, advice: Option<&str>, error: Store| {
-            let mapped = Error::new(kind, format!("cannot {what}")).object(object).source(error);
+            let mapped = Error::new(kind, format!("cannot {what}")).object(&object).source(error);
             Self { verdict, error: if let Some(advice) = advice { mapped.advice(advice) } else { mapped } }
         };
         if let Some((answer, meaning)) = answered(what, &error) {
@@ -63,7 +63,7 @@ impl Failure {
                 // Shorter than the whole of the error, with an address and XML in it.
                 tracing::debug!(%error, "the store's answer in full");
                 let text = format!("cannot {what}: {answer}");
-                let error = Error::new(meaning.kind, text).object(object).advice(meaning.advice);
+                let error = Error::new(meaning.kind, text).object(&object).advice(meaning.advice);
                 return Self { verdict: meaning.verdict, error };
             }
             return new(meaning.verdict, meaning.kind, Some(meaning.advice), error);

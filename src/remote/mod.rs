@@ -31,9 +31,11 @@ use std::fmt::Display;
 use std::future::Future;
 #[cfg(test)]
 use std::num::NonZeroU64;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use object_store::ObjectStore;
 use object_store::path::{Path, PathPart};
 use tokio::sync::Semaphore;
@@ -44,7 +46,7 @@ pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
 pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
-use pace::Pace;
+use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
 pub(crate) use url::{open_url, parse_prefix, place_of};
@@ -200,6 +202,18 @@ impl Remote {
         self.pace.hedge_after(bytes)
     }
 
+    /// Returns when a transfer that has `begun` at `start` is overdue, by what `after` says at each moment.
+    async fn overdue(&self, begun: &Begun, start: Duration, after: impl Fn() -> Duration, limit: Duration) {
+        loop {
+            let due = begun.overdue_after(after(), limit);
+            let elapsed = self.env.clock.monotonic().saturating_sub(start);
+            match due.checked_sub(elapsed) {
+                None | Some(Duration::ZERO) => return,
+                Some(left) => tokio::time::sleep(left).await,
+            }
+        }
+    }
+
     /// As [`Remote::request`] for one that moves `bytes`, whose time says how long others may take.
     async fn timed<T>(
         &self,
@@ -213,10 +227,36 @@ impl Remote {
         let result = self.request(what, object, limit, request).await;
         let took = self.env.clock.monotonic().saturating_sub(start);
         // An answer that came fast because it is "no" says nothing about how long others take.
-        if result.is_ok() || took >= limit {
-            self.pace.note(bytes, took);
+        match &result {
+            Ok(_) => self.pace.came_through(bytes, took),
+            Err(_) if took >= limit => self.pace.gave_up(bytes, took),
+            Err(_) => {}
         }
         result
+    }
+
+    /// As [`Remote::timed`] for a transfer of `bytes` that cannot be sent a second time from here: it is given up where
+    /// others show that it hangs, and whoever waits for it begins again.
+    async fn unless_it_hangs<T>(
+        &self,
+        what: &'static str,
+        object: impl Display,
+        bytes: u64,
+        limit: Duration,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let (begun, start) = (self.pace.begin(bytes), self.env.clock.monotonic());
+        let request = pin!(self.timed(what, &object, bytes, limit, request));
+        let overdue = pin!(self.overdue(&begun, start, || self.pace.give_up_after(bytes), limit));
+        match select(request, overdue).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), _)) => {
+                let took = self.env.clock.monotonic().saturating_sub(start);
+                self.pace.gave_up(bytes, took);
+                self.counters.failure();
+                Err(Failure::no_answer(what, &object, took))
+            }
+        }
     }
 
     /// Longest time in which a body may move nothing.

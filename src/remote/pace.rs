@@ -5,7 +5,8 @@
 //! the others it stands out after seconds.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Up to this size a transfer is all latency.
@@ -38,6 +39,40 @@ impl Margin {
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: Mutex<Recent>,
+    /// Large transfers on their way, and those that have come through.
+    under_way: AtomicU64,
+    through: AtomicU64,
+}
+
+/// A transfer on its way.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pace: Arc<Pace>,
+    bytes: u64,
+    through: u64,
+}
+
+impl Begun {
+    /// Whether it may be told by its time alone that this transfer hangs. Of several on one link that has become slow
+    /// all take long; one that hangs is overtaken by the others, or has none.
+    fn stands_out(&self) -> bool {
+        let alone = self.pace.under_way.load(Ordering::Relaxed) <= 1;
+        self.bytes < LARGE || alone || self.pace.through.load(Ordering::Relaxed) != self.through
+    }
+
+    /// When it is overdue that is so after `after`, and is given up after `limit` in any case.
+    pub(super) fn overdue_after(&self, after: Duration, limit: Duration) -> Duration {
+        let after = if self.stands_out() { after } else { after.max(limit / 4) };
+        after.min(limit)
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if self.bytes >= LARGE {
+            self.pace.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +83,29 @@ struct Recent {
 }
 
 impl Pace {
-    /// Notes a request that has moved `bytes` in `took`, or was given up after that: then it would have taken longer,
-    /// and the next one is given more time. So a link that has become slow is not taken for dead for ever.
-    pub(super) fn note(&self, bytes: u64, took: Duration) {
+    /// Notes that a request begins that moves `bytes`.
+    pub(super) fn begin(self: &Arc<Self>, bytes: u64) -> Begun {
+        if bytes >= LARGE {
+            self.under_way.fetch_add(1, Ordering::Relaxed);
+        }
+        Begun { pace: Arc::clone(self), bytes, through: self.through.load(Ordering::Relaxed) }
+    }
+
+    /// Notes a request that has moved `bytes` in `took`.
+    pub(super) fn came_through(&self, bytes: u64, took: Duration) {
+        if bytes >= LARGE {
+            self.through.fetch_add(1, Ordering::Relaxed);
+        }
+        self.note(bytes, took);
+    }
+
+    /// Notes one that was given up: it would have taken longer, and the next one is given more time. So a link that
+    /// has become slow is not taken for dead for ever.
+    pub(super) fn gave_up(&self, bytes: u64, after: Duration) {
+        self.note(bytes, after);
+    }
+
+    fn note(&self, bytes: u64, took: Duration) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes <= SMALL {
             push(&mut recent.latencies, took);
@@ -101,8 +156,8 @@ mod tests {
         let pace = Pace::default();
         // 4 MiB at 50 MB/s, eight at a time; manifests in a round trip.
         for _ in 0..3 {
-            pace.note(1000, seconds(0.03));
-            pace.note(4 * MIB, seconds(0.7));
+            pace.came_through(1000, seconds(0.03));
+            pace.came_through(4 * MIB, seconds(0.7));
         }
         assert!(pace.hedge_after(4 * MIB) < seconds(4.0), "{:?}", pace.hedge_after(4 * MIB));
         assert!(pace.give_up_after(8 * MIB) < seconds(22.0), "{:?}", pace.give_up_after(8 * MIB));
@@ -121,28 +176,50 @@ mod tests {
     fn i6_a_link_that_has_become_slow_is_given_more_time_until_something_comes_through() {
         let pace = Pace::default();
         for _ in 0..REMEMBERED {
-            pace.note(8 * MIB, seconds(0.1));
+            pace.came_through(8 * MIB, seconds(0.1));
         }
         // From now on 8 MiB take half an hour.
         let mut tries = 0;
         while pace.give_up_after(8 * MIB) < seconds(1800.0) {
-            pace.note(8 * MIB, pace.give_up_after(8 * MIB));
+            pace.gave_up(8 * MIB, pace.give_up_after(8 * MIB));
             tries += 1;
         }
         assert!(tries <= 4, "{tries}");
         for _ in 0..REMEMBERED {
-            pace.note(8 * MIB, seconds(0.1));
+            pace.came_through(8 * MIB, seconds(0.1));
         }
         assert!(pace.give_up_after(8 * MIB) < seconds(20.0), "and that is forgotten as well");
     }
 
     #[test]
+    fn i6_of_several_on_a_slow_link_none_stands_out_until_another_is_through() {
+        let (pace, limit) = (Arc::new(Pace::default()), seconds(100.0));
+        for _ in 0..3 {
+            pace.came_through(MIB, seconds(0.01));
+        }
+        let (soon, patient) = (seconds(1.1), seconds(25.0));
+        let first = pace.begin(MIB);
+        assert_eq!(first.overdue_after(soon, limit), soon, "it is alone");
+        let second = pace.begin(MIB);
+        assert_eq!(first.overdue_after(soon, limit), patient);
+        assert_eq!(second.overdue_after(soon, limit), patient);
+        assert_eq!(pace.begin(1000).overdue_after(soon, limit), soon, "small ones are no load");
+        assert_eq!(second.overdue_after(seconds(200.0), limit), limit);
+        drop(second);
+        pace.came_through(MIB, seconds(8.0));
+        let third = pace.begin(MIB);
+        assert_eq!(first.overdue_after(soon, limit), soon, "it was overtaken");
+        assert_eq!(third.overdue_after(soon, limit), patient);
+        assert!(pace.hedge_after(MIB) > seconds(32.0), "and by now it is known how slow the link is");
+    }
+
+    #[test]
     fn absurd_figures_do_no_harm() {
         let pace = Pace::default();
-        pace.note(u64::MAX, Duration::MAX);
-        pace.note(0, Duration::MAX);
+        pace.came_through(u64::MAX, Duration::MAX);
+        pace.came_through(0, Duration::MAX);
         assert_eq!(pace.hedge_after(u64::MAX), Duration::MAX);
-        pace.note(MIB, Duration::ZERO);
+        pace.came_through(MIB, Duration::ZERO);
         assert_eq!(pace.give_up_after(u64::MAX), Duration::MAX);
     }
 }

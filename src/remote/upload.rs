@@ -110,9 +110,8 @@ impl Remote {
             source = rest;
             self.counters.put(bytes.len());
             let part = upload.put_part(PutPayload::from_bytes(bytes));
-            // A part cannot be sent a second time from here, so the whole begins again where one hangs.
-            let limit = self.limit_by_pace(size, self.limit(size.saturating_mul(sharers.into())));
-            sending.push(self.timed("upload a part of", name, size, limit, part));
+            let limit = self.limit(size.saturating_mul(sharers.into()));
+            sending.push(self.unless_it_hangs("upload a part of", name, size, limit, part));
             while sending.len() >= parallel.max(1)
                 && let Some(sent) = sending.next().await
             {

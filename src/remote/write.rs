@@ -81,9 +81,12 @@ impl Remote {
     /// is never used for others, so that it does not matter which of them the store applies, or whether it applies
     /// both one after the other.
     async fn create_hedged(&self, name: &ObjectName, payload: &Bytes, sharers: u32) -> Result<(), Failure> {
+        let bytes = payload.len() as u64;
+        let (begun, start) = (self.pace.begin(bytes), self.env.clock.monotonic());
+        let limit = self.limit(bytes.saturating_mul(u64::from(sharers)));
         let first = pin!(self.try_create(name, payload.clone(), sharers));
-        let patience = pin!(tokio::time::sleep(self.hedge_after(payload.len() as u64)));
-        let first = match select(first, patience).await {
+        let overdue = pin!(self.overdue(&begun, start, || self.hedge_after(bytes), limit));
+        let first = match select(first, overdue).await {
             Either::Left((done, _)) => return done,
             Either::Right(((), first)) => first,
         };

@@ -93,23 +93,23 @@ fn assert_says_full(error: &Error, dir: &Path) {
 #[test]
 fn i6_a_compaction_that_finds_no_space_hangs_nobody_and_is_told() {
     for mode in [CheckpointMode::NativeIncremental, CheckpointMode::Changelog] {
-        let Some(disk) = SmallDisk::mount(64) else { return };
+        let Some(disk) = SmallDisk::mount(48) else { return };
         let (store, dir) = (Arc::new(InMemory::new()), disk.path().join("local"));
         let Opened { job, mut stores, .. } = open(&store, options(&dir, mode)).unwrap();
-        write(&mut stores, 0, 0..16_000);
+        // Less than the first level holds, or it would be compacted in small pieces.
+        write(&mut stores, 0, 0..4_000);
         checkpoint(&job, &mut stores, "all").unwrap();
         job.settle(STUCK).unwrap();
         job.compact().unwrap();
         job.settle(STUCK).unwrap();
         job.health().unwrap();
         // Room for what the cuts write, not for a second copy of all.
-        let ballast = disk.fill(10 << 20);
+        let ballast = disk.fill(5 << 19);
 
         let (job, mut stores, refused) = unless_stuck("a cut", move || {
             for round in 1..200 {
                 // Enough that RocksDB does not merge the small files among themselves.
-                write(&mut stores, round, 0..150);
-                write(&mut stores, round, 15_850..16_000);
+                write(&mut stores, round, 0..80);
                 let cut = checkpoint(&job, &mut stores, "some");
                 if mode == CheckpointMode::Changelog {
                     job.materialize();

@@ -629,7 +629,7 @@ impl StateStore {
             return Err(Error::invalid(format!("a key of {} bytes is too long", key.len()))
                 .advice(format!("keys may have up to {} bytes", key::MAX_USER_KEY_LEN)));
         }
-        self.health()
+        self.alive()
     }
 
     fn with_key<R>(&self, state: State, group: KeyGroup, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> R {

@@ -8,7 +8,7 @@
 //! who may not, the manifest chain, gets the doubt and resolves it by its own rules.
 
 mod answer;
-#[cfg(all(test, feature = "aws"))]
+#[cfg(test)]
 mod answer_tests;
 mod counters;
 mod download;

@@ -24,10 +24,13 @@ pub(crate) enum Work {
     Stop,
 }
 
+/// A snapshot, and the delta that it stands at.
+pub(crate) type Taken = Result<(DeltaSeq, TableFiles)>;
+
 /// Hard-link the table's files into `dir` and tell `done` of them, and which delta they stand at.
 pub(crate) struct SnapshotOrder {
     pub(crate) dir: PathBuf,
-    pub(crate) done: Box<dyn FnOnce(Result<(DeltaSeq, TableFiles)>) + Send>,
+    pub(crate) done: Box<dyn FnOnce(Taken) + Send>,
 }
 
 /// The applier's inbox.

@@ -54,9 +54,14 @@ pub struct Inspection {
     pub total_objects: u64,
     /// Objects that a retained checkpoint needs and that do not exist. Empty in a sound job.
     pub missing: Vec<String>,
-    /// Savepoints that cannot be read, each with what is wrong. No garbage is collected while there are such, because there
-    /// is no telling what they keep. Empty in a sound job; for pins see [`PinHolder::Damaged`](crate::PinHolder::Damaged).
+    /// Savepoints that cannot be read, or whose checkpoint cannot, each with what is wrong. No garbage is collected
+    /// while there are such, because there is no telling what they keep. Empty in a sound job; for pins see
+    /// [`PinHolder::Damaged`](crate::PinHolder::Damaged).
     pub damaged: Vec<String>,
+    /// Versions of the manifest chain that cannot be read, each with what is wrong; oldest first. What is said above is as
+    /// of the newest that can. Above that one they keep a job from being opened, unless
+    /// [`JobOptions::fallback`](crate::JobOptions::fallback) is allowed. Empty in a sound job.
+    pub damaged_versions: Vec<(u64, String)>,
 }
 
 /// One version of the chain.
@@ -147,8 +152,8 @@ pub struct InspectedOrigin {
 /// lists all objects.
 ///
 /// # Errors
-/// [`NotFound`](ErrorKind::NotFound) if there is no job, [`Corrupt`](ErrorKind::Corrupt) and
-/// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming the manifest that cannot be read,
+/// [`NotFound`](ErrorKind::NotFound) if there is no job, [`Corrupt`](ErrorKind::Corrupt) if no manifest can be read,
+/// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming the manifest that a newer version has written,
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
 pub fn inspect(url: &str, store_options: &[(String, String)]) -> Result<Inspection> {
     let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
@@ -195,11 +200,22 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
     let reads: Vec<_> = chain.iter().map(|entry| read(remote, entry.version, entry.size)).collect();
     let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
     // What is gone by now was collected, unless the newest still retains it.
-    let manifests: Vec<(Manifest, u64)> = read.into_iter().flatten().collect();
-    let (head, _) = manifests
-        .last()
-        .filter(|(head, _)| head.version == newest.version)
-        .ok_or_else(|| Error::new(ErrorKind::MissingObject, "the newest manifest is gone").object(url))?;
+    let (mut manifests, mut damaged_versions) = (Vec::new(), Vec::new());
+    for found in read.into_iter().flatten() {
+        match found {
+            Ok(found) => manifests.push(found),
+            Err((version, error)) => damaged_versions.push((version, error)),
+        }
+    }
+    let seen = |version| damaged_versions.iter().any(|(damaged, _)| *damaged == version);
+    let head = manifests.last().filter(|(head, _)| head.version == newest.version || seen(newest.version));
+    let Some((head, _)) = head else {
+        // All of it is damaged, or the newest is gone.
+        return Err(damaged_versions.pop().map_or_else(
+            || Error::new(ErrorKind::MissingObject, "the newest manifest is gone").object(url),
+            |(_, error)| error,
+        ));
+    };
 
     let mut sizes = BTreeMap::new();
     for folder in ObjectName::FOLDERS {
@@ -265,6 +281,10 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         total_objects: sizes.len() as u64,
         missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
         damaged,
+        damaged_versions: damaged_versions
+            .into_iter()
+            .map(|(version, error)| (version.0, error.to_string()))
+            .collect(),
     })
 }
 
@@ -273,7 +293,13 @@ async fn look_at_savepoints(remote: &Remote) -> Result<(Vec<Savepoint>, Vec<Stri
     let (mut savepoints, mut damaged) = (Vec::new(), Vec::new());
     for name in savepoint::names(remote).await? {
         match savepoint::find(remote, &name).await {
-            Ok(Some(record)) => savepoints.push(describe_savepoint(remote, &name, &record).await?),
+            Ok(Some(record)) => match describe_savepoint(remote, &name, &record).await {
+                Ok(savepoint) => savepoints.push(savepoint),
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    damaged.push(error.more_advice(format!("savepoint {name} names it")).to_string());
+                }
+                Err(error) => return Err(error),
+            },
             // It was released meanwhile.
             Ok(None) => {}
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
@@ -285,10 +311,14 @@ async fn look_at_savepoints(remote: &Remote) -> Result<(Vec<Savepoint>, Vec<Stri
     Ok((savepoints, damaged))
 }
 
-/// A manifest and its size; None if it is gone.
-async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<(Manifest, u64)>> {
+/// A manifest and its size, or what is wrong with it.
+type Read = std::result::Result<(Manifest, u64), (Version, Error)>;
+
+/// None if it is gone.
+async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<Read>> {
     match read_manifest(remote, version).await {
-        Ok((manifest, _)) => Ok(Some((manifest, size))),
+        Ok((manifest, _)) => Ok(Some(Ok((manifest, size)))),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(Err((version, error)))),
         Err(error) if error.kind() == ErrorKind::MissingObject => Ok(None),
         Err(error) => Err(error),
     }

@@ -10,7 +10,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, ListedPin, list_pins};
 use crate::ids::{CheckpointId, Epoch};
-use crate::manifest::{CheckpointRecord, read_manifest, read_newest};
+use crate::manifest::{CheckpointRecord, read_manifest, read_top};
 use crate::outside::Outside;
 use crate::remote::{Remote, open_url, parse_prefix};
 
@@ -29,8 +29,8 @@ pub struct InspectedPin {
     pub holder: PinHolder,
     /// The version of the manifest chain that it keeps. None if the pin is damaged.
     pub version: Option<u64>,
-    /// The checkpoint of that version. None if the pin is damaged, or keeps nothing because it came
-    /// too late.
+    /// The checkpoint of that version. None if the pin or the manifest is damaged, or if the pin keeps nothing
+    /// because it came too late.
     pub checkpoint: Option<CheckpointId>,
     /// What a restore of the checkpoint has to read, in bytes; all or part of it may be there for other reasons as well.
     pub full_bytes: Option<u64>,
@@ -174,7 +174,8 @@ pub(crate) async fn inspect_pins(remote: &Remote) -> Result<Vec<InspectedPin>> {
 }
 
 async fn newest_epoch(remote: &Remote) -> Result<Epoch> {
-    read_newest(remote).await?.map(|newest| newest.epoch).ok_or_else(|| {
+    // Where the newest version is damaged, that of one below: no attempt that it calls fenced is not.
+    read_top(remote).await?.head.map(|newest| newest.epoch).ok_or_else(|| {
         Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
     })
 }
@@ -206,7 +207,8 @@ async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<
             inspected.checkpoint = manifest.checkpoint().map(|record| record.id);
             inspected.full_bytes = manifest.checkpoint().map(CheckpointRecord::full_bytes);
         }
-        Err(error) if error.kind() == ErrorKind::MissingObject => {}
+        // Gone, or damaged, which a look at the job shows.
+        Err(error) if matches!(error.kind(), ErrorKind::MissingObject | ErrorKind::Corrupt) => {}
         Err(error) => return Err(error),
     }
     Ok(inspected)

@@ -23,7 +23,7 @@ use super::savepoint;
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Nonce, Version};
-use crate::manifest::{Found, Manifest, Retained, read_manifest, read_newest, read_newest_list};
+use crate::manifest::{Found, Manifest, Retained, read_manifest, read_newest_list, read_top};
 use crate::remote::{ObjectName, Remote};
 
 const MAGIC: [u8; 4] = *b"ALVP";
@@ -62,11 +62,28 @@ impl Pin {
         from: &RestoreFrom,
         holder: Holder,
     ) -> Result<(Self, Found)> {
+        Self::take_as(remote, from, holder, false).await
+    }
+
+    /// As [`Pin::take`], for one who only reads: a checkpoint that is asked for by its id is pinned also where the
+    /// newest manifest is damaged. Whether it is still retained is then not known for sure; if it is not, the reader finds
+    /// something missing.
+    pub(crate) async fn take_to_read(remote: &Arc<Remote>, from: &RestoreFrom) -> Result<(Self, Found)> {
+        let past_damage = matches!(from, RestoreFrom::Checkpoint(_));
+        Self::take_as(remote, from, Holder::Reader, past_damage).await
+    }
+
+    async fn take_as(
+        remote: &Arc<Remote>,
+        from: &RestoreFrom,
+        holder: Holder,
+        past_damage: bool,
+    ) -> Result<(Self, Found)> {
         match from {
             RestoreFrom::Savepoint(name) => Self::take_savepoint(remote, name, holder).await,
             RestoreFrom::Latest | RestoreFrom::Checkpoint(_) => {
                 for _ in 1..TRIES {
-                    let taken = Self::take_retained(remote, from, holder).await?;
+                    let taken = Self::take_retained(remote, from, holder, past_damage).await?;
                     if let Some(taken) = taken {
                         return Ok(taken);
                     }
@@ -85,13 +102,14 @@ impl Pin {
         remote: &Arc<Remote>,
         from: &RestoreFrom,
         holder: Holder,
+        past_damage: bool,
     ) -> Result<Option<(Self, Found)>> {
-        let wanted = find_wanted(remote, from).await?;
+        let wanted = find_wanted(remote, from, past_damage).await?;
         let pin = Self::put(remote, wanted.version, holder).await?;
         let confirm = async {
             // Whoever collects from now on sees the pin; whoever listed the pins before had committed
             // what drops the checkpoint even before that.
-            let retained = newest(remote).await?.retained.keeps(wanted);
+            let retained = newest(remote, past_damage).await?.retained.keeps(wanted);
             if retained { read(remote, wanted).await.map(Some) } else { Ok(None) }
         };
         match pin.or_withdraw(confirm.await).await? {
@@ -157,8 +175,15 @@ fn left_behind(error: Error, name: &ObjectName) -> Error {
     error.more_advice(format!("{name} may have stayed behind: release that pin when the store answers again"))
 }
 
-async fn newest(remote: &Remote) -> Result<Manifest> {
-    read_newest(remote).await?.ok_or_else(no_job)
+async fn newest(remote: &Remote, past_damage: bool) -> Result<Manifest> {
+    let top = read_top(remote).await?;
+    if let Some(damaged) = top.damaged.first().filter(|_| !past_damage) {
+        let error = damaged.error.clone();
+        return Err(
+            error.advice("ask for a checkpoint by its id, or for a savepoint: inspect shows what is intact")
+        );
+    }
+    top.head.ok_or_else(no_job)
 }
 
 fn no_job() -> Error {
@@ -169,12 +194,17 @@ fn no_job() -> Error {
 ///
 /// # Errors
 /// `NotFound` if there is no such job or checkpoint.
-pub(crate) async fn find_wanted(remote: &Remote, from: &RestoreFrom) -> Result<Retained> {
+pub(crate) async fn find_wanted(remote: &Remote, from: &RestoreFrom, past_damage: bool) -> Result<Retained> {
     let all = match from {
-        RestoreFrom::Checkpoint(_) => read_newest_list(remote).await?.ok_or_else(no_job)?.1,
+        RestoreFrom::Checkpoint(_) => match read_newest_list(remote).await {
+            Err(error) if past_damage && error.kind() == ErrorKind::Corrupt => {
+                newest(remote, past_damage).await?.retained.fetch(remote).await?
+            }
+            list => list?.ok_or_else(no_job)?.1,
+        },
         // The rest of the list may be long.
         RestoreFrom::Latest | RestoreFrom::Savepoint(_) => {
-            newest(remote).await?.retained.newest().into_iter().collect()
+            newest(remote, past_damage).await?.retained.newest().into_iter().collect()
         }
     };
     let all: Vec<_> = all.iter().map(|entry| entry.checkpoint).collect();

@@ -20,6 +20,9 @@ pub(super) struct Facts<'a> {
     pub pinned: &'a [&'a Manifest],
     /// Pins of attempts before `epoch`, and what a name stood for before it was released.
     pub stale: &'a BTreeSet<ObjectName>,
+    /// Versions that cannot be read. One above the oldest retained checkpoint may be a checkpoint that would be
+    /// retained as well, if it could be read: what it may refer to stays.
+    pub damaged: &'a BTreeSet<Version>,
     /// What is known of versions' kinds. A version is deleted only if it is known to be no open record.
     pub kinds: &'a BTreeMap<Version, RecordKind>,
     /// Objects of `epoch` itself that were committed and dropped again, and so are on no one's way.
@@ -36,16 +39,42 @@ pub(crate) struct GcPlan {
     pub in_flight: usize,
     /// Versions that may go unless they are open records.
     pub unknown: Vec<Version>,
+    /// Kept because a damaged checkpoint may refer to it.
+    pub held_back: usize,
     /// Not ours.
     pub foreign: Vec<String>,
     /// Kept by savepoints and pins alone.
     pub pinned: Vec<ObjectName>,
 }
 
+impl Facts<'_> {
+    /// The newest of the damaged versions that may be checkpoints that are still retained.
+    pub(super) fn unsettled(&self) -> Option<Version> {
+        unsettled(self.damaged, self.retained.iter().map(|manifest| manifest.version).min())
+    }
+}
+
+/// As [`Facts::unsettled`], where `oldest` is the oldest retained checkpoint. Once all that are older than a
+/// damaged version have been dropped, it would have been dropped as well.
+pub(super) fn unsettled(damaged: &BTreeSet<Version>, oldest: Option<Version>) -> Option<Version> {
+    damaged.last().copied().filter(|version| oldest.is_none_or(|oldest| oldest < *version))
+}
+
+/// Whether a checkpoint of this version may refer to an object: its attempt was no later one, and manifests
+/// refer to older ones.
+fn may_refer(version: Version, name: &ObjectName) -> bool {
+    match name {
+        ObjectName::Manifest(older) => *older <= version,
+        ObjectName::Data { epoch, .. } => epoch.0 <= version.0,
+        ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => false,
+    }
+}
+
 /// Sorts `listing`, names below the job's prefix, into what may go and what stays.
 pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a str>) -> GcPlan {
     let retained = live(facts.retained);
     let pinned = live(facts.pinned);
+    let unsettled = facts.unsettled();
     let mut plan = GcPlan::default();
     for text in listing {
         let Some(name) = ObjectName::parse(text) else {
@@ -57,6 +86,10 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
         }
         if pinned.contains(&name) {
             plan.pinned.push(name);
+            continue;
+        }
+        if unsettled.is_some_and(|version| may_refer(version, &name)) {
+            plan.held_back += 1;
             continue;
         }
         match name {
@@ -138,6 +171,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned,
+            damaged: &BTreeSet::new(),
             stale: &BTreeSet::from([ObjectName::pin(nonce(9))]),
             kinds: &kinds(),
             dead: &dead,
@@ -168,6 +202,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
+            damaged: &BTreeSet::new(),
             stale: &BTreeSet::new(),
             kinds: &BTreeMap::new(),
             dead: &BTreeSet::new(),
@@ -203,6 +238,33 @@ mod tests {
     }
 
     #[test]
+    fn i3_what_a_damaged_checkpoint_may_refer_to_stays_as_long_as_older_ones_are_retained() {
+        // The manifests 6 and 8 are retained; 7 cannot be read.
+        let head = head();
+        let older = Manifest { version: Version(6), ..head.clone() };
+        let names = [
+            ObjectName::manifest(Version(3)),
+            ObjectName::manifest(Version(7)),
+            data(4, DataKind::Delta, 9),
+        ];
+        let texts = names.clone().map(|name| name.to_string());
+        let (damaged, kinds) = (BTreeSet::from([Version(7)]), kinds());
+        let (stale, dead) = (BTreeSet::new(), BTreeSet::new());
+        let plan_of = |retained: &[&Manifest]| {
+            let (newest, epoch) = (head.version, head.epoch);
+            let (damaged, kinds, stale, dead) = (&damaged, &kinds, &stale, &dead);
+            let facts = Facts { newest, epoch, retained, pinned: &[], stale, damaged, kinds, dead };
+            plan(&facts, texts.iter().map(String::as_str))
+        };
+        assert_eq!(plan_of(&[&older, &head]), GcPlan { held_back: 3, ..GcPlan::default() });
+        let settled = plan_of(&[&head]);
+        assert_eq!((settled.manifests.len(), settled.data.len(), settled.held_back), (2, 1, 0));
+        // Data of a later attempt is none of its.
+        assert!(may_refer(Version(7), &data(7, DataKind::Sst, 1)));
+        assert!(!may_refer(Version(7), &data(8, DataKind::Sst, 1)));
+    }
+
+    #[test]
     fn what_is_not_ours_stays() {
         let head = head();
         let (kinds, dead) = (kinds(), BTreeSet::new());
@@ -211,6 +273,7 @@ mod tests {
             epoch: head.epoch,
             retained: &[&head],
             pinned: &[],
+            damaged: &BTreeSet::new(),
             stale: &BTreeSet::new(),
             kinds: &kinds,
             dead: &dead,

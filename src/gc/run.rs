@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::confirmed::{Confirmation, Confirmed};
-use super::plan::{Facts, GcPlan, plan};
+use super::plan::{Facts, GcPlan, plan, unsettled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
@@ -48,6 +48,10 @@ pub(crate) struct Collector {
     /// Committed by this attempt, dropped again, and not deleted yet: pinned, or the deletion failed.
     dead: BTreeSet<ObjectName>,
     kinds: BTreeMap<Version, RecordKind>,
+    /// Versions that cannot be read, as of the last sweep.
+    damaged: BTreeSet<Version>,
+    /// Whether a sweep has held things back for one of them.
+    held_back: bool,
     /// What savepoints and pins kept when it was last looked, and still exists.
     pinned: BTreeMap<Version, Arc<Manifest>>,
     /// Whether everything that earlier attempts have left is known to be gone, or needed.
@@ -66,30 +70,71 @@ impl Collector {
         self.dead.extend(objects);
     }
 
-    /// Whether a [`sweep`](Self::sweep) may find more than a [`collect`](Self::collect): before the
-    /// first one, and when a savepoint or a pin is gone that may have kept objects of earlier attempts.
-    pub(crate) fn sweep_is_due(&self) -> bool {
-        !self.swept
-    }
-
-    /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but those
-    /// of savepoints and pins. `roots` must be as of after the commit that dropped them.
+    /// Deletes what nothing needs any more: what `dropped` manifests alone referred to, and where that is due what
+    /// earlier attempts have left behind. `roots` must be as of after the commit that dropped them.
     ///
     /// # Errors
     /// `Corrupt` or `MissingObject` if a retained checkpoint, a savepoint or a pin cannot be read, because what it needs is then not
     /// known; nothing is deleted. What the store answers otherwise; the rest is deleted next time.
-    pub(crate) async fn collect(
+    pub(crate) async fn run(
         &mut self,
         remote: &Remote,
         roots: &Roots,
         dropped: Vec<Arc<Manifest>>,
     ) -> Result<Collection> {
+        // The first look is at everything: only then it is known which versions are damaged, and what must be
+        // held back for them.
+        if self.sweep_is_due(roots) {
+            self.note(dropped);
+            return self.sweep(remote, roots, false).await;
+        }
+        let collected = self.collect(remote, roots, dropped).await?;
+        if matches!(collected, Collection::Done(_)) && self.sweep_is_due(roots) {
+            return self.sweep(remote, roots, false).await;
+        }
+        Ok(collected)
+    }
+
+    /// As [`run`](Self::run), at the end of an attempt: one that has committed nothing leaves everything as it is.
+    pub(crate) async fn finish(
+        &mut self,
+        remote: &Remote,
+        roots: &Roots,
+        dropped: Vec<Arc<Manifest>>,
+    ) -> Result<Collection> {
+        if !self.swept && dropped.is_empty() && self.dead.is_empty() {
+            return Ok(Collection::Done(GcReport::default()));
+        }
+        self.run(remote, roots, dropped).await
+    }
+
+    /// Whether a [`sweep`](Self::sweep) may find more than a [`collect`](Self::collect): before the
+    /// first one, when a savepoint or a pin is gone that may have kept objects of earlier attempts, and when a damaged
+    /// version holds nothing back any more.
+    pub(super) fn sweep_is_due(&self, roots: &Roots) -> bool {
+        let oldest = roots.retained.iter().map(|found| found.retained.version).min();
+        !self.swept || (self.held_back && unsettled(&self.damaged, oldest).is_none())
+    }
+
+    /// Takes in what commits have dropped.
+    fn note(&mut self, dropped: Vec<Arc<Manifest>>) {
         for manifest in dropped {
             // Dropped, and carriers of what was dropped: neither can be an open record.
             self.kinds.insert(manifest.version, RecordKind::Checkpoint);
             self.dead.insert(ObjectName::manifest(manifest.version));
             self.dead.extend(manifest.references().cloned());
         }
+    }
+
+    /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but those
+    /// of savepoints, pins and the chain.
+    pub(super) async fn collect(
+        &mut self,
+        remote: &Remote,
+        roots: &Roots,
+        dropped: Vec<Arc<Manifest>>,
+    ) -> Result<Collection> {
+        self.note(dropped);
         if self.dead.is_empty() && self.pinned.is_empty() {
             return Ok(Collection::Done(GcReport::default()));
         }
@@ -105,10 +150,7 @@ impl Collector {
 
     /// Looks at everything that there is, and deletes what earlier attempts have left behind as well.
     /// A dry run only says what it would delete.
-    ///
-    /// # Errors
-    /// As [`collect`](Self::collect).
-    pub(crate) async fn sweep(
+    pub(super) async fn sweep(
         &mut self,
         remote: &Remote,
         roots: &Roots,
@@ -122,6 +164,11 @@ impl Collector {
             Planned::Delete(planned) => *planned,
             Planned::Overtaken(by) => return Ok(Collection::Overtaken(by)),
         };
+        self.held_back = plan.held_back > 0;
+        if self.held_back {
+            let (objects, damaged) = (plan.held_back, &self.damaged);
+            tracing::warn!(objects, ?damaged, "kept because damaged manifests may refer to them");
+        }
         if dry_run {
             return Ok(Collection::Done(report(&plan)));
         }
@@ -143,26 +190,35 @@ impl Collector {
         debug_assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
         self.look_at_pinned(remote, &confirmed).await?;
         let stale = &confirmed.held().stale;
-        let Self { dead, kinds, pinned, .. } = self;
+        let Self { dead, kinds, damaged, pinned, .. } = self;
         let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
-        let make = |kinds: &BTreeMap<_, _>| {
+        let oldest = retained.iter().map(|manifest| manifest.version).min();
+        let make = |kinds: &BTreeMap<_, _>, damaged: &BTreeSet<_>| {
             let (newest, epoch) = (roots.newest, roots.epoch);
             let (retained, pinned) = (&retained, &pinned);
-            let facts = Facts { newest, epoch, retained, pinned, stale, kinds, dead };
+            let facts = Facts { newest, epoch, retained, pinned, stale, damaged, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
-        let first = make(kinds);
-        if first.unknown.is_empty() {
-            return Ok(Planned::Delete(Box::new((confirmed, first))));
+        let first = make(kinds, damaged);
+        let unknown: Vec<_> = first.unknown.iter().filter(|version| !damaged.contains(version)).collect();
+        for (version, kind) in look_at(remote, unknown, Depth::Header).await? {
+            note_kind(version, kind, kinds, damaged);
         }
-        let read: Vec<_> = stream::iter(first.unknown)
-            .map(|version| async move { kind_of(remote, version).await.map(|kind| (version, kind)) })
-            .buffered(PARALLEL_READS)
-            .try_collect()
-            .await?;
-        // One that is gone by now, or cannot be read, stays unknown.
-        kinds.extend(read.into_iter().filter_map(|(version, kind)| kind.map(|kind| (version, kind))));
-        let plan = make(kinds);
+        // A checkpoint that nothing retains, though older ones are retained: it came to nothing, or it is damaged
+        // behind its header, and was passed over.
+        let second = make(kinds, damaged);
+        let passed_over = |name: &&ObjectName| match name {
+            ObjectName::Manifest(version) => !dead.contains(name) && oldest.is_none_or(|old| old < *version),
+            _ => false,
+        };
+        let versions = second.manifests.iter().filter(passed_over).filter_map(|name| match name {
+            ObjectName::Manifest(version) => Some(version),
+            _ => None,
+        });
+        for (version, kind) in look_at(remote, versions.collect(), Depth::All).await? {
+            note_kind(version, kind, kinds, damaged);
+        }
+        let plan = make(kinds, damaged);
         Ok(Planned::Delete(Box::new((confirmed, plan))))
     }
 
@@ -195,6 +251,9 @@ impl Collector {
             }
             for name in names {
                 self.dead.remove(&name);
+                if let ObjectName::Manifest(version) = name {
+                    self.kinds.remove(&version);
+                }
             }
         }
         Ok(report)
@@ -219,14 +278,57 @@ fn report(plan: &GcPlan) -> GcReport {
     }
 }
 
-/// A version's kind; None if it is gone, or damaged: it is not deleted then, and stands in nobody's way.
-async fn kind_of(remote: &Remote, version: Version) -> Result<Option<RecordKind>> {
-    match read_kind(remote, version).await {
+/// How much of a manifest is read.
+#[derive(Clone, Copy)]
+enum Depth {
+    Header,
+    All,
+}
+
+/// What a look at a version has found.
+enum Looked {
+    /// It was collected meanwhile.
+    Gone,
+    Kind(RecordKind),
+    Damaged,
+}
+
+async fn look_at(remote: &Remote, versions: Vec<&Version>, depth: Depth) -> Result<Vec<(Version, Looked)>> {
+    let reads: Vec<_> = versions.into_iter().map(|version| look_at_one(remote, *version, depth)).collect();
+    stream::iter(reads).buffered(PARALLEL_READS).try_collect().await
+}
+
+async fn look_at_one(remote: &Remote, version: Version, depth: Depth) -> Result<(Version, Looked)> {
+    let kind = match depth {
+        Depth::Header => read_kind(remote, version).await,
+        Depth::All => read_manifest(remote, version).await.map(|(manifest, _)| Some(manifest.record.kind())),
+    };
+    match kind {
+        Ok(Some(kind)) => Ok((version, Looked::Kind(kind))),
+        Ok(None) => Ok((version, Looked::Gone)),
+        Err(error) if error.kind() == ErrorKind::MissingObject => Ok((version, Looked::Gone)),
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
-            tracing::warn!(%error, "a manifest that nothing needs cannot be read, and is left where it is");
-            Ok(None)
+            tracing::warn!(%error, "a manifest cannot be read, and is left where it is");
+            Ok((version, Looked::Damaged))
         }
-        kind => kind,
+        Err(error) => Err(error),
+    }
+}
+
+/// One that is damaged has no kind, and so is not deleted: it may be an open record.
+fn note_kind(
+    version: Version,
+    looked: Looked,
+    kinds: &mut BTreeMap<Version, RecordKind>,
+    damaged: &mut BTreeSet<Version>,
+) {
+    match looked {
+        Looked::Gone => {}
+        Looked::Kind(kind) => drop(kinds.insert(version, kind)),
+        Looked::Damaged => {
+            kinds.remove(&version);
+            damaged.insert(version);
+        }
     }
 }
 

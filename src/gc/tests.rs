@@ -434,14 +434,14 @@ async fn i3_a_savepoint_outlives_checkpoints_and_attempts_and_goes_when_it_is_re
     job.cut();
     assert!(job.commit(1).await);
     job.sweep().await;
-    assert!(!job.collector.sweep_is_due());
+    assert!(!job.collector.sweep_is_due(&job.chain.roots()));
     savepoint::release(&store.remote(8), &name).await.unwrap();
     assert_eq!(savepoint::release(&remote, &name).await.unwrap_err().kind(), ErrorKind::NotFound);
     job.cut();
     job.persist().await;
     assert!(job.commit(1).await);
     job.collect().await;
-    assert!(job.collector.sweep_is_due(), "it may have kept objects of earlier attempts");
+    assert!(job.collector.sweep_is_due(&job.chain.roots()), "it may have kept objects of earlier attempts");
     let gone = job.sweep().await;
     assert!(gone.contains(&ObjectName::manifest(newest.version).to_string()), "{gone:?}");
     check_live(&remote, &[]).await;

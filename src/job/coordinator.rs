@@ -533,13 +533,7 @@ impl Coordinator {
         // Only now, after a commit: one that was in doubt until then could still have named them.
         collector.retire(std::mem::take(&mut self.state.retired));
         tokio::spawn(async move {
-            let mut result = collector.collect(&remote, &roots, dropped).await;
-            // What attempts before this one left behind is looked for once, and again when something
-            // is released that may have kept it.
-            if matches!(result, Ok(Collection::Done(_))) && collector.sweep_is_due() {
-                result = collector.sweep(&remote, &roots, false).await;
-            }
-            match result {
+            match collector.run(&remote, &roots, dropped).await {
                 Ok(Collection::Done(_)) => {}
                 Ok(Collection::Overtaken(by)) => attempt.fail(fenced(ObjectName::MANIFESTS, Some(by))),
                 Err(error) => {
@@ -559,7 +553,7 @@ impl Coordinator {
         dropped.extend(self.chain.take_dropped());
         let collect = async {
             let mut collector = self.state.collector.lock().await;
-            collector.collect(&self.remote, &self.chain.roots(), dropped).await
+            collector.finish(&self.remote, &self.chain.roots(), dropped).await
         };
         match tokio::time::timeout(LAST_COLLECTION, collect).await {
             Ok(result) => result.map(|_| ()),

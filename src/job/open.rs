@@ -14,9 +14,9 @@ use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, Result};
 use crate::gc::{Holder, Pin, choose, savepoint};
-use crate::ids::{Nonce, SubtaskIndex};
+use crate::ids::{Nonce, SubtaskIndex, Version};
 use crate::key_group::MaxParallelism;
-use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, read_newest};
+use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote};
 use crate::restore::{Restoration, Restorer, Target};
@@ -119,12 +119,16 @@ async fn begin(
     // Before anything is written. What cannot be read is for the opening to report.
     let mut max_parallelism = options.max_parallelism;
     let mut source = None;
-    let newest = match read_newest(remote).await {
+    let top = match read_top(remote).await {
         // The opening may get through a moment later, and the job would start without its source.
         Err(error) if options.start_from.is_some() => return Err(error),
-        newest => newest.ok(),
+        top => top.ok(),
     };
-    if let Some(newest) = newest {
+    let chosen = matches!(options.restore_from, RestoreFrom::Savepoint(_));
+    if let Some(top) = &top {
+        check_damage(top, options.fallback, chosen)?;
+    }
+    if let Some(newest) = top.map(|top| top.head) {
         if let Some(wanted) = &options.start_from {
             let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
             let found = Source::open(wanted, remote, place, options);
@@ -146,7 +150,17 @@ async fn begin(
             savepoint::require(remote, &name.parse()?).await?;
         }
     }
-    let opened = Chain::open(Arc::clone(remote), options.open_mode, max_parallelism).await?;
+    let opened =
+        Chain::open_past(Arc::clone(remote), options.open_mode, max_parallelism, options.fallback).await?;
+    // Looked at again, because somebody may have come between.
+    if opened.checkpoints.is_empty()
+        && !chosen
+        && let Some(lost) = opened.damaged.iter().find(|damaged| damaged.version != Version(1))
+    {
+        return Err(nothing_left(&lost.error));
+    }
+    let damaged: Vec<_> =
+        opened.damaged.iter().map(|damaged| (damaged.version.0, damaged.error.to_string())).collect();
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     // Native mode holds no deltas: the same memory is all the table's.
     let memory = match options.mode {
@@ -167,7 +181,7 @@ async fn begin(
         memory: options.memory / 4,
     };
     let epoch = opened.chain.epoch();
-    let (origin, restoration, foreign) = match source {
+    let (origin, mut restoration, foreign) = match source {
         Some(source) if opened.checkpoints.is_empty() => {
             let (pin, found) = source.pin(remote, epoch).await?;
             let restoring = restorer(&source.remote);
@@ -194,12 +208,35 @@ async fn begin(
             (origin, restoration, Vec::new())
         }
     };
+    restoration.report.damaged = damaged;
     blocking(move || {
         local_dir::remove(&earlier);
         Ok(())
     })
     .await?;
     Ok(Begun { chain: opened.chain, origin, restoration, foreign, resources })
+}
+
+/// Damage at the top of the chain is passed over only if the caller allows it, and never by beginning anew:
+/// that would lose what is still there without a word. Nothing has been written when this refuses.
+fn check_damage(top: &Top, fallback: bool, chosen: bool) -> Result<()> {
+    if let Some(error) = top.refusal(fallback) {
+        return Err(error);
+    }
+    for damaged in &top.damaged {
+        let (version, error) = (damaged.version, &damaged.error);
+        tracing::warn!(%error, %version, "a version of the manifest chain cannot be read, and is passed over");
+    }
+    match top.damaged.first() {
+        Some(newest) if top.is_lost() && !chosen => Err(nothing_left(&newest.error)),
+        _ => Ok(()),
+    }
+}
+
+fn nothing_left(error: &Error) -> Error {
+    error.clone().advice(
+        "no checkpoint below it is left to go back to: go on from a savepoint, bring the object back, or choose another place",
+    )
 }
 
 /// Where each subtask's table goes, and what it owns.

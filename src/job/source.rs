@@ -95,7 +95,7 @@ impl Source {
         })?;
         match &self.from {
             RestoreFrom::Savepoint(name) => drop(savepoint::require(&self.remote, &name.parse()?).await?),
-            from => drop(find_wanted(&self.remote, from).await?),
+            from => drop(find_wanted(&self.remote, from, false).await?),
         }
         match wanted {
             Some(wanted) if wanted != newest.max_parallelism => {

@@ -11,7 +11,7 @@ use super::format::{self, Inline};
 use super::model::{CheckpointRecord, Manifest};
 use super::open;
 use super::protocol::{Answer, Commit, CommitVerdict, Seen, Step};
-use super::read::{find_manifest, newest_version};
+use super::read::{Damaged, find_manifest, newest_version};
 use super::retained::{Entry, Retained};
 use super::roots::{Found, Roots};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +40,8 @@ pub(crate) struct Opened {
     pub chain: Chain,
     /// The checkpoints that can be restored, oldest first.
     pub checkpoints: Vec<Found>,
+    /// The versions that were passed over, newest first.
+    pub damaged: Vec<Damaged>,
 }
 
 /// A checkpoint to be committed.
@@ -97,12 +99,26 @@ impl Chain {
     /// else, `Incompatible` if `max_parallelism` is not the job's; nothing was written then.
     /// `UnsafeStore` if the store does not honour conditional creates, `Fenced` if another attempt
     /// began at the same time, `Corrupt`, `UnsupportedVersion`, or what the store answers.
+    #[cfg(test)]
     pub(crate) async fn open(
         remote: Arc<Remote>,
         mode: OpenMode,
         max_parallelism: Option<MaxParallelism>,
     ) -> Result<Opened> {
-        let (head, checkpoints) = open::open(&remote, mode, max_parallelism).await?;
+        Self::open_past(remote, mode, max_parallelism, false).await
+    }
+
+    /// As [`Chain::open`]. Versions at the top of the chain that cannot be read are an error, unless the caller
+    /// allows to go `past_damage`: then the attempt goes on from the newest version that is intact. What is
+    /// damaged stays where it is, and the attempt's record lies above it, so its epoch is greater than whatever that was (I2).
+    pub(crate) async fn open_past(
+        remote: Arc<Remote>,
+        mode: OpenMode,
+        max_parallelism: Option<MaxParallelism>,
+        past_damage: bool,
+    ) -> Result<Opened> {
+        let (head, checkpoints, damaged) =
+            open::open(&remote, mode, max_parallelism, past_damage).await?;
         let chain = Self {
             remote,
             deadline: DEFAULT_DEADLINE,
@@ -115,7 +131,7 @@ impl Chain {
             dropped: Vec::new(),
             adopted: Vec::new(),
         };
-        Ok(Opened { chain, checkpoints })
+        Ok(Opened { chain, checkpoints, damaged })
     }
 
     /// How long a commit may stay without a verdict. Default 2 minutes.
@@ -277,8 +293,9 @@ impl Chain {
                     machine.created(tries.create(&name, &payload).await)
                 }
                 Step::Read => {
-                    there = find_manifest(&self.remote, version).await?;
-                    machine.read(seen(there.as_ref()))
+                    let seen;
+                    (seen, there) = look_at(&self.remote, version).await?;
+                    machine.read(seen)
                 }
                 Step::List => machine.listed(newest_version(&self.remote).await?),
                 Step::ReadNewest(_) => return Err(Error::internal("a commit does not read the newest")),
@@ -295,6 +312,10 @@ impl Chain {
                     return Err(self.stop(error.advice(
                         "check that nothing else writes below this prefix, and start the job again",
                     )));
+                }
+                Step::Done(CommitVerdict::Damaged) => {
+                    let error = Error::corrupt("the version after this attempt's own cannot be read");
+                    return Err(self.stop(past_damage(error.object(&name))));
                 }
                 Step::Done(CommitVerdict::Unlisted) => return Err(unlisted(&name)),
             };
@@ -344,8 +365,21 @@ impl<'a> Tries<'a> {
     }
 }
 
-pub(super) fn seen(manifest: Option<&Manifest>) -> Seen {
-    manifest.map_or(Seen::Absent, |there| Seen::Record { nonce: there.nonce, epoch: there.epoch })
+/// What is at a version, and the manifest if it can be read.
+pub(super) async fn look_at(remote: &Remote, version: Version) -> Result<(Seen, Option<Manifest>)> {
+    let there = match find_manifest(remote, version).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok((Seen::Damaged, None)),
+        there => there?,
+    };
+    let record = |there: &Manifest| Seen::Record { nonce: there.nonce, epoch: there.epoch };
+    Ok((there.as_ref().map_or(Seen::Absent, record), there))
+}
+
+/// Says how to get past a version of the chain that cannot be read.
+pub(super) fn past_damage(error: Error) -> Error {
+    error.advice(
+        "allow JobOptions::fallback to go on from the newest checkpoint that is intact; what is damaged stays as it is",
+    )
 }
 
 pub(crate) fn fenced(name: impl std::fmt::Display, by: Option<Epoch>) -> Error {

@@ -1,10 +1,10 @@
 //! How an attempt begins: look before touching anything, probe, and put the `Open` record on top.
 
-use super::chain::{OpenMode, Tries, fenced, seen, unlisted};
+use super::chain::{OpenMode, Tries, fenced, look_at, unlisted};
 use super::format::{self, Inline};
 use super::model::Manifest;
 use super::protocol::{Open, OpenVerdict, Step};
-use super::read::{find_manifest, newest_version};
+use super::read::{Damaged, Top, newest_version, read_top};
 use super::roots::{Found, find_retained};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
@@ -18,20 +18,18 @@ pub(super) async fn open(
     remote: &Remote,
     mode: OpenMode,
     max_parallelism: Option<MaxParallelism>,
-) -> Result<(Manifest, Vec<Found>)> {
+    past_damage: bool,
+) -> Result<(Manifest, Vec<Found>, Vec<Damaged>)> {
     let mut probed = false;
     for attempt in 0..OPEN_ATTEMPTS {
         remote.pause(attempt).await;
-        let newest = newest_version(remote).await?;
+        let top = read_top(remote).await?;
+        let newest = top.newest;
         check_mode(remote, mode, newest).await?;
-        let head = match newest {
-            None => None,
-            Some(newest) => match find_manifest(remote, newest).await? {
-                Some(head) => Some(head),
-                // Superseded and collected since it was listed.
-                None => continue,
-            },
-        };
+        if let Some(error) = top.refusal(past_damage) {
+            return Err(error);
+        }
+        let Top { head, damaged, .. } = top;
         let max_parallelism = agree(head.as_ref(), max_parallelism)?;
         if !probed {
             remote.probe().await?;
@@ -42,7 +40,7 @@ pub(super) async fn open(
         let manifest = Manifest::open(version, nonce, head.as_ref(), max_parallelism);
         if begin(remote, &manifest).await? {
             let checkpoints = find_retained(remote, &manifest).await?;
-            return Ok((manifest, checkpoints));
+            return Ok((manifest, checkpoints, damaged));
         }
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other attempts of this job keep getting in first")
@@ -129,7 +127,7 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
                 tries.next(&name).await?;
                 machine.created(tries.create(&name, &payload).await)
             }
-            Step::Read => machine.read(seen(find_manifest(remote, version).await?.as_ref())),
+            Step::Read => machine.read(look_at(remote, version).await?.0),
             Step::List => {
                 // What is listed and cannot be read was collected meanwhile, or so one should think.
                 if listings == OPEN_ATTEMPTS {
@@ -144,9 +142,7 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
                 listings += 1;
                 machine.listed(newest_version(remote).await?)
             }
-            Step::ReadNewest(newest) => {
-                machine.newest_read(seen(find_manifest(remote, newest).await?.as_ref()))
-            }
+            Step::ReadNewest(newest) => machine.newest_read(look_at(remote, newest).await?.0),
             Step::Done(OpenVerdict::Opened) => return Ok(true),
             Step::Done(OpenVerdict::StartOver) => return Ok(false),
             Step::Done(OpenVerdict::Fenced(by)) => return Err(fenced(&name, Some(by))),

@@ -32,6 +32,8 @@ pub(super) enum Answer {
 pub(super) enum Seen {
     Absent,
     Record { nonce: Nonce, epoch: Epoch },
+    /// Something that cannot be read. The version is taken; by whom is not known.
+    Damaged,
 }
 
 /// What to do next. A step that fails without an answer can be repeated.
@@ -58,6 +60,9 @@ pub(super) enum CommitVerdict {
     Fenced(Option<Epoch>),
     /// The version holds a record that the protocol rules out.
     Foreign { nonce: Nonce, epoch: Epoch },
+    /// The version is the newest, and cannot be read: it may be an earlier try of this attempt, or the open
+    /// record of a later one.
+    Damaged,
     /// The listing lacks what was just created: the store is not consistent.
     Unlisted,
 }
@@ -74,12 +79,14 @@ pub(super) struct Commit {
     doubt: bool,
     /// The nonce that was seen, or created, at the version.
     winner: Option<Nonce>,
+    /// The version is taken by something that cannot be read.
+    damaged: bool,
 }
 
 impl Commit {
     pub(super) fn new(epoch: Epoch, version: Version, nonce: Nonce, earlier: &[Nonce]) -> Self {
         let earlier = earlier.to_vec();
-        Self { epoch, version, nonce, doubt: !earlier.is_empty(), earlier, winner: None }
+        Self { epoch, version, nonce, doubt: !earlier.is_empty(), earlier, winner: None, damaged: false }
     }
 
     /// With doubt left over, first find out what became of it.
@@ -108,6 +115,10 @@ impl Commit {
                 Step::Done(CommitVerdict::Fenced(Some(epoch)))
             }
             Seen::Record { nonce, epoch } => Step::Done(CommitVerdict::Foreign { nonce, epoch }),
+            Seen::Damaged => {
+                self.damaged = true;
+                Step::List
+            }
         }
     }
 
@@ -122,6 +133,7 @@ impl Commit {
             // No one but a later attempt writes above a version that is ours.
             (Some(newest), _) if newest > self.version => CommitVerdict::Fenced(None),
             (Some(newest), Some(winner)) if newest == self.version => CommitVerdict::Won(winner),
+            (Some(newest), None) if newest == self.version && self.damaged => CommitVerdict::Damaged,
             _ => CommitVerdict::Unlisted,
         })
     }
@@ -168,7 +180,8 @@ impl Open {
         match seen {
             Seen::Absent => Step::Create,
             Seen::Record { nonce, .. } if nonce == self.nonce => Step::List,
-            Seen::Record { .. } => Step::Done(OpenVerdict::StartOver),
+            // What it was does not matter: the next record lies above it.
+            Seen::Record { .. } | Seen::Damaged => Step::Done(OpenVerdict::StartOver),
         }
     }
 
@@ -186,7 +199,8 @@ impl Open {
         match seen {
             Seen::Absent => Step::List,
             Seen::Record { epoch, .. } if epoch.0 > self.version.0 => Step::Done(OpenVerdict::Fenced(epoch)),
-            Seen::Record { .. } => Step::Done(OpenVerdict::StartOver),
+            // A damaged one may be a later attempt's. Starting over puts a record above it all the same.
+            Seen::Record { .. } | Seen::Damaged => Step::Done(OpenVerdict::StartOver),
         }
     }
 }
@@ -265,6 +279,23 @@ mod tests {
         let mut machine = commit(&[nonce(2), nonce(3)]);
         assert_eq!(machine.read(record(3, 5)), Step::List);
         assert_eq!(machine.listed(Some(VERSION)), Step::Done(CommitVerdict::Won(nonce(3))));
+    }
+
+    #[test]
+    fn i2_a_version_that_cannot_be_read_is_taken() {
+        for (newest, verdict) in [
+            (Some(Version(8)), CommitVerdict::Unlisted),
+            (Some(Version(9)), CommitVerdict::Damaged),
+            (Some(Version(10)), CommitVerdict::Fenced(None)),
+        ] {
+            let mut machine = commit(&[]);
+            machine.created(Answer::Exists);
+            assert_eq!(machine.read(Seen::Damaged), Step::List, "it is never written again");
+            assert_eq!(machine.listed(newest), Step::Done(verdict));
+        }
+        let machine = Open::new(VERSION, nonce(1));
+        assert_eq!(machine.read(Seen::Damaged), Step::Done(OpenVerdict::StartOver));
+        assert_eq!(machine.newest_read(Seen::Damaged), Step::Done(OpenVerdict::StartOver));
     }
 
     #[test]

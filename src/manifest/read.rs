@@ -119,6 +119,69 @@ pub(crate) async fn newest_attempt(remote: &Remote, known: (Version, Epoch)) -> 
     Err(too_fast())
 }
 
+/// A version that cannot be read, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Damaged {
+    pub version: Version,
+    pub error: Error,
+}
+
+/// The top of a chain, as far as it can be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Top {
+    /// The newest version, readable or not; None where there is no chain.
+    pub newest: Option<Version>,
+    /// The newest one that can be read.
+    pub head: Option<Manifest>,
+    /// Those above it, newest first.
+    pub damaged: Vec<Damaged>,
+}
+
+impl Top {
+    /// Why nothing may be built on this top, if so.
+    pub(crate) fn refusal(&self, past_damage: bool) -> Option<Error> {
+        let newest = self.damaged.first()?;
+        if !past_damage {
+            return Some(super::chain::past_damage(newest.error.clone()));
+        }
+        // The first version is always an open record: before it there was nothing.
+        if self.head.is_none() && newest.version != Version(1) {
+            let error = newest.error.clone().more_advice("no version of the manifest chain can be read");
+            return Some(error);
+        }
+        None
+    }
+
+    /// Whether a checkpoint may have been lost, and there is none to go back to.
+    pub(crate) fn is_lost(&self) -> bool {
+        let retained = self.head.as_ref().is_some_and(|head| !head.retained.is_empty());
+        !retained && self.damaged.iter().any(|damaged| damaged.version != Version(1))
+    }
+}
+
+/// Reads the chain from its top down to the first version that is intact. One of a newer format is not damaged: it is
+/// an error.
+pub(crate) async fn read_top(remote: &Remote) -> Result<Top> {
+    'anew: for _ in 0..READ_ATTEMPTS {
+        let chain = list_chain(remote).await?;
+        let newest = chain.last().map(|entry| entry.version);
+        let mut damaged = Vec::new();
+        for entry in chain.iter().rev() {
+            let version = entry.version;
+            match find_manifest(remote, version).await {
+                Ok(Some(head)) => return Ok(Top { newest, head: Some(head), damaged }),
+                // It was the newest, is no longer, and is collected already.
+                Ok(None) if Some(version) == newest => continue 'anew,
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(Damaged { version, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        return Ok(Top { newest, head: None, damaged });
+    }
+    Err(too_fast())
+}
+
 /// The newest manifest; None where there is no chain.
 pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
     for _ in 0..READ_ATTEMPTS {

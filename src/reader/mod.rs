@@ -157,7 +157,7 @@ impl CheckpointReader {
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
         let dir = Scratch(dir);
         let (remote, from) = (Arc::clone(&outside.remote), from.clone());
-        let (pin, found) = outside.run(async move { Pin::take(&remote, &from, Holder::Reader).await })?;
+        let (pin, found) = outside.run(async move { Pin::take_to_read(&remote, &from).await })?;
         let manifest = found.manifest.clone()?;
         let record = record_of(&manifest)?;
         let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };

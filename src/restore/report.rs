@@ -43,4 +43,8 @@ pub struct RestoreReport {
     /// Newer checkpoints that could not be restored, and why; not empty only if the caller allowed to
     /// fall back.
     pub skipped: Vec<(CheckpointId, String)>,
+    /// Versions at the top of the manifest chain that could not be read, and why; newest first. Each may have
+    /// been a checkpoint newer than the one that was restored, or only the record of an attempt. Not empty only if the
+    /// caller allowed to fall back.
+    pub damaged: Vec<(u64, String)>,
 }

@@ -214,6 +214,7 @@ impl Restorer {
             join_ms: millis(slowest(|replayed| replayed.join)),
             replay_ms: millis(slowest(|replayed| replayed.replay)),
             skipped: Vec::new(),
+            damaged: Vec::new(),
         };
         let unread = Arc::new(fetcher.unread());
         let restored = replayed.into_iter().map(|replay| Restored::of(replay, Arc::clone(&unread)));

@@ -75,6 +75,9 @@ fn text(url: &str, inspection: &Inspection) -> String {
         text += "\n\nSavepoints\n";
         text += &savepoint::table(&inspection.savepoints);
     }
+    for (version, problem) in &inspection.damaged_versions {
+        text += &format!("\n\nVersion {version} of the manifest chain cannot be read: {problem}");
+    }
     for damaged in &inspection.damaged {
         text += &format!(
             "\n\nA savepoint cannot be read, and nothing is collected before it is released: {damaged}"

@@ -6,10 +6,12 @@
 //! - [`plan`]: what may be deleted, from plain facts.
 //! - [`confirmed`]: the proof that is needed to delete anything.
 //! - [`run`]: finds out the facts, and deletes: manifests first, what they referred to after.
+//! - [`open_records`]: what need not be looked at again.
 //! - [`pin`]: how a reader from outside keeps a checkpoint alive.
 //! - [`savepoint`]: how a user does, by name. [`slots`]: what a name stands for.
 
 mod confirmed;
+mod open_records;
 mod pin;
 mod plan;
 mod run;

@@ -23,6 +23,8 @@ pub(super) struct Facts<'a> {
     /// Versions that cannot be read. One above the oldest retained checkpoint may be a checkpoint that would be
     /// retained as well, if it could be read: what it may refer to stays.
     pub damaged: &'a BTreeSet<Version>,
+    /// The newest record of which versions are open records, if it could be read.
+    pub opened: Option<Epoch>,
     /// What is known of versions' kinds. A version is deleted only if it is known to be no open record.
     pub kinds: &'a BTreeMap<Version, RecordKind>,
     /// Objects of `epoch` itself that were committed and dropped again, and so are on no one's way.
@@ -66,7 +68,9 @@ fn may_refer(version: Version, name: &ObjectName) -> bool {
     match name {
         ObjectName::Manifest(older) => *older <= version,
         ObjectName::Data { epoch, .. } => epoch.0 <= version.0,
-        ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => false,
+        ObjectName::Opened(_) | ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => {
+            false
+        }
     }
 }
 
@@ -110,8 +114,17 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             ObjectName::Pin(_) | ObjectName::Savepoint(..) if facts.stale.contains(&name) => {
                 plan.data.push(name);
             }
+            // Of an attempt that has opened by now, or that lost its version to one that has.
+            ObjectName::Probe(wanted, _) if wanted.0 != 0 && wanted.0 <= facts.epoch.0 => {
+                plan.data.push(name)
+            }
+            // What a newer one says as well.
+            ObjectName::Opened(epoch) if facts.opened.is_some_and(|newest| epoch < newest) => {
+                plan.data.push(name);
+            }
+            ObjectName::Opened(_) => {}
             // They belong to readers, users and openers, who withdraw them.
-            ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(_) => {}
+            ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => {}
         }
     }
     plan
@@ -172,6 +185,7 @@ mod tests {
             retained: &[&head],
             pinned,
             damaged: &BTreeSet::new(),
+            opened: Some(Epoch(5)),
             stale: &BTreeSet::from([ObjectName::pin(nonce(9))]),
             kinds: &kinds(),
             dead: &dead,
@@ -203,6 +217,7 @@ mod tests {
             retained: &[&head],
             pinned: &[],
             damaged: &BTreeSet::new(),
+            opened: Some(Epoch(5)),
             stale: &BTreeSet::new(),
             kinds: &BTreeMap::new(),
             dead: &BTreeSet::new(),
@@ -242,18 +257,16 @@ mod tests {
         // The manifests 6 and 8 are retained; 7 cannot be read.
         let head = head();
         let older = Manifest { version: Version(6), ..head.clone() };
-        let names = [
-            ObjectName::manifest(Version(3)),
-            ObjectName::manifest(Version(7)),
-            data(4, DataKind::Delta, 9),
-        ];
+        let names =
+            [ObjectName::manifest(Version(3)), ObjectName::manifest(Version(7)), data(4, DataKind::Delta, 9)];
         let texts = names.clone().map(|name| name.to_string());
         let (damaged, kinds) = (BTreeSet::from([Version(7)]), kinds());
         let (stale, dead) = (BTreeSet::new(), BTreeSet::new());
         let plan_of = |retained: &[&Manifest]| {
             let (newest, epoch) = (head.version, head.epoch);
             let (damaged, kinds, stale, dead) = (&damaged, &kinds, &stale, &dead);
-            let facts = Facts { newest, epoch, retained, pinned: &[], stale, damaged, kinds, dead };
+            let facts =
+                Facts { newest, epoch, retained, pinned: &[], stale, damaged, opened: None, kinds, dead };
             plan(&facts, texts.iter().map(String::as_str))
         };
         assert_eq!(plan_of(&[&older, &head]), GcPlan { held_back: 3, ..GcPlan::default() });
@@ -274,6 +287,7 @@ mod tests {
             retained: &[&head],
             pinned: &[],
             damaged: &BTreeSet::new(),
+            opened: Some(Epoch(5)),
             stale: &BTreeSet::new(),
             kinds: &kinds,
             dead: &dead,
@@ -283,8 +297,22 @@ mod tests {
         assert_eq!(plan.foreign, names);
         assert_eq!(plan, GcPlan { foreign: plan.foreign.clone(), ..GcPlan::default() });
         let savepoint = ObjectName::savepoint(&"kept".parse().unwrap(), Generation(0));
-        let ours = [ObjectName::pin(nonce(1)), savepoint, ObjectName::probe(nonce(1))];
+        let ours = [
+            ObjectName::pin(nonce(1)),
+            savepoint,
+            ObjectName::probe(Version(0), nonce(1)),
+            // Somebody may be about to open.
+            ObjectName::probe(Version(9), nonce(1)),
+            ObjectName::Opened(Epoch(5)),
+        ];
         assert_eq!(plan_of(&[], &[], &ours), GcPlan::default());
+    }
+
+    #[test]
+    fn what_openers_have_left_goes_once_their_version_is_taken() {
+        let probes = [5, 6].map(|wanted| ObjectName::probe(Version(wanted), nonce(1)));
+        let plan = plan_of(&[], &[], &probes);
+        assert_eq!(plan, GcPlan { data: vec![probes[0].clone()], ..GcPlan::default() });
     }
 
     #[test]

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::confirmed::{Confirmation, Confirmed};
+use super::open_records::{self, OpenRecords};
 use super::plan::{Facts, GcPlan, plan, unsettled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
@@ -48,6 +49,7 @@ pub(crate) struct Collector {
     /// Committed by this attempt, dropped again, and not deleted yet: pinned, or the deletion failed.
     dead: BTreeSet<ObjectName>,
     kinds: BTreeMap<Version, RecordKind>,
+    opened: OpenRecords,
     /// Versions that cannot be read, as of the last sweep.
     damaged: BTreeSet<Version>,
     /// Whether a sweep has held things back for one of them.
@@ -160,6 +162,7 @@ impl Collector {
         for folder in ObjectName::FOLDERS {
             listing.extend(remote.list(folder).await?.into_iter().map(|listed| listed.name));
         }
+        self.recall(remote, roots.epoch, &listing).await?;
         let (confirmed, plan) = match self.plan(remote, roots, &listing).await? {
             Planned::Delete(planned) => *planned,
             Planned::Overtaken(by) => return Ok(Collection::Overtaken(by)),
@@ -173,8 +176,52 @@ impl Collector {
             return Ok(Collection::Done(report(&plan)));
         }
         let report = self.execute(remote, confirmed, plan).await?;
+        self.remember(remote, roots.epoch).await;
         self.swept = true;
         Ok(Collection::Done(report))
+    }
+
+    /// Learns what earlier sweeps have found out, and forgets what is there no more.
+    async fn recall(&mut self, remote: &Remote, epoch: Epoch, listing: &[String]) -> Result<()> {
+        let names: BTreeSet<_> = listing.iter().filter_map(|name| ObjectName::parse(name)).collect();
+        self.kinds.retain(|version, _| names.contains(&ObjectName::manifest(*version)));
+        self.damaged.retain(|version| names.contains(&ObjectName::manifest(*version)));
+        // Its own, which the listing may be too old to show.
+        self.kinds.insert(Version(epoch.0), RecordKind::Open);
+        let newest = names.iter().rev().find_map(|name| match name {
+            ObjectName::Opened(epoch) => Some(*epoch),
+            _ => None,
+        });
+        if let Some(newest) = newest.filter(|newest| self.opened.written.is_none_or(|known| known < *newest))
+        {
+            let name = ObjectName::Opened(newest);
+            match remote.get_optional(&name).await?.map(|bytes| open_records::decode(&bytes)).transpose() {
+                Ok(Some(versions)) => self.opened.read(newest, versions),
+                // A newer one is there by now.
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, %name, "open records are looked at one by one"),
+            }
+        }
+        let opened = self.opened.versions.iter();
+        self.kinds.extend(opened.map(|version| (*version, RecordKind::Open)));
+        Ok(())
+    }
+
+    /// Writes down what is worth it. Without it, the next attempt looks for itself.
+    async fn remember(&mut self, remote: &Remote, epoch: Epoch) {
+        let opened = self.kinds.iter().filter(|(_, kind)| **kind == RecordKind::Open);
+        self.opened.versions.extend(opened.map(|(version, _)| *version));
+        if !self.opened.worth_writing(epoch) {
+            return;
+        }
+        let written = async {
+            let bytes = open_records::encode(&self.opened.versions)?;
+            remote.put_data(&ObjectName::Opened(epoch), bytes).await
+        };
+        match written.await {
+            Ok(()) => self.opened.wrote(epoch),
+            Err(error) => tracing::debug!(%error, "what is known of open records was not written"),
+        }
     }
 
     async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<Planned> {
@@ -190,13 +237,14 @@ impl Collector {
         debug_assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
         self.look_at_pinned(remote, &confirmed).await?;
         let stale = &confirmed.held().stale;
-        let Self { dead, kinds, damaged, pinned, .. } = self;
+        let Self { dead, kinds, damaged, opened, pinned, .. } = self;
+        let opened = opened.written;
         let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
         let oldest = retained.iter().map(|manifest| manifest.version).min();
         let make = |kinds: &BTreeMap<_, _>, damaged: &BTreeSet<_>| {
             let (newest, epoch) = (roots.newest, roots.epoch);
             let (retained, pinned) = (&retained, &pinned);
-            let facts = Facts { newest, epoch, retained, pinned, stale, damaged, kinds, dead };
+            let facts = Facts { newest, epoch, retained, pinned, stale, damaged, opened, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
         let first = make(kinds, damaged);

@@ -125,7 +125,7 @@ async fn begin(
         top => top.ok(),
     };
     let chosen = matches!(options.restore_from, RestoreFrom::Savepoint(_));
-    if let Some(top) = &top {
+    if let Some(top) = top.as_ref().filter(|_| options.open_mode != OpenMode::Create) {
         check_damage(top, options.fallback, chosen)?;
     }
     if let Some(newest) = top.map(|top| top.head) {

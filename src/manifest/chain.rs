@@ -117,8 +117,7 @@ impl Chain {
         max_parallelism: Option<MaxParallelism>,
         past_damage: bool,
     ) -> Result<Opened> {
-        let (head, checkpoints, damaged) =
-            open::open(&remote, mode, max_parallelism, past_damage).await?;
+        let (head, checkpoints, damaged) = open::open(&remote, mode, max_parallelism, past_damage).await?;
         let chain = Self {
             remote,
             deadline: DEFAULT_DEADLINE,

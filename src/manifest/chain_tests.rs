@@ -156,7 +156,7 @@ async fn a_place_of_something_else_is_left_alone() {
 #[tokio::test]
 async fn a_leftover_probe_is_no_hindrance() {
     let remote = Scripted::new().remote(1);
-    put(&remote, &ObjectName::probe(nonce(1)), "x").await;
+    put(&remote, &ObjectName::probe(Version(1), nonce(1)), "x").await;
     open(&remote).await;
 }
 

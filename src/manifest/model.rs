@@ -532,7 +532,7 @@ mod tests {
             }),
             ("delta in a pin", |_, record| record.subtasks[0].deltas[1].object = ObjectName::pin(nonce(1))),
             ("base in a probe", |_, record| {
-                record.subtasks[0].base.as_mut().unwrap().object = ObjectName::probe(nonce(1));
+                record.subtasks[0].base.as_mut().unwrap().object = ObjectName::probe(Version(1), nonce(1));
             }),
             ("manifest as a file", |_, record| {
                 record.subtasks[0].base.as_mut().unwrap().files.push(ObjectName::manifest(Version(1)));

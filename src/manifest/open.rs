@@ -31,11 +31,20 @@ pub(super) async fn open(
         }
         let Top { head, damaged, .. } = top;
         let max_parallelism = agree(head.as_ref(), max_parallelism)?;
-        if !probed {
-            remote.probe().await?;
-            probed = true;
-        }
         let version = newest.unwrap_or(Version(0)).next();
+        if !probed {
+            match remote.probe(version).await {
+                Ok(()) => probed = true,
+                // Its object may have been collected as a leftover, which looks as if the store were at fault.
+                Err(error) if error.kind() == ErrorKind::UnsafeStore => {
+                    if newest_version(remote).await? == newest {
+                        return Err(error);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let nonce = remote.env().nonces.nonce();
         let manifest = Manifest::open(version, nonce, head.as_ref(), max_parallelism);
         if begin(remote, &manifest).await? {

@@ -31,7 +31,10 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Seen {
     Absent,
-    Record { nonce: Nonce, epoch: Epoch },
+    Record {
+        nonce: Nonce,
+        epoch: Epoch,
+    },
     /// Something that cannot be read. The version is taken; by whom is not known.
     Damaged,
 }

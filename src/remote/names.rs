@@ -5,7 +5,8 @@
 //! data/<epoch, 20 digits>/<subtask, 5 digits>/<nonce of the instance>/<n, 10 digits>.<delta|pack|sst|base>
 //! pin/<nonce>
 //! savepoint/<name>[!<generation, 10 digits>]
-//! probe/<nonce>
+//! probe/v<version, 20 digits>-<nonce>          (version 0.1: probe/<nonce>)
+//! opened/<epoch, 20 digits>
 //! ```
 //!
 //! Numbers are padded so that a listing, which every store sorts by bytes, comes in their order. The
@@ -41,10 +42,13 @@ pub(crate) enum ObjectName {
     },
     /// One version of the manifest chain.
     Manifest(Version),
+    /// What an attempt has found out about the chain below it: which versions are open records.
+    Opened(Epoch),
     /// A reader's claim on an old version.
     Pin(Nonce),
-    /// Left by the check whether the store honours conditional creates.
-    Probe(Nonce),
+    /// Left by the check whether the store honours conditional creates, by an attempt that wanted to create this
+    /// version of the chain afterwards; 0 if it did not say.
+    Probe(Version, Nonce),
     /// A user's claim on an old version, by name; or that the name was released.
     Savepoint(SavepointName, Generation),
 }
@@ -86,9 +90,11 @@ impl ObjectName {
     pub(crate) const SAVEPOINTS: &'static str = "savepoint";
     /// Folder of probes.
     pub(crate) const PROBES: &'static str = "probe";
+    /// Folder of what attempts have found out about the chain.
+    pub(crate) const OPENED: &'static str = "opened";
     /// The top-level folders of a job. Anything else beside them is not Alluvium's.
-    pub(crate) const FOLDERS: [&'static str; 5] =
-        [Self::MANIFESTS, Self::DATA, Self::PINS, Self::SAVEPOINTS, Self::PROBES];
+    pub(crate) const FOLDERS: [&'static str; 6] =
+        [Self::MANIFESTS, Self::DATA, Self::PINS, Self::SAVEPOINTS, Self::PROBES, Self::OPENED];
 
     pub(crate) fn manifest(version: Version) -> Self {
         Self::Manifest(version)
@@ -106,8 +112,8 @@ impl ObjectName {
         Self::Savepoint(name.clone(), generation)
     }
 
-    pub(crate) fn probe(nonce: Nonce) -> Self {
-        Self::Probe(nonce)
+    pub(crate) fn probe(wanted: Version, nonce: Nonce) -> Self {
+        Self::Probe(wanted, nonce)
     }
 
     /// What a listed name says; `None` if it is not exactly a name that this module writes.
@@ -126,7 +132,13 @@ impl ObjectName {
                 let (name, generation) = rest.split_once('!').unwrap_or((rest, "0"));
                 Some(Self::Savepoint(name.parse().ok()?, Generation(generation.parse().ok()?)))
             }
-            Self::PROBES => Some(Self::Probe(read_nonce(rest)?)),
+            Self::PROBES => match rest.strip_prefix('v').and_then(|rest| rest.split_once('-')) {
+                Some((version, nonce)) => {
+                    Some(Self::Probe(Version(version.parse().ok()?), read_nonce(nonce)?))
+                }
+                None => Some(Self::Probe(Version(0), read_nonce(rest)?)),
+            },
+            Self::OPENED => Some(Self::Opened(Epoch(rest.parse().ok()?))),
             Self::DATA => {
                 let mut parts = rest.split('/');
                 let epoch = Epoch(parts.next()?.parse().ok()?);
@@ -145,7 +157,9 @@ impl ObjectName {
     pub(crate) fn instance(&self) -> Option<Nonce> {
         match self {
             Self::Data { instance, .. } => Some(*instance),
-            Self::Manifest(_) | Self::Pin(_) | Self::Probe(_) | Self::Savepoint(..) => None,
+            Self::Manifest(_) | Self::Opened(_) | Self::Pin(_) | Self::Probe(..) | Self::Savepoint(..) => {
+                None
+            }
         }
     }
 
@@ -222,7 +236,9 @@ impl fmt::Display for ObjectName {
             }
             Self::Manifest(version) => write!(f, "{}/{:020}", Self::MANIFESTS, version.0),
             Self::Pin(nonce) => write!(f, "{}/{nonce}", Self::PINS),
-            Self::Probe(nonce) => write!(f, "{}/{nonce}", Self::PROBES),
+            Self::Opened(epoch) => write!(f, "{}/{:020}", Self::OPENED, epoch.0),
+            Self::Probe(Version(0), nonce) => write!(f, "{}/{nonce}", Self::PROBES),
+            Self::Probe(version, nonce) => write!(f, "{}/v{:020}-{nonce}", Self::PROBES, version.0),
             // As the first version of this crate wrote it.
             Self::Savepoint(name, Generation(0)) => write!(f, "{}/{name}", Self::SAVEPOINTS),
             Self::Savepoint(name, Generation(n)) => write!(f, "{}/{name}!{n:010}", Self::SAVEPOINTS),
@@ -281,7 +297,10 @@ mod tests {
             "data/00000000000000000007/00003/abababababababababababababababab/0000000042.sst"
         );
         assert_eq!(ObjectName::pin(Nonce([1; 16])).to_string(), "pin/01010101010101010101010101010101");
-        assert_eq!(ObjectName::probe(Nonce([0; 16])).to_string(), "probe/00000000000000000000000000000000");
+        let probe = |version| ObjectName::probe(Version(version), Nonce([0; 16])).to_string();
+        assert_eq!(probe(0), "probe/00000000000000000000000000000000");
+        assert_eq!(probe(7), "probe/v00000000000000000007-00000000000000000000000000000000");
+        assert_eq!(ObjectName::Opened(Epoch(7)).to_string(), "opened/00000000000000000007");
         let savepoint = "v1.2_before-upgrade".parse().unwrap();
         let savepoint = |n| ObjectName::savepoint(&savepoint, Generation(n));
         assert_eq!(savepoint(0).to_string(), "savepoint/v1.2_before-upgrade");
@@ -303,6 +322,9 @@ mod tests {
             "pin/ABABABABABABABABABABABABABABABAB",
             "pin/+1010101010101010101010101010101",
             "probe/../manifest/00000000000000000012",
+            "probe/v00000000000000000000-00000000000000000000000000000000",
+            "probe/v7-00000000000000000000000000000000",
+            "opened/7",
             "savepoint/",
             "savepoint/a/b",
             "savepoint/..",
@@ -361,7 +383,8 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
             nonce.clone().prop_map(ObjectName::Pin),
-            nonce.clone().prop_map(ObjectName::Probe),
+            (0..3_u64, nonce.clone()).prop_map(|(v, nonce)| ObjectName::Probe(Version(v), nonce)),
+            (0..3_u64).prop_map(|epoch| ObjectName::Opened(Epoch(epoch))),
             ("[a-c][a-c._-]{0,2}", 0..12_u64)
                 .prop_map(|(name, n)| ObjectName::Savepoint(name.parse().unwrap(), Generation(n))),
             (0..3_u64, 0..100_000_u32, nonce, 0..4_usize, 0..12_u64).prop_map(
@@ -378,7 +401,8 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(|version| ObjectName::Manifest(Version(version))),
             nonce.clone().prop_map(ObjectName::Pin),
-            nonce.clone().prop_map(ObjectName::Probe),
+            (any::<u64>(), nonce.clone()).prop_map(|(v, nonce)| ObjectName::Probe(Version(v), nonce)),
+            any::<u64>().prop_map(|epoch| ObjectName::Opened(Epoch(epoch))),
             ("[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}", any::<u64>())
                 .prop_map(|(name, n)| ObjectName::Savepoint(name.parse().unwrap(), Generation(n))),
             (any::<u64>(), any::<u32>(), nonce, 0..4usize, any::<u64>()).prop_map(
@@ -402,7 +426,7 @@ mod tests {
         }
 
         #[test]
-        fn what_reads_is_written_the_same(text in "(manifest|data|pin|savepoint|probe)(/[0-9a-f+.]{0,33}){0,5}") {
+        fn what_reads_is_written_the_same(text in "(manifest|data|opened|pin|savepoint|probe)(/v?[0-9a-f+.]{0,33}){0,5}") {
             if let Some(name) = ObjectName::parse(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Version;
 
 use super::error::{Failure, Verdict};
 use super::{ObjectName, Remote};
@@ -18,12 +19,14 @@ impl Remote {
     /// last may not, and the content must be the winner's. A store that fails this is
     /// [`ErrorKind::UnsafeStore`]. Leaves nothing behind, unless deleting fails as well.
     ///
-    /// Passing is no proof: a race may end well by chance.
-    pub(crate) async fn probe(&self) -> Result<()> {
+    /// Passing is no proof: a race may end well by chance. `wanted` is the version of the chain that the caller is about
+    /// to create: once one of the kind exists, whoever collects takes away what probes for it have left, also while they
+    /// are under way. So a failure counts only if the chain has not moved meanwhile.
+    pub(crate) async fn probe(&self, wanted: Version) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
             // A fresh name each time: a create that was given up on may still arrive.
-            let name = ObjectName::probe(self.env().nonces.nonce());
+            let name = ObjectName::probe(wanted, self.env().nonces.nonce());
             let result = self.try_probe(&name).await;
             if let Err(error) = self.withdraw(vec![name]).await {
                 tracing::warn!(%error, "an object made to probe the store remains");

@@ -215,7 +215,7 @@ fn operations_can_be_spawned() {
     let (remote, name) = (remote(Arc::new(InMemory::new())), data(1));
     let limiter = RateLimiter::new(NonZeroU64::MIN);
     let path = std::path::Path::new("f");
-    spawnable(remote.probe());
+    spawnable(remote.probe(Version(1)));
     spawnable(remote.create(&name, Bytes::new()));
     spawnable(remote.put_data(&name, Bytes::new()));
     spawnable(remote.put_file(&name, path, 1, Some(&limiter), 1, 1));
@@ -484,7 +484,7 @@ async fn an_outage_ends_in_an_error_and_heals() {
         remote.list(ObjectName::DATA).await.unwrap_err(),
         remote.list_top().await.unwrap_err(),
         remote.delete(vec![name.clone()]).await.unwrap_err(),
-        remote.probe().await.unwrap_err(),
+        remote.probe(Version(1)).await.unwrap_err(),
     ];
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
@@ -505,14 +505,14 @@ async fn no_permission_is_not_tried_again() {
     assert!(error.to_string().contains("credentials"), "{error}");
     assert_eq!(remote.get(&data(1)).await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
     assert_eq!((remote.counters().puts, remote.counters().gets), (1, 1));
-    assert_eq!(remote.probe().await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
+    assert_eq!(remote.probe(Version(1)).await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
 }
 
 #[tokio::test]
 async fn the_probe_passes_honest_stores_and_leaves_nothing() {
     for (store, _dir) in stores() {
         let remote = remote(store);
-        remote.probe().await.unwrap();
+        remote.probe(Version(1)).await.unwrap();
         assert_eq!(remote.list("").await.unwrap(), []);
     }
     for fault in [Fault::Before, Fault::After, Fault::Hang, Fault::HangAfter, Fault::Late] {
@@ -522,7 +522,7 @@ async fn the_probe_passes_honest_stores_and_leaves_nothing() {
             for _ in 0..=skip {
                 store.plan(Op::Put, fault);
             }
-            remote.probe().await.unwrap();
+            remote.probe(Version(1)).await.unwrap();
             assert_eq!(remote.list("").await.unwrap(), [], "{fault:?}");
         }
     }
@@ -533,7 +533,7 @@ async fn the_probe_refuses_stores_that_lie() {
     for conditions in [Conditions::Ignored, Conditions::Racy, Conditions::Lying] {
         let (store, remote) = faulty();
         store.set_conditions(conditions);
-        let error = remote.probe().await.unwrap_err();
+        let error = remote.probe(Version(1)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsafeStore, "{conditions:?}: {error}");
         assert!(error.to_string().contains("conditional"), "{error}");
         assert_eq!(remote.list("").await.unwrap(), [], "nothing is left behind");

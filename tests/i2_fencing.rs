@@ -54,6 +54,34 @@ fn assert_fenced(job: &Job, store: &mut StateStore, states: alluvium::State) {
     }
 }
 
+/// One that commits nothing would not find out, and upload one base after the other.
+#[test]
+fn i2_an_attempt_that_only_uploads_bases_finds_out_that_it_is_fenced() {
+    let two = Two::new();
+    let Opened { job, mut stores, .. } = two.open_with("first", |options| options.subtasks(2));
+    let words = stores.iter_mut().map(state).next_back().unwrap();
+    checkpoint(&job, &mut stores, "").unwrap();
+    let _second = two.open("second");
+    // The first base after the last commit needs no look; the next one does.
+    for n in 0..3 {
+        for key in 0..20 {
+            let key = format!("key {key}");
+            let group = stores[0].group_of(key.as_bytes());
+            let owner = stores.iter_mut().find(|store| store.range().contains(group)).unwrap();
+            let _ = owner.put(words, group, key.as_bytes(), &noise(n, 200));
+        }
+        // Only one subtask cuts, so that nothing is committed.
+        let Ok(pending) = job.trigger("") else { break };
+        let _ = stores[0].cut(pending.id(), "");
+        pending.abort();
+        pending.wait().unwrap_err();
+        job.materialize();
+        let _ = job.settle(LONG);
+    }
+    eventually("it finds out", LONG, || job.health().is_err());
+    fenced(job.health());
+}
+
 struct Two {
     store: Arc<Staged>,
     dir: tempfile::TempDir,

@@ -260,6 +260,66 @@ fn i3_failing_deletions_are_made_up_for() {
     assert_nothing_but_live(&place);
 }
 
+/// A store that keeps everything by its own rules is no reason to fail.
+#[test]
+fn deletions_that_are_refused_end_no_job_and_are_not_asked_for_again_and_again() {
+    let place = Place::new();
+    place.store.rule(|call| match call.op {
+        Op::Delete => Fate::Denied,
+        _ => Fate::Pass,
+    });
+    let Opened { job, mut stores, .. } = place.open(place.options().inline_limit(0));
+    for n in 0..60_u64 {
+        put_any(&mut stores, "k", &noise(n, 100));
+        checkpoint(&job, &mut stores, "").unwrap();
+        job.settle(Duration::from_secs(20)).unwrap();
+    }
+    job.health().unwrap();
+    let asked = || place.store.take_calls().iter().filter(|call| call.op == Op::Delete).count();
+    let running = asked();
+    job.close().unwrap();
+    drop(stores);
+    // The first collection asks for all that there is by then, later ones for one object.
+    assert!(running < 40, "{running} requests to delete while it ran");
+    assert!(asked() < 5, "and one more when it ends");
+    place.store.heal();
+    let Opened { job, mut stores, .. } = place.open(place.options());
+    common::drive::materialize(&job);
+    for _ in 0..3 {
+        checkpoint(&job, &mut stores, "").unwrap();
+    }
+    job.close().unwrap();
+    // The probe of the first attempt, too.
+    assert_nothing_but_live(&place);
+}
+
+/// Files of a process that was killed while it wrote into a local store.
+#[test]
+fn what_a_killed_process_was_writing_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = dir.path().join("store");
+    let open = || {
+        let options = JobOptions::new(dir.path().join("local"), OpenMode::CreateOrOpen).memory(16_000_000);
+        Job::open(url.to_str().unwrap(), options.materialization(by_hand()).inline_limit(0)).unwrap()
+    };
+    let Opened { job, mut stores, .. } = open();
+    put_any(&mut stores, "a", &noise(1, 500));
+    checkpoint(&job, &mut stores, "").unwrap();
+    drop((job, stores));
+    let data = url.join("data").join(format!("{:020}", 1));
+    let of_first = files_below(&data).into_keys().next().unwrap();
+    let staged = |name: &std::path::Path| PathBuf::from(format!("{}#1", name.display()));
+    let void = [staged(&data.join(&of_first)), staged(&url.join(format!("manifest/{:020}", 3)))];
+    let kept = [staged(&url.join(format!("manifest/{:020}", 9))), url.join("data/notes#1")];
+    for path in void.iter().chain(&kept) {
+        std::fs::write(path, "x").unwrap();
+    }
+    let Opened { job, .. } = open();
+    eventually("they are gone", Duration::from_secs(20), || void.iter().all(|path| !path.exists()));
+    assert!(kept.iter().all(|path| path.exists()));
+    job.health().unwrap();
+}
+
 /// No request ever deletes what a retained checkpoint of that moment reaches, and none deletes an
 /// open record.
 #[test]

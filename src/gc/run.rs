@@ -12,10 +12,14 @@ use super::plan::{Facts, GcPlan, plan, unsettled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
-use crate::remote::{ObjectName, Remote};
+use crate::remote::{ObjectName, Refused, Remote};
 
 /// Headers read at the same time.
 const PARALLEL_READS: usize = 16;
+
+/// As many names of objects that are still to be deleted are kept in mind, and four times as many as a checkpoint
+/// refers to.
+const MOST_DEAD: usize = 65_536;
 
 /// What a collection did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -28,6 +32,8 @@ pub(crate) struct GcReport {
     pub in_flight: usize,
     /// Objects kept by savepoints and pins alone.
     pub pinned: usize,
+    /// What the store refused to delete, for good.
+    pub refused: usize,
     /// Names that are not of this job, and were not touched.
     pub foreign: Vec<String>,
     /// Everything deleted, in that order.
@@ -58,12 +64,22 @@ pub(crate) struct Collector {
     pinned: BTreeMap<Version, Arc<Manifest>>,
     /// Whether everything that earlier attempts have left is known to be gone, or needed.
     swept: bool,
+    /// How many objects the store had refused to delete when it was last said.
+    refused: usize,
+    /// The most objects that a dropped manifest has referred to.
+    largest: usize,
 }
 
 impl Collector {
     #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// How many names of objects that are still to be deleted it keeps.
+    #[cfg(test)]
+    pub(super) fn dead(&self) -> usize {
+        self.dead.len()
     }
 
     /// Notes objects that this attempt wrote and refers to no more. Whatever is still reachable is kept
@@ -124,7 +140,15 @@ impl Collector {
             // Dropped, and carriers of what was dropped: neither can be an open record.
             self.kinds.insert(manifest.version, RecordKind::Checkpoint);
             self.dead.insert(ObjectName::manifest(manifest.version));
+            self.largest = self.largest.max(manifest.references().count());
             self.dead.extend(manifest.references().cloned());
+        }
+        // While it is not known what is needed, or while the store refuses, nothing of it goes.
+        let most = MOST_DEAD.saturating_add(self.largest.saturating_mul(4));
+        if self.dead.len() > most {
+            let objects = self.dead.len();
+            tracing::warn!(objects, "too much cannot be collected; it is left for the next attempt to find");
+            self.dead.clear();
         }
     }
 
@@ -294,8 +318,8 @@ impl Collector {
     async fn execute(&mut self, remote: &Remote, confirmed: Confirmed, plan: GcPlan) -> Result<GcReport> {
         let report = report(&plan);
         for names in [plan.manifests, plan.data] {
-            if !names.is_empty() {
-                remote.delete_collected(&confirmed, names.clone()).await?;
+            if let Some(refused) = self.delete(remote, &confirmed, &names).await? {
+                return Ok(GcReport { refused, foreign: report.foreign, ..GcReport::default() });
             }
             for name in names {
                 self.dead.remove(&name);
@@ -305,6 +329,45 @@ impl Collector {
             }
         }
         Ok(report)
+    }
+
+    /// Deletes objects; how many the store refuses to, if any.
+    async fn delete(
+        &mut self,
+        remote: &Remote,
+        confirmed: &Confirmed,
+        names: &[ObjectName],
+    ) -> Result<Option<usize>> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        // While it refuses, one is enough to see whether that has changed.
+        let first = if self.refused > 0 { &names[..1] } else { names };
+        let mut refused = remote.delete_collected(confirmed, first.to_vec()).await?;
+        if refused.is_none() && first.len() < names.len() {
+            refused = remote.delete_collected(confirmed, names.to_vec()).await?;
+        }
+        let Some(refused) = refused else {
+            self.refused = 0;
+            return Ok(None);
+        };
+        let count = if first.len() < names.len() { names.len() } else { refused.count };
+        self.say_refused(count, &refused);
+        Ok(Some(count))
+    }
+
+    /// Says once that objects cannot be deleted, and again when they have become twice as many.
+    fn say_refused(&mut self, count: usize, refused: &Refused) {
+        if count < self.refused.saturating_mul(2).max(1) {
+            return;
+        }
+        let Refused { example, error, .. } = refused;
+        tracing::warn!(
+            objects = count, %example, kind = %error.kind(),
+            "the store refuses to delete what is no longer needed; it stays, and costs its space",
+        );
+        tracing::debug!(%error, "the refusal");
+        self.refused = count;
     }
 }
 
@@ -321,6 +384,7 @@ fn report(plan: &GcPlan) -> GcReport {
         data: plan.data.len(),
         in_flight: plan.in_flight,
         pinned: plan.pinned.len(),
+        refused: 0,
         deleted: names.map(ToString::to_string).collect(),
         foreign: plan.foreign.clone(),
     }

@@ -598,6 +598,100 @@ async fn a_damaged_manifest_that_nothing_needs_does_not_keep_the_others() {
     }
 }
 
+/// Open records are for ever, but not every attempt reads them all.
+#[tokio::test]
+async fn a_sweep_costs_the_same_however_many_starts_there_were() {
+    let store = Scripted::new();
+    let gets = async |seed: u64, commit: bool| {
+        let mut job = Job::open(store.remote(seed), |_| usize::MAX).await;
+        if !commit {
+            return 0;
+        }
+        job.cut();
+        assert!(job.commit(1).await);
+        let before = job.remote.counters().gets;
+        job.sweep().await;
+        job.remote.counters().gets - before
+    };
+    let mut most = 0;
+    for seed in 0..200 {
+        most = most.max(gets(seed, true).await);
+    }
+    assert!(most < 20, "{most} reads in a sweep after 200 starts");
+    // Starts that come to nothing are looked at once.
+    for seed in 200..400 {
+        gets(seed, false).await;
+    }
+    assert!(gets(400, true).await > 200);
+    let after = gets(401, true).await;
+    assert!(after < 20, "{after} reads in a sweep after 400 starts");
+    let memos = store.remote(402).list(ObjectName::OPENED).await.unwrap();
+    assert!(memos.len() <= 2, "{memos:?}");
+
+    // A damaged one costs time, and nothing else.
+    let name = ObjectName::try_from(memos.last().unwrap().name.as_str()).unwrap();
+    let remote = store.remote(403);
+    remote.delete(vec![name.clone()]).await.unwrap();
+    remote.put_data(&name, Bytes::from_static(b"ALVO?")).await.unwrap();
+    assert!(gets(404, true).await > 400);
+    assert!(gets(405, true).await < 20);
+    let opens = async || {
+        let chain = list_chain(&remote).await.unwrap();
+        let mut opens = 0;
+        for entry in chain {
+            let (manifest, _) = read_manifest(&remote, entry.version).await.unwrap();
+            opens += usize::from(manifest.checkpoint().is_none());
+        }
+        opens
+    };
+    assert_eq!(opens().await, 404, "I2: open records are never deleted");
+}
+
+#[tokio::test]
+async fn what_openers_have_left_goes() {
+    let store = Scripted::new();
+    let mut first = Job::open(store.remote(1), |_| 0).await;
+    first.cut();
+    assert!(first.commit(1).await);
+    let mut second = Job::open(store.remote(2), |_| 0).await;
+    let remote = Arc::clone(&second.remote);
+    // Of attempts that have opened or come to nothing; of one that is about to open; of an unknown one.
+    for (wanted, byte) in [(1, 1), (2, 2), (3, 3), (4, 4), (0, 5)] {
+        let name = ObjectName::probe(Version(wanted), nonce(byte));
+        remote.put_data(&name, Bytes::from_static(b"x")).await.unwrap();
+    }
+    assert_eq!(second.sweep().await.len(), 3);
+    let left: Vec<_> = remote.list(ObjectName::PROBES).await.unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// What cannot be collected for long is not kept in mind without end.
+#[tokio::test]
+async fn i6_what_is_still_to_be_deleted_is_bounded() {
+    let store = Scripted::new();
+    let mut job = Job::open(store.remote(1), |_| 0).await;
+    job.cut();
+    assert!(job.commit(1).await);
+    let pin = ObjectName::pin(nonce(1));
+    job.remote.put_data(&pin, Bytes::from_static(b"mine")).await.unwrap();
+    let mut most = 0;
+    for round in 0..120_u64 {
+        let deltas = (0..1_000).map(|n| {
+            let object =
+                ObjectName::data(Epoch(1), SubtaskIndex(0), nonce(9), DataKind::Delta, round * 1_000 + n);
+            delta(object, 0, 5, n + 1, n + 1)
+        });
+        let record = checkpoint(id(1, 1), vec![subtask(None, deltas.collect())]);
+        let head = job.chain.head();
+        let dropped = Manifest { version: Version(2), ..head.next(nonce(3), record, 1) };
+        let roots = job.chain.roots();
+        let collected = job.collector.run(&job.remote, &roots, vec![Arc::new(dropped)]).await;
+        assert_eq!(collected.unwrap_err().kind(), ErrorKind::Corrupt);
+        most = most.max(job.collector.dead());
+    }
+    assert!((60_000..75_000).contains(&most), "{most} names");
+}
+
 /// A collection that was planned for by an attempt, and may run at any time after.
 struct Paused {
     job: Job,

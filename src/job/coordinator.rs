@@ -17,7 +17,7 @@ use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Entry, Inline, JoinedStates,
-    Manifest, Retained, States, SubtaskRecord, fenced,
+    Manifest, Retained, States, SubtaskRecord, fenced_by, newest_attempt,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
@@ -128,6 +128,8 @@ pub(crate) struct State {
     dropped: Vec<Arc<Manifest>>,
     collected: Option<Instant>,
     collector: Arc<Mutex<Collector>>,
+    /// Whether anything was committed since a base was made.
+    committed: bool,
     /// Versions that are being made savepoints of, for as long as that takes.
     saving: Vec<Weak<Version>>,
 }
@@ -196,6 +198,7 @@ impl Coordinator {
             Command::Metadata(metadata) => self.state.metadata = metadata,
             Command::Retired(objects) => self.state.retired.extend(objects),
             Command::Materialized(report) => {
+                self.look_for_successor();
                 if let Some(listener) = &self.listener {
                     listener.materialized(&report);
                 }
@@ -203,6 +206,26 @@ impl Coordinator {
             // Handled where the inbox is read.
             Command::Close(_) => {}
         }
+    }
+
+    /// An attempt that commits nothing would not find out that it is fenced, and upload one base after the other
+    /// for nothing. So it looks for a later one when a base was made and nothing was committed since the one before.
+    fn look_for_successor(&mut self) {
+        if std::mem::take(&mut self.state.committed) {
+            return;
+        }
+        let (remote, attempt) = (Arc::clone(&self.remote), Arc::clone(&self.attempt));
+        let known = (self.chain.version(), self.chain.epoch());
+        tokio::spawn(async move {
+            match newest_attempt(&remote, known).await {
+                Ok((_, epoch)) if epoch > known.1 => {
+                    attempt.fail(fenced_by(epoch));
+                }
+                Ok(_) => {}
+                // The next base asks again, and the next commit finds out in any case.
+                Err(error) => tracing::debug!(%error, "whether a later attempt has begun is not known"),
+            }
+        });
     }
 
     fn pending_id(&self) -> Option<CheckpointId> {
@@ -342,6 +365,7 @@ impl Coordinator {
 
     fn succeed(&mut self, pending: Pending, committed: &Committed) {
         let Some(record) = committed.manifest.checkpoint() else { return };
+        self.state.committed = true;
         let carrier = ObjectName::manifest(committed.manifest.version);
         for subtask in &record.subtasks {
             let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
@@ -535,7 +559,7 @@ impl Coordinator {
         tokio::spawn(async move {
             match collector.run(&remote, &roots, dropped).await {
                 Ok(Collection::Done(_)) => {}
-                Ok(Collection::Overtaken(by)) => attempt.fail(fenced(ObjectName::MANIFESTS, Some(by))),
+                Ok(Collection::Overtaken(by)) => attempt.fail(fenced_by(by)),
                 Err(error) => {
                     tracing::warn!(%error, "garbage collection failed; it goes on after a later checkpoint");
                 }

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
-use crate::remote::{Remote, SavepointName, open_url, parse_prefix, place_of};
+use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
 use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::Table;
@@ -124,7 +124,7 @@ impl Job {
         options.validate()?;
         let create = options.open_mode != OpenMode::Existing;
         let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        let place = place_of(url, &options.store_options);
+        let place = open::Place { cloud: place_of(url, &options.store_options), dir: dir_of(url) };
         open::open(store, prefix, place, &options)
     }
 
@@ -135,7 +135,7 @@ impl Job {
     /// As [`Job::open`].
     pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str, options: JobOptions) -> Result<Opened> {
         options.validate()?;
-        open::open(store, parse_prefix(prefix)?, None, &options)
+        open::open(store, parse_prefix(prefix)?, open::Place::default(), &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.

@@ -18,7 +18,7 @@ use crate::ids::{Nonce, SubtaskIndex, Version};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
-use crate::remote::{Notice, Patience, RateLimiter, Remote};
+use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
     Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
@@ -53,11 +53,19 @@ const TABLE: &str = "table";
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
-/// `place` tells a cloud store from others, see [`place_of`](crate::remote::place_of).
+/// Where a job lives, as far as its URL says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    /// Tells a cloud store from others, see [`place_of`](crate::remote::place_of).
+    pub(super) cloud: Option<[u8; 32]>,
+    /// Of a local store.
+    pub(super) dir: Option<PathBuf>,
+}
+
 pub(super) fn open(
     store: Arc<dyn ObjectStore>,
     prefix: Path,
-    place: Option<[u8; 32]>,
+    place: Place,
     options: &JobOptions,
 ) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
@@ -111,7 +119,7 @@ struct Begun {
 
 async fn begin(
     remote: &Arc<Remote>,
-    place: Option<[u8; 32]>,
+    place: Place,
     options: &JobOptions,
     instances: &[Instance],
     earlier: Vec<PathBuf>,
@@ -131,7 +139,7 @@ async fn begin(
     if let Some(newest) = top.map(|top| top.head) {
         if let Some(wanted) = &options.start_from {
             let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
-            let found = Source::open(wanted, remote, place, options);
+            let found = Source::open(wanted, remote, place.cloud, options);
             if empty {
                 let found = found?;
                 max_parallelism = Some(found.look(max_parallelism).await?);
@@ -209,6 +217,13 @@ async fn begin(
         }
     };
     restoration.report.damaged = damaged;
+    if let Some(dir) = place.dir {
+        // Nobody waits for it.
+        tokio::task::spawn_blocking(move || {
+            let files = remove_staged(&dir, epoch);
+            tracing::debug!(files, "removed what killed processes were writing");
+        });
+    }
     blocking(move || {
         local_dir::remove(&earlier);
         Ok(())

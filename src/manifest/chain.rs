@@ -155,6 +155,11 @@ impl Chain {
         &self.head
     }
 
+    /// The newest version that is known to be ours.
+    pub(crate) fn version(&self) -> Version {
+        self.head.version
+    }
+
     /// The version that the next commit tries to create.
     pub(crate) fn next_version(&self) -> Version {
         self.head.version.next()
@@ -381,7 +386,12 @@ pub(super) fn past_damage(error: Error) -> Error {
     )
 }
 
-pub(crate) fn fenced(name: impl std::fmt::Display, by: Option<Epoch>) -> Error {
+/// Fenced by the attempt `by`, whose record is the version of this number.
+pub(crate) fn fenced_by(by: Epoch) -> Error {
+    fenced(&ObjectName::manifest(Version(by.0)), Some(by))
+}
+
+pub(super) fn fenced(name: &ObjectName, by: Option<Epoch>) -> Error {
     let by = by.map_or_else(String::new, |epoch| format!(", epoch {epoch},"));
     Error::new(ErrorKind::Fenced, format!("a later attempt of this job{by} has taken over"))
         .object(name)

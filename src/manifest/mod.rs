@@ -37,7 +37,7 @@ mod wire_v1;
 
 pub(crate) use carried::States;
 pub use chain::OpenMode;
-pub(crate) use chain::{Chain, CommitDraft, Committed, fenced};
+pub(crate) use chain::{Chain, CommitDraft, Committed, fenced_by};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod pace;
 mod probe;
 mod read;
 mod retry;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -49,8 +50,9 @@ pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
 use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
-pub(crate) use url::{open_url, parse_prefix, place_of};
-pub(crate) use write::{Created, NeededByNothing};
+pub(crate) use staging::remove_staged;
+pub(crate) use url::{dir_of, open_url, parse_prefix, place_of};
+pub(crate) use write::{Created, NeededByNothing, Refused};
 
 /// How long a store may take to answer, unless the caller says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);

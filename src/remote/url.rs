@@ -155,6 +155,15 @@ fn file_path(url: &Url) -> Result<PathBuf> {
     url.to_file_path().map_err(|()| Error::invalid("the file URL is no path").object(url).advice(advice))
 }
 
+/// The directory that a URL names, if it is that of a local store.
+pub(crate) fn dir_of(url: &str) -> Option<PathBuf> {
+    match parse(url) {
+        Ok(None) => Some(PathBuf::from(url)),
+        Ok(Some(parsed)) if parsed.scheme() == "file" => file_path(&parsed).ok(),
+        _ => None,
+    }
+}
+
 fn open_dir(dir: &FilePath, create_dir: bool) -> Result<Place> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => {}

@@ -34,6 +34,22 @@ pub(crate) enum Created {
 /// but the garbage collector's `Confirmed` can show it.
 pub(crate) trait NeededByNothing {}
 
+/// Objects that the store will not delete.
+#[derive(Debug, Clone)]
+pub(crate) struct Refused {
+    pub(crate) count: usize,
+    pub(crate) example: ObjectName,
+    pub(crate) error: Error,
+}
+
+/// How far a deletion has come.
+struct Deletion {
+    count_left: usize,
+    left: Vec<ObjectName>,
+    /// Without one, what is left did not exist.
+    failure: Option<Failure>,
+}
+
 impl Remote {
     /// Tries once to create `name`. Never overwrites.
     ///
@@ -168,13 +184,22 @@ impl Remote {
         }
     }
 
-    /// Deletes what the garbage collector has found to be needed by nothing.
+    /// Deletes what the garbage collector has found to be needed by nothing. That the store refuses, for good, is
+    /// an answer: it may be how it was set up.
     pub(crate) async fn delete_collected(
         &self,
         _proof: &impl NeededByNothing,
         names: Vec<ObjectName>,
-    ) -> Result<()> {
-        self.delete_any(names).await.map(drop)
+    ) -> Result<Option<Refused>> {
+        let deletion = self.delete_all(names).await;
+        match (deletion.failure, deletion.left.into_iter().min()) {
+            (Some(failure), Some(example)) if failure.verdict == Verdict::Lasting => {
+                let error = failure.error;
+                Ok(Some(Refused { count: deletion.count_left, example, error }))
+            }
+            (Some(failure), _) => Err(failure.error),
+            (None, _) => Ok(None),
+        }
     }
 
     /// Deletes pins, savepoints and probes, which whoever made them may take away. Their names are never
@@ -198,21 +223,25 @@ impl Remote {
     /// Deletes objects, and returns how many the store says it deleted (some stores count absent ones,
     /// too). One that does not exist is no error.
     async fn delete_any(&self, names: Vec<ObjectName>) -> Result<usize> {
+        let all = names.len();
+        let deletion = self.delete_all(names).await;
+        deletion.failure.map_or(Ok(all - deletion.count_left), |failure| Err(failure.error))
+    }
+
+    async fn delete_all(&self, names: Vec<ObjectName>) -> Deletion {
         let mut left: HashMap<Path, ObjectName> =
             names.into_iter().map(|name| (self.path(&name), name)).collect();
-        let all = left.len();
-        let mut absent = 0;
         let mut attempts = self.attempts();
+        let mut failure = None;
         while !left.is_empty() {
-            match self.try_delete(&mut left).await {
-                Ok(()) => {
-                    absent = left.len();
-                    break;
-                }
-                Err(failure) => attempts.again(failure).await?,
+            let Err(failed) = self.try_delete(&mut left).await else { break };
+            let verdict = failed.verdict;
+            if let Err(error) = attempts.again(failed).await {
+                failure = Some(Failure { verdict, error });
+                break;
             }
         }
-        Ok(all - absent)
+        Deletion { count_left: left.len(), left: left.into_values().collect(), failure }
     }
 
     /// Takes out of `left` what was deleted. `Ok` says that the rest did not exist.
@@ -232,6 +261,10 @@ impl Remote {
                 Ok(None) => return failed.map_or(Ok(()), Err),
                 // Their errors carry no name that we could strike off; they are told apart at the end.
                 Err(failure) if failure.verdict == Verdict::Absent => {}
+                // One of several that S3 answers to in one piece.
+                Err(failure) if failure.error.to_string().contains("AccessDenied") => {
+                    failed = Some(Failure::lasting(failure.error));
+                }
                 // The stream may be stuck, and is of no more use.
                 Err(failure) if failure.error.kind() == ErrorKind::StoreUnavailable => return Err(failure),
                 Err(failure) => failed = Some(failure),

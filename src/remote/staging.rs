@@ -1,0 +1,93 @@
+//! Files that a killed process was writing into a local store.
+//!
+//! A local store writes an object beside its place, as `<name>#<n>`, and renames it when it is complete. Of a process that
+//! is killed in between such a file stays, and no listing shows it. It can be told from its name whether anybody may
+//! still want it: what an earlier attempt writes comes to nothing.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::ObjectName;
+use crate::ids::Epoch;
+
+/// Whether what is staged under a name is for nothing once the attempt `epoch` has opened.
+fn is_void(name: &ObjectName, epoch: Epoch) -> bool {
+    match name {
+        ObjectName::Data { epoch: owner, .. } | ObjectName::Opened(owner) => *owner < epoch,
+        // The attempt's own record is there, so a create of this version or of one below fails, or fills a hole.
+        ObjectName::Manifest(version) => version.0 <= epoch.0,
+        ObjectName::Probe(wanted, _) => wanted.0 != 0 && wanted.0 <= epoch.0,
+        // A reader or a user may be at it.
+        ObjectName::Pin(_) | ObjectName::Savepoint(..) => false,
+    }
+}
+
+/// The name that a staged file is to have, if it is one of ours.
+fn staged(file: &Path, root: &Path) -> Option<ObjectName> {
+    let relative = file.strip_prefix(root).ok()?.to_str()?;
+    let (name, number) = relative.rsplit_once('#')?;
+    let numbered = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    if numbered { ObjectName::parse(&name.replace(std::path::MAIN_SEPARATOR, "/")) } else { None }
+}
+
+/// Removes what earlier attempts than `epoch` have left staged in the job at `root`. Returns how many files
+/// that were.
+pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
+    let mut removed = 0;
+    let mut open: Vec<PathBuf> = ObjectName::FOLDERS.iter().map(|folder| root.join(folder)).collect();
+    while let Some(dir) = open.pop() {
+        // What is not there, or cannot be read, is no reason to do more or less.
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => open.push(path),
+                Ok(kind) if kind.is_file() && has_mark(&path) => {
+                    let void = staged(&path, root).is_some_and(|name| is_void(&name, epoch));
+                    removed += usize::from(void && fs::remove_file(&path).is_ok());
+                }
+                _ => {}
+            }
+        }
+    }
+    removed
+}
+
+fn has_mark(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.contains('#'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Nonce, SubtaskIndex, Version};
+    use crate::remote::{DataKind, Generation};
+
+    #[test]
+    fn what_earlier_attempts_have_staged_goes_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let data = |epoch| ObjectName::data(Epoch(epoch), SubtaskIndex(0), Nonce([1; 16]), DataKind::Sst, 1);
+        let write = |name: String| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "x").unwrap();
+            path
+        };
+        let void = [data(4), ObjectName::manifest(Version(3)), ObjectName::manifest(Version(5))];
+        let gone = void.map(|name| write(format!("{name}#1")));
+        let kept = [
+            write(data(4).to_string()),
+            write(format!("{}#1", data(5))),
+            write(format!("{}#2", ObjectName::manifest(Version(6)))),
+            write(format!("{}#1", ObjectName::pin(Nonce([1; 16])))),
+            write(format!("{}#1", ObjectName::savepoint(&"a".parse().unwrap(), Generation(0)))),
+            write("data/notes#1".to_owned()),
+            write("elsewhere/x#1".to_owned()),
+            write(format!("{}#x", data(4))),
+        ];
+        assert_eq!(remove_staged(root.path(), Epoch(5)), 3);
+        assert!(gone.iter().all(|path| !path.exists()));
+        assert!(kept.iter().all(|path| path.exists()));
+    }
+}

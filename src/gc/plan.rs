@@ -116,7 +116,7 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             }
             // Of an attempt that has opened by now, or that lost its version to one that has.
             ObjectName::Probe(wanted, _) if wanted.0 != 0 && wanted.0 <= facts.epoch.0 => {
-                plan.data.push(name)
+                plan.data.push(name);
             }
             // What a newer one says as well.
             ObjectName::Opened(epoch) if facts.opened.is_some_and(|newest| epoch < newest) => {

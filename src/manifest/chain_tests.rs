@@ -82,7 +82,7 @@ async fn what_was_committed_is_found_by_the_next_attempt() {
     }
     assert_eq!(chain.take_dropped().iter().map(|dropped| dropped.version).collect::<Vec<_>>(), [Version(2)]);
 
-    let Opened { chain, checkpoints } =
+    let Opened { chain, checkpoints, .. } =
         Chain::open(Arc::clone(&remote), OpenMode::Existing, None).await.unwrap();
     assert_eq!(chain.epoch(), Epoch(5));
     let ids: Vec<_> = checkpoints.iter().map(|found| found.retained.id).collect();

@@ -47,7 +47,7 @@ pub(crate) use origin::{Origin, Segment};
 #[cfg(test)]
 pub(crate) use read::retained_now;
 pub(crate) use read::{
-    Damaged, Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list, read_top,
+    Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list, read_top,
 };
 pub(crate) use retained::{Entry, Retained};
 pub(crate) use roots::{Found, Roots};

@@ -551,7 +551,10 @@ impl State {
                 push("has committed", next, rec, &[], None, &collect);
             }
             Step::Done(
-                CommitVerdict::Fenced(_) | CommitVerdict::Unlisted | CommitVerdict::Foreign { .. },
+                CommitVerdict::Fenced(_)
+                | CommitVerdict::Unlisted
+                | CommitVerdict::Damaged
+                | CommitVerdict::Foreign { .. },
             ) => {
                 // Its collection may still be under way.
                 let mut next = self.clone();

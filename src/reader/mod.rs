@@ -19,7 +19,7 @@ use object_store::ObjectStore;
 use crate::config::RestoreFrom;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::{Holder, Pin};
+use crate::gc::Pin;
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};

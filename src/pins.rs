@@ -41,14 +41,14 @@ pub struct InspectedPin {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PinHolder {
-    /// A reader: a [`CheckpointReader`](crate::CheckpointReader), or a savepoint in the making. One that was killed
-    /// cannot be told from one that is slow.
+    /// A reader: a [`CheckpointReader`](crate::CheckpointReader), or [`Savepoints::create`](crate::Savepoints::create)
+    /// under way. One that was killed cannot be told from one that is slow.
     Reader,
-    /// An attempt of the job itself, that goes on from a savepoint.
+    /// An attempt of the job itself, that goes on from a savepoint or makes one.
     Attempt {
         /// The attempt.
         epoch: u64,
-        /// Whether a later attempt has opened: then the pin keeps nothing, and goes by itself.
+        /// Whether a later attempt has opened: then the pin goes by itself.
         fenced: bool,
     },
     /// An attempt of another job that has started from this one. That job takes it away once it depends on this one no
@@ -190,7 +190,7 @@ async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<
         full_bytes: None,
     };
     let (version, holder) = match &pin.content {
-        Ok(content) => *content,
+        Ok(content) => content.clone(),
         Err(error) => {
             inspected.holder = PinHolder::Damaged { problem: error.to_string() };
             return Ok(inspected);
@@ -199,7 +199,9 @@ async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<
     inspected.version = Some(version.0);
     inspected.holder = match holder {
         Holder::Reader => PinHolder::Reader,
-        Holder::Attempt(epoch) => PinHolder::Attempt { epoch: epoch.0, fenced: epoch < newest },
+        Holder::Attempt(epoch) | Holder::Saving(epoch, _) => {
+            PinHolder::Attempt { epoch: epoch.0, fenced: epoch < newest }
+        }
         Holder::Other(job, epoch) => PinHolder::OtherJob { job: job.to_string(), epoch: epoch.0 },
     };
     match read_manifest(remote, version).await {

@@ -437,8 +437,14 @@ fn i4_strange_objects_in_the_chain_are_named_and_not_touched() {
         let name = format!("manifest/{:020}", 900);
         let mut objects = sample.objects.clone();
         objects.insert(name.clone(), strange.into());
-        let (_dir, result) = open(&objects, |options| options.fallback(true));
+        let (_dir, result) = open(&objects, |options| options);
         assert_names(&result.unwrap_err(), &name, "a strange newest manifest");
+        // With permission it is passed over, and the attempt's record lies above.
+        let (_dir, result) = open(&objects, |options| options.fallback(true));
+        let mut opened = result.unwrap();
+        assert_eq!(opened.job.epoch().0, 901);
+        assert!(opened.restored.damaged[0].1.contains(&name), "{:?}", opened.restored.damaged);
+        assert!(contents(&mut opened.stores, "words") == *sample.newest());
     }
     // A name that is none of ours is left alone.
     let mut objects = sample.objects.clone();
@@ -520,8 +526,11 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
     }
     let newest = sample.newest_manifest();
     let dir = write(&Damage::Flip { at: 40, mask: 4 }.apply(&sample.objects, newest));
-    let error = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap_err();
-    assert_names(&error, newest, "inspect");
+    let seen = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap();
+    assert_eq!(seen.damaged_versions.len(), 1);
+    assert!(seen.damaged_versions[0].1.contains(newest), "{:?}", seen.damaged_versions);
+    let intact = seen.records.last().unwrap();
+    assert!(intact.version < seen.newest_version && intact.checkpoint.is_some(), "{intact:?}");
 }
 
 /// A bit rots in a local file that no base has yet. Whatever is done then, every key is there after a restart, also

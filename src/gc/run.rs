@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::confirmed::{Confirmation, Confirmed};
 use super::open_records::{self, OpenRecords};
 use super::plan::{Facts, GcPlan, plan, unsettled};
+use super::savepoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
 use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
-use crate::remote::{ObjectName, Refused, Remote};
+use crate::remote::{ObjectName, Refused, Remote, SavepointName};
 
 /// Headers read at the same time.
 const PARALLEL_READS: usize = 16;
@@ -199,7 +200,9 @@ impl Collector {
         if dry_run {
             return Ok(Collection::Done(report(&plan)));
         }
+        let unfinished = confirmed.held().unfinished.clone();
         let report = self.execute(remote, confirmed, plan).await?;
+        settle(remote, unfinished).await;
         self.remember(remote, roots.epoch).await;
         self.swept = true;
         Ok(Collection::Done(report))
@@ -368,6 +371,20 @@ impl Collector {
         );
         tracing::debug!(%error, "the refusal");
         self.refused = count;
+    }
+}
+
+/// Takes away the pins of attempts that were fenced while they made a savepoint. What they alone kept goes with the next
+/// collection, which misses them.
+async fn settle(remote: &Remote, unfinished: Vec<(ObjectName, SavepointName)>) {
+    for (pin, name) in unfinished {
+        let settled = async {
+            savepoint::settle(remote, &name).await?;
+            remote.withdraw(vec![pin.clone()]).await
+        };
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, %pin, savepoint = %name, "the pin of a savepoint that was not finished stays behind");
+        }
     }
 }
 

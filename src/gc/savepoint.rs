@@ -24,6 +24,8 @@ use super::savepoint_record::{Slot, decode, encode};
 use super::slots::{Slots, by_name, release_of};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::Version;
+use crate::manifest::{fenced_by, newest_attempt};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
 /// Savepoints read at the same time.
@@ -55,12 +57,16 @@ pub(crate) async fn create(
     if let Some(there) = find(remote, name).await? {
         return Err(taken(name, &there));
     }
-    let (pin, found) = Pin::take(remote, from, holder).await?;
+    let (pin, found) = Pin::take(remote, from, holder.clone()).await?;
     let env = remote.env();
     let (unix_millis, nonce) = (env.clock.unix_millis(), env.nonces.nonce());
     let record = SavepointRecord { checkpoint: found.retained, unix_millis, nonce };
-    let made = match put(remote, name, &record).await {
+    let made = match put(remote, name, &record, &holder).await {
         Ok(made) => made,
+        // Nothing was sent that might yet have an effect.
+        Err(error) if error.kind() == ErrorKind::Fenced => {
+            return pin.release().await.and(Err(error));
+        }
         // The pin stays: the request may yet be applied, and its savepoint must be a good one.
         Err(error) => return Err(error.advice("list the savepoints: it may exist all the same")),
     };
@@ -76,6 +82,7 @@ async fn put(
     remote: &Remote,
     name: &SavepointName,
     record: &SavepointRecord,
+    holder: &Holder,
 ) -> Result<Option<SavepointRecord>> {
     for attempt in 0..TRIES {
         remote.pause(attempt).await;
@@ -83,6 +90,14 @@ async fn put(
         let generation = slots.next();
         if let Some(there) = read(remote, name, &slots).await? {
             return Ok(Some(there).filter(|there| there != record));
+        }
+        // After the listing: a later attempt that opens from here on takes this generation, or a later one, before
+        // it takes the pin away, so that nothing comes of this.
+        if let Holder::Saving(epoch, _) = holder {
+            let (_, newest) = newest_attempt(remote, (Version(epoch.0), *epoch)).await?;
+            if newest > *epoch {
+                return Err(fenced_by(newest));
+            }
         }
         let object = ObjectName::savepoint(name, generation);
         match remote.put_data(&object, encode(&Slot::Savepoint(*record))).await {
@@ -101,6 +116,29 @@ async fn put(
     Err(Error::new(ErrorKind::StoreUnavailable, "others give this name and release it all the time")
         .object(format!("savepoint {name}"))
         .advice("choose another name"))
+}
+
+/// Finds out what became of a savepoint that an attempt was making when it was fenced: afterwards it either exists, or
+/// nothing will come of any request that was on its way.
+pub(super) async fn settle(remote: &Remote, name: &SavepointName) -> Result<()> {
+    let slots = slots(remote, name).await?;
+    if read(remote, name, &slots).await?.is_some() {
+        return Ok(());
+    }
+    // Where the attempt would create it, as it has looked before this one has opened, or above.
+    let generation = slots.next();
+    for generation in [generation, release_of(generation)] {
+        let object = ObjectName::savepoint(name, generation);
+        let released = encode(&Slot::Released(remote.env().nonces.nonce()));
+        match remote.put_data(&object, released).await {
+            Ok(()) => {}
+            // It was made after all, or somebody else has made one.
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    forget(remote, name, &self::slots(remote, name).await?).await;
+    Ok(())
 }
 
 /// The savepoint of this name, if there is one.

@@ -20,7 +20,7 @@ use crate::manifest::{
     BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Roots, StateInfo,
     States, list_chain, read_manifest, read_newest, retained_now,
 };
-use crate::remote::{DataKind, Generation, ObjectName, Remote};
+use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};
 
 /// A job of one subtask, as far as its checkpoints' references go.
 struct Job {
@@ -683,13 +683,72 @@ async fn i6_what_is_still_to_be_deleted_is_bounded() {
         });
         let record = checkpoint(id(1, 1), vec![subtask(None, deltas.collect())]);
         let head = job.chain.head();
-        let dropped = Manifest { version: Version(2), ..head.next(nonce(3), record, 1) };
+        let dropped = Manifest { version: Version(2), ..head.next(nonce(3), record, Version(0)) };
         let roots = job.chain.roots();
         let collected = job.collector.run(&job.remote, &roots, vec![Arc::new(dropped)]).await;
         assert_eq!(collected.unwrap_err().kind(), ErrorKind::Corrupt);
         most = most.max(job.collector.dead());
     }
     assert!((60_000..75_000).contains(&most), "{most} names");
+}
+
+/// An attempt that dies, or is fenced, while it makes a savepoint leaves a pin. It keeps what it names until nothing can come
+/// of the savepoint any more.
+#[tokio::test]
+async fn i3_the_pin_of_a_savepoint_that_was_not_finished_goes_once_the_savepoint_is_decided() {
+    let store = Scripted::new();
+    let name: SavepointName = "daily".parse().unwrap();
+    let mut first = Job::open(store.remote(1), |_| 0).await;
+    first.cut();
+    first.persist().await;
+    assert!(first.commit(1).await);
+    let newest = read_newest(&first.remote).await.unwrap().unwrap();
+    let saving = Holder::Saving(first.chain.epoch(), name.clone());
+    // It has pinned, and found out which object to create.
+    let (_pin, _) = Pin::take(&first.remote, &RestoreFrom::Latest, saving.clone()).await.unwrap();
+    let late = ObjectName::savepoint(&name, Generation(0));
+
+    let mut second = Job::open(store.remote(2), |_| 0).await;
+    for _ in 0..2 {
+        second.cut();
+        second.persist().await;
+        second.pack().await;
+        assert!(second.commit(1).await);
+    }
+    let (remote, collector) = (Arc::clone(&second.remote), &mut second.collector);
+    let roots = second.chain.roots();
+    assert_eq!(remote.list(ObjectName::PINS).await.unwrap().len(), 1);
+    done(collector.run(&remote, &roots, second.chain.take_dropped()).await.unwrap());
+    check_live(&remote, std::slice::from_ref(&newest)).await;
+    assert_eq!(remote.list(ObjectName::PINS).await.unwrap().len(), 0, "it is decided");
+    // Too late.
+    let record = Bytes::from_static(b"a savepoint");
+    let _ = remote.put_data(&late, record).await;
+    assert_eq!(savepoint::find(&remote, &name).await.unwrap(), None);
+    let error = savepoint::create(&first.remote, &name, &RestoreFrom::Latest, saving).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert_eq!(remote.list(ObjectName::PINS).await.unwrap().len(), 0);
+    // What it kept goes, and the name can be given.
+    done(collector.run(&remote, &roots, Vec::new()).await.unwrap());
+    assert!(!objects(&remote).await.contains(&ObjectName::manifest(newest.version).to_string()));
+    let saving = Holder::Saving(second.chain.epoch(), name.clone());
+    savepoint::create(&remote, &name, &RestoreFrom::Latest, saving.clone()).await.unwrap();
+
+    // One that was made in time stays.
+    let (_pin, _) = Pin::take(&remote, &RestoreFrom::Latest, saving).await.unwrap();
+    let kept = read_newest(&remote).await.unwrap().unwrap();
+    let mut third = Job::open(store.remote(3), |_| 0).await;
+    for _ in 0..2 {
+        third.cut();
+        third.persist().await;
+        third.pack().await;
+        assert!(third.commit(1).await);
+        let (roots, dropped) = (third.chain.roots(), third.chain.take_dropped());
+        done(third.collector.run(&remote, &roots, dropped).await.unwrap());
+        check_live(&remote, std::slice::from_ref(&kept)).await;
+    }
+    assert_eq!(remote.list(ObjectName::PINS).await.unwrap().len(), 0);
+    assert_eq!(savepoint::names(&remote).await.unwrap(), [name]);
 }
 
 /// A collection that was planned for by an attempt, and may run at any time after.
@@ -836,6 +895,7 @@ async fn random_history(seed: u64) {
     for name in objects(&outside).await.difference(&needed) {
         let version = match ObjectName::parse(name) {
             Some(ObjectName::Manifest(version)) => version,
+            Some(ObjectName::Opened(_)) => continue,
             // That a name was released is remembered for ever.
             Some(ObjectName::Savepoint(_, Generation(1 | 3 | 5 | 7 | 9 | 11 | 13))) => continue,
             _ => panic!("{name} is left over"),

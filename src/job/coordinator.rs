@@ -460,9 +460,9 @@ impl Coordinator {
         let saving = Arc::new(checkpoint.version);
         self.state.saving.retain(|version| version.strong_count() > 0);
         self.state.saving.push(Arc::downgrade(&saving));
-        // Not a pin of this attempt, which would count for nothing once a later one has opened: the
+        // Not an ordinary pin of this attempt, which would count for nothing once a later one has opened: the
         // savepoint may be created after that, and must be good from its first moment (I3).
-        let (remote, holder) = (Arc::clone(&self.remote), Holder::Reader);
+        let (remote, holder) = (Arc::clone(&self.remote), Holder::Saving(self.chain.epoch(), name.clone()));
         tokio::spawn(async move {
             let from = RestoreFrom::Checkpoint(checkpoint.id);
             let saved = savepoint::create(&remote, &name, &from, holder).await;

@@ -122,7 +122,7 @@ async fn what_the_store_refuses_for_good_is_asked_once_and_says_what_to_set() {
 #[tokio::test]
 async fn a_store_without_conditional_creates_is_unsafe() {
     let server = Server::new("501 Not Implemented", "<Error><Code>NotImplemented</Code></Error>");
-    let error = server.remote().probe().await.unwrap_err();
+    let error = server.remote().probe(Version(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnsafeStore, "{error}");
     assert!(error.to_string().contains("If-None-Match"), "{error}");
 }

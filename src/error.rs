@@ -130,6 +130,17 @@ impl Error {
         self
     }
 
+    /// Names the place within the object.
+    #[must_use]
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        let inner = Arc::make_mut(&mut self.inner);
+        inner.object = Some(match inner.object.take() {
+            Some(object) => format!("{object}, {place}"),
+            None => place.to_string(),
+        });
+        self
+    }
+
     /// Says what the user can do.
     #[must_use]
     pub(crate) fn advice(mut self, advice: impl Into<String>) -> Self {
@@ -254,6 +265,13 @@ mod tests {
         assert_eq!(silent.to_string(), "internal error: x: it failed: refused");
         let open = Error::internal("x").source(Outer("it was refused", std::io::Error::other("refused")));
         assert_eq!(open.to_string(), "internal error: x: it was refused");
+    }
+
+    #[test]
+    fn a_place_follows_its_object() {
+        let error = Error::corrupt("no value").object("state \"x\"").within("key group 5").within("key 7");
+        assert_eq!(error.object_name(), Some("state \"x\", key group 5, key 7"));
+        assert_eq!(Error::corrupt("no value").within("key 7").object_name(), Some("key 7"));
     }
 
     #[test]

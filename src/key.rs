@@ -3,14 +3,44 @@
 //! The group comes first so that a range of groups is one range of keys for all states: that is
 //! what a rescale moves.
 
+use crate::error::Error;
 use crate::ids::StateId;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 
 /// Bytes that come before the user's key.
 pub(crate) const PREFIX_LEN: usize = 6;
 
-/// Longest user key in bytes. Keys are copied into deltas and index blocks; longer ones belong into values.
+/// Longest key in bytes, as the user has it; of a typed state also namespace and map key together. Keys are copied into deltas
+/// and index blocks; longer ones belong into values.
 pub(crate) const MAX_USER_KEY_LEN: usize = 64 * 1024;
+
+/// Longest key in bytes as it is stored: key, namespace and map key of a typed state, in which every byte may be escaped, their
+/// ends, and what a timer has in front.
+pub(crate) const MAX_STORED_KEY_LEN: usize = 5 * MAX_USER_KEY_LEN;
+
+/// Bytes of a key in plain or part form as its user counts them: a zero byte that is escaped (`00 ff`) is one, and an
+/// end (`00 01`) is none.
+pub(crate) fn user_len(form: &[u8]) -> usize {
+    if form.len() <= MAX_USER_KEY_LEN {
+        return form.len();
+    }
+    let (mut len, mut rest) = (0, form);
+    while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
+        let (mark, after) = match rest.get(zero + 1) {
+            Some(0xff) => (1, zero + 2),
+            Some(1) => (0, zero + 2),
+            _ => (1, zero + 1),
+        };
+        len += zero + mark;
+        rest = rest.get(after..).unwrap_or_default();
+    }
+    len + rest.len()
+}
+
+pub(crate) fn too_long(len: usize, longest: usize) -> Error {
+    Error::invalid(format!("a key of {len} bytes is too long"))
+        .advice(format!("keys may have up to {longest} bytes"))
+}
 
 pub(crate) fn prefix(group: KeyGroup, state: StateId) -> [u8; PREFIX_LEN] {
     let mut bytes = [0; PREFIX_LEN];
@@ -74,6 +104,21 @@ mod tests {
         assert_eq!(successor(b"a\xff\xff"), Some(b"b".to_vec()));
         assert_eq!(successor(b"\xff"), None);
         assert_eq!(successor(b""), None);
+    }
+
+    #[test]
+    fn escapes_do_not_count() {
+        let long = vec![b'k'; MAX_USER_KEY_LEN];
+        for (form, len) in [
+            (b"a\0\xffb\0\x01".to_vec(), 6),
+            ([&long[..], b"\0\x01"].concat(), long.len()),
+            ([&long[..], b"\0\xff\0\x01"].concat(), long.len() + 1),
+            (b"\0\xff".repeat(long.len()), long.len()),
+            ([&long[..], b"\0\0\0"].concat(), long.len() + 3),
+            ([&long[..], b"\0"].concat(), long.len() + 1),
+        ] {
+            assert_eq!(user_len(&form), len);
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ mod reader;
 mod remote;
 mod restore;
 mod savepoints;
+mod shape;
 mod state;
 mod state_map;
 mod store;
@@ -103,9 +104,9 @@ pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
     Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyTimers, KeyedState, Keys, ListIter,
-    ListState, MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StateDescriptor,
-    StoredValue, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility,
-    ValueEntries, ValueState,
+    ListState, MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StartsWith,
+    StateDescriptor, StoredValue, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate,
+    TtlVisibility, ValueEntries, ValueState,
 };
 pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
 pub use table::TableStats;

@@ -407,10 +407,9 @@ fn a_state_stays_of_its_kind_across_restarts() {
     opened.stores[0].set_key("k").unwrap();
     assert_eq!(count.get(&opened.stores[0]).unwrap(), Some(7));
 
-    // A value that is not of the type that it is read as.
-    let text = opened.stores[0].register(ValueState::<String>::descriptor("count")).unwrap();
-    let read = text.get(&opened.stores[0]);
-    assert_error(&read.unwrap_err(), ErrorKind::Corrupt, &["count"]);
+    // A value that is not of the type that it would be read as.
+    let text = opened.stores[0].register(ValueState::<String>::descriptor("count"));
+    assert_error(&text.unwrap_err(), ErrorKind::Incompatible, &["count", "u64", "str"]);
 }
 
 /// The kind of table is how changes are kept, not what they are: registering a state a second time with

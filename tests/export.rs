@@ -318,3 +318,72 @@ fn damage_changes_nothing_and_is_said_precisely() {
     succeeds(&world.import("target", "whole", &[]));
     assert!(world.export("target", &[]) == json);
 }
+
+#[test]
+fn a_state_gets_another_name_by_the_import() {
+    let world = World::new();
+    drop(world.job("source"));
+    world.write("all.jsonl", &world.export("source", &[]));
+    world.write("all.bin", &world.export("source", &["--raw"]));
+    for (target, file) in [("a", "all.jsonl"), ("b", "all.bin")] {
+        succeeds(&world.import(target, file, &["--rename", "words=texts", "--rename", "counts=clicks"]));
+        let renamed = |mut all: All| {
+            all.retain(|(name, ..)| name != "list");
+            let new = |name: &str| if name == "words" { "texts" } else { "clicks" }.to_owned();
+            all.iter_mut().for_each(|(name, ..)| *name = new(name));
+            all.sort();
+            all
+        };
+        let mut found = world.all(target);
+        found.retain(|(name, ..)| name != "list");
+        found.sort();
+        assert!(found == renamed(world.all("source")), "{target}");
+    }
+    // Into a job that has it under that name already.
+    let renames = ["--rename", "words=texts", "--rename", "list=l", "--rename", "counts=c"];
+    fails(&world.import("a", "all.jsonl", &renames), 1, "\"texts\" of the job is not empty");
+    for (rename, says) in [
+        ("nothing=b", "no state \"nothing\""),
+        ("words=list", "\"list\" already"),
+        ("words", "old=new"),
+        ("words=", "old=new"),
+    ] {
+        fails(&world.import("c", "all.jsonl", &["--rename", rename]), 2, says);
+    }
+    assert!(!world.path("c").exists());
+}
+
+/// Also one that is only found out at its end.
+#[test]
+fn a_refused_import_leaves_nothing_behind() {
+    let world = World::new();
+    drop(world.job("source"));
+    let json = String::from_utf8(world.export("source", &[])).unwrap();
+    let raw = world.export("source", &["--raw"]);
+    let last = json.lines().last().unwrap();
+    world.write("cut.jsonl", json.replace(&format!("{last}\n"), "").as_bytes());
+    world.write("cut.bin", &raw[..raw.len() - 1]);
+    world.write("renamed.jsonl", json.replace("\"words\"", "\"texts\"").as_bytes());
+    world.write("damaged.jsonl", json.replacen("key 7", "key 8", 1).as_bytes());
+    for (file, says) in [
+        ("cut.jsonl", "ends without"),
+        ("cut.bin", "not whole"),
+        ("renamed.jsonl", "import --rename"),
+        ("damaged.jsonl", "checksum"),
+        ("absent", "read"),
+    ] {
+        let output = world.import("target", file, &[]);
+        fails(&output, 1, says);
+        assert!(!world.path("target").exists(), "{file} left something behind");
+    }
+    // Standard input cannot be read twice, but it is not believed either.
+    let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+        .args(["import", &world.text("target"), "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&raw[..raw.len() - 1]).unwrap();
+    fails(&child.wait_with_output().unwrap(), 1, "standard input");
+    assert!(!world.path("target").exists());
+}

@@ -233,11 +233,9 @@ fn what_does_not_fit_is_an_error_that_names_the_state() {
             ErrorKind::Incompatible,
             &["\"clicks\"", "value", "timers"],
         );
-        // The compiler's names of types are not compared: the bytes decide.
-        let other = reader.state(ValueState::<String>::descriptor("clicks")).unwrap();
-        assert_error(other.get(&7_u32), ErrorKind::Corrupt, &["\"clicks\""]);
-        let entries: Vec<_> = other.entries::<u32>().unwrap().collect();
-        assert!(matches!(&entries[..], [Err(error)] if error.kind() == ErrorKind::Corrupt), "{entries:?}");
+        // The compiler's names of types are not compared, their shapes are.
+        let other = reader.state(ValueState::<String>::descriptor("clicks")).map(drop);
+        assert_error(other, ErrorKind::Incompatible, &["\"clicks\"", "u64", "str", "migrate"]);
         // No key was written, so any type of key is as good.
         let never = reader.state(ValueState::<u32>::descriptor("never written")).unwrap();
         assert_eq!(never.get("7").unwrap(), None);
@@ -417,5 +415,64 @@ fn a_typed_read_fetches_only_what_it_needs() {
         assert_eq!(all(state.keys::<u32>().unwrap()).len(), 40);
         assert_eq!(fetched(), 3);
         reader.close().unwrap();
+    });
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_is_named_and_iteration_goes_on() {
+    in_both_modes(|home| {
+        let mut attempt = home.open();
+        let store = attempt.store();
+        let values = store.register(ValueState::<u64>::descriptor("values")).unwrap();
+        let timers = store.timer_service(TimerService::<u32>::descriptor("timers")).unwrap();
+        for n in 0..100_u32 {
+            store.set_key(&n).unwrap();
+            values.put(store, &u64::from(n)).unwrap();
+            timers.register(store, TimeDomain::Event, 5, &()).unwrap();
+        }
+        attempt.checkpoint();
+        let described = home.read().states();
+        let store = attempt.store();
+        let raw = |name: &str, store: &mut StateStore| {
+            let description = described.iter().find(|state| state.name() == name).unwrap();
+            store.described_state(description).unwrap()
+        };
+        let (values, timers) = (raw("values", store), raw("timers", store));
+        let group = store.max_parallelism().group_of_key(&7_u32);
+        // A value that is none, a key that is none, and a timer with such a key.
+        store.put(values, group, &7_u32.to_be_bytes(), &[0, 0xff]).unwrap();
+        store.put(values, group, &[1, 2], &[0, 1]).unwrap();
+        store.put(timers, group, &[0, 0x80, 0, 0, 0, 0, 0, 0, 5, 1], &[]).unwrap();
+        attempt.checkpoint();
+        let reader = home.read();
+        let place = format!("key group {group}, ");
+        let check = |errors: Vec<String>, name: &str, keys: &[&str]| {
+            assert_eq!(errors.len(), keys.len(), "{errors:?}");
+            for key in keys {
+                let named = |error: &String| error.contains(name) && error.contains(&format!("{place}{key}"));
+                assert!(errors.iter().any(named), "{key}: {errors:?}");
+            }
+        };
+        let values = reader.state(ValueState::<u64>::descriptor("values")).unwrap();
+        let (entries, errors): (Vec<_>, Vec<_>) = values.entries::<u32>().unwrap().partition(Result::is_ok);
+        assert_eq!(entries.len(), 99);
+        let text = |error: Result<_, alluvium::Error>| error.unwrap_err().to_string();
+        check(errors.into_iter().map(text).collect(), "\"values\"", &["key 7)", "key 0x0102"]);
+        let (keys, errors): (Vec<_>, Vec<_>) = values.keys::<u32>().unwrap().partition(Result::is_ok);
+        assert_eq!((keys.len(), errors.len()), (100, 1));
+        let timers = reader.timers(TimerService::<u32>::descriptor("timers"), TimeDomain::Event).unwrap();
+        let (timers, errors): (Vec<_>, Vec<_>) = timers.partition(Result::is_ok);
+        assert_eq!(timers.len(), 100);
+        let errors = errors.into_iter().map(|error| error.unwrap_err().to_string()).collect();
+        check(errors, "\"timers\"", &["key 0x0080000000000000"]);
+        // The live state names it as well.
+        let store = attempt.store();
+        let live = store.register(ValueState::<u64>::descriptor("values")).unwrap();
+        store.set_key(&7_u32).unwrap();
+        assert_error(
+            live.get(store),
+            ErrorKind::Corrupt,
+            &["\"values\"", &format!("{place}key 7"), "migrate"],
+        );
     });
 }

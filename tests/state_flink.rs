@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use alluvium::{
     Aggregate, AggregatingState, CheckpointId, Codec, ErrorKind, KeyCodec, ListState, MapState, Namespaced,
-    Postcard, RawBytes, ReducingState, StateDescriptor, StateStore, ValueState,
+    Postcard, RawBytes, ReducingState, StartsWith, StateDescriptor, StateStore, TimeDomain, TimerService,
+    ValueState,
 };
 
 use common::typed::{Attempt, all, assert_error, in_both_modes};
@@ -450,7 +451,9 @@ fn maps_are_read_by_prefix() {
         assert_eq!(words.prefix(store, "c").unwrap().count(), 0);
         assert_eq!(words.range(store, "a".to_owned().."b".to_owned()).unwrap().count(), 4);
         // By a beginning of the first component, and by all of it.
-        assert_eq!(pairs.prefix(store, "a").unwrap().count(), 8);
+        assert_eq!(pairs.prefix(store, &StartsWith("a")).unwrap().count(), 8);
+        assert_eq!(words.prefix(store, &"ab".to_owned()).unwrap().count(), 2);
+        assert_eq!(words.prefix(store, &StartsWith("ab")).unwrap().count(), 2);
         let of_a = all(pairs.prefix(store, &"a".to_owned()).unwrap());
         assert_eq!(of_a, [(("a".to_owned(), 0), ()), (("a".to_owned(), 1), ())]);
     });
@@ -768,16 +771,40 @@ fn a_wrong_codec_or_type_is_refused_by_name() {
             let other = ValueState::<u64>::descriptor("named").type_name("Total");
             refused(store.register(other).map(drop), &["\"named\"", "\"Count\"", "\"Total\""]);
             refused(store.register(value().schema(1)).map(drop), &["\"value\"", "schema", "migrate"]);
-            // A type that was not named is found out when it is read.
-            let other = store.register(ValueState::<(u64, u64, u64)>::descriptor("value")).unwrap();
+            // A type that was not named is known by its shape, or is found out when it is read.
+            let other = ValueState::<(u64, u64, u64)>::descriptor("value");
+            refused(store.register(other).map(drop), &["\"value\"", "str", "(u64; 3)", "migrate"]);
+            let other = ValueState::<(u64, u64, u64)>::descriptor_with("value", Shapeless);
+            let other = store.register(other).unwrap();
             store.set_key("a").unwrap();
-            assert_error(other.get(store), ErrorKind::Corrupt, &["\"value\"", "type"]);
+            assert_error(other.get(store), ErrorKind::Corrupt, &["\"value\"", "type", "migrate", "\"a\""]);
         };
         check(&mut attempt);
         attempt.checkpoint();
         drop(attempt);
         check(&mut home.open());
     });
+}
+
+/// Postcard under its own name, that does not say what it stores.
+struct Shapeless;
+
+impl Codec<(u64, u64, u64)> for Shapeless {
+    fn id(&self) -> &str {
+        "postcard"
+    }
+
+    fn encode(
+        &self,
+        value: &(u64, u64, u64),
+        out: &mut Vec<u8>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Postcard.encode(value, out)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<(u64, u64, u64), Box<dyn std::error::Error + Send + Sync>> {
+        Postcard.decode(bytes)
+    }
 }
 
 /// The version before: what counts were once.
@@ -900,5 +927,95 @@ fn own_types_are_keys_namespaces_and_map_keys() {
         store.set_key(&flight("UA 1")).unwrap();
         assert_eq!(store.key::<Flight>().unwrap(), Some(flight("UA 1")));
         assert_eq!(all(map.at(&flight("n")).iter(store).unwrap()), [(flight("y\0"), 2)]);
+    });
+}
+
+/// 64 KiB of the user's own bytes, whatever it takes to store them.
+#[test]
+fn keys_may_be_as_long_as_they_say() {
+    const LONGEST: usize = 64 << 10;
+    in_both_modes(|home| {
+        let mut attempt = home.open();
+        let register = |store: &mut StateStore| {
+            let values =
+                store.register(ValueState::<u32>::descriptor("values").namespaced::<String>()).unwrap();
+            let maps = MapState::<Vec<u8>, u32>::descriptor("maps").namespaced::<Vec<u8>>();
+            let timers = store.timer_service(TimerService::<str, String>::descriptor("timers")).unwrap();
+            (values, store.register(maps).unwrap(), timers)
+        };
+        let keys = ["a".repeat(LONGEST), "\0".repeat(LONGEST), "a\0".repeat(LONGEST / 2)];
+        let (namespace, half) = ("\0".repeat(LONGEST), vec![0; LONGEST / 2]);
+        let (values, maps, timers) = register(attempt.store());
+        for key in &keys {
+            let store = attempt.store();
+            store.set_key(key.as_str()).unwrap();
+            values.at(&namespace).put(store, &7).unwrap();
+            maps.at(&half).put(store, &half, &8).unwrap();
+            timers.register(store, TimeDomain::Event, 1, &namespace).unwrap();
+            // Too long for a namespace and a map's key together, which harms nothing.
+            let more = [&half[..], &[7]].concat();
+            assert_error(
+                maps.at(&half).put(store, &more, &8),
+                ErrorKind::InvalidArgument,
+                &["65537", "65536"],
+            );
+            assert_eq!(maps.at(&half).iter(store).unwrap().count(), 1);
+        }
+        for key in ["a".repeat(LONGEST + 1), "\0".repeat(LONGEST + 1)] {
+            let store = attempt.store();
+            assert_error(store.set_key(key.as_str()), ErrorKind::InvalidArgument, &["65537", "65536"]);
+            assert_eq!(store.key::<str>().unwrap(), None);
+        }
+        attempt.checkpoint();
+        attempt.materialize();
+        attempt.checkpoint();
+        drop(attempt);
+        let mut attempt = home.open();
+        let (values, maps, timers) = register(attempt.store());
+        let store = attempt.store();
+        for key in &keys {
+            store.set_key(key.as_str()).unwrap();
+            assert_eq!(values.at(&namespace).get(store).unwrap(), Some(7));
+            assert_eq!(all(maps.at(&half).iter(store).unwrap()), [(half.clone(), 8)]);
+        }
+        let mut fired = Vec::new();
+        while let Some(timer) = timers.pop_due(store, TimeDomain::Event, 1).unwrap() {
+            assert_eq!(timer.namespace, namespace);
+            fired.push(timer.key);
+        }
+        fired.sort();
+        let mut keys = keys.to_vec();
+        keys.sort();
+        assert!(fired == keys);
+    });
+}
+
+/// Longer than what may be put at a time.
+#[test]
+fn a_long_list_can_be_trimmed_and_replaced() {
+    const ELEMENT: usize = 16 << 20;
+    in_both_modes(|home| {
+        let mut attempt = home.open();
+        let list = || ListState::<Vec<u8>>::descriptor("list").codec(RawBytes);
+        let state = attempt.store().register(list()).unwrap();
+        attempt.store().set_key("k").unwrap();
+        for n in 0..18_u8 {
+            state.append(attempt.store(), &vec![n; ELEMENT]).unwrap();
+        }
+        let numbers = |store: &StateStore| -> Vec<u8> {
+            state.iter(store).unwrap().map(|element| element.unwrap()[0]).collect()
+        };
+        // 272 MiB, and then 64 in the order in which they are given.
+        state.retain(attempt.store(), |element| element[0] != 3).unwrap();
+        assert_eq!(numbers(attempt.store()), [&[0, 1, 2][..], &(4..18).collect::<Vec<_>>()].concat());
+        let elements = (0..5_u8).rev().map(|n| vec![n; ELEMENT]);
+        state.set(attempt.store(), elements).unwrap();
+        attempt.checkpoint();
+        drop(attempt);
+        let mut attempt = home.open();
+        let state = attempt.store().register(list()).unwrap();
+        attempt.store().set_key("k").unwrap();
+        let found: Vec<_> = state.iter(attempt.store()).unwrap().map(|element| element.unwrap()[0]).collect();
+        assert_eq!(found, [4, 3, 2, 1, 0]);
     });
 }

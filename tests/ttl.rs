@@ -13,7 +13,7 @@ use alluvium::{
     TtlUpdate, TtlVisibility, ValueState,
 };
 use common::clock::{ClockedJob, MODES, owner};
-use common::drive::{checkpoint, materialize};
+use common::drive::{checkpoint, materialize, noise};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -196,6 +196,127 @@ fn what_had_expired_when_namespaces_were_merged_does_not_show_again() {
     }
 }
 
+/// Compaction removes from the table what the changelog still holds.
+#[test]
+fn i1_what_compaction_removed_before_a_merge_does_not_show_after_a_crash() {
+    let place = ClockedJob::new(CheckpointMode::Changelog);
+    let long = || Ttl::new(Duration::from_secs(3600));
+    let mut opened = place.open();
+    let (values, maps) = (
+        register(&mut opened, value().ttl(ttl()).namespaced::<u16>()),
+        register(&mut opened, map().ttl(ttl()).namespaced::<u16>()),
+    );
+    let (lists, sums) = (
+        register(&mut opened, list().ttl(ttl()).namespaced::<u16>()),
+        register(&mut opened, sum().ttl(ttl()).namespaced::<u16>()),
+    );
+    let store = &mut opened.stores[0];
+    store.set_key("k").unwrap();
+    values.at(&1).put(store, &1).unwrap();
+    maps.at(&1).put(store, "old", &1).unwrap();
+    lists.at(&1).append(store, &1).unwrap();
+    sums.at(&1).add(store, 1).unwrap();
+    checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+    opened.job.settle(Duration::from_secs(30)).unwrap();
+    place.clock.set(1_020);
+    opened.job.compact().unwrap();
+    opened.job.compact().unwrap();
+    assert!(opened.stores[0].stats().table.keys <= 1, "nothing but the marker is left in the table");
+
+    let store = &mut opened.stores[0];
+    values.at(&2).put(store, &2).unwrap();
+    maps.at(&2).put(store, "new", &2).unwrap();
+    lists.at(&2).append(store, &2).unwrap();
+    sums.at(&2).add(store, 2).unwrap();
+    values.merge(store, &3, &[1, 2], |a, b| a + b).unwrap();
+    maps.merge(store, &3, &[1, 2], |a, b| a + b).unwrap();
+    lists.merge(store, &3, &[1, 2]).unwrap();
+    sums.merge(store, &3, &[1, 2]).unwrap();
+    checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+    drop(opened);
+
+    let mut opened = place.open();
+    let (values, maps) = (
+        register(&mut opened, value().ttl(long()).namespaced::<u16>()),
+        register(&mut opened, map().ttl(long()).namespaced::<u16>()),
+    );
+    let (lists, sums) = (
+        register(&mut opened, list().ttl(long()).namespaced::<u16>()),
+        register(&mut opened, sum().ttl(long()).namespaced::<u16>()),
+    );
+    let store = &mut opened.stores[0];
+    store.set_key("k").unwrap();
+    let shown = |namespace: u16| {
+        (
+            values.at(&namespace).get(store).unwrap(),
+            maps.at(&namespace).iter(store).unwrap().map(|entry| entry.unwrap().1).collect::<Vec<_>>(),
+            lists.at(&namespace).get(store).unwrap(),
+            sums.at(&namespace).get(store).unwrap(),
+        )
+    };
+    assert_eq!(shown(1), (None, vec![], vec![], None));
+    assert_eq!(shown(2), (None, vec![], vec![], None));
+    assert_eq!(shown(3), (Some(2), vec![2], vec![2], Some(2)));
+}
+
+#[test]
+fn a_merge_makes_nothing_young_that_only_moves() {
+    for mode in MODES {
+        let place = ClockedJob::new(mode);
+        let mut opened = place.open();
+        let (values, maps) = (
+            register(&mut opened, value().ttl(on_read()).namespaced::<u16>()),
+            register(&mut opened, map().ttl(on_read()).namespaced::<u16>()),
+        );
+        let (lists, counts) = (
+            register(&mut opened, list().ttl(on_read()).namespaced::<u16>()),
+            register(&mut opened, count().ttl(on_read()).namespaced::<u16>()),
+        );
+        let store = &mut opened.stores[0];
+        store.set_key("k").unwrap();
+        let write = |store: &mut StateStore, namespace: u16, entry: &str| {
+            values.at(&namespace).put(store, &1).unwrap();
+            maps.at(&namespace).put(store, entry, &1).unwrap();
+            lists.at(&namespace).append(store, &1).unwrap();
+            counts.at(&namespace).add(store, 1).unwrap();
+        };
+        let merge = |store: &mut StateStore, into: u16, from: &[u16]| {
+            values.merge(store, &into, from, |a, b| a + b).unwrap();
+            maps.merge(store, &into, from, |a, b| a + b).unwrap();
+            lists.merge(store, &into, from).unwrap();
+            counts.merge(store, &into, from).unwrap();
+        };
+        // What `contains` and scans see, for they are no accesses.
+        let shown = |store: &StateStore, namespace: u16| {
+            let entries = maps.at(&namespace).iter(store).unwrap().map(|entry| entry.unwrap().0);
+            (
+                values.at(&namespace).contains(store).unwrap(),
+                entries.collect::<Vec<_>>(),
+                lists.at(&namespace).contains(store).unwrap(),
+                counts.at(&namespace).contains(store).unwrap(),
+            )
+        };
+        write(store, 1, "a");
+        place.clock.set(1_008);
+        merge(store, 9, &[1, 2]);
+        assert_eq!(shown(store, 9), (true, vec!["a".to_owned()], true, true));
+        place.clock.set(1_010);
+        assert_eq!(shown(store, 9), (false, vec![], false, false), "{mode:?}: all of it only moved");
+
+        // Values that are folded are written; elements and entries that both do not have still only move.
+        place.clock.set(2_000);
+        write(store, 1, "a");
+        write(store, 2, "b");
+        place.clock.set(2_005);
+        write(store, 3, "b");
+        merge(store, 4, &[1, 2, 3]);
+        place.clock.set(2_010);
+        assert_eq!(shown(store, 4), (true, vec!["b".to_owned()], true, true), "{mode:?}");
+        place.clock.set(2_015);
+        assert_eq!(shown(store, 4), (false, vec![], false, false), "{mode:?}");
+    }
+}
+
 #[test]
 fn namespaces_expire_by_themselves() {
     for mode in MODES {
@@ -349,9 +470,6 @@ fn what_has_expired_may_be_shown_until_it_is_cleaned_up() {
         opened.job.compact().unwrap();
         let store = &mut opened.stores[0];
         assert_eq!(value.get(store).unwrap(), None);
-        // The first compaction made a list of what was appended, the second sees one that has expired.
-        opened.job.compact().unwrap();
-        let store = &mut opened.stores[0];
         assert!(list.get(store).unwrap().is_empty());
     }
 }
@@ -441,8 +559,65 @@ fn compaction_removes_what_has_expired() {
         materialize(&opened.job);
         checkpoint(&opened.job, &mut opened.stores, "").unwrap();
         drop(opened);
-        // A list with an element that lives keeps its others, because a filter removes all or nothing.
-        assert_eq!(on_disk(&place), (500, 1_000, 1_000));
+        // A list keeps the elements that live.
+        assert_eq!(on_disk(&place), (500, 500, 1_000));
+    }
+}
+
+/// Without `retain`, and whether it is read or not.
+#[test]
+fn a_list_that_is_always_appended_to_stops_growing() {
+    for mode in MODES {
+        let place = ClockedJob::new(mode);
+        let mut opened = place.open();
+        let list = register(&mut opened, list().ttl(ttl()));
+        for round in 0..20_u64 {
+            place.clock.set(1_000 + round);
+            let store = &mut opened.stores[0];
+            for key in 0..10_u64 {
+                store.set_key(&key).unwrap();
+                list.append(store, &round).unwrap();
+                if key == 0 {
+                    let expected: Vec<_> = (round.saturating_sub(9)..=round).collect();
+                    assert_eq!(list.get(store).unwrap(), expected);
+                }
+            }
+            checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+            opened.job.settle(Duration::from_secs(30)).unwrap();
+            if round % 5 == 4 {
+                opened.job.compact().unwrap();
+            }
+        }
+        materialize(&opened.job);
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+        drop(opened);
+        assert_eq!(
+            on_disk(&place),
+            (0, 100, 0),
+            "{mode:?}: those of 10 milliseconds are there, and no others"
+        );
+    }
+}
+
+#[test]
+fn lists_that_were_only_appended_to_leave_the_disk_in_one_compaction() {
+    for mode in MODES {
+        let place = ClockedJob::new(mode);
+        let mut opened = place.open();
+        let list = register(&mut opened, ListState::<Vec<u8>>::descriptor("bytes").ttl(ttl()));
+        let store = &mut opened.stores[0];
+        for key in 0..200_u64 {
+            store.set_key(&key).unwrap();
+            for part in 0..5 {
+                list.append(store, &noise(key * 5 + part, 500)).unwrap();
+            }
+        }
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+        opened.job.settle(Duration::from_secs(30)).unwrap();
+        place.clock.set(1_010);
+        opened.job.compact().unwrap();
+        let after = opened.stores[0].stats().table;
+        assert!(after.live_sst_bytes < 20_000, "{mode:?}: {after:?}");
     }
 }
 

@@ -289,7 +289,11 @@ impl Coordinator {
                 }
                 () = self.closing.notified() => aborted("the job was closed during the commit".into()),
             },
-            Err(error) => Err(error),
+            Err(error) => {
+                // Subtasks that differ about a state go on to differ: no later checkpoint could be committed either.
+                self.attempt.fail(error.clone());
+                Err(error)
+            }
         };
         match result {
             Ok(committed) => self.succeed(pending, &committed),

@@ -32,6 +32,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod state_info;
+mod value_info;
 mod varint;
 mod wire_v1;
 

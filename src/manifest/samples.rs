@@ -85,6 +85,7 @@ pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> Chec
                     type_is_named: true,
                     schema: 2,
                     oldest_schema: 1,
+                    shape: String::new(),
                 },
                 ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
             }]

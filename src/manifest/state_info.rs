@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
+use crate::shape;
 
 /// A named state, as the program declared it. Strings are the codecs' own ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub(crate) struct StateInfo {
     pub kind: u16,
     /// Id of its merge operator; 0 is none.
     pub merge: u8,
-    /// How its current keys are encoded; empty until one was written.
+    /// How its keys are encoded; empty until that was declared or a key was stored.
     pub key: String,
     /// How its namespaces are encoded; empty if it has none.
     pub namespace: String,
@@ -27,8 +28,8 @@ pub(crate) struct StateInfo {
     pub ttl: Option<TtlInfo>,
 }
 
-/// What the values of a state are.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What the values of a state are. How it is stored: `value_info.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ValueInfo {
     /// Id of the codec; empty for raw bytes.
     pub codec: String,
@@ -39,6 +40,8 @@ pub(crate) struct ValueInfo {
     pub schema: u32,
     /// The lowest version that a stored value may still have.
     pub oldest_schema: u32,
+    /// What the bytes of a value of version `schema` consist of; empty if that is not known.
+    pub shape: String,
 }
 
 /// How long a state's values live.
@@ -50,19 +53,29 @@ pub(crate) struct TtlInfo {
 }
 
 impl StateInfo {
-    /// Whether it is one state to both, so that keys and kinds mean the same.
-    fn agrees_with(&self, other: &Self) -> bool {
-        let keys = self.key == other.key || self.key.is_empty() || other.key.is_empty();
-        let layouts = self.namespace == other.namespace && self.map_key == other.map_key;
-        let kinds = self.kind == other.kind && self.merge == other.merge;
-        self.name == other.name && kinds && keys && layouts
+    /// How two subtasks understand the state differently; None if keys and kinds mean the same to both.
+    fn clash(&self, other: &Self) -> Option<String> {
+        let either = |what: &str, mine: &str, others: &str| {
+            (mine != others).then(|| format!("its {what} are of type {mine:?} in one, {others:?} in another"))
+        };
+        if self.name != other.name {
+            return Some(format!("{:?} of another subtask has the same id", self.name));
+        }
+        if self.kind != other.kind || self.merge != other.merge {
+            return Some(format!("it is of kind {} in one, {} in another", self.kind, other.kind));
+        }
+        let keys = || either("keys", &self.key, &other.key);
+        let learned = !self.key.is_empty() && !other.key.is_empty();
+        (learned.then(keys).flatten())
+            .or_else(|| either("namespaces", &self.namespace, &other.namespace))
+            .or_else(|| either("map keys", &self.map_key, &other.map_key))
     }
 
     /// Takes in what another subtask says of the same state: one may not have written to it yet, or not have
     /// registered the new version of its type.
     pub(crate) fn join(&mut self, other: &Self) -> Result<()> {
-        if !self.agrees_with(other) {
-            let message = format!("another subtask uses it, or {:?}, as another kind", self.name);
+        if let Some(clash) = self.clash(other) {
+            let message = format!("subtasks do not agree on a state: {clash}");
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(format!("state {:?}", other.name))
                 .advice("register the same states in all subtasks, and use one type of key for each"));
@@ -78,6 +91,21 @@ impl StateInfo {
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(format!("state {:?}", other.name))
                 .advice("register it with one codec in all subtasks"));
+        }
+        if self.value.schema == other.value.schema {
+            let (mine, others) = (&self.value.shape, &other.value.shape);
+            // One of them may know more of it, or more variants.
+            let difference = shape::difference(mine, others);
+            if let (Some(difference), Some(_)) = (&difference, shape::difference(others, mine)) {
+                let message =
+                    format!("subtasks write values of different types: {difference} in another subtask");
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .object(format!("state {:?}", other.name))
+                    .advice("register it with one type of values in all subtasks"));
+            }
+            if difference.is_none() && !others.is_empty() {
+                self.value.shape.clone_from(others);
+            }
         }
         let oldest_schema = self.value.oldest_schema.min(other.value.oldest_schema);
         if other.value.schema > self.value.schema {
@@ -185,7 +213,8 @@ mod tests {
 
     #[test]
     fn what_subtasks_cannot_agree_on_names_the_state() {
-        let keyed = StateInfo { key: "u64".into(), ..info() };
+        let value = ValueInfo { shape: "i64".into(), ..info().value };
+        let keyed = StateInfo { key: "u64".into(), value, ..info() };
         for other in [
             StateInfo { name: "views".into(), ..info() },
             StateInfo { kind: 2, ..info() },
@@ -194,10 +223,13 @@ mod tests {
             StateInfo { map_key: "u64".into(), ..info() },
             StateInfo { key: "str".into(), ..info() },
             StateInfo { value: ValueInfo { codec: "raw".into(), ..info().value }, ..info() },
+            StateInfo { value: ValueInfo { shape: "u64".into(), ..info().value }, ..info() },
         ] {
             let error = keyed.clone().join(&other).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Incompatible);
             assert!(error.to_string().contains(&format!("{:?}", other.name)), "{error}");
         }
+        let error = keyed.clone().join(&StateInfo { key: "str".into(), ..info() }).unwrap_err();
+        assert!(error.to_string().contains("\"u64\"") && error.to_string().contains("\"str\""), "{error}");
     }
 }

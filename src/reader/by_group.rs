@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::key_group::{KeyGroup, KeyGroupRange};
+use crate::state::Failure;
 
 /// The items of all key groups in their order, each group's from an iterator that is made when its turn
-/// comes. Ends after the first error: what failed once is not passed over.
+/// comes. An entry that cannot be read is an error, and iteration may go on after it. It ends where a group cannot be reached
+/// or its scan fails: what failed once is not passed over.
 pub(super) struct ByGroup<I, F> {
     groups: Range<u16>,
     make: F,
@@ -19,9 +21,9 @@ impl<I, F: FnMut(KeyGroup) -> Result<I>> ByGroup<I, F> {
         Self { groups: groups.first.0..groups.last.0 + 1, make, at: None }
     }
 
-    fn step<T>(&mut self) -> Option<Result<T>>
+    fn step<T>(&mut self) -> Option<Result<T, Failure>>
     where
-        I: Iterator<Item = Result<T>>,
+        I: Iterator<Item = Result<T, Failure>>,
     {
         loop {
             if let Some(item) = self.at.as_mut().and_then(Iterator::next) {
@@ -29,22 +31,28 @@ impl<I, F: FnMut(KeyGroup) -> Result<I>> ByGroup<I, F> {
             }
             match (self.make)(KeyGroup(self.groups.next()?)) {
                 Ok(items) => self.at = Some(items),
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(Err(Failure::Scan(error))),
             }
         }
     }
 }
 
-impl<T, I: Iterator<Item = Result<T>>, F: FnMut(KeyGroup) -> Result<I>> Iterator for ByGroup<I, F> {
+impl<T, I: Iterator<Item = Result<T, Failure>>, F: FnMut(KeyGroup) -> Result<I>> Iterator for ByGroup<I, F> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step();
-        if !matches!(step, Some(Ok(_))) {
-            self.groups = 0..0;
-            self.at = None;
+        match self.step() {
+            Some(Ok(item)) => Some(Ok(item)),
+            Some(Err(Failure::Entry(error))) => Some(Err(error)),
+            Some(Err(Failure::Scan(error))) => {
+                (self.groups, self.at) = (0..0, None);
+                Some(Err(error))
+            }
+            None => {
+                self.at = None;
+                None
+            }
         }
-        step
     }
 }
 
@@ -54,7 +62,7 @@ mod tests {
     use crate::error::Error;
 
     #[test]
-    fn all_groups_in_order_until_the_first_error() {
+    fn all_groups_in_order_until_one_cannot_be_read() {
         let groups = KeyGroupRange { first: KeyGroup(2), last: KeyGroup(4) };
         let twice = |group: KeyGroup| Ok((0..2).map(move |n| Ok((group.0, n))));
         let all: Vec<_> = ByGroup::new(groups, twice).map(Result::unwrap).collect();
@@ -63,11 +71,11 @@ mod tests {
         let items = |group: KeyGroup| {
             if group.0 == 3 { Err(Error::internal("group")) } else { Ok([Ok(1), Ok(2)].into_iter()) }
         };
-        assert_eq!(
-            ByGroup::new(groups, items).map(|item| item.is_ok()).collect::<Vec<_>>(),
-            [true, true, false]
-        );
-        let items = |_| Ok([Ok(1), Err(Error::internal("item")), Ok(2)].into_iter());
-        assert_eq!(ByGroup::new(groups, items).map(|item| item.is_ok()).collect::<Vec<_>>(), [true, false]);
+        let ok = |items: Vec<Result<i32>>| items.iter().map(Result::is_ok).collect::<Vec<_>>();
+        assert_eq!(ok(ByGroup::new(groups, items).collect()), [true, true, false]);
+        let items = |_| Ok([Ok(1), Err(Failure::Scan(Error::internal("scan"))), Ok(2)].into_iter());
+        assert_eq!(ok(ByGroup::new(groups, items).collect()), [true, false]);
+        let items = |_| Ok([Ok(1), Err(Failure::Entry(Error::internal("entry"))), Ok(2)].into_iter());
+        assert_eq!(ok(ByGroup::new(groups, items).collect()), [true, false, true].repeat(3));
     }
 }

@@ -6,16 +6,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::delta::Way;
 use crate::error::{Error, Result};
 use crate::ids::StateId;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::manifest::StateInfo;
 use crate::state::{
-    At, KeyCodec, KeyedState, Namespaced, Scope, Spaces, StateDescriptor, TimeDomain, Timer, TimerDescriptor,
-    TtlNow, Typed,
+    At, Failure, KeyCodec, KeyedState, Namespaced, Scope, Spaces, StateDescriptor, TimeDomain, Timer,
+    TimerDescriptor, TtlNow, Typed,
 };
-use crate::store::{KeyType, Registry, Scan};
+use crate::store::{KeyType, Registry, Scan, key_of};
 
 use super::CheckpointReader;
 use super::by_group::ByGroup;
@@ -119,7 +120,7 @@ impl CheckpointReader {
     /// ```
     ///
     /// # Errors
-    /// As [`CheckpointReader::state`]; the iterator yields what fails on the way, and then ends.
+    /// As [`CheckpointReader::state`]; the iterator yields what fails on the way, see [`StateReader::keys`].
     pub fn timers<K: KeyCodec + ?Sized, N: KeyCodec>(
         &self,
         descriptor: TimerDescriptor<K, N>,
@@ -133,7 +134,11 @@ impl CheckpointReader {
         Ok(ByGroup::new(self.groups(), move |group| {
             let descriptor = Arc::clone(&descriptor);
             let scan = self.scan_prefix_in(state.id, group, &[domain.prefix()])?;
-            Ok(scan.map(move |entry| descriptor.decode(&entry?.0)))
+            Ok(scan.map(move |entry| {
+                let (stored, _) = entry.map_err(Failure::Scan)?;
+                let named = |error: Error| Failure::Entry(within(error, info, group, &stored));
+                descriptor.decode(&stored).map_err(named)
+            }))
         }))
     }
 
@@ -176,8 +181,9 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
     /// The keys that have something in this state, each once. It reads all entries on the way.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`; the iterator yields what fails on the way
-    /// (see [`CheckpointReader::get`]), and then ends.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`; the iterator yields what fails on the way.
+    /// Of an entry that cannot be read ([`Corrupt`](crate::ErrorKind::Corrupt)) the error names key group and key, and iteration goes on
+    /// with the next one. After any other error (see [`CheckpointReader::get`]) it ends.
     pub fn keys<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Result<K::Owned>>> {
         self.places_by(K::decode_part, check_key::<K>)
     }
@@ -191,7 +197,8 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
         let now = self.now();
         Ok(ByGroup::new(self.groups, move |group| {
             let scan = self.reader.scan_prefix_in(self.info.id, group, &[])?;
-            Ok(self.typed.keys_of(scan, 0, now, decode))
+            let mut keys = self.typed.keys_of(scan, 0, now, decode);
+            Ok(std::iter::from_fn(move || keys.step(Way::Up)))
         }))
     }
 
@@ -253,12 +260,17 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
             let open = Arc::clone(&open);
             let scan = self.reader.scan_prefix_in(self.info.id, group, &[])?;
             Ok(scan.filter_map(move |entry| {
-                let read = |(stored, value): (Vec<u8>, Vec<u8>)| {
+                let (stored, value) = match entry {
+                    Ok(entry) => entry,
+                    Err(error) => return Some(Err(Failure::Scan(error))),
+                };
+                let read = || {
                     let mut rest = stored.as_slice();
                     let place = P::place(&mut rest, K::decode_part).ok_or_else(|| self.corrupt_key())?;
                     Ok(open(rest, &value)?.map(|item| (place, item)))
                 };
-                entry.and_then(read).transpose()
+                let named = |error: Error| Failure::Entry(within(error, self.info, group, &stored));
+                read().map_err(named).transpose()
             }))
         }))
     }
@@ -325,6 +337,11 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
         tail(&mut stored);
         Ok((self.reader.max_parallelism().group_of_key(key), stored))
     }
+}
+
+/// Names the entry that an error is about.
+fn within(error: Error, info: &StateInfo, group: KeyGroup, stored: &[u8]) -> Error {
+    error.within(format!("key group {group}, {}", key_of(Some(info), stored)))
 }
 
 fn check_key<K: KeyCodec + ?Sized>(info: &StateInfo) -> Result<()> {

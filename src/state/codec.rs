@@ -5,6 +5,8 @@ use std::error::Error as StdError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::shape;
+
 /// How values of type `T` become bytes. The default is [`Postcard`]; own codecs implement this trait
 /// and are given to [`StateDescriptor::codec`](crate::StateDescriptor::codec).
 ///
@@ -63,12 +65,23 @@ pub trait Codec<T>: Send + Sync {
     /// # Errors
     /// Whatever is wrong with the bytes; the read fails with it.
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn StdError + Send + Sync>>;
+
+    /// What the bytes of a `T` consist of, as text that is recorded with the state. Another text in a restored
+    /// checkpoint, with the same schema version, means that values would be misread, and is an error. Default None:
+    /// nothing is compared.
+    fn shape(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The default codec: `serde` through postcard, a compact binary format
 /// (<https://postcard.jamesmunns.com/wire-format>) that is stable since its version 1. It does not describe
 /// itself: a change of the type needs a new schema version, see
-/// [`StateDescriptor::migrate`](crate::StateDescriptor::migrate).
+/// [`StateDescriptor::migrate`](crate::StateDescriptor::migrate). One that was forgotten is noticed when the state is
+/// registered, because the names and types of all fields and variants are recorded: what was read off the type's
+/// [`Deserialize`](serde::Deserialize) implementation. An enum may get variants at its end, and types may be renamed. A
+/// field may be renamed in the program if `#[serde(rename = "…")]` gives its old name. What a type asks
+/// for in another way (`deserialize_any`, or a value that has to be a particular one) may stay unknown, and is not compared.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postcard;
 
@@ -85,6 +98,10 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Postcard {
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn StdError + Send + Sync>> {
         let (value, rest) = postcard::take_from_bytes(bytes)?;
         if rest.is_empty() { Ok(value) } else { Err("bytes are left over".into()) }
+    }
+
+    fn shape(&self) -> Option<String> {
+        shape::trace::<T>()
     }
 }
 

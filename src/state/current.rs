@@ -10,7 +10,7 @@ impl StateStore {
     /// is [`MaxParallelism::group_of_key`](crate::MaxParallelism::group_of_key).
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key is longer than 64 KiB, or its group is not
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key's plain form is longer than 64 KiB, or its group is not
     /// one of the store's. There is no current key then.
     pub fn set_key<K: KeyCodec + ?Sized>(&mut self, key: &K) -> Result<()> {
         self.set_current(KeyType::of::<K>(), |out| key.encode(out), |out| key.encode_part(out))

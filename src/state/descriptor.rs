@@ -3,11 +3,12 @@
 use std::any::type_name;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::delta::TableKind;
 use crate::error::Result;
-use crate::store::{State, StateKind, StateOptions, StateStore};
+use crate::shape::recorded;
+use crate::store::{KeyType, State, StateKind, StateOptions, StateStore};
 
 use super::codec::Codec;
 use super::key_codec::KeyCodec;
@@ -67,6 +68,9 @@ pub struct StateDescriptor<S: Kind> {
     type_name: Option<String>,
     schema: u32,
     ttl: Option<Ttl>,
+    key: Option<KeyType>,
+    /// That of values by the codec; found out once for all stores.
+    shape: Arc<OnceLock<String>>,
     codec: Arc<dyn Codec<S::Value>>,
     migrate: Option<Migrate<S::Value>>,
     pub(super) extra: S::Extra,
@@ -80,6 +84,8 @@ impl<S: KeyedState> StateDescriptor<S> {
             type_name: None,
             schema: 0,
             ttl: None,
+            key: None,
+            shape: Arc::default(),
             codec: Arc::new(codec),
             migrate: None,
             extra,
@@ -90,6 +96,7 @@ impl<S: KeyedState> StateDescriptor<S> {
     #[must_use]
     pub fn codec(mut self, codec: impl Codec<S::Value> + 'static) -> Self {
         self.codec = Arc::new(codec);
+        self.shape = Arc::default();
         self
     }
 
@@ -130,8 +137,8 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
-    /// The version of the value's type, to be raised with each change of its bytes. Each value is stored with
-    /// the version it was written with (0 costs nothing). A checkpoint with values of a higher version is
+    /// The version of the value's type, to be raised with each change of its bytes ([`Codec::shape`] tells which
+    /// changes are noticed). Each value is stored with the version it was written with (0 costs nothing). A checkpoint with values of a higher version is
     /// refused; one with values of a lower version as well, unless [`StateDescriptor::migrate`] says how to
     /// read them. Default 0.
     #[must_use]
@@ -185,8 +192,37 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
+    /// Says of which type the state's keys are: one of another type is then an error at the first use, in every
+    /// subtask. Default: a store learns the type from the first key that is stored. Subtasks that learn different ones
+    /// find out only at a checkpoint, which ends the attempt.
+    ///
+    /// ```
+    /// use alluvium::{ErrorKind, Job, JobOptions, OpenMode, ValueState};
+    ///
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+    /// let store = &mut opened.stores[0];
+    /// let clicks = store.register(ValueState::<u64>::descriptor("clicks").keyed::<str>())?;
+    /// store.set_key(&7_u32)?;
+    /// assert_eq!(clicks.put(store, &1).unwrap_err().kind(), ErrorKind::Incompatible);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn keyed<K: KeyCodec + ?Sized>(mut self) -> Self {
+        self.key = Some(KeyType::of::<K>());
+        self
+    }
+
     /// Gives the state namespaces, windows for example: for each key there is one part of the state for
     /// each namespace. The handle's `at` chooses one.
+    ///
+    /// Its `merge` joins namespaces, sessions that turn out to be one for example. One rule holds for all kinds of
+    /// state: what reads show of the sources goes into the target, and nothing of the sources stays. A value, map
+    /// entry or list element that only moves keeps the time of its last access, so it expires when it would have
+    /// without the merge. A value that a function folds from two is written by the merge, and is as young as any
+    /// other write. What had expired does not move.
     ///
     /// ```
     /// use alluvium::{Job, JobOptions, OpenMode, ReducingState};
@@ -219,6 +255,8 @@ impl<S: KeyedState> StateDescriptor<S> {
             type_name: self.type_name,
             schema: self.schema,
             ttl: self.ttl,
+            key: self.key,
+            shape: self.shape,
             codec: self.codec,
             migrate: self.migrate,
             extra: self.extra,
@@ -242,11 +280,14 @@ impl<S: KeyedState> StateDescriptor<S> {
         let default = if in_order { TableKind::Ordered } else { TableKind::Hash };
         options.table = self.table.unwrap_or(default);
         options.name.clone_from(&self.name);
+        options.key = self.key.map(|key| (key.name)()).unwrap_or_default();
         options.value.codec = self.codec.id().to_owned();
         options.value.schema = self.schema;
         options.value.type_is_named = self.type_name.is_some();
         let type_name = || type_name::<S::Value>().to_owned();
         options.value.type_name = self.type_name.clone().unwrap_or_else(type_name);
+        options.value.shape =
+            self.shape.get_or_init(|| self.codec.shape().map(recorded).unwrap_or_default()).clone();
         options.migrates = self.migrate.is_some();
         options.ttl = self.ttl.map(Ttl::info);
         Ok(options)
@@ -273,8 +314,9 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here or in the
-    /// restored checkpoint: another kind of state, other namespaces, map keys or codec, another type if
-    /// [`StateDescriptor::type_name`] names it, or a schema version that cannot be read.
+    /// restored checkpoint: another kind of state, other keys, namespaces, map keys or codec, another type if
+    /// [`StateDescriptor::type_name`] names it, values that have changed without a new schema version
+    /// ([`Codec::shape`]), or a schema version that cannot be read.
     pub fn register<S: KeyedState>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
         let options = descriptor.options()?;
         let state = self.state(&options)?;
@@ -294,6 +336,8 @@ impl<S: Kind<Extra: Clone>> Clone for StateDescriptor<S> {
             type_name: self.type_name.clone(),
             schema: self.schema,
             ttl: self.ttl,
+            key: self.key,
+            shape: Arc::clone(&self.shape),
             codec: Arc::clone(&self.codec),
             migrate: self.migrate.clone(),
             extra: self.extra.clone(),

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::delta::Way;
 use crate::error::{Error, Result};
-use crate::key::PREFIX_LEN;
-use crate::store::{Scan, StateKind};
+use crate::key::{PREFIX_LEN, user_key};
+use crate::store::{Scan, StateKind, key_of};
 
 use super::ttl::TtlNow;
 
@@ -13,7 +13,8 @@ use super::ttl::TtlNow;
 const STEPS_BEFORE_A_JUMP: usize = 8;
 
 /// Iterator over the keys or namespaces that a state has something for, each once, in their order or, with
-/// `rev()`, the other way round. Lazy, and a snapshot, as [`Scan`] says.
+/// `rev()`, the other way round. Lazy, and a snapshot, as [`Scan`] says. A stored key that cannot be read is an error that
+/// shows it, and iteration may go on after it.
 ///
 /// Where one key has many entries, as a large map has, it looks at a few of them and goes on to the next key.
 pub struct Keys<T> {
@@ -48,17 +49,19 @@ impl<T> Keys<T> {
         Self { state, hidden, scan, skip, decode, last: [None, None], repeated: 0 }
     }
 
-    fn take_from(&mut self, way: Way) -> Option<Result<T>> {
+    /// The next item from one end; tells whether more may follow a failure.
+    pub(crate) fn step(&mut self, way: Way) -> Option<Result<T, Failure>> {
         loop {
             let (key, value) = match self.scan.take_from(way)? {
                 Ok(entry) => entry,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(Err(Failure::Scan(error))),
             };
             if self.hidden.now.hides(self.hidden.kind, &value) {
                 continue;
             }
             if let Some(item) = self.read(way, &key).transpose() {
-                return Some(item);
+                let within = |error: Error| Failure::Entry(error.within(key_of(None, user_key(&key))));
+                return Some(item.map_err(within));
             }
         }
     }
@@ -92,6 +95,22 @@ impl<T> Keys<T> {
     }
 }
 
+/// Why an iteration over what is stored has no item.
+pub(crate) enum Failure {
+    /// What is stored for one key cannot be read. What follows can.
+    Entry(Error),
+    /// The scan itself has failed, and is over.
+    Scan(Error),
+}
+
+impl Failure {
+    pub(super) fn error(self) -> Error {
+        match self {
+            Self::Entry(error) | Self::Scan(error) => error,
+        }
+    }
+}
+
 pub(super) fn wrong_key(state: &str) -> Error {
     Error::corrupt("a stored key is not of the state's type of key").object(state)
 }
@@ -100,13 +119,13 @@ impl<T> Iterator for Keys<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Up)
+        Some(self.step(Way::Up)?.map_err(Failure::error))
     }
 }
 
 impl<T> DoubleEndedIterator for Keys<T> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Down)
+        Some(self.step(Way::Down)?.map_err(Failure::error))
     }
 }
 

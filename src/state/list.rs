@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-use crate::store::{StateKind, StateOptions, StateStore, Value};
+use crate::store::{StateKind, StateOptions, StateStore, Value, check_value};
 
 use super::cell::{Elements, Head, pieces};
 use super::codec::{Codec, Postcard};
@@ -19,11 +19,15 @@ use super::scope::{Namespaced, Scope, Spaces};
 use super::ttl::TtlNow;
 use super::typed::Typed;
 
-/// What a merge of namespaces appends at a time.
+/// What is appended at a time.
 const PIECE: usize = 64 << 20;
 
 /// A list of elements of type `T` per key. Appending neither reads nor rewrites it: RocksDB and the
 /// changelog join the elements. A list without elements and no list are the same.
+///
+/// A list is one value when it is read, and may have up to 1 GiB as it is stored, a single element 256 MiB. Appends that
+/// would exceed that are refused, see [`StateStore::append`]; a warning comes at half of it. What grows without
+/// end is better kept in a [`MapState`](crate::MapState), or has a [`Ttl`](crate::Ttl).
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, ListState, OpenMode};
@@ -212,9 +216,17 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         })
     }
 
+    /// Appends elements. Many bytes are appended piece by piece, all or none of them.
     fn push(&self, store: &mut StateStore, bytes: &[u8]) -> Result<()> {
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
-        store.at_key_mut(state, tail, |store, group, key| store.append(state, group, key, bytes))
+        store.store_at_key(state, tail, |store, group, key| {
+            if bytes.len() <= PIECE {
+                return store.append(state, group, key, bytes);
+            }
+            let pieces = self.pieces(bytes)?;
+            store.check_list_room(state, group, key, bytes.len())?;
+            pieces.into_iter().try_for_each(|piece| store.append(state, group, key, piece))
+        })
     }
 
     fn replace(&self, store: &mut StateStore, bytes: &[u8]) -> Result<()> {
@@ -222,7 +234,24 @@ impl<T: 'static, S: Scope> ListState<T, S> {
             return self.clear(store);
         }
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
-        store.at_key_mut(state, tail, |store, group, key| store.put(state, group, key, bytes))
+        store.store_at_key(state, tail, |store, group, key| {
+            store.check_list(state, group, key, bytes.len())?;
+            if bytes.len() <= PIECE {
+                return store.put(state, group, key, bytes);
+            }
+            let pieces = self.pieces(bytes)?;
+            let (first, others) = pieces.split_first().unwrap_or((&bytes, &[]));
+            store.put(state, group, key, first)?;
+            store.replaced_list(state, group, key, first.len());
+            others.iter().try_for_each(|piece| store.append(state, group, key, piece))
+        })
+    }
+
+    /// Elements in pieces that may be written, none of them too long.
+    fn pieces<'b>(&self, bytes: &'b [u8]) -> Result<Vec<&'b [u8]>> {
+        let pieces = pieces(bytes, PIECE).map_err(|error| error.object(&self.typed))?;
+        pieces.iter().try_for_each(|piece| check_value(piece))?;
+        Ok(pieces)
     }
 }
 
@@ -231,6 +260,20 @@ impl<T> Typed<T, ()> {
     pub(crate) fn open_list(&self, list: &[u8], now: TtlNow) -> Result<Vec<T>> {
         let mut elements = Elements::new(list);
         std::iter::from_fn(|| self.next(&mut elements, now)).collect()
+    }
+
+    /// The elements of a stored list that are shown, as they are stored.
+    fn shown_elements(&self, list: &[u8], now: TtlNow) -> Result<Vec<u8>> {
+        let mut shown = Vec::with_capacity(list.len());
+        let mut elements = Elements::new(list);
+        loop {
+            let stored = elements.rest();
+            let Some(cell) = elements.next() else { return Ok(shown) };
+            if now.shows(cell.map_err(|error| error.object(self))?.head.time) {
+                let length = stored.len() - elements.rest().len();
+                shown.extend_from_slice(stored.get(..length).unwrap_or_default());
+            }
+        }
     }
 
     /// Decodes the next element that is shown.
@@ -247,7 +290,9 @@ impl<T> Typed<T, ()> {
 
 impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>> {
     /// Moves the elements of the namespaces `from` to the end of those of `into`, one list after the other,
-    /// without decoding them. Namespaces without elements change nothing; `into` may be among `from`.
+    /// without decoding them. Namespaces without elements change nothing; `into` may be among `from`. What becomes
+    /// of times and of what has expired:
+    /// [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
     ///
     /// # Errors
     /// As [`ListState::append`].
@@ -260,17 +305,18 @@ impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>>
     where
         N: 'n,
     {
-        let into = self.at(into);
+        let (into, now) = (self.at(into), self.typed.now(store));
         for namespace in from {
             if namespace == into.scope.0 {
                 continue;
             }
             let source = self.at(namespace);
-            let Some(bytes) = source.bytes(store)?.map(|bytes| bytes.to_vec()) else { continue };
-            // A list may be longer than what may be appended at a time.
-            for piece in pieces(&bytes, PIECE)? {
-                into.push(store, piece)?;
+            let moved =
+                source.bytes(store)?.map(|bytes| self.typed.shown_elements(&bytes, now)).transpose()?;
+            if let Some(moved) = moved.filter(|moved| !moved.is_empty()) {
+                into.push(store, &moved)?;
             }
+            // Also where nothing was found, as the other kinds do.
             source.clear(store)?;
         }
         Ok(())

@@ -247,7 +247,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         // What has expired may be gone from the table and not from the changelog: it cannot be seen, and must
         // not come back after a crash, under a longer TTL.
         let may_be_unseen = self.typed.ttl.is_some();
-        store.at_key_mut(state, tail, |store, group, key| {
+        store.remove_at_key(state, tail, |store, group, key| {
             if may_be_unseen {
                 store.delete_prefix(state, group, key)
             } else {
@@ -263,7 +263,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         let passed = entries.passed();
         drop(entries);
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
-        store.at_key_mut(state, tail, |store, group, map| {
+        store.remove_at_key(state, tail, |store, group, map| {
             let key = user_key(&key);
             if passed <= PASSED_BY_POP {
                 return store.delete(state, group, key);
@@ -290,7 +290,8 @@ where
     N: KeyCodec<Owned = N> + PartialEq,
 {
     /// Moves the entries of the namespaces `from` into the map of `into`, one map after the other; where both
-    /// have an entry, `fold` makes one of the two values. `into` may be among `from`.
+    /// have an entry, `fold` makes one of the two values. `into` may be among `from`. What becomes of times and of
+    /// what has expired: [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
     ///
     /// # Errors
     /// As [`MapState::put`].
@@ -304,24 +305,33 @@ where
     where
         N: 'n,
     {
-        let into = self.at(into);
+        let (typed, into, now) = (&self.typed, self.at(into), self.typed.now(store));
         for namespace in from {
             if namespace == into.scope.0 {
                 continue;
             }
             let source = self.at(namespace);
-            for entry in source.iter(store)? {
-                let (key, value) = entry?;
-                let value = match into.get(store, &key)? {
-                    Some(merged) => fold(merged, value),
-                    None => value,
-                };
-                into.put(store, &key, &value)?;
+            let (scan, skip) = typed.scan_current(store, |out| source.scope.0.encode_part(out))?;
+            for entry in scan {
+                let (key, moved) = entry?;
+                if !typed.is_shown(&moved, now)? {
+                    continue;
+                }
+                let key = key.get(skip..).and_then(K::decode);
+                let key = key.ok_or_else(|| wrong_key(&typed.to_string()))?;
+                match typed.shown(store, |out| into.push(out, &key), now)? {
+                    Some(there) => {
+                        let value = fold(typed.value_of(&there)?, typed.value_of(&moved)?);
+                        into.put(store, &key, &value)?;
+                    }
+                    None => typed.put_stored(store, |out| into.push(out, &key), &moved)?,
+                }
                 // One by one, so that an error leaves no entry in both.
                 source.remove(store, &key)?;
             }
-            if self.typed.ttl.is_some() {
-                // What has expired is not iterated, and must not show again under a longer TTL.
+            if typed.ttl.is_some() {
+                // What has expired was not moved, and compaction may have removed it from the table while the
+                // changelog still holds it. It must not show again under a longer TTL.
                 source.clear(store)?;
             }
         }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use crate::delta::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_group::KeyGroup;
-use crate::store::{Head, KeyType, Scan, State, StateKind, StateOptions, StateStore};
+use crate::store::{Head, Scan, State, StateKind, StateOptions, StateStore};
 
 use super::key_codec::KeyCodec;
 use super::timer_key::{self, TimeDomain};
@@ -167,8 +167,9 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     /// unless timers up to `time` might be there that have not been read yet.
     ///
     /// # Errors
-    /// As [`StateStore::delete`]; [`Corrupt`](crate::ErrorKind::Corrupt) if a stored timer is not one of
-    /// keys of type `K` and namespaces of type `N`.
+    /// As [`StateStore::delete`]; [`Corrupt`](crate::ErrorKind::Corrupt), naming it, if a stored timer is not one of
+    /// keys of type `K` and namespaces of type `N`. It stays the next one until
+    /// [`TimerService::discard_unreadable`] takes it out.
     pub fn pop_due(
         &self,
         store: &mut StateStore,
@@ -178,9 +179,31 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         let below = timer_key::end_of_due(domain, time);
         let Some((group, key)) = self.head(store, domain, &below)? else { return Ok(None) };
         // Before it is removed, so that an error loses nothing.
-        let timer = self.decode(&key)?;
+        let timer = self.decode(&key).map_err(|error| {
+            error
+                .within(store.place_in(self.state, group, &key))
+                .advice("read it as it was written, or take it out with `TimerService::discard_unreadable`")
+        })?;
         self.remove(store, domain, group, &key)?;
         Ok(Some(timer))
+    }
+
+    /// Takes out the next timer of a domain if it is one that cannot be read, so that those behind it can fire: what
+    /// [`TimerService::pop_due`] fails with [`Corrupt`](crate::ErrorKind::Corrupt) for. Returns its key as it is stored, `domain
+    /// (1 byte) ‖ timestamp (8 bytes) ‖ key ‖ namespace`. None, and nothing is done, if the next timer can be read, or if there
+    /// is none.
+    ///
+    /// # Errors
+    /// As [`StateStore::delete`].
+    pub fn discard_unreadable(&self, store: &mut StateStore, domain: TimeDomain) -> Result<Option<Vec<u8>>> {
+        let Some((group, key)) = self.head(store, domain, &timer_key::end_of(domain))? else {
+            return Ok(None);
+        };
+        if self.decode(&key).is_ok() {
+            return Ok(None);
+        }
+        self.remove(store, domain, group, &key)?;
+        Ok(Some(key))
     }
 
     /// The earliest timestamp of the domain, over all keys of the store. None if it has no timers.
@@ -189,7 +212,13 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     /// As [`StateStore::get`].
     pub fn next_timestamp(&self, store: &mut StateStore, domain: TimeDomain) -> Result<Option<i64>> {
         let head = self.head(store, domain, &timer_key::end_of(domain))?;
-        head.map(|(_, key)| Ok(self.decode(&key)?.timestamp)).transpose()
+        // Of one whose key cannot be read the time can: `pop_due` names it when it is due.
+        let named = |error: Error, group, key: &[u8]| error.within(store.place_in(self.state, group, key));
+        let time = |(group, key): (KeyGroup, Vec<u8>)| match timer_key::decode(&key) {
+            Some((_, timestamp, _)) => Ok(timestamp),
+            None => self.decode(&key).map(|timer| timer.timestamp).map_err(|error| named(error, group, &key)),
+        };
+        head.map(time).transpose()
     }
 
     /// Calls `f` with the current key's group and the stored key of a timer.
@@ -202,7 +231,8 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         f: impl FnOnce(&mut StateStore, KeyGroup, &[u8]) -> Result<R>,
     ) -> Result<R> {
         self.check_key(store)?;
-        store.at_key_mut(
+        // Neither learns anything: the service has declared the type of its keys.
+        store.remove_at_key(
             self.state,
             |out| namespace.encode_part(out),
             |store, group, scoped| {
@@ -221,7 +251,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         store: &mut StateStore,
         f: impl FnOnce(&mut StateStore, KeyGroup) -> Result<R>,
     ) -> Result<R> {
-        store.at_key_mut(self.state, |_| {}, |store, group, _| f(store, group))
+        store.remove_at_key(self.state, |_| {}, |store, group, _| f(store, group))
     }
 
     /// That the current key, if there is one, is of the timers' type.
@@ -350,6 +380,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerDescriptor<K, N> {
         StateOptions {
             kind: StateKind::Timers,
             table: TableKind::Ordered,
+            key: K::name(),
             namespace: N::name(),
             ..StateOptions::new(self.name.as_str())
         }
@@ -366,13 +397,12 @@ impl StateStore {
     ///
     /// # Errors
     /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here or in
-    /// the restored checkpoint, or for timers of another type of namespace.
+    /// the restored checkpoint, or for timers of another type of key or namespace.
     pub fn timer_service<K: KeyCodec + ?Sized, N: KeyCodec>(
         &mut self,
         descriptor: TimerDescriptor<K, N>,
     ) -> Result<TimerService<K, N>> {
         let state = self.state(&descriptor.options())?;
-        self.is_key_of(state, KeyType::of::<K>())?;
         Ok(TimerService { name: descriptor.name, state, _types: PhantomData })
     }
 }

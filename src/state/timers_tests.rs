@@ -145,3 +145,37 @@ fn a_timer_that_is_registered_again_is_not_written_again() {
     assert_eq!(store.stats().active_entries, 1);
     assert_eq!(timers.next_timestamp(store, DOMAIN).unwrap(), None);
 }
+
+#[test]
+fn a_timer_that_cannot_be_read_is_named_and_can_be_taken_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut opened, timers) = open(&dir);
+    let store = &mut opened.stores[0];
+    store.set_key(&7_u64).unwrap();
+    timers.register(store, DOMAIN, 5, &()).unwrap();
+    timers.register(store, DOMAIN, 9, &()).unwrap();
+    let group = store.max_parallelism().group_of_key(&7_u64);
+    // A key of 2 bytes, at 6 and without any time.
+    let mut unreadable = vec![0, 0x80, 0, 0, 0, 0, 0, 0, 6];
+    unreadable.extend([1, 2]);
+    store.put(timers.state, group, &unreadable, &[]).unwrap();
+    store.put(timers.state, group, &[0, 0xff, 0xff], &[]).unwrap();
+    assert_eq!(timers.discard_unreadable(store, DOMAIN).unwrap(), None, "the first one can be read");
+    assert_eq!(timers.pop_due(store, DOMAIN, 100).unwrap().unwrap().timestamp, 5);
+    assert_eq!(timers.next_timestamp(store, DOMAIN).unwrap(), Some(6));
+    for _ in 0..2 {
+        let error = timers.pop_due(store, DOMAIN, 100).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Corrupt);
+        let group = format!("key group {group}");
+        for word in ["\"timers\"", &group, "0x0080000000000000060102", "discard_unreadable"] {
+            assert!(error.to_string().contains(word), "{word}: {error}");
+        }
+    }
+    assert_eq!(timers.pop_due(store, DOMAIN, 5).unwrap(), None, "it is not due");
+    assert_eq!(timers.discard_unreadable(store, DOMAIN).unwrap(), Some(unreadable));
+    assert_eq!(timers.pop_due(store, DOMAIN, 100).unwrap().unwrap().timestamp, 9);
+    assert!(timers.next_timestamp(store, DOMAIN).unwrap_err().to_string().contains("0x00ffff"));
+    assert_eq!(timers.discard_unreadable(store, DOMAIN).unwrap(), Some(vec![0, 0xff, 0xff]));
+    assert_eq!(timers.next_timestamp(store, DOMAIN).unwrap(), None);
+    assert_eq!(timers.discard_unreadable(store, DOMAIN).unwrap(), None);
+}

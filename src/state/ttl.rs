@@ -124,8 +124,12 @@ impl Ttl {
 
     /// When the stored values of a state may be removed.
     pub(super) fn expiry(self, kind: StateKind) -> Expiry {
-        let last_access = if kind == StateKind::List { list_time } else { cell_time };
-        Expiry { ttl_millis: self.millis, last_access }
+        let list = kind == StateKind::List;
+        Expiry {
+            ttl_millis: self.millis,
+            last_access: if list { list_time } else { cell_time },
+            first_part: if list { first_element } else { |_| None },
+        }
     }
 
     /// What a read at `now` does with an entry last accessed at `time`; both in milliseconds since 1970.
@@ -174,6 +178,10 @@ impl TtlNow {
 
     /// Whether a stored value of a state of `kind` has nothing that is shown.
     pub(super) fn hides(self, kind: StateKind, value: &[u8]) -> bool {
+        // A list of which a compaction has left nothing, until the next one removes it.
+        if kind == StateKind::List && value.is_empty() {
+            return true;
+        }
         self.0.is_some_and(|(ttl, now)| {
             ttl.visibility == TtlVisibility::NeverReturnExpired && ttl.expiry(kind).is_expired(value, now)
         })
@@ -216,13 +224,21 @@ fn cell_time(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The newest time of a list: it may be removed only once all of its elements have expired. None if
-/// one of them never does, or if the bytes are not a list: a reader is to see that they are corrupt.
+/// one of them never does, or if the bytes are not a list: a reader is to see that they are corrupt. An empty list
+/// may be removed at any time.
 fn list_time(bytes: &[u8]) -> Option<u64> {
-    let mut newest = None;
+    let mut newest = Some(0);
     for element in Elements::new(bytes) {
         newest = newest.max(Some(element.ok()?.head.time?));
     }
     newest
+}
+
+/// Time and length of a list's first element.
+fn first_element(list: &[u8]) -> Option<(Option<u64>, usize)> {
+    let mut elements = Elements::new(list);
+    let first = elements.next()?.ok()?;
+    Some((first.head.time, list.len() - elements.rest().len()))
 }
 
 #[cfg(test)]
@@ -297,7 +313,14 @@ mod tests {
         assert!(expiry.is_expired(&list(&[Some(80), Some(90), Some(85)]), 100));
         assert!(!expiry.is_expired(&list(&[Some(80), Some(91), Some(85)]), 100));
         assert!(!expiry.is_expired(&list(&[Some(80), None]), u64::MAX));
-        assert!(!expiry.is_expired(&[], u64::MAX));
+        assert!(expiry.is_expired(&[], 100), "nothing is left of it");
+        let parts = list(&[Some(80), None]);
+        let first = list(&[Some(80)]).len();
+        assert_eq!((expiry.first_part)(&parts), Some((Some(80), first)));
+        assert_eq!((expiry.first_part)(&parts[first..]), Some((None, parts.len() - first)));
+        assert_eq!((expiry.first_part)(&[]), None);
+        assert_eq!((TTL.expiry(StateKind::Value).first_part)(&parts), None);
+        assert!(TtlNow(None).hides(StateKind::List, &[]) && !TtlNow(None).hides(StateKind::List, &parts));
         let mut torn = list(&[Some(80), Some(81)]);
         torn.pop();
         assert!(!expiry.is_expired(&torn, u64::MAX), "not a list");

@@ -32,28 +32,31 @@ pub struct Typed<T, X> {
     pub(crate) extra: X,
 }
 
+/// What a merge of namespaces has so far.
+enum Merged<T> {
+    /// One cell as it is stored, with the time and the schema version that it has.
+    Moved(Vec<u8>),
+    /// The value that several were folded to.
+    Folded(T),
+}
+
 impl<T, X> Typed<T, X> {
     /// The value at the current key and `tail`.
     pub(super) fn get(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<T>> {
-        self.look(store, tail).map(Option::flatten)
-    }
-
-    /// What is stored at the current key and `tail`, if anything is: the value, or None where it has expired and
-    /// is not shown.
-    fn look(&self, store: &StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<Option<Option<T>>> {
         let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
             let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
-            let cell = self.cell(&bytes)?;
+            let named = |error: Error| error.within(store.place_in(self.state, group, key));
+            let cell = self.cell(&bytes).map_err(named)?;
             let access = now.access(cell.head.time);
             if access == Access::Hide {
-                return Ok(Some(None));
+                return Ok(None);
             }
-            let value = self.decode(cell)?;
+            let value = self.decode(cell).map_err(named)?;
             if access == Access::Refresh {
                 store.refresh(self.state, group, key, now.refreshed(cell));
             }
-            Ok(Some(Some(value)))
+            Ok(Some(value))
         })
     }
 
@@ -66,7 +69,8 @@ impl<T, X> Typed<T, X> {
         let mut bytes = store.take_buffer();
         self.head(store).push(&mut bytes);
         let result = self.encode(value, &mut bytes).and_then(|()| {
-            store.at_key_mut(self.state, tail, |store, group, key| store.put(self.state, group, key, &bytes))
+            store
+                .store_at_key(self.state, tail, |store, group, key| store.put(self.state, group, key, &bytes))
         });
         store.give_buffer(bytes);
         result
@@ -74,7 +78,7 @@ impl<T, X> Typed<T, X> {
 
     /// Removes the one entry at the current key and `tail`.
     pub(super) fn remove(&self, store: &mut StateStore, tail: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        store.at_key_mut(self.state, tail, |store, group, key| store.delete(self.state, group, key))
+        store.remove_at_key(self.state, tail, |store, group, key| store.delete(self.state, group, key))
     }
 
     /// Whether there is a value at the current key and `tail`; does not decode it.
@@ -85,7 +89,8 @@ impl<T, X> Typed<T, X> {
         })
     }
 
-    /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them.
+    /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them, by the rule
+    /// of all merges: see [`StateDescriptor::namespaced`](super::descriptor::StateDescriptor::namespaced).
     pub(super) fn merge<'n, N: KeyCodec + PartialEq + 'n>(
         &self,
         store: &mut StateStore,
@@ -93,27 +98,62 @@ impl<T, X> Typed<T, X> {
         from: impl IntoIterator<Item = &'n N>,
         mut fold: impl FnMut(T, T) -> T,
     ) -> Result<()> {
+        let now = self.now(store);
         // All is read before anything is changed, so that a value that cannot be read loses none.
         let (mut sources, mut any): (Vec<&N>, bool) = (Vec::new(), false);
-        let mut merged = self.get(store, |out| into.encode_part(out))?;
+        let mut merged = self.shown(store, |out| into.encode_part(out), now)?.map(Merged::Moved);
         for namespace in from {
             if namespace == into || sources.contains(&namespace) {
                 continue;
             }
-            let Some(value) = self.look(store, |out| namespace.encode_part(out))? else { continue };
-            // What has expired goes as well: it was merged away, and must not show again under a longer TTL.
             sources.push(namespace);
-            let Some(value) = value else { continue };
+            let shown = self.shown(store, |out| namespace.encode_part(out), now)?;
+            let Some(bytes) = shown else { continue };
             any = true;
             merged = Some(match merged {
-                Some(merged) => fold(merged, value),
-                None => value,
+                None => Merged::Moved(bytes),
+                Some(Merged::Moved(there)) => {
+                    Merged::Folded(fold(self.value_of(&there)?, self.value_of(&bytes)?))
+                }
+                Some(Merged::Folded(there)) => Merged::Folded(fold(there, self.value_of(&bytes)?)),
             });
         }
-        if let Some(merged) = merged.filter(|_| any) {
-            self.put(store, |out| into.encode_part(out), &merged)?;
+        match merged.filter(|_| any) {
+            None => {}
+            Some(Merged::Folded(value)) => self.put(store, |out| into.encode_part(out), &value)?,
+            Some(Merged::Moved(bytes)) => self.put_stored(store, |out| into.encode_part(out), &bytes)?,
         }
+        // Also those in which nothing was found: the changelog may still hold what compaction has removed from the
+        // table because it had expired, and it would show again after a crash, under a longer TTL.
         sources.into_iter().try_for_each(|namespace| self.remove(store, |out| namespace.encode_part(out)))
+    }
+
+    /// What is stored at the current key and `tail`, if reads show it. Does not make it young again.
+    pub(super) fn shown(
+        &self,
+        store: &StateStore,
+        tail: impl FnOnce(&mut Vec<u8>),
+        now: TtlNow,
+    ) -> Result<Option<Vec<u8>>> {
+        store.at_key(self.state, tail, |store, group, key| {
+            let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
+            Ok(self.is_shown(&bytes, now)?.then(|| bytes.to_vec()))
+        })
+    }
+
+    /// The value of a stored cell.
+    pub(super) fn value_of(&self, bytes: &[u8]) -> Result<T> {
+        self.cell(bytes).and_then(|cell| self.decode(cell))
+    }
+
+    /// Stores a cell as it is.
+    pub(super) fn put_stored(
+        &self,
+        store: &mut StateStore,
+        tail: impl FnOnce(&mut Vec<u8>),
+        bytes: &[u8],
+    ) -> Result<()> {
+        store.store_at_key(self.state, tail, |store, group, key| store.put(self.state, group, key, bytes))
     }
 
     /// What a value that is written now carries.
@@ -160,7 +200,10 @@ impl<T, X> Typed<T, X> {
                 Error::corrupt("stored bytes are not a value of the state's type")
                     .object(self)
                     .boxed_source(source)
-                    .advice("read the state as the type it was written as")
+                    .advice(
+                        "read the state as the type it was written as, or register a higher `schema` version and \
+                         say with `migrate` how to read older values",
+                    )
             });
         }
         if written > self.schema {

@@ -2,11 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::key;
 use crate::key_group::KeyGroup;
 use crate::state_map::StateMap;
 
-use super::registry::State;
+use super::registry::{State, wrong_keys};
 use super::state_store::StateStore;
 
 /// A type of key.
@@ -19,14 +20,13 @@ pub(crate) struct KeyType {
 }
 
 impl KeyType {
-    /// Whether it is what a state's keys are recorded as; empty if none was written yet.
+    /// Whether it is what a state's keys are recorded as; empty if none is stored yet.
     pub(crate) fn check(self, known: &str) -> Result<()> {
         let name = (self.name)();
         if known.is_empty() || known == name {
             return Ok(());
         }
-        let message = format!("the state's keys are of type {known:?}, not {name:?}");
-        Err(Error::new(ErrorKind::Incompatible, message).advice("use one type of key for each state"))
+        Err(wrong_keys(known, &name))
     }
 }
 
@@ -57,11 +57,11 @@ impl StateStore {
         let mut buffer = self.current.buffer.take();
         buffer.clear();
         plain(&mut buffer);
-        let group = self.group_of(&buffer);
+        let (group, length) = (self.group_of(&buffer), key::user_len(&buffer));
         buffer.clear();
         part(&mut buffer);
         self.current.len = buffer.len();
-        let owned = self.check(group, &buffer);
+        let owned = check_len(length).and_then(|()| self.check_group(group));
         self.current.buffer.set(buffer);
         owned?;
         self.current.key = Some((group, key_type));
@@ -98,22 +98,51 @@ impl StateStore {
         result
     }
 
-    /// As [`StateStore::at_key`], for a write.
-    pub(crate) fn at_key_mut<R>(
+    /// As [`StateStore::at_key`], for a write that stores something. A state whose keys have no type yet learns it
+    /// from the first one that succeeds.
+    pub(crate) fn store_at_key<R>(
         &mut self,
         state: State,
         tail: impl FnOnce(&mut Vec<u8>),
         f: impl FnOnce(&mut Self, KeyGroup, &[u8]) -> Result<R>,
     ) -> Result<R> {
         let (group, key_type) = self.current_for(state)?;
-        if !self.is_key_of(state, key_type)? {
+        let known = self.is_key_of(state, key_type)?;
+        let result = self.write_at_key(group, tail, f);
+        if !known && result.is_ok() {
             self.registry.set_key(state.id, (key_type.name)());
         }
+        result
+    }
+
+    /// As [`StateStore::at_key`], for a write that only removes: of a key that was never stored nothing is learned.
+    pub(crate) fn remove_at_key<R>(
+        &mut self,
+        state: State,
+        tail: impl FnOnce(&mut Vec<u8>),
+        f: impl FnOnce(&mut Self, KeyGroup, &[u8]) -> Result<R>,
+    ) -> Result<R> {
+        let (group, key_type) = self.current_for(state)?;
+        self.is_key_of(state, key_type)?;
+        self.write_at_key(group, tail, f)
+    }
+
+    fn write_at_key<R>(
+        &mut self,
+        group: KeyGroup,
+        tail: impl FnOnce(&mut Vec<u8>),
+        f: impl FnOnce(&mut Self, KeyGroup, &[u8]) -> Result<R>,
+    ) -> Result<R> {
         let mut key = self.take_key(tail)?;
         let result = f(self, group, &key);
         key.truncate(self.current.len);
         self.current.buffer.set(key);
         result
+    }
+
+    /// A stored key of `state`, as errors name it.
+    pub(crate) fn place_in(&self, state: State, group: KeyGroup, key: &[u8]) -> String {
+        format!("key group {group}, {}", self.registry.key_place(state.id, key))
     }
 
     /// A buffer for values, empty; to be given back.
@@ -127,8 +156,8 @@ impl StateStore {
         self.current.value.set(buffer);
     }
 
-    /// Whether the keys of `state` are of `key_type`: false if none was written yet, an error if they are
-    /// of another type.
+    /// Whether the keys of `state` are of `key_type`: false if none is stored yet, an error if they are of another
+    /// type.
     pub(crate) fn is_key_of(&self, state: State, key_type: KeyType) -> Result<bool> {
         if self.current.checked.borrow().get(state.id) == Some(key_type.code) {
             return Ok(true);
@@ -157,6 +186,19 @@ impl StateStore {
             return Err(Error::invalid("the current key was lost").advice("call `StateStore::set_key` again"));
         }
         tail(&mut key);
+        let length = key.get(self.current.len..).map_or(0, key::user_len);
+        if let Err(error) = check_len(length) {
+            key.truncate(self.current.len);
+            self.current.buffer.set(key);
+            return Err(error.more_advice("those of namespace and map key count together"));
+        }
         Ok(key)
     }
+}
+
+fn check_len(length: usize) -> Result<()> {
+    if length > key::MAX_USER_KEY_LEN {
+        return Err(key::too_long(length, key::MAX_USER_KEY_LEN));
+    }
+    Ok(())
 }

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
+use crate::ids::StateId;
 use crate::manifest::{StateInfo, TtlInfo};
 
-use super::registry::StateKind;
+use super::registry::{StateKind, check_name};
 
 /// A named state as a checkpoint records it: name, kind, and what else its program declared. Serializes
 /// to all of that, so that a state can be made anew elsewhere exactly as it was.
@@ -57,6 +59,17 @@ impl StateDescription {
     /// The user's schema version that values are written with. Older ones may still be there.
     pub fn schema(&self) -> u32 {
         self.0.value.schema
+    }
+
+    /// The same state under another name, to be registered with
+    /// [`StateStore::described_state`](crate::StateStore::described_state) where its entries are copied.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an empty name.
+    pub fn renamed(&self, name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        check_name(&name)?;
+        Ok(Self(StateInfo { id: StateId::of(&name), name, ..self.0.clone() }))
     }
 
     pub(crate) fn state_kind(&self) -> Option<StateKind> {

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use crate::delta::{MergeOp, TableKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
+use crate::key;
 use crate::manifest::{StateInfo, TtlInfo, ValueInfo};
+use crate::shape;
+
+use super::place::{key_of, place_of};
 
 /// How a named state is kept. Made by [`StateOptions::new`].
 #[derive(Debug, Clone)]
@@ -14,6 +18,8 @@ pub struct StateOptions {
     pub(crate) name: String,
     pub(crate) table: TableKind,
     pub(crate) kind: StateKind,
+    /// How the keys are encoded; empty if that is learned from the first key that is stored.
+    pub(crate) key: String,
     /// How the namespaces are encoded; empty if there are none.
     pub(crate) namespace: String,
     /// How the keys of maps are encoded; empty if it is no map.
@@ -31,6 +37,7 @@ impl StateOptions {
             name: name.into(),
             table: TableKind::Hash,
             kind: StateKind::Raw,
+            key: String::new(),
             namespace: String::new(),
             map_key: String::new(),
             value: ValueInfo::default(),
@@ -53,7 +60,7 @@ impl StateOptions {
             name: self.name.clone(),
             kind: self.kind as u16,
             merge: self.kind.merge(),
-            key: String::new(),
+            key: self.key.clone(),
             namespace: self.namespace.clone(),
             map_key: self.map_key.clone(),
             value: ValueInfo { oldest_schema: self.value.schema, ..self.value.clone() },
@@ -118,6 +125,8 @@ impl StateKind {
 pub struct State {
     pub(crate) id: StateId,
     pub(crate) table: TableKind,
+    /// Whether the program makes the keys itself, and not a typed state.
+    pub(crate) raw: bool,
 }
 
 /// The states of one store: what the checkpoint brought along and what the program has registered.
@@ -144,20 +153,23 @@ impl Registry {
     }
 
     pub(crate) fn register(&mut self, options: &StateOptions) -> Result<State> {
-        if options.name.is_empty() {
-            return Err(Error::invalid("a state's name must not be empty"));
-        }
+        check_name(&options.name)?;
         let id = StateId::of(&options.name);
         let mut info = options.info(id);
         if let Some(known) = self.states.get(&id) {
             check(known, &info, options.migrates)
                 .map_err(|error| error.object(format!("state {:?}", options.name)))?;
-            info.key.clone_from(&known.key);
+            if !known.key.is_empty() {
+                info.key.clone_from(&known.key);
+            }
             info.value.oldest_schema = known.value.oldest_schema;
             if known.value.schema == info.value.schema && !info.value.type_is_named {
                 // A name once given stays until the schema changes, or the next one could not be compared.
                 info.value.type_name.clone_from(&known.value.type_name);
                 info.value.type_is_named = known.value.type_is_named;
+            }
+            if known.value.schema == info.value.schema && info.value.shape.is_empty() {
+                info.value.shape.clone_from(&known.value.shape);
             }
         }
         if *self.ttls.entry(id).or_insert(options.ttl) != options.ttl {
@@ -166,14 +178,14 @@ impl Registry {
                 .advice("register it with the same TTL everywhere; a restored state may be given another"));
         }
         self.set(info);
-        Ok(State { id, table: options.table })
+        Ok(State { id, table: options.table, raw: options.kind == StateKind::Raw })
     }
 
     /// Registers a state exactly as it was described elsewhere.
     pub(crate) fn adopt(&mut self, info: &StateInfo) -> Result<State> {
         if info.name.is_empty() || info.id != StateId::of(&info.name) {
-            let message = format!("{:?} cannot be a state with id {}", info.name, info.id);
-            return Err(Error::invalid(message));
+            let message = format!("{:?} cannot be a state with id {}", info.name, info.id.0);
+            return Err(Error::invalid(message).advice("rename it with `StateDescription::renamed`"));
         }
         if let Some(known) = self.states.get(&info.id) {
             // One that was never written to has no type of keys yet.
@@ -190,19 +202,29 @@ impl Registry {
             }
         }
         self.set(info.clone());
-        Ok(State { id: info.id, table: TableKind::Hash })
+        Ok(State { id: info.id, table: TableKind::Hash, raw: info.kind == StateKind::Raw as u16 })
     }
 
-    /// What the keys of a state are; empty if none was written yet, or there is no such state.
+    /// What the keys of a state are; empty if that was not declared and none is stored yet, or there is no such state.
     pub(crate) fn key_of(&self, id: StateId) -> &str {
         self.states.get(&id).map_or("", |info| info.key.as_str())
     }
 
-    /// From the first key that is written on, a state has only keys of this type.
+    /// From the first key that is stored on, a state has only keys of this type.
     pub(crate) fn set_key(&mut self, id: StateId, key: String) {
         if let Some(info) = self.states.get(&id) {
             self.set(StateInfo { key, ..info.clone() });
         }
+    }
+
+    /// A stored key of a state, for messages.
+    pub(crate) fn key_place(&self, id: StateId, stored: &[u8]) -> String {
+        key_of(self.states.get(&id), stored)
+    }
+
+    /// Where an encoded key lies, for messages.
+    pub(crate) fn place_of(&self, encoded: &[u8]) -> String {
+        place_of(key::state_of(encoded).and_then(|id| self.states.get(&id)), encoded)
     }
 
     /// For messages.
@@ -216,6 +238,13 @@ impl Registry {
             self.list = None;
         }
     }
+}
+
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid("a state's name must not be empty"));
+    }
+    Ok(())
 }
 
 /// Whether a state can go on as `wanted`. How its bytes are found (kind, keys) can never change, how its
@@ -251,7 +280,16 @@ fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
             );
         }
     }
+    if !known.key.is_empty() && !wanted.key.is_empty() && known.key != wanted.key {
+        return Err(wrong_keys(&known.key, &wanted.key));
+    }
     check_values(&known.value, &wanted.value, migrates)
+}
+
+/// What is wrong where a state with keys of type `known` is used with those of type `other`.
+pub(super) fn wrong_keys(known: &str, other: &str) -> Error {
+    let message = format!("the state's keys are of type {known:?}, not {other:?}");
+    Error::new(ErrorKind::Incompatible, message).advice("use one type of key for each state")
 }
 
 fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result<()> {
@@ -288,6 +326,15 @@ fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result
         return clash(
             format!("the state's values are {:?}, not {:?}", known.type_name, wanted.type_name),
             "register the type they were written as, or a higher schema version with `migrate`",
+        );
+    }
+    if let Some(difference) = shape::difference(&known.shape, &wanted.shape) {
+        return clash(
+            format!(
+                "the type of the state's values has changed, but its schema version has not: {difference}"
+            ),
+            "raise the version with `schema` and say with `migrate` how to read older values, or register the type \
+             they were written as",
         );
     }
     Ok(())
@@ -391,6 +438,29 @@ mod tests {
         // The compiler may call a type of the user's something else next time.
         registry.register(&typed("app::Clicks")).unwrap();
         registry.register(&typed("app::clicks::Clicks")).unwrap();
+    }
+
+    #[test]
+    fn a_changed_shape_needs_a_new_schema_version() {
+        let shaped =
+            |text: &str, schema| with_value(|value| (value.shape, value.schema) = (text.to_owned(), schema));
+        let migrates = |options| StateOptions { migrates: true, ..options };
+        let mut registry = Registry::new(&[]);
+        registry.register(&shaped("", 2)).unwrap();
+        registry.register(&shaped("{a: u32, b: u32}", 2)).unwrap();
+        let words = ["\"b\"", "\"a\"", "schema", "migrate"];
+        assert_clash(&mut registry, &shaped("{b: u32, a: u32}", 2), &words);
+        assert_clash(&mut registry, &migrates(shaped("{a: u32, b: i32}", 2)), &["u32", "i32"]);
+        // Who does not know it takes over what is recorded.
+        registry.register(&shaped("", 2)).unwrap();
+        let mut restored = Registry::new(&registry.list());
+        assert_clash(&mut restored, &shaped("{b: u32, a: u32}", 2), &words);
+        restored.register(&migrates(shaped("{b: u32, a: u32}", 3))).unwrap();
+        assert_eq!(restored.list()[0].value.shape, "{b: u32, a: u32}");
+        assert_clash(&mut restored, &migrates(shaped("[u8]", 3)), &["[u8]"]);
+        // A newer version whose shape is not known says nothing of the older one's.
+        restored.register(&migrates(shaped("", 4))).unwrap();
+        assert_eq!(restored.list()[0].value.shape, "");
     }
 
     #[test]

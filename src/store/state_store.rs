@@ -27,6 +27,7 @@ use super::description::StateDescription;
 use super::event::{Event, EventSender, Ticket};
 use super::heads::{FirstKeys, Heads};
 use super::layers::{Found, Layers};
+use super::lists::Lists;
 use super::refreshed::Refreshed;
 use super::registry::{Registry, State, StateOptions};
 use super::scan::{Scan, ScanBuilder};
@@ -59,6 +60,7 @@ pub struct StateStore {
     /// Of states that are read in order over all key groups, by the first byte of their keys.
     heads: BTreeMap<(StateId, u8), Heads>,
     refreshed: Refreshed,
+    pub(super) lists: Lists,
     engine: Engine,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -125,6 +127,7 @@ impl StateStore {
             current: CurrentKey::default(),
             heads: BTreeMap::new(),
             refreshed: Refreshed::default(),
+            lists: Lists::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
@@ -202,7 +205,7 @@ impl StateStore {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the store does not own `group`, and the
     /// attempt's failure, if it has failed.
     pub fn get(&self, state: State, group: KeyGroup, key: &[u8]) -> Result<Option<Value<'_>>> {
-        self.check(group, key)?;
+        self.check(state, group, key)?;
         self.with_key(state, group, key, |encoded| self.read(encoded))
     }
 
@@ -215,7 +218,7 @@ impl StateStore {
         let mut values = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, (group, key)) in keys.iter().enumerate() {
-            self.check(*group, key)?;
+            self.check(state, *group, key)?;
             let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
             key::encode_into(&mut encoded, *group, state.id, key);
             values.push(None);
@@ -242,7 +245,7 @@ impl StateStore {
     /// # Errors
     /// As [`StateStore::get`]; the iterator yields what fails on the way.
     pub fn scan_prefix(&self, state: State, group: KeyGroup, prefix: &[u8]) -> Result<Scan> {
-        self.check(group, prefix)?;
+        self.check(state, group, prefix)?;
         let mut start = Vec::new();
         key::encode_into(&mut start, group, state.id, prefix);
         let end = end_of(&start)?;
@@ -261,7 +264,7 @@ impl StateStore {
         start: &[u8],
         end: Option<&[u8]>,
     ) -> Result<Scan> {
-        self.check(group, start)?;
+        self.check(state, group, start)?;
         let mut from = Vec::new();
         key::encode_into(&mut from, group, state.id, start);
         let end = match end {
@@ -287,7 +290,7 @@ impl StateStore {
         end: &[u8],
         limit: usize,
     ) -> Result<FirstKeys> {
-        self.check(group, from)?;
+        self.check(state, group, from)?;
         let (mut start, mut last) = (Vec::new(), Vec::new());
         key::encode_into(&mut start, group, state.id, from);
         key::encode_into(&mut last, group, state.id, end);
@@ -374,7 +377,7 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the store does not own `group`, or key
-    /// (64 KiB) or value (256 MiB) are too long; the attempt's failure, if it has failed. Waits at the
+    /// (64 KiB; as a typed state stores it, 320 KiB) or value (256 MiB) are too long; the attempt's failure, if it has failed. Waits at the
     /// memory bound, see [`StateStore::try_reserve`].
     pub fn put(&mut self, state: State, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
         check_value(value)?;
@@ -404,10 +407,15 @@ impl StateStore {
     /// Appends `bytes` to the value of `key`; an absent value counts as empty. Neither reads nor
     /// rewrites the value: whoever keeps a list frames its elements.
     ///
+    /// What is appended to one key may come to 1 GiB. An append that would exceed that is refused where it is known, which
+    /// is so for appends of 64 KiB and more, and for all once a read or compaction has met a list of 16 MiB.
+    ///
     /// # Errors
-    /// As [`StateStore::put`].
+    /// As [`StateStore::put`]; [`InvalidArgument`](ErrorKind::InvalidArgument), naming the key, if the list would become
+    /// too long.
     pub fn append(&mut self, state: State, group: KeyGroup, key: &[u8], bytes: &[u8]) -> Result<()> {
         check_value(bytes)?;
+        self.reserve_list(state, group, key, bytes.len())?;
         self.write(state, group, key, |engine, table, key| match engine {
             Engine::Changelog(layers) => {
                 layers.active.merge(state.table, MergeOp::ListAppend, key, bytes);
@@ -597,6 +605,7 @@ impl StateStore {
             stats.active_bytes = layers.active.bytes() as u64;
         }
         stats.refreshed_bytes = self.refreshed.bytes();
+        stats.longest_list_bytes = self.longest_list();
         stats
     }
 
@@ -617,17 +626,30 @@ impl StateStore {
 
     // Inside.
 
-    pub(super) fn check(&self, group: KeyGroup, key: &[u8]) -> Result<()> {
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Bytes of the list at an encoded key.
+    pub(super) fn read_list(&self, encoded: &[u8]) -> Result<u64> {
+        Ok(self.read(encoded)?.map_or(0, |list| list.len() as u64))
+    }
+
+    fn check(&self, state: State, group: KeyGroup, key: &[u8]) -> Result<()> {
+        let longest = if state.raw { key::MAX_USER_KEY_LEN } else { key::MAX_STORED_KEY_LEN };
+        if key.len() > longest {
+            return Err(key::too_long(key.len(), longest));
+        }
+        self.check_group(group)
+    }
+
+    pub(super) fn check_group(&self, group: KeyGroup) -> Result<()> {
         if !self.range.contains(group) {
             return Err(Error::invalid(format!(
                 "subtask {} owns key groups {}, not {group}",
                 self.subtask, self.range
             ))
             .advice("send each record to the subtask that owns its key's group"));
-        }
-        if key.len() > key::MAX_USER_KEY_LEN {
-            return Err(Error::invalid(format!("a key of {} bytes is too long", key.len()))
-                .advice(format!("keys may have up to {} bytes", key::MAX_USER_KEY_LEN)));
         }
         self.alive()
     }
@@ -647,7 +669,7 @@ impl StateStore {
         key: &[u8],
         f: impl FnOnce(&mut Engine, &Table, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        self.check(group, key)?;
+        self.check(state, group, key)?;
         self.write_refreshed()?;
         self.make_room()?;
         let mut encoded = self.scratch.take();
@@ -794,7 +816,7 @@ fn take_keys(scan: &mut Scan, limit: usize) -> Result<FirstKeys> {
     Ok(read)
 }
 
-fn check_value(value: &[u8]) -> Result<()> {
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > MAX_VALUE_LEN {
         return Err(Error::invalid(format!("a value of {} bytes is too long", value.len()))
             .advice(format!("values may have up to {MAX_VALUE_LEN} bytes")));

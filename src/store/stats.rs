@@ -20,6 +20,9 @@ pub struct StoreStats {
     /// ([`TtlUpdate::OnReadAndWrite`](crate::TtlUpdate::OnReadAndWrite)), and that wait for the next call that may
     /// write: a write, a cut, `try_reserve`, or another current key. Only known on the operator's thread.
     pub refreshed_bytes: u64,
+    /// Bytes of the longest list that appends or compactions have met since the job was opened; 0 if none was large. Lists end
+    /// at 1 GiB. Only known on the operator's thread.
+    pub longest_list_bytes: u64,
     /// Bytes of deltas that are not yet applied or not yet durable.
     pub held_bytes: u64,
     /// Deltas that the table does not hold yet.
@@ -43,6 +46,7 @@ impl StoreStats {
             active_entries: 0,
             active_bytes: 0,
             refreshed_bytes: 0,
+            longest_list_bytes: 0,
             held_bytes: shared.budget.held(),
             unapplied_deltas: shared.unapplied(),
             deltas_sealed: shared.deltas_sealed.load(Ordering::Relaxed),

@@ -8,11 +8,12 @@
 //!
 //! Time and TTLs are read once for each compaction: one run never judges by two clocks.
 //!
-//! Deltas lose what has expired by the same rules when they are sealed and when they are applied, see
+//! What folds lists leaves out what has expired at their front (`merge.rs`). Deltas lose what has expired by the same rules when they are sealed and when they are applied, see
 //! [`ExpiriesAt::live`].
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fmt;
@@ -29,6 +30,9 @@ use crate::key;
 
 const NAME: &CStr = c"alluvium.ttl";
 
+/// The time of a part of a value, if it has one, and its length.
+pub(crate) type Part = (Option<u64>, usize);
+
 /// When the values of one state expire.
 #[derive(Clone, Copy)]
 pub(crate) struct Expiry {
@@ -37,6 +41,39 @@ pub(crate) struct Expiry {
     /// The last access that a stored value knows of, in milliseconds since 1970. None for bytes
     /// without a time, which never expire, and for those that it does not understand.
     pub(crate) last_access: fn(&[u8]) -> Option<u64>,
+    /// Of a value whose parts expire by themselves, a list: the time of the first part, and its length. None for other
+    /// values, and for bytes that it does not understand.
+    pub(crate) first_part: fn(&[u8]) -> Option<Part>,
+}
+
+/// When the values of one state expire, as of now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExpiryAt {
+    expiry: Expiry,
+    now: u64,
+}
+
+thread_local! {
+    /// Whether the thread is one of RocksDB's own, which folds for a flush or a compaction and not for a read.
+    static BACKGROUND: Cell<bool> = const { Cell::new(false) };
+}
+
+impl ExpiryAt {
+    /// What of a value a fold keeps: all but the parts at its front that have expired. A read gets all of it, because what is
+    /// hidden, and what is rewritten, is for the state to decide.
+    pub(super) fn live_part<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+        if BACKGROUND.get() { self.without_expired(value) } else { value }
+    }
+
+    fn without_expired<'a>(&self, mut value: &'a [u8]) -> &'a [u8] {
+        while let Some((Some(last), len)) = (self.expiry.first_part)(value)
+            && is_expired(last, self.expiry.ttl_millis, self.now)
+            && let Some(rest) = value.get(len.max(1)..)
+        {
+            value = rest;
+        }
+        value
+    }
 }
 
 impl Expiry {
@@ -80,6 +117,15 @@ impl Expiries {
         // A copy only where a pass holds it, so that thousands of states are registered in no time.
         Arc::make_mut(&mut states).insert(state, expiry);
         first
+    }
+
+    /// When the value of an encoded key expires; None if its state has no TTL. The clock is read only if it has.
+    pub(super) fn of(&self, key: &[u8]) -> Option<ExpiryAt> {
+        let state = key::state_of(key).filter(|state| *state != StateId::RESERVED)?;
+        let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
+        let expiry = *states.get(&state)?;
+        drop(states);
+        Some(ExpiryAt { expiry, now: self.clock.unix_millis() })
     }
 
     /// As of now.
@@ -149,7 +195,8 @@ impl CompactionFilterFactory for Factory {
     type Filter = ExpiriesAt;
 
     fn create(&mut self, _context: CompactionFilterContext) -> ExpiriesAt {
-        // RocksDB calls this from several threads at once; nothing here is changed.
+        // RocksDB calls this from several threads at once, each that on which the compaction runs; nothing else is changed.
+        BACKGROUND.set(true);
         self.0.now()
     }
 
@@ -164,8 +211,11 @@ mod tests {
     use crate::key_group::KeyGroup;
 
     /// A value's time is its first byte; without one it never expires.
-    const EXPIRY: Expiry =
-        Expiry { ttl_millis: 10, last_access: |value| value.first().copied().map(u64::from) };
+    const EXPIRY: Expiry = Expiry {
+        ttl_millis: 10,
+        last_access: |value| value.first().copied().map(u64::from),
+        first_part: |value| value.first().map(|byte| (Some(u64::from(*byte)).filter(|time| *time < 99), 1)),
+    };
 
     fn key(state: StateId) -> Vec<u8> {
         let mut key = Vec::new();
@@ -220,6 +270,31 @@ mod tests {
         for short in [&b""[..], b"\x00", b"\x00\x01\x00\x00\x00"] {
             assert!(!now.is_expired(short, &[0]));
         }
+    }
+
+    #[test]
+    fn parts_at_the_front_of_a_value_expire_by_themselves() {
+        let expiries = expiries(15);
+        assert!(expiries.of(&key(StateId(7))).is_none());
+        expiries.set(StateId(7), EXPIRY);
+        assert!(expiries.of(&key(StateId(8))).is_none() && expiries.of(b"").is_none());
+        let at = expiries.of(&key(StateId(7))).unwrap();
+        for (value, left) in [
+            (&[1, 5, 6, 1][..], &[6, 1][..]),
+            (&[1, 99, 1], &[99, 1]),
+            (&[5, 5], &[]),
+            (&[6], &[6]),
+            (&[], &[]),
+        ] {
+            assert_eq!(at.without_expired(value), left);
+        }
+        assert_eq!(at.live_part(&[1, 6]), [1, 6], "a read");
+        std::thread::spawn(move || {
+            BACKGROUND.set(true);
+            assert_eq!(at.live_part(&[1, 6]), [6]);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

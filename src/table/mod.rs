@@ -16,6 +16,7 @@ mod files;
 mod filter;
 mod join;
 mod log_format;
+mod long_lists;
 mod marker;
 mod merge;
 mod options;

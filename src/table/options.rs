@@ -10,7 +10,7 @@ use rocksdb::{
 };
 
 use super::filter::{Expiries, Factory};
-use super::merge;
+use super::merge::{self, Folds};
 use crate::env::{Clock, Env};
 
 const KIB: usize = 1 << 10;
@@ -84,11 +84,13 @@ impl TableResources {
         Arc::clone(&self.clock)
     }
 
-    /// Lets compaction remove what has expired, by the TTLs that the result is told of.
-    pub(super) fn install_filter(&self, options: &mut Options) -> Arc<Expiries> {
+    /// Lets compaction remove what has expired, by the TTLs that the result is told of, and notes long lists.
+    pub(super) fn install_filter(&self, options: &mut Options) -> Folds {
         let expiries = Expiries::new(Arc::clone(&self.clock));
         options.set_compaction_filter_factory(Factory(Arc::clone(&expiries)));
-        expiries
+        let folds = Folds { expiries, long: Arc::default() };
+        merge::install_with(options, folds.clone());
+        folds
     }
 
     /// Where files are cut.

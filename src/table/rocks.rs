@@ -12,6 +12,8 @@ use rocksdb::{
 };
 
 use super::filter::{Expiries, Expiry};
+use super::long_lists::LongLists;
+use super::merge::Folds;
 use super::options::{self, TableResources};
 use super::snapshot::{Cursor, Snapshot};
 use super::stats::TableStats;
@@ -49,7 +51,7 @@ pub(crate) struct Table {
     pub(super) marker: [u8; key::PREFIX_LEN],
     reads: ReadOptions,
     writes: WriteOptions,
-    expiries: Arc<Expiries>,
+    folds: Folds,
     trouble: Arc<Trouble>,
     /// Sequence number of the delta that is being applied, set before the write begins, ...
     pub(super) applying: AtomicU64,
@@ -121,7 +123,7 @@ impl Table {
         options.create_if_missing(access == Access::Create);
         options.set_error_if_exists(access == Access::Create);
         options.set_disable_auto_compactions(access == Access::Rewrite);
-        let expiries = resources.install_filter(&mut options);
+        let folds = resources.install_filter(&mut options);
         let trouble = Trouble::new(resources.clock());
         ffi::listen(&mut options, Arc::clone(&trouble));
         // By descriptor, because only then the handle that batched reads need is kept.
@@ -139,7 +141,7 @@ impl Table {
             marker: key::marker(range),
             reads: options::read_options(),
             writes: options::write_options(),
-            expiries,
+            folds,
             trouble,
             applying: AtomicU64::new(0),
             applied: AtomicU64::new(0),
@@ -153,7 +155,7 @@ impl Table {
 
     /// From now on, compaction and deltas lose values of `state` that have expired.
     pub(crate) fn expire(&self, state: StateId, expiry: Expiry) -> Result<()> {
-        if self.expiries.set(state, expiry) {
+        if self.folds.expiries.set(state, expiry) {
             self.db
                 .set_options(&[options::PERIODIC_COMPACTION])
                 .map_err(|source| self.failed("set an option of the table", source))?;
@@ -163,7 +165,12 @@ impl Table {
 
     /// What compaction may remove because it has expired.
     pub(crate) fn expiries(&self) -> &Arc<Expiries> {
-        &self.expiries
+        &self.folds.expiries
+    }
+
+    /// What folds have shown of how long lists are.
+    pub(crate) fn long_lists(&self) -> &LongLists {
+        &self.folds.long
     }
 
     // Reads.
@@ -293,7 +300,7 @@ impl Table {
             batch.delete_range(start, end);
         }
         let mut stored = Vec::new();
-        let mut expiries = self.expiries.now();
+        let mut expiries = self.folds.expiries.now();
         for (key, entry) in entries {
             let Some(entry) = expiries.live(key, entry) else { continue };
             *bytes += key.len() + entry.payload_len() + RECORD_OVERHEAD;
@@ -450,7 +457,18 @@ impl Table {
     }
 
     pub(super) fn failed(&self, what: &str, source: rocksdb::Error) -> Error {
-        error::map(what, &self.dir, source)
+        let error = error::map(what, &self.dir, source);
+        match self.folds.long.refused() {
+            // RocksDB only knows that a fold failed.
+            Some((key, bytes)) if error.to_string().contains("Merge operator failed") => {
+                let message =
+                    format!("cannot {what}: what was appended to one key has come to {bytes} bytes");
+                Error::new(ErrorKind::Incompatible, message)
+                    .object(format!("key {}", key.escape_ascii()))
+                    .advice("go on from an older checkpoint, and clear the list, or let it expire, before it grows that long")
+            }
+            _ => error,
+        }
     }
 }
 

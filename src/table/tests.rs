@@ -581,7 +581,11 @@ impl Clock for ManualClock {
 }
 
 /// Values whose first byte is their time, and that live for 10 milliseconds.
-const EXPIRY: Expiry = Expiry { ttl_millis: 10, last_access: |value| value.first().copied().map(u64::from) };
+const EXPIRY: Expiry = Expiry {
+    ttl_millis: 10,
+    last_access: |value| value.first().copied().map(u64::from),
+    first_part: |_| None,
+};
 
 fn table_with_clock() -> (TempDir, Table, Arc<ManualClock>) {
     let dir = tempfile::tempdir().unwrap();
@@ -605,7 +609,7 @@ fn compaction_removes_what_has_expired_and_nothing_else() {
 
     table.expire(STATE, EXPIRY).unwrap();
     // As if somebody had registered one for the reserved state: the marker must survive.
-    table.expire(StateId::RESERVED, Expiry { ttl_millis: 0, last_access: |_| Some(0) }).unwrap();
+    table.expire(StateId::RESERVED, Expiry { ttl_millis: 0, last_access: |_| Some(0), ..EXPIRY }).unwrap();
     table.compact_all().unwrap();
     let left: Vec<_> = scan(&table).into_iter().map(|(key, _)| key).collect();
     assert_eq!(left, [k("never"), k("young"), other.clone()]);
@@ -656,6 +660,47 @@ fn operands_survive_the_filter() {
     assert_eq!(get(&table, "operands").as_deref(), Some(&[5, 96][..]));
     table.compact_all().unwrap();
     assert_eq!(get(&table, "base").as_deref(), Some(&[95][..]));
+}
+
+/// A list of bytes, each of which is its own time.
+const PARTS: Expiry = Expiry {
+    last_access: |value| Some(value.iter().max().copied().map_or(0, u64::from)),
+    first_part: |value| value.first().map(|time| (Some(u64::from(*time)), 1)),
+    ..EXPIRY
+};
+
+/// What is appended to again and again must not grow for ever.
+#[test]
+fn folds_leave_out_what_has_expired_at_the_front() {
+    let (_dir, table, clock) = table_with_clock();
+    table.expire(STATE, PARTS).unwrap();
+    for time in 1..=60_u8 {
+        clock.0.store(time.into(), Ordering::Release);
+        let operand = append(std::slice::from_ref(&time));
+        apply(&table, time.into(), &[("list", operand), ("never read", operand)]).unwrap();
+        if time % 5 == 0 {
+            table.compact_all().unwrap();
+            let list = get(&table, "list").unwrap();
+            assert!(list.len() <= 10 && list.ends_with(&[time]), "{list:?}");
+        }
+    }
+    assert!(scan(&table).iter().all(|(_, value)| value.len() <= 10), "{:?}", scan(&table));
+    // Lists that only consist of operands as well, in the first compaction.
+    let mut bytes = Vec::new();
+    clock.0.store(100, Ordering::Release);
+    table.put(&k("put"), &[99]).unwrap();
+    for time in 80..=89_u8 {
+        bytes.extend_from_slice(&[time; 1000]);
+        table.merge(MergeOp::ListAppend, &k("expired"), &[time; 1000]).unwrap();
+    }
+    table.merge(MergeOp::ListAppend, &k("expired"), &[91]).unwrap();
+    table.merge(MergeOp::ListAppend, &k("gone"), &bytes).unwrap();
+    table.compact_all().unwrap();
+    let left: Vec<_> = scan(&table).into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    assert_eq!(left, [(k("expired"), vec![91]), (k("put"), vec![99])]);
+    // What is left of a list without elements goes with the next compaction.
+    table.compact_all().unwrap();
+    assert_eq!(scan(&table).len(), 2);
 }
 
 #[test]

@@ -109,25 +109,30 @@ impl Slot {
         taken
     }
 
-    /// Folds another namespace's in. That is a write, but for lists, whose elements are moved as they are.
+    /// Folds another namespace's in. What is folded from two is a write, what only moves is as old as it was.
     fn merge(&mut self, other: Self, now: u64) {
-        if let Some((other, _)) = other.value {
-            let value = match self.value.take() {
-                Some((mine, _)) => fold(mine, other),
-                None => other,
-            };
-            self.value = Some((value, now));
+        if let Some((other, time)) = other.value {
+            self.value = Some(match self.value.take() {
+                Some((mine, _)) => (fold(mine, other), now),
+                None => (other, time),
+            });
         }
         self.list.extend(other.list);
-        for (key, (value, _)) in other.map {
+        for (key, (value, time)) in other.map {
             let value = match self.map.remove(&key) {
-                Some((mine, _)) => fold(mine, value),
-                None => value,
+                Some((mine, _)) => (fold(mine, value), now),
+                None => (value, time),
             };
-            self.map.insert(key, (value, now));
+            self.map.insert(key, value);
         }
-        append(&mut self.reducing, other.reducing, now);
-        append(&mut self.aggregating, other.aggregating, now);
+        for (mine, other) in
+            [(&mut self.reducing, other.reducing), (&mut self.aggregating, other.aggregating)]
+        {
+            match mine {
+                Some(_) => append(mine, other, now),
+                None => *mine = other,
+            }
+        }
     }
 
     /// Removes what was written at `expired` or before.

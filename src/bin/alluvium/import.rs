@@ -1,12 +1,12 @@
 //! `alluvium import`: what `export` wrote, into a job.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Stdin};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 
 use alluvium::{
     CheckpointMode, CheckpointReader, ErrorKind, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode,
-    ReaderOptions, RestoreFrom, State, StateStore,
+    ReaderOptions, RestoreFrom, State, StateDescription, StateStore,
 };
 use clap::Args;
 use indicatif::ProgressBar;
@@ -20,6 +20,9 @@ use crate::portable::{Header, Source};
 use crate::source::Interrupt;
 use crate::units::{self, parse_bytes};
 
+/// Bytes of a value that are written at a time.
+const PIECE: usize = 64 << 20;
+
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// The job, new or existing: a directory, file:///…, or s3://, az://, gs:// if built with that feature
@@ -31,6 +34,9 @@ pub(crate) struct ImportArgs {
     /// Write into states that hold something already: keys of the file replace theirs, others stay
     #[arg(long)]
     into_existing: bool,
+    /// Give a state of the file another name in the job; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_rename)]
+    rename: Vec<(String, String)>,
     /// Parallel subtasks of the job while it imports [default: as many as its newest checkpoint has, 1
     /// for a new job]. Another number than it has is refused where they have stored source offsets
     #[arg(long, value_name = "N")]
@@ -64,10 +70,13 @@ struct Imported {
 
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     let interrupt = Interrupt::new()?;
-    let (input, name, length) = Input::open(&args.file)?;
-    let bar = bar(args.quiet, length);
-    let (header, source) = Source::open(BufReader::with_capacity(1 << 20, input.shown(&bar)), &name)?;
     let scratch = Scratch::new(args.dir.as_deref())?;
+    let input = Input::of(&args.file, &scratch, &interrupt)?;
+    let bar = bar(args.quiet, 2 * input.length);
+    // All of the file is read once before anything is written, so that one that is refused leaves nothing behind.
+    let (mut header, source) = input.open(&bar)?;
+    check(source, &input.name, &interrupt)?;
+    header.states = renamed(header.states, &args.rename)?;
     // Looked at from outside first, so that a job that must be left alone is not even opened.
     let existing = look(args, &header, &scratch)?;
 
@@ -81,7 +90,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         options = options.store_option(key, value);
     }
     let mut opened = Job::open(&args.url, options)?;
-    let entries = fill(&mut opened.stores, &header, source, &name, &interrupt)?;
+    let (_, source) = input.open(&bar)?;
+    let entries = fill(&mut opened.stores, &header, source, &input.name, &interrupt)?;
     bar.finish_and_clear();
 
     let pending = opened.job.trigger(opened.metadata.unwrap_or_default())?;
@@ -99,6 +109,36 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         let count = units::count(imported.entries as f64);
         format!("{count} entries of {} are in checkpoint {}", imported.states.join(", "), imported.checkpoint)
     })
+}
+
+/// Reads to the end, which tells whether the file is whole.
+fn check<R: BufRead>(mut source: Source<R>, name: &str, interrupt: &Interrupt) -> Result<()> {
+    while source.next().map_err(|error| Failure::new(format!("{name}: {error}")))?.is_some() {
+        interrupt.check()?;
+    }
+    Ok(())
+}
+
+fn parse_rename(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write it as in old=new".to_owned()),
+    }
+}
+
+/// The states as they are called in the job.
+fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> Result<Vec<StateDescription>> {
+    for (old, new) in renames {
+        let index = states.iter().position(|state| state.name() == old).ok_or_else(|| {
+            let names: Vec<_> = states.iter().map(StateDescription::name).collect();
+            Failure::usage(format!("the file has no state {old:?}; it has {}", names.join(", ")))
+        })?;
+        if states.iter().any(|state| state.name() == new) {
+            return Err(Failure::usage(format!("the file has a state {new:?} already")));
+        }
+        states[index] = states[index].renamed(new)?;
+    }
+    Ok(states)
 }
 
 /// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
@@ -154,7 +194,19 @@ fn fits(args: &ImportArgs, header: &Header, reader: &CheckpointReader) -> Result
     Ok(())
 }
 
-fn fill<R: std::io::BufRead>(
+/// Puts a value. What was appended to a list may be longer than what may be put at a time.
+fn put(store: &mut StateStore, state: State, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
+    let (first, mut rest) = value.split_at(value.len().min(PIECE));
+    store.put(state, group, key, first)?;
+    while !rest.is_empty() {
+        let (next, after) = rest.split_at(rest.len().min(PIECE));
+        store.append(state, group, key, next)?;
+        rest = after;
+    }
+    Ok(())
+}
+
+fn fill<R: BufRead>(
     stores: &mut [StateStore],
     header: &Header,
     mut source: Source<R>,
@@ -174,41 +226,46 @@ fn fill<R: std::io::BufRead>(
         let wrong = || Failure::new(format!("no subtask owns key group {group}"));
         let owner = owner.ok_or_else(wrong)?;
         let state = *states.get(owner).and_then(|states| states.get(entry.state)).ok_or_else(wrong)?;
-        stores[owner].put(state, group, &entry.key, &entry.value)?;
+        put(&mut stores[owner], state, group, &entry.key, &entry.value)?;
         entries += 1;
     }
     Ok(entries)
 }
 
-/// Where the file is read from.
-enum Input {
-    File(File),
-    Stdin(Stdin),
+/// What is imported: a file that can be read twice.
+struct Input {
+    path: PathBuf,
+    /// As messages name it.
+    name: String,
+    length: u64,
 }
 
 impl Input {
-    /// The input, its name, and its length if it has one.
-    fn open(path: &std::path::Path) -> Result<(Self, String, u64)> {
-        if path.as_os_str() == "-" {
-            return Ok((Self::Stdin(std::io::stdin()), "standard input".to_owned(), 0));
+    /// The file; standard input is written to one first.
+    fn of(path: &Path, scratch: &Scratch, interrupt: &Interrupt) -> Result<Self> {
+        if path.as_os_str() != "-" {
+            let name = path.display().to_string();
+            let length = std::fs::metadata(path).map_err(io(format!("read {name}")))?.len();
+            return Ok(Self { path: path.to_owned(), name, length });
         }
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(io(format!("read {name}")))?;
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
-        Ok((Self::File(file), name, length))
+        let name = "standard input".to_owned();
+        let path = scratch.path("input");
+        let failed = || io(format!("keep standard input in {}", path.display()));
+        let mut file = File::create(&path).map_err(failed())?;
+        let (mut stdin, mut buffer, mut length) = (std::io::stdin().lock(), vec![0; 1 << 20], 0);
+        loop {
+            interrupt.check()?;
+            let read = stdin.read(&mut buffer).map_err(io(format!("read {name}")))?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            file.write_all(bytes).map_err(failed())?;
+            length += bytes.len() as u64;
+        }
+        Ok(Self { path, name, length })
     }
 
     /// Moves the bar along with what is read.
-    fn shown(self, bar: &ProgressBar) -> impl Read + use<> {
-        bar.wrap_read(self)
-    }
-}
-
-impl Read for Input {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::File(file) => file.read(buffer),
-            Self::Stdin(stdin) => stdin.read(buffer),
-        }
+    fn open(&self, bar: &ProgressBar) -> Result<(Header, Source<impl BufRead + use<>>)> {
+        let file = File::open(&self.path).map_err(io(format!("read {}", self.name)))?;
+        Source::open(BufReader::with_capacity(1 << 20, bar.wrap_read(file)), &self.name)
     }
 }

@@ -20,9 +20,9 @@ pub(crate) use raw::RawWriter;
 
 /// The only version of both formats so far.
 const VERSION: u16 = 1;
-/// Longest key and value, in bytes: as the library has it.
-const MAX_KEY: u32 = 64 << 10;
-const MAX_VALUE: u32 = 256 << 20;
+/// Longest key and value, in bytes: as the library stores it. A value is as long as a list may become where folds notice it late.
+const MAX_KEY: u32 = 5 * (64 << 10);
+const MAX_VALUE: u32 = 2 << 30;
 
 /// What a file begins with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,15 @@ impl Header {
             return Err(format!(
                 "the export has version {found}, this build reads {VERSION}; use a newer version of alluvium"
             ));
+        }
+        for state in &self.states {
+            // The id follows from the name.
+            if state.renamed(state.name()).map_err(|error| error.to_string())? != *state {
+                return Err(format!(
+                    "state {:?} has the id of another name: names in the file stay as they are; use `import --rename`",
+                    state.name()
+                ));
+            }
         }
         Ok(self)
     }

@@ -115,7 +115,7 @@ fn operator(criterion: &mut Criterion) {
             bencher.iter(|| {
                 number = splitmix64(number);
                 let key = key(number % ENTRIES);
-                matches!(delta.lookups(&key).next(), Some(Lookup::Value(value)) if value[0] == 1)
+                matches!(delta.newest(&key), Lookup::Value(value) if value[0] == 1)
             });
         });
         group.bench_function("get + put, of 250k", |bencher| {
@@ -123,7 +123,7 @@ fn operator(criterion: &mut Criterion) {
                 number = splitmix64(number);
                 let key = key(number % ENTRIES);
                 let mut new = [0; 100];
-                if let Some(Lookup::Value(value)) = delta.lookups(&key).next() {
+                if let Lookup::Value(value) = delta.newest(&key) {
                     new.copy_from_slice(value);
                 }
                 new[0] = new[0].wrapping_add(1);

@@ -81,16 +81,22 @@ impl ActiveDelta {
         self.writable().delete_range(start, end);
     }
 
-    /// What this delta knows about `key`, table by table, the newest first: up to the first that settles it.
+    /// What the newest table of this delta knows about `key`. Where that does not settle it, the [older](Self::older)
+    /// ones follow.
     #[inline]
-    pub(crate) fn lookups<'a, 'k>(&'a self, key: &'k [u8]) -> impl Iterator<Item = Lookup<'a>> + use<'a, 'k> {
-        let below = self.below.iter().rev().map(move |table| table.get(key));
-        std::iter::once(self.top.get(key)).chain(below)
+    pub(crate) fn newest(&self, key: &[u8]) -> Lookup<'_> {
+        self.top.get(key)
+    }
+
+    /// The tables below the newest, the newest of them first. Nearly always none.
+    #[inline]
+    pub(crate) fn older(&self) -> impl Iterator<Item = &Pooled> {
+        self.below.iter().rev().map(|table| &**table)
     }
 
     /// Its tables, the newest first. Each lies above those that follow.
     pub(crate) fn tables(&self) -> impl Iterator<Item = &Pooled> {
-        std::iter::once(&self.top).chain(self.below.iter().rev()).map(|table| &**table)
+        std::iter::once(&*self.top).chain(self.older())
     }
 
     /// One of its [`tables`](Self::tables), to be held: it does not change from now on. None where so many

@@ -266,7 +266,8 @@ proptest! {
             prop_assert!(tables.len() <= 5);
             prop_assert_eq!(&united(tables), &model);
             for key in all_keys() {
-                let known = delta.lookups(&key).fold(Model::default(), |newer, lookup| {
+                let lookups = std::iter::once(delta.newest(&key)).chain(delta.older().map(|table| table.get(&key)));
+                let known = lookups.fold(Model::default(), |newer, lookup| {
                     let points = match lookup {
                         Lookup::Unknown => None,
                         Lookup::Value(value) => Some(Owned::Put(value.to_vec())),

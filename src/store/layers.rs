@@ -36,7 +36,7 @@ pub(super) enum Found<'a> {
 #[derive(Default)]
 pub(super) struct Operands<'a>(Vec<(Option<DeltaSeq>, MergeOp, &'a [u8])>);
 
-impl Operands<'_> {
+impl<'a> Operands<'a> {
     /// Drops the operands of layers that a view of the table as of delta `applied` contains.
     pub(super) fn drop_applied(&mut self, applied: DeltaSeq) {
         self.0.retain(|(seq, ..)| seq.is_none_or(|seq| seq > applied));
@@ -44,6 +44,21 @@ impl Operands<'_> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The answer, if what the next older layer knows settles it; otherwise its operand is noted.
+    #[inline]
+    fn settle(&mut self, seq: Option<DeltaSeq>, lookup: Lookup<'a>) -> Option<Found<'a>> {
+        let base = match lookup {
+            Lookup::Unknown => return None,
+            Lookup::Operand { op, operand } => {
+                self.0.push((seq, op, operand));
+                return None;
+            }
+            Lookup::Value(value) => Some(value),
+            Lookup::Deleted => None,
+        };
+        Some(Found::Settled(if self.is_empty() { base.map(Value::borrowed) } else { self.fold_into(base) }))
     }
 
     pub(super) fn fold_into(&self, base: Option<&[u8]>) -> Option<Value<'static>> {
@@ -75,25 +90,23 @@ impl Layers {
     /// What the layers know of a key.
     pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
-        let active = self.active.lookups(key).map(|lookup| (None, lookup));
-        // Deltas are applied in order: whatever is older than an applied one is in the table as well.
-        let frozen = self.frozen.iter().rev().take_while(|layer| !layer.is_applied());
-        let frozen = frozen.map(|layer| (Some(layer.seq), layer.delta.get(key)));
-        for (seq, lookup) in active.chain(frozen) {
-            let base = match lookup {
-                Lookup::Unknown => continue,
-                Lookup::Operand { op, operand } => {
-                    operands.0.push((seq, op, operand));
-                    continue;
-                }
-                Lookup::Value(value) => Some(value),
-                Lookup::Deleted => None,
-            };
-            return Found::Settled(if operands.is_empty() {
-                base.map(Value::borrowed)
-            } else {
-                operands.fold_into(base)
-            });
+        // The newest table is looked at by itself: most of what memory answers lies there.
+        if let Some(found) = operands.settle(None, self.active.newest(key)) {
+            return found;
+        }
+        for table in self.active.older() {
+            if let Some(found) = operands.settle(None, table.get(key)) {
+                return found;
+            }
+        }
+        for layer in self.frozen.iter().rev() {
+            // Deltas are applied in order: whatever is older than an applied one is in the table as well.
+            if layer.is_applied() {
+                break;
+            }
+            if let Some(found) = operands.settle(Some(layer.seq), layer.delta.get(key)) {
+                return found;
+            }
         }
         if operands.is_empty() { Found::Nothing } else { Found::Operands(operands) }
     }

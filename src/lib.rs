@@ -80,6 +80,7 @@ mod store;
 #[cfg(feature = "test-util")]
 mod store_model;
 mod table;
+mod uploads;
 mod wait;
 
 pub use changelog::Receipt;

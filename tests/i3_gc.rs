@@ -215,8 +215,11 @@ fn i3_orphans_of_a_crashed_attempt_are_collected() {
     for n in 0..200_u64 {
         let key = format!("key {n}");
         put_any(&mut stores, &key, &noise(n, 500));
+        if n % 20 == 19 {
+            // An object of its own, and not one with all that follows.
+            job.settle(Duration::from_secs(30)).unwrap();
+        }
     }
-    job.settle(Duration::from_secs(30)).unwrap();
     materialize(&job);
     let of_crashed = |names: &[String]| {
         names.iter().filter(|name| name.starts_with(&format!("data/{crashed:020}/"))).count()

@@ -1,115 +1,168 @@
-//! When to pack deltas that lie in many small objects into one, so that a restore reads few (I8). A
-//! pure decision.
+//! When to copy deltas together, so that a restore reads few objects (I8) and a checkpoint names few
+//! (I5). A pure decision.
 //!
-//! Two kinds of carriers: manifests with inlined deltas, which are packed once more than
-//! [`MAX_CARRIERS`] of them are live, and small objects, which are packed once [`FANOUT`] of them are
-//! of one size class. Classes grow by the same factor, so a byte is rewritten at most once a class and
-//! the number of objects grows with the logarithm of the changelog.
+//! Three reasons, in this order:
+//! - Manifests carry deltas inline. They are packed once more than [`MAX_CARRIERS`] of them are live, or
+//!   a few that carry much: until then their bytes are kept in memory.
+//! - Objects are small. They are packed once [`FANOUT`] of them are of one size class, or they make up
+//!   two large ones; together with all that is small if that makes a large one. Classes grow by the same factor, so a byte is rewritten at most once a class and the
+//!   number of objects grows with the logarithm of the changelog.
+//! - Objects are large, but hold little of each of many subtasks. A checkpoint names each part of each
+//!   subtask, so parts that follow each other are laid side by side once there are [`FRAGMENTS`] of them for
+//!   each subtask: from then on one reference stands for up to 2 MiB.
 //!
-//! Where many subtasks write small objects, a single checkpoint adds one of each: waiting for some
+//! Where objects of many subtasks lie apart, a single checkpoint may add a small one of each: waiting for some
 //! [`PER_SUBTASK`] keeps packing from going on at every checkpoint. The number of objects is then bounded
 //! by a multiple of the subtasks, which a restore reads from anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{DeltaSeq, SubtaskIndex};
+use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
 use crate::remote::ObjectName;
 
-/// Manifests that may carry live deltas.
+use super::joined::LARGE;
+
+/// Manifests that may carry live deltas;
 const MAX_CARRIERS: usize = 16;
+/// and how many at least are packed because they carry much.
+const FEW_CARRIERS: usize = 4;
 /// Objects of one size class that may exist side by side,
 const FANOUT: usize = 8;
 /// or, if that is more, this many for each subtask that has written one.
 const PER_SUBTASK: usize = 4;
-/// Objects of this size are worth a request of their own.
-const LARGE: u64 = 2 << 20;
 /// Upper end of the smallest size class.
 const SMALLEST: u64 = 256 << 10;
 /// What is packed into one object, and so is in memory at a time.
 const MAX_PACK: u64 = 16 << 20;
+/// Parts of large objects that a checkpoint may name for each subtask before they are laid side by side.
+const FRAGMENTS: usize = 32;
+/// What is this long is worth a reference of its own.
+const WHOLE: u64 = 256 << 10;
+/// What is this many times longer than all that follows it is not rewritten for its sake, so that a
+/// byte is rewritten a logarithmic number of times.
+const OUTWEIGHS: u64 = 8;
 
-/// Deltas that one reference may stand for: what a restore reads and decodes at least at a time.
-const MAX_RUN: u64 = LARGE;
+/// What goes into one pack, in this order: whose, and the reference that the checkpoint has to it.
+pub(crate) type Pack = Vec<(SubtaskIndex, DeltaRef)>;
+
+/// A reference of a checkpoint.
+type Named<'a> = (SubtaskIndex, &'a DeltaRef);
 
 /// What an object holds of the live deltas.
+#[derive(Clone)]
 struct Live<'a> {
     name: &'a ObjectName,
     bytes: u64,
-    oldest: DeltaSeq,
+    parts: Vec<Named<'a>>,
 }
 
-/// The objects whose live deltas should be packed now: those of each list into one, the oldest first.
-/// `deltas` are all that the newest checkpoint of the process refers to.
-pub(crate) fn due<'a>(deltas: impl Iterator<Item = &'a DeltaRef>) -> Vec<Vec<ObjectName>> {
+/// What should be packed now. `deltas` are all that the newest checkpoint of the process refers to, those of
+/// a subtask oldest first; `carried` is what manifests may carry before a few of them are packed.
+pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64) -> Vec<Pack> {
+    let deltas: Vec<_> = deltas.into_iter().collect();
     let mut live = BTreeMap::<&ObjectName, Live<'_>>::new();
-    for delta in deltas {
+    for (subtask, delta) in &deltas {
         let name = &delta.object;
-        let carrier = live.entry(name).or_insert(Live { name, bytes: 0, oldest: delta.first });
-        carrier.bytes = carrier.bytes.saturating_add(delta.length);
-        carrier.oldest = carrier.oldest.min(delta.first);
+        let object = live.entry(name).or_insert(Live { name, bytes: 0, parts: Vec::new() });
+        object.bytes = object.bytes.saturating_add(delta.length);
+        object.parts.push((*subtask, delta));
     }
     let (manifests, objects): (Vec<_>, Vec<_>) =
-        live.into_values().partition(|carrier| carrier.name.is_manifest());
-    if manifests.len() > MAX_CARRIERS {
-        // By their versions. Even one alone is worth it: its manifest may go.
-        return packs(manifests, 1);
-    }
-    let mut classes = BTreeMap::<u32, Vec<Live<'_>>>::new();
-    for object in objects {
-        if object.bytes < LARGE {
-            classes.entry(class_of(object.bytes)).or_default().push(object);
+        live.into_values().partition(|object| object.name.is_manifest());
+    let (small, large): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.bytes < LARGE);
+    let many = manifests.len() > MAX_CARRIERS;
+    let much = manifests.len() >= FEW_CARRIERS && bytes_of(&manifests) >= carried;
+    // Even one manifest alone is worth it: it may go.
+    let (chosen, least) = if many || much { (Some(&manifests), 1) } else { (None, 2) };
+    let full = full_class(&small);
+    if let Some(chosen) = chosen.or(full.as_ref()) {
+        let enough = bytes_of(&manifests).saturating_add(bytes_of(&small)) >= LARGE;
+        // What makes a large object is not packed again, so that all goes into it: then parts of a subtask
+        // follow each other that lie in objects and in manifests by turns.
+        let packs = if enough { packs(manifests.iter().chain(&small), least) } else { packs(chosen, least) };
+        if !packs.is_empty() {
+            return packs;
         }
     }
-    let full = classes.into_values().find(|objects| {
+    let large: BTreeSet<_> = large.iter().map(|object| object.name).collect();
+    cut(fragments(&deltas, &large).unwrap_or_default(), 2)
+}
+
+fn bytes_of(objects: &[Live<'_>]) -> u64 {
+    objects.iter().fold(0, |sum, object| sum.saturating_add(object.bytes))
+}
+
+/// Small objects of one size class, of which there are too many.
+fn full_class<'a>(small: &[Live<'a>]) -> Option<Vec<Live<'a>>> {
+    let mut classes = BTreeMap::<u32, Vec<Live<'a>>>::new();
+    for object in small {
+        classes.entry(class_of(object.bytes)).or_default().push(object.clone());
+    }
+    classes.into_values().find(|objects| {
         let writers: BTreeSet<_> = objects.iter().filter_map(|object| subtask_of(object.name)).collect();
-        objects.len() >= FANOUT.max(writers.len() * PER_SUBTASK)
-    });
-    let mut full = full.unwrap_or_default();
-    full.sort_by_key(|object| object.oldest);
-    packs(full, 2)
+        let most = FANOUT.max(writers.len() * PER_SUBTASK);
+        // Two large objects, for as many as fill a class.
+        let heavy = most as u64 * (2 * LARGE / FANOUT as u64);
+        objects.len() >= most || objects.len() > 1 && bytes_of(objects) >= heavy
+    })
 }
 
-/// The runs that one subtask's `deltas`, in the order of `pack`, make up in it: several that follow each
-/// other without a gap.
-pub(crate) fn runs(deltas: &[DeltaRef], pack: &[u8]) -> Vec<DeltaRef> {
-    let mut bytes = 0;
-    let together = |a: &DeltaRef, b: &DeltaRef| {
-        // From the first on, or anew after one that did not fit.
-        bytes = if bytes == 0 { a.length } else { bytes }.saturating_add(b.length);
-        let adjacent = a.offset.checked_add(a.length) == Some(b.offset) && a.last.next() == b.first;
-        let together = adjacent && bytes <= MAX_RUN;
-        bytes = if together { bytes } else { 0 };
-        together
+/// What of all subtasks follows each other in short parts, if there is much of it in `large` objects.
+fn fragments<'a>(deltas: &[Named<'a>], large: &BTreeSet<&ObjectName>) -> Option<Pack> {
+    let mut found = Vec::new();
+    let (mut subtasks, mut parts) = (BTreeSet::new(), 0);
+    let follows = |a: &Named<'a>, b: &Named<'a>| {
+        let short = a.1.length < WHOLE && b.1.length < WHOLE;
+        short && a.0 == b.0 && a.1.last.next() == b.1.first
     };
-    let run = |deltas: &[DeltaRef]| {
-        let ([first, .., last], length) = (deltas, deltas.iter().map(|delta| delta.length).sum::<u64>())
-        else {
-            return None;
-        };
-        let start = usize::try_from(first.offset).ok()?;
-        let bytes = pack.get(start..start.checked_add(usize::try_from(length).ok()?)?)?;
-        let entries = deltas.iter().map(|delta| delta.entries).sum();
-        Some(DeltaRef { length, crc32c: crc32c::crc32c(bytes), last: last.last, entries, ..first.clone() })
-    };
-    deltas.chunk_by(together).filter_map(run).collect()
+    for chain in deltas.chunk_by(follows) {
+        let chain = worth_rewriting(chain);
+        let [(subtask, _), _, ..] = chain else { continue };
+        let in_large = chain.iter().filter(|(_, delta)| large.contains(&delta.object)).count();
+        if in_large > 0 {
+            subtasks.insert(*subtask);
+            parts += in_large;
+            found.extend(chain.iter().map(|(subtask, delta)| (*subtask, (*delta).clone())));
+        }
+    }
+    (parts > 0 && parts >= FRAGMENTS * subtasks.len()).then_some(found)
 }
 
-/// Cuts `carriers` into packs; one of fewer than `least` is left as it is.
-fn packs(carriers: Vec<Live<'_>>, least: usize) -> Vec<Vec<ObjectName>> {
-    let mut packs = vec![Vec::new()];
+/// The end of a chain, up to what outweighs all that follows it.
+fn worth_rewriting<'c, 'a>(chain: &'c [Named<'a>]) -> &'c [Named<'a>] {
+    let (mut bytes, mut from) = (0_u64, chain.len());
+    for (at, (_, delta)) in chain.iter().enumerate().rev() {
+        if bytes > 0 && delta.length / OUTWEIGHS > bytes {
+            break;
+        }
+        bytes = bytes.saturating_add(delta.length);
+        from = at;
+    }
+    chain.get(from..).unwrap_or_default()
+}
+
+/// Cuts what `objects` hold into packs; one of fewer than `least` objects is left as it is.
+fn packs<'s, 'a: 's>(objects: impl IntoIterator<Item = &'s Live<'a>>, least: usize) -> Vec<Pack> {
+    let parts = objects.into_iter().flat_map(|object| &object.parts);
+    let mut parts: Vec<_> = parts.map(|(subtask, delta)| (*subtask, (*delta).clone())).collect();
+    // What a subtask has of them lies side by side, so that one reference stands for it.
+    parts.sort_by_key(|(subtask, delta)| (*subtask, delta.first));
+    cut(parts, least)
+}
+
+fn cut(parts: Pack, least: usize) -> Vec<Pack> {
+    let mut packs = vec![Pack::new()];
     let mut left = MAX_PACK;
-    for Live { name, bytes, .. } in carriers {
-        if bytes > left {
+    for (subtask, delta) in parts {
+        if delta.length > left {
             packs.push(Vec::new());
             left = MAX_PACK;
         }
-        left = left.saturating_sub(bytes);
-        if let Some(pack) = packs.last_mut() {
-            pack.push(name.clone());
-        }
+        left = left.saturating_sub(delta.length);
+        packs.last_mut().into_iter().for_each(|pack| pack.push((subtask, delta.clone())));
     }
-    packs.retain(|pack| pack.len() >= least);
+    packs.retain(|pack| pack.iter().map(|(_, delta)| &delta.object).collect::<BTreeSet<_>>().len() >= least);
     packs
 }
 
@@ -126,9 +179,13 @@ fn class_of(bytes: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::joined::{Moved, Portion, Upload, lay_out};
     use super::*;
-    use crate::ids::{Epoch, Nonce, Version};
+    use crate::ids::{DeltaSeq, Epoch, Nonce, Version};
     use crate::remote::DataKind;
+
+    /// Nothing is packed because it weighs much.
+    const ANY: u64 = u64::MAX;
 
     fn delta(object: ObjectName, length: u64) -> DeltaRef {
         DeltaRef { object, offset: 0, length, crc32c: 0, first: DeltaSeq(1), last: DeltaSeq(1), entries: 1 }
@@ -142,25 +199,37 @@ mod tests {
         object_of(0, n, length)
     }
 
-    fn object_of(subtask: u32, n: u64, length: u64) -> DeltaRef {
-        let subtask = SubtaskIndex(subtask);
-        let object = ObjectName::data(Epoch(1), subtask, Nonce::default(), DataKind::Delta, n);
-        DeltaRef { first: DeltaSeq(n), last: DeltaSeq(n), ..delta(object, length) }
+    fn name_of(subtask: u32, n: u64) -> ObjectName {
+        ObjectName::data(Epoch(1), SubtaskIndex(subtask), Nonce::default(), DataKind::Delta, n)
     }
 
-    fn sizes(packs: &[Vec<ObjectName>]) -> Vec<usize> {
-        packs.iter().map(Vec::len).collect()
+    fn object_of(subtask: u32, n: u64, length: u64) -> DeltaRef {
+        DeltaRef { first: DeltaSeq(n), last: DeltaSeq(n), ..delta(name_of(subtask, n), length) }
+    }
+
+    /// As all of one subtask.
+    fn due_of(deltas: &[DeltaRef], carried: u64) -> Vec<Pack> {
+        due(deltas.iter().map(|delta| (SubtaskIndex(0), delta)), carried)
+    }
+
+    /// The objects of each pack.
+    fn names(packs: &[Pack]) -> Vec<BTreeSet<ObjectName>> {
+        packs.iter().map(|pack| pack.iter().map(|(_, delta)| delta.object.clone()).collect()).collect()
+    }
+
+    fn sizes(packs: &[Pack]) -> Vec<usize> {
+        names(packs).iter().map(BTreeSet::len).collect()
     }
 
     /// Packs whatever is due; returns how many packs were written.
     fn pack_all(deltas: &mut Vec<DeltaRef>, next: &mut u64) -> usize {
         let mut written = 0;
         loop {
-            let due = due(deltas.iter());
+            let due = due_of(deltas, ANY);
             if due.is_empty() {
                 return written;
             }
-            for names in due {
+            for names in names(&due) {
                 let (packed, rest): (Vec<_>, Vec<_>) =
                     deltas.drain(..).partition(|delta| names.contains(&delta.object));
                 *deltas = rest;
@@ -178,70 +247,51 @@ mod tests {
         let mut deltas: Vec<_> = (1..=16).map(manifest).collect();
         // Two deltas in one manifest are one carrier.
         deltas.push(manifest(16));
-        assert_eq!(due(deltas.iter()), Vec::<Vec<_>>::new());
+        assert_eq!(due_of(&deltas, ANY), Vec::<Pack>::new());
         deltas.push(manifest(17));
-        assert_eq!(sizes(&due(deltas.iter())), [17]);
+        assert_eq!(sizes(&due_of(&deltas, ANY)), [17]);
+    }
+
+    #[test]
+    fn i6_a_few_manifests_that_carry_much_are_packed_before_memory_is_full() {
+        let carried = |version| DeltaRef { length: 1 << 20, ..manifest(version) };
+        let deltas: Vec<_> = (1..=4).map(carried).collect();
+        assert_eq!(sizes(&due_of(&deltas, 4 << 20)), [4]);
+        assert_eq!(sizes(&due_of(&deltas, 5 << 20)), [0; 0]);
+        assert_eq!(sizes(&due_of(&deltas[1..], 1)), [0; 0], "not at every checkpoint");
     }
 
     #[test]
     fn small_objects_are_packed_by_size_class_and_large_ones_never() {
         let mut deltas: Vec<_> = (0..7).map(|n| object(n, 100_000)).collect();
         deltas.extend((100..120).map(|n| object(n, LARGE)));
-        deltas.extend((200..207).map(|n| object(n, 1 << 20)));
-        assert_eq!(due(deltas.iter()), Vec::<Vec<_>>::new());
+        deltas.extend((200..207).map(|n| object(n, 500_000)));
+        assert_eq!(due_of(&deltas, ANY), Vec::<Pack>::new());
         deltas.push(object(7, 200_000));
-        assert_eq!(sizes(&due(deltas.iter())), [8]);
+        assert_eq!(sizes(&due_of(&deltas, ANY)), [15], "of both classes: what they make up is large");
+        let few: Vec<_> =
+            (0..8).map(|n| object(n, 100_000)).chain((20..22).map(|n| object(n, 500_000))).collect();
+        assert_eq!(sizes(&due_of(&few, ANY)), [8], "of one class: it will be packed again");
+        // A few of them are enough for an object that is large.
+        let deltas: Vec<_> = (0..4).map(|n| object(n, 1 << 20)).collect();
+        assert_eq!(sizes(&due_of(&deltas, ANY)), [4]);
+        assert_eq!(sizes(&due_of(&deltas[1..], ANY)), [0; 0]);
     }
 
     #[test]
     fn what_one_pack_holds_is_bounded_and_the_oldest_come_first() {
-        let carried = |version| DeltaRef { length: 6 << 20, ..manifest(version) };
+        let carried = |version| DeltaRef { length: 6 << 20, first: DeltaSeq(version), ..manifest(version) };
         let deltas: Vec<_> = (1..=17).map(carried).collect();
-        let packs = due(deltas.iter());
+        let packs = due_of(&deltas, ANY);
         assert_eq!(sizes(&packs), [2, 2, 2, 2, 2, 2, 2, 2, 1], "12 MiB each");
-        assert_eq!(packs[0], [1, 2].map(|version| ObjectName::manifest(Version(version))));
+        let first: BTreeSet<_> = [1, 2].map(|version| ObjectName::manifest(Version(version))).into();
+        assert_eq!(names(&packs)[0], first);
 
         let mut deltas: Vec<_> = (0..9).map(|n| object(n, LARGE - 1)).collect();
         deltas.reverse();
-        let packs = due(deltas.iter());
+        let packs = due_of(&deltas, ANY);
         assert_eq!(sizes(&packs), [8], "a pack of one alone would gain nothing");
-        assert!(!packs[0].contains(&deltas[0].object));
-    }
-
-    #[test]
-    fn a_run_is_what_follows_without_a_gap_up_to_a_size() {
-        let pack: Vec<u8> = (0..5 << 20).map(|n: u32| (n * 7 / 3) as u8).collect();
-        let mut deltas: Vec<DeltaRef> = Vec::new();
-        let mut add = |last: u64, gap: u64, length: u64| {
-            let first = deltas.last().map_or(1, |delta: &DeltaRef| delta.last.0 + 1);
-            let offset = deltas.last().map_or(10, |delta| delta.offset + delta.length) + gap;
-            let seq = (DeltaSeq(first), DeltaSeq(last));
-            deltas.push(DeltaRef { first: seq.0, last: seq.1, offset, ..object(9, length) });
-        };
-        add(1, 0, 10);
-        // Was packed before.
-        add(7, 0, 30);
-        add(8, 0, 20);
-        add(9, 1, 20);
-        // What would make a run too large begins the next one.
-        add(10, 0, MAX_RUN - 30);
-        add(11, 0, 40);
-        add(12, 0, MAX_RUN);
-        deltas[6].first = DeltaSeq(13);
-        deltas[6].last = DeltaSeq(13);
-        let found = runs(&deltas, &pack);
-        let run = |first, last, offset: u64, length: u64, entries| DeltaRef {
-            first: DeltaSeq(first),
-            last: DeltaSeq(last),
-            offset,
-            crc32c: crc32c::crc32c(&pack[offset as usize..(offset + length) as usize]),
-            entries,
-            ..object(9, length)
-        };
-        assert_eq!(found, [run(1, 8, 10, 60, 3), run(9, 10, 71, MAX_RUN - 10, 2)]);
-        assert_eq!(runs(&deltas[..1], &pack), []);
-        assert_eq!(runs(&[], &pack), []);
-        assert_eq!(runs(&deltas, &pack[..50]), [], "not of what is not there");
+        assert!(!names(&packs)[0].contains(&deltas[0].object));
     }
 
     #[test]
@@ -268,5 +318,144 @@ mod tests {
             }
             assert!(runs <= 400 / PER_SUBTASK, "{runs} runs for 400 checkpoints of {subtasks} subtasks");
         }
+    }
+
+    /// The changelogs of many subtasks whose deltas are joined as they are written, and packed.
+    struct Many {
+        /// What a checkpoint names of each subtask, oldest first.
+        named: Vec<Vec<DeltaRef>>,
+        objects: u64,
+        written: u64,
+    }
+
+    impl Many {
+        fn new(subtasks: usize) -> Self {
+            Self { named: vec![Vec::new(); subtasks], objects: 0, written: 0 }
+        }
+
+        fn write(&mut self, portions: &[Portion]) -> Vec<(SubtaskIndex, Moved)> {
+            self.objects += 1;
+            let moved = lay_out(portions, &name_of(0, self.objects));
+            self.written += moved.iter().flat_map(|(_, moved)| &moved.deltas).map(|d| d.length).sum::<u64>();
+            moved
+        }
+
+        /// A checkpoint at which every subtask adds a delta of `length`.
+        fn checkpoint(&mut self, seq: u64, length: usize) {
+            let seq = DeltaSeq(seq);
+            let bytes = bytes::Bytes::from(vec![0; length]);
+            let upload =
+                || Upload { first: seq, last: seq, bytes: bytes.clone(), crc32c: 0, entries: 1, _hold: None };
+            let all: Vec<_> = (0..self.named.len() as u32).map(SubtaskIndex).collect();
+            // In objects of 2 MiB at least, where there is that much.
+            let objects = (all.len() * length / LARGE as usize).max(1);
+            for subtasks in all.chunks(all.len().div_ceil(objects)) {
+                let portion = |subtask: &SubtaskIndex| Portion { subtask: *subtask, deltas: vec![upload()] };
+                let portions: Vec<_> = subtasks.iter().map(portion).collect();
+                for (subtask, moved) in self.write(&portions) {
+                    self.named[subtask.0 as usize].extend(moved.deltas);
+                }
+            }
+        }
+
+        /// Packs what is due; how many packs that were.
+        fn pack(&mut self) -> usize {
+            let named = (0..).map(SubtaskIndex).zip(&self.named);
+            let packs =
+                due(named.flat_map(|(subtask, deltas)| deltas.iter().map(move |d| (subtask, d))), ANY);
+            for pack in &packs {
+                let mut portions = Vec::<Portion>::new();
+                for (subtask, delta) in pack {
+                    let DeltaRef { first, last, crc32c, entries, .. } = *delta;
+                    let bytes = vec![0; delta.length as usize].into();
+                    let upload = Upload { first, last, bytes, crc32c, entries, _hold: None };
+                    match portions.last_mut().filter(|portion| portion.subtask == *subtask) {
+                        Some(portion) => portion.deltas.push(upload),
+                        None => portions.push(Portion { subtask: *subtask, deltas: vec![upload] }),
+                    }
+                }
+                for (subtask, moved) in self.write(&portions) {
+                    let named = &mut self.named[subtask.0 as usize];
+                    for delta in moved.deltas {
+                        let old = named.iter_mut().find(|old| old.first == delta.first).unwrap();
+                        assert_eq!(old.last, delta.last);
+                        *old = delta;
+                    }
+                    for run in moved.runs {
+                        named.retain(|old| old.last < run.first || old.first > run.last);
+                        let at = named.partition_point(|old| old.last < run.first);
+                        named.insert(at, run);
+                    }
+                }
+            }
+            packs.len()
+        }
+
+        fn references(&self) -> usize {
+            self.named.iter().map(Vec::len).sum()
+        }
+
+        fn objects(&self) -> usize {
+            self.named.iter().flatten().map(|delta| &delta.object).collect::<BTreeSet<_>>().len()
+        }
+    }
+
+    #[test]
+    fn i5_references_of_many_subtasks_do_not_add_up() {
+        for (subtasks, length) in [(64_usize, 90_000_usize), (256, 20_000), (64, 40_000), (16, 200_000)] {
+            let mut many = Many::new(subtasks);
+            let mut runs = 0;
+            for seq in 1..=200 {
+                many.checkpoint(seq, length);
+                let mut packs = 0;
+                for round in 0.. {
+                    assert!(round < 3, "packing does not come to an end");
+                    match many.pack() {
+                        0 => break,
+                        more => packs += more,
+                    }
+                }
+                runs += usize::from(packs > 0);
+                let bytes = seq * (subtasks * length) as u64;
+                let most = subtasks * (FRAGMENTS + 4) + (bytes / WHOLE) as usize;
+                let references = many.references();
+                assert!(references <= most, "{references} references after {seq}, {subtasks} × {length}");
+                let most = (bytes / LARGE) as usize + 2 * 7 + seq as usize;
+                assert!(many.objects() <= most, "{} objects of {most}", many.objects());
+            }
+            let bytes = 200 * (subtasks * length) as u64;
+            assert!(many.written < bytes * 3, "{} bytes written for {bytes}", many.written);
+            assert!(runs <= 200 / FRAGMENTS + 1, "{runs} runs of {subtasks} × {length}");
+            let contiguous = |deltas: &Vec<DeltaRef>| {
+                deltas.windows(2).all(|pair| pair[0].last.next() == pair[1].first) && deltas[0].first.0 == 1
+            };
+            assert!(many.named.iter().all(contiguous));
+        }
+    }
+
+    #[test]
+    fn what_does_not_follow_each_other_is_not_packed_for_it() {
+        // A long one between any two short ones: nothing would become one reference.
+        let mut deltas = Vec::new();
+        for n in 0..200 {
+            let seq = DeltaSeq(n + 1);
+            let (object, length) =
+                if n % 2 == 0 { (name_of(0, n / 40), 100_000) } else { (name_of(0, 1000 + n), 3 << 20) };
+            deltas.push(DeltaRef { first: seq, last: seq, ..delta(object, length) });
+        }
+        // Each of the shared objects is large because of what others have in it.
+        let others: Vec<_> =
+            (0..5).map(|n| DeltaRef { first: DeltaSeq(n + 1), ..delta(name_of(0, n), LARGE) }).collect();
+        let own = deltas.iter().map(|delta| (SubtaskIndex(0), delta));
+        let others = others.iter().map(|delta| (SubtaskIndex(1), delta));
+        assert_eq!(due(own.chain(others), ANY), Vec::<Pack>::new());
+    }
+
+    #[test]
+    fn what_outweighs_the_rest_of_its_chain_is_left_alone() {
+        let chain: Vec<_> = [200_000, 8_000, 100, 1_000].map(|length| object(1, length)).into();
+        let chain: Vec<_> = chain.iter().map(|delta| (SubtaskIndex(0), delta)).collect();
+        let lengths: Vec<_> = worth_rewriting(&chain).iter().map(|(_, delta)| delta.length).collect();
+        assert_eq!(lengths, [8_000, 100, 1_000]);
     }
 }

@@ -1,12 +1,13 @@
 //! The end of a subtask's changelog, as a pure state machine: which deltas are held, on their way or
-//! durable, which barrier waits for what, and what has to be uploaded next. The task around it
-//! ([`super::task`]) does what it is told and reports back.
+//! durable, which barrier waits for what, and what has to be uploaded next. The store's task around it does
+//! what it is told and reports back.
 //!
 //! Life of a delta: `Sealing → Held → Uploading → Stored`, or `Held → offered to a checkpoint →
 //! Stored` where it is small enough to travel inside the manifest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -14,20 +15,17 @@ use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::manifest::{BaseRef, DeltaRef, Origin};
 use crate::remote::ObjectName;
-use crate::store::BudgetShare;
+use crate::store::Budget;
 
+use super::joined::{Hold, Moved, Upload};
 use super::receipt::ReceiptDelta;
-
-/// Largest object that is made of several deltas: joining copies them, and a request that fails starts
-/// over with all of it.
-const MAX_UPLOAD: u64 = 8 << 20;
 
 /// One delta after the base.
 #[derive(Debug)]
 struct Slot {
     place: Place,
-    /// The sealed bytes: until durable, and beyond that while the delta lives in a manifest, so that
-    /// it can be packed without reading it back.
+    /// The sealed bytes: until durable, and beyond that while the delta lives in a manifest or a small
+    /// object, so that it can be packed without reading it back.
     kept: Option<Kept>,
     entries: u64,
 }
@@ -36,8 +34,10 @@ struct Slot {
 struct Kept {
     bytes: Bytes,
     crc32c: u32,
-    /// What the bytes count against the store's memory; given back once they are durable.
-    _share: Option<BudgetShare>,
+    /// What the bytes count against: the store's memory until they are durable, that for packing from
+    /// then on.
+    hold: Hold,
+    durable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,10 +65,8 @@ struct Barrier<B> {
 /// What the task has to do next.
 #[derive(Debug)]
 pub(crate) enum Action<B> {
-    /// Upload these deltas, in this order, as one object.
+    /// Have these deltas uploaded; they are in order.
     Upload(Vec<Upload>),
-    /// Deltas wait for room to be uploaded, and gather meanwhile.
-    AwaitRoom,
     /// Everything up to the barrier is durable or small enough to be inlined.
     Ready {
         /// As given to [`Tail::barrier`].
@@ -82,21 +80,6 @@ pub(crate) enum Action<B> {
         /// The deltas after it, oldest first.
         deltas: Vec<ReceiptDelta>,
     },
-}
-
-/// A delta on its way to an object.
-#[derive(Debug, Clone)]
-pub(crate) struct Upload {
-    pub(crate) seq: DeltaSeq,
-    pub(crate) bytes: Bytes,
-    pub(crate) crc32c: u32,
-    pub(crate) entries: u64,
-}
-
-impl Upload {
-    fn weight(&self) -> u64 {
-        self.bytes.len() as u64
-    }
 }
 
 /// See the [module](self).
@@ -117,8 +100,10 @@ pub(crate) struct Tail<B> {
     /// that what a checkpoint names does not grow with the changelog (I5).
     runs: BTreeMap<DeltaSeq, DeltaRef>,
     barriers: VecDeque<Barrier<B>>,
-    /// Objects that nothing in the tail refers to any more.
-    retired: Vec<ObjectName>,
+    /// Objects that something in the tail has ceased to refer to.
+    retired: BTreeSet<ObjectName>,
+    /// What durable bytes that are kept for packing count against. None: they are not kept.
+    packing: Option<Arc<Budget>>,
 }
 
 impl<B> Tail<B> {
@@ -143,8 +128,16 @@ impl<B> Tail<B> {
             slots: slots.collect(),
             runs: BTreeMap::new(),
             barriers: VecDeque::new(),
-            retired: Vec::new(),
+            retired: BTreeSet::new(),
+            packing: None,
         }
+    }
+
+    /// Keeps the bytes of what will be packed, for as long as `packing` has room for them.
+    #[must_use]
+    pub(crate) fn keeping(mut self, packing: Arc<Budget>) -> Self {
+        self.packing = Some(packing);
+        self
     }
 
     /// The tail of a store whose table came from elsewhere: what the deltas stand on is in no object yet, so
@@ -160,13 +153,14 @@ impl<B> Tail<B> {
         self.slots.insert(seq, Slot { place: Place::Sealing, kept: None, entries: 0 });
     }
 
-    /// A frozen delta's bytes are there.
-    pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, share: BudgetShare) {
+    /// A frozen delta's bytes are there, and count against what `hold` stands for.
+    pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, hold: Hold) {
         // A base may have overtaken it; then nobody needs the bytes.
         if let Some(slot) = self.slots.get_mut(&seq) {
             slot.place = Place::Held;
             slot.entries = sealed.entries;
-            slot.kept = Some(Kept { bytes: sealed.bytes, crc32c: sealed.crc32c, _share: Some(share) });
+            let Sealed { bytes, crc32c, .. } = sealed;
+            slot.kept = Some(Kept { bytes, crc32c, hold, durable: false });
         }
     }
 
@@ -175,30 +169,28 @@ impl<B> Tail<B> {
         self.barriers.push_back(Barrier { seq, context });
     }
 
-    /// Deltas became durable, in an object or a manifest.
-    pub(crate) fn stored(&mut self, refs: Vec<DeltaRef>) {
-        for delta in refs {
-            if let Some(slot) = self.slots.get_mut(&delta.last) {
-                if let Place::Stored(old) = &slot.place {
-                    self.retired.push(old.object.clone());
-                }
-                // What lives in a manifest is kept for packing, but no longer counts as not durable.
-                slot.kept = slot
-                    .kept
-                    .take()
-                    .filter(|_| delta.object.is_manifest())
-                    .map(|kept| Kept { _share: None, ..kept });
-                slot.place = Place::Stored(delta);
-            } else {
-                self.retired.push(delta.object);
-            }
-        }
+    /// A checkpoint was committed that carries these deltas.
+    pub(crate) fn committed(&mut self, refs: Vec<DeltaRef>) {
+        // Manifests are packed, whatever their size.
+        self.moved(Moved { deltas: refs, runs: Vec::new(), small: true });
     }
 
-    /// Durable deltas were copied together: each for itself, and the runs that they make up.
-    pub(crate) fn packed(&mut self, packed: Packed) {
-        self.stored(packed.deltas);
-        for run in packed.runs {
+    /// Deltas became durable in an object, or durable ones were copied to another: each for itself, and
+    /// the runs that they make up.
+    pub(crate) fn moved(&mut self, Moved { deltas, runs, small }: Moved) {
+        for delta in deltas {
+            if let Some(slot) = self.slots.get_mut(&delta.last) {
+                if let Place::Stored(old) = &slot.place {
+                    self.retired.insert(old.object.clone());
+                }
+                let packing = self.packing.as_ref().filter(|_| small);
+                slot.kept = slot.kept.take().zip(packing).and_then(|(kept, packing)| kept.durable(packing));
+                slot.place = Place::Stored(delta);
+            } else {
+                self.retired.insert(delta.object);
+            }
+        }
+        for run in runs {
             self.runs.retain(|_, old| old.last < run.first || old.first > run.last);
             self.runs.insert(run.first, run);
         }
@@ -239,23 +231,25 @@ impl<B> Tail<B> {
         self.slots.values().all(|slot| !matches!(slot.place, Place::Sealing | Place::Held))
     }
 
-    /// Objects of store instance `instance` that nothing here refers to any more. A checkpoint that is
-    /// being committed, or a retained one, may still do. Objects that hold deltas of several
-    /// subtasks are not of one instance, and are left out: another tail may refer to them.
-    pub(crate) fn take_retired(&mut self, instance: Nonce) -> Vec<ObjectName> {
+    /// Objects that nothing here refers to any more. A checkpoint that is being committed, or a retained
+    /// one, may still do.
+    pub(crate) fn take_retired(&mut self, instance: Nonce) -> Retired {
         let mut retired = std::mem::take(&mut self.retired);
-        retired.retain(|object| {
-            let named = self.durable().any(|(delta, _)| delta.object == *object);
-            !named && object.instance() == Some(instance)
-        });
-        retired
+        if !retired.is_empty() {
+            for (delta, _) in self.durable() {
+                retired.remove(&delta.object);
+            }
+        }
+        retired.retain(|object| !object.is_manifest());
+        let (own, shared) = retired.into_iter().partition(|object| object.instance() == Some(instance));
+        Retired { own, shared }
     }
 
     fn retire_base(&mut self, old: BaseRef) {
         let newer = self.next_base.as_ref().or(self.base.as_ref());
         let kept = |object: &ObjectName| newer.is_some_and(|base| base.files.contains(object));
         self.retired.extend(old.files.into_iter().filter(|object| !kept(object)));
-        self.retired.push(old.object);
+        self.retired.insert(old.object);
     }
 
     /// Whether nothing is being encoded, uploaded or waited for. Small deltas may still be held for
@@ -287,21 +281,15 @@ impl<B> Tail<B> {
         })
     }
 
-    /// What has to be done now. Called after every change until it returns nothing, or that it waits
-    /// for room. Without `room` nothing is uploaded.
-    pub(crate) fn advance(
-        &mut self,
-        flush: Flush,
-        room: bool,
-        id_of: impl Fn(&B) -> CheckpointId,
-    ) -> Option<Action<B>> {
+    /// What has to be done now. Called after every change until it returns nothing.
+    pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
         self.adopt_base();
         let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
-            return self.upload(.., flush, room);
+            return self.upload(.., flush);
         };
         // What the barrier waits for goes first.
         if !self.has(..=seq, &Place::Sealing) {
-            if let Some(action) = self.upload(..=seq, Flush::AboveLimit, room) {
+            if let Some(action) = self.upload(..=seq, Flush::AboveLimit) {
                 return Some(action);
             }
             let stands = !self.needs_base || self.base.is_some();
@@ -321,29 +309,17 @@ impl<B> Tail<B> {
             }
         }
         // What came after it does not wait for it.
-        self.upload(seq.next().., flush, room)
+        self.upload(seq.next().., flush)
     }
 
     /// No path that frees memory waits for a barrier: what is held goes at once where it is above the
     /// low-water mark, or memory is short.
-    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush, room: bool) -> Option<Action<B>> {
-        let mut held = self.held(range);
+    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush) -> Option<Action<B>> {
+        let held = self.held(range);
         let weight: u64 = held.iter().map(Upload::weight).sum();
         if weight <= self.inline_limit && (flush == Flush::AboveLimit || weight == 0) {
             return None;
         }
-        if !room {
-            return Some(Action::AwaitRoom);
-        }
-        // The oldest first, and at least one; the rest is asked for again.
-        let mut left = MAX_UPLOAD;
-        let fits = held.iter().take_while(|upload| {
-            let fits = upload.weight() <= left;
-            left = left.saturating_sub(upload.weight());
-            fits
-        });
-        let fits = fits.count().max(1);
-        held.truncate(fits);
         Some(self.start(held))
     }
 
@@ -363,7 +339,7 @@ impl<B> Tail<B> {
         let newer = self.slots.split_off(&base.seq.next());
         for slot in std::mem::replace(&mut self.slots, newer).into_values() {
             if let Place::Stored(delta) = slot.place {
-                self.retired.push(delta.object);
+                self.retired.insert(delta.object);
             }
         }
         if let Some(old) = self.base.take() {
@@ -381,10 +357,12 @@ impl<B> Tail<B> {
             .filter_map(|(seq, slot)| {
                 let kept = slot.kept.as_ref()?;
                 Some(Upload {
-                    seq: *seq,
+                    first: *seq,
+                    last: *seq,
                     bytes: kept.bytes.clone(),
                     crc32c: kept.crc32c,
                     entries: slot.entries,
+                    _hold: Some(Arc::clone(&kept.hold)),
                 })
             })
             .collect()
@@ -392,7 +370,7 @@ impl<B> Tail<B> {
 
     fn start(&mut self, uploads: Vec<Upload>) -> Action<B> {
         for upload in &uploads {
-            if let Some(slot) = self.slots.get_mut(&upload.seq) {
+            if let Some(slot) = self.slots.get_mut(&upload.last) {
                 slot.place = Place::Uploading;
             }
         }
@@ -428,12 +406,25 @@ impl Slot {
     }
 }
 
-/// Deltas that now lie in another object.
-#[derive(Debug, Default)]
-pub(crate) struct Packed {
-    pub(crate) deltas: Vec<DeltaRef>,
-    /// References to several of them at once.
-    pub(crate) runs: Vec<DeltaRef>,
+impl Kept {
+    /// The bytes of a delta that is durable now, if there is room to keep them for packing.
+    fn durable(self, packing: &Arc<Budget>) -> Option<Self> {
+        if self.durable {
+            return Some(self);
+        }
+        let room = !packing.is_full();
+        let length = self.bytes.len() as u64;
+        room.then(|| Self { hold: Arc::new(packing.take(length)), durable: true, ..self })
+    }
+}
+
+/// Objects that a tail refers to no more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Retired {
+    /// Those of the store's own instance.
+    pub(crate) own: Vec<ObjectName>,
+    /// Those that others wrote, which may hold what other tails refer to.
+    pub(crate) shared: Vec<ObjectName>,
 }
 
 /// `deltas` with one reference for all deltas of a run, where all of it is there and lies where it did.

@@ -1,7 +1,10 @@
 //! The tail's rules, one by one.
 
+use std::sync::Arc;
+
+use super::joined::Moved;
 use super::receipt::ReceiptDelta;
-use super::tail::{Action, Flush, Packed, Tail};
+use super::tail::{Action, Flush, Retired, Tail};
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::ids::{Epoch, SubtaskIndex, Version};
@@ -41,17 +44,25 @@ fn base(seq: u64) -> BaseRef {
 /// A tail whose barriers carry nothing but the checkpoint's id.
 struct Fixture {
     tail: Tail<CheckpointId>,
-    budget: std::sync::Arc<Budget>,
+    budget: Arc<Budget>,
+    packing: Arc<Budget>,
+}
+
+/// Deltas that lie each in the object named, which is large.
+fn large(deltas: Vec<DeltaRef>) -> Moved {
+    Moved { deltas, runs: Vec::new(), small: false }
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self { tail: Tail::new(LIMIT, Vec::new(), None, Vec::new()), budget: Budget::new(1 << 20) }
+        let packing = Budget::new(1000);
+        let tail = Tail::new(LIMIT, Vec::new(), None, Vec::new()).keeping(Arc::clone(&packing));
+        Self { tail, budget: Budget::new(1 << 20), packing }
     }
 
     fn sealed(&mut self, seq: u64, bytes: usize) {
         let sealed = Sealed { bytes: vec![0; bytes].into(), crc32c: 0, entries: 1 };
-        let share = self.budget.take(bytes as u64);
+        let share = Arc::new(self.budget.take(bytes as u64));
         self.tail.sealed(DeltaSeq(seq), sealed, share);
     }
 
@@ -61,15 +72,14 @@ impl Fixture {
     }
 
     fn advance(&mut self, flush: Flush) -> Option<Action<CheckpointId>> {
-        self.tail.advance(flush, true, |id| *id)
+        self.tail.advance(flush, |id| *id)
     }
 
     /// The deltas that have to be uploaded now.
     fn uploads(&mut self, flush: Flush) -> Vec<u64> {
         match self.advance(flush) {
-            Some(Action::Upload(uploads)) => uploads.iter().map(|upload| upload.seq.0).collect(),
+            Some(Action::Upload(uploads)) => uploads.iter().map(|upload| upload.last.0).collect(),
             None => Vec::new(),
-            Some(Action::AwaitRoom) => panic!("there is room"),
             Some(Action::Ready { .. }) => panic!("no barrier is ready"),
         }
     }
@@ -99,9 +109,10 @@ fn a_small_tail_waits_for_the_barrier_and_travels_inline() {
     assert_eq!(f.ready(), (vec![(1, true), (2, true)], None));
     assert_eq!(f.budget.held(), 80);
     let carrier = ObjectName::manifest(Version(9));
-    f.tail.stored(vec![delta(1, carrier.clone()), delta(2, carrier)]);
+    f.tail.committed(vec![delta(1, carrier.clone()), delta(2, carrier)]);
     assert_eq!(f.budget.held(), 0, "what is durable no longer counts");
     assert!(f.tail.durable().all(|(_, bytes)| bytes.is_some()), "kept for packing");
+    assert_eq!(f.packing.held(), 80, "and counts there");
 }
 
 #[test]
@@ -113,7 +124,7 @@ fn above_the_limit_nothing_waits_for_a_barrier() {
     assert!(f.advance(Flush::AboveLimit).is_none(), "once is enough");
     f.tail.barrier(DeltaSeq(2), id(1));
     assert!(f.advance(Flush::AboveLimit).is_none(), "not durable yet");
-    f.tail.stored(vec![delta(1, object(1)), delta(2, object(1))]);
+    f.tail.moved(large(vec![delta(1, object(1)), delta(2, object(1))]));
     assert_eq!(f.ready(), (vec![(1, false), (2, false)], None));
 }
 
@@ -124,7 +135,7 @@ fn a_large_tail_at_the_barrier_is_uploaded_first() {
     f.tail.barrier(DeltaSeq(1), id(1));
     f.sealed(1, 200);
     assert_eq!(f.uploads(Flush::AboveLimit), [1]);
-    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.moved(large(vec![delta(1, object(1))]));
     assert_eq!(f.ready(), (vec![(1, false)], None));
 }
 
@@ -138,7 +149,7 @@ fn i6_an_aborted_tail_is_uploaded_and_belongs_to_the_next_checkpoint() {
     assert_eq!(f.tail.aborted(id(1), |id| *id), None);
     assert!(!f.tail.is_flushed());
     assert_eq!(f.uploads(Flush::All), [1]);
-    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.moved(large(vec![delta(1, object(1))]));
     f.tail.barrier(DeltaSeq(1), id(2));
     assert_eq!(f.ready(), (vec![(1, false)], None));
 }
@@ -172,19 +183,22 @@ fn i1_a_base_newer_than_a_waiting_cut_is_not_used_for_it() {
 fn what_nothing_refers_to_is_handed_out_once() {
     let mut f = Fixture::new();
     f.held(1, 10);
-    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.moved(large(vec![delta(1, object(1))]));
     f.tail.materialized(base(1));
     f.advance(Flush::AboveLimit);
-    assert_eq!(f.tail.take_retired(INSTANCE), [object(1)]);
+    assert_eq!(f.tail.take_retired(INSTANCE).own, [object(1)]);
     f.tail.materialized(base(2));
     f.advance(Flush::AboveLimit);
-    let mut retired = f.tail.take_retired(INSTANCE);
+    let mut retired = f.tail.take_retired(INSTANCE).own;
     retired.sort();
     assert_eq!(retired, [object(1001), object(2001)]);
-    f.tail.stored(vec![delta(1, object(9))]);
-    assert_eq!(f.tail.take_retired(INSTANCE), [object(9)], "came after its base");
-    f.tail.stored(vec![delta(2, object(10))]);
-    assert_eq!(f.tail.take_retired(Nonce([1; 16])), [], "of another instance");
+    f.tail.moved(large(vec![delta(1, object(9))]));
+    assert_eq!(f.tail.take_retired(INSTANCE).own, [object(9)], "came after its base");
+    f.tail.moved(large(vec![delta(2, object(10))]));
+    let others = f.tail.take_retired(Nonce([1; 16]));
+    assert_eq!(others, Retired { own: Vec::new(), shared: vec![object(10)] }, "of another instance");
+    f.tail.committed(vec![delta(2, ObjectName::manifest(Version(3)))]);
+    assert_eq!(f.tail.take_retired(INSTANCE), Retired::default(), "commits drop manifests");
 }
 
 #[test]
@@ -207,42 +221,41 @@ fn i6_what_comes_after_a_waiting_barrier_goes_up_above_the_limit() {
     assert!(f.advance(Flush::AboveLimit).is_none(), "small enough for the next manifest");
     f.held(3, 60);
     assert_eq!(f.uploads(Flush::AboveLimit), [2, 3]);
-    f.tail.stored(vec![delta(1, object(1))]);
+    f.tail.moved(large(vec![delta(1, object(1))]));
     assert_eq!(f.ready(), (vec![(1, false)], None));
 }
 
 #[test]
-fn an_object_is_bounded_however_much_is_held() {
-    const MIB: usize = 1 << 20;
+fn i6_bytes_count_for_as_long_as_their_upload_holds_them() {
     let mut f = Fixture::new();
-    for seq in 1..=5 {
-        f.held(seq, 3 * MIB);
-    }
-    f.held(6, 20 * MIB);
-    f.held(7, 10);
-    f.tail.barrier(DeltaSeq(6), id(1));
-    assert_eq!(f.uploads(Flush::All), [1, 2], "as many as fit");
-    assert_eq!(f.uploads(Flush::All), [3, 4]);
-    assert_eq!(f.uploads(Flush::All), [5], "never out of order");
-    assert_eq!(f.uploads(Flush::All), [6], "one delta alone, whatever its size");
-    assert_eq!(f.uploads(Flush::All), [7]);
-    assert!(f.advance(Flush::All).is_none());
+    f.held(1, 200);
+    let Some(Action::Upload(uploads)) = f.advance(Flush::AboveLimit) else { panic!("it is above the limit") };
+    // A base overtakes it.
+    f.tail.materialized(base(1));
+    f.advance(Flush::AboveLimit);
+    assert_eq!(f.budget.held(), 200, "the upload goes on");
+    drop(uploads);
+    assert_eq!(f.budget.held(), 0);
 }
 
 #[test]
-fn i6_without_room_deltas_stay_held_and_gather() {
+fn what_will_be_packed_is_kept_as_long_as_there_is_room() {
     let mut f = Fixture::new();
-    let no_room = |f: &mut Fixture| f.tail.advance(Flush::AboveLimit, false, |id| *id);
-    f.held(1, 60);
-    assert!(no_room(&mut f).is_none(), "nothing to upload");
-    f.held(2, 60);
-    assert!(matches!(no_room(&mut f), Some(Action::AwaitRoom)));
-    f.held(3, 60);
-    f.tail.barrier(DeltaSeq(3), id(1));
-    assert!(matches!(no_room(&mut f), Some(Action::AwaitRoom)), "a barrier waits for it too");
-    assert_eq!(f.uploads(Flush::AboveLimit), [1, 2, 3]);
-    f.tail.stored(vec![delta(1, object(1)), delta(2, object(1)), delta(3, object(1))]);
-    assert!(matches!(no_room(&mut f), Some(Action::Ready { .. })), "a receipt needs no room");
+    let kept = |f: &Fixture| f.tail.durable().map(|(_, bytes)| bytes.is_some()).collect::<Vec<_>>();
+    let small = |deltas| Moved { small: true, ..large(deltas) };
+    for seq in 1..=4 {
+        f.held(seq, 400);
+        assert_eq!(f.uploads(Flush::AboveLimit), [seq]);
+        f.tail.moved(small(vec![delta(seq, object(seq))]));
+    }
+    // The third fills it, and more is not asked for.
+    assert_eq!((kept(&f), f.packing.held()), (vec![true, true, true, false], 1200));
+    assert_eq!(f.budget.held(), 0);
+    // A small pack will be packed again, a large one will not.
+    f.tail.moved(small((1..=2).map(|seq| delta(seq, object(100))).collect()));
+    assert_eq!((kept(&f), f.packing.held()), (vec![true, true, true, false], 1200));
+    f.tail.moved(large((1..=4).map(|seq| delta(seq, object(101))).collect()));
+    assert_eq!((kept(&f), f.packing.held()), (vec![false; 4], 0));
 }
 
 /// Deltas 1 to 6, of which 2 to 5 lie in a pack, as one run.
@@ -250,11 +263,11 @@ fn packed() -> Fixture {
     let mut f = Fixture::new();
     for seq in 1..=6 {
         f.held(seq, 10);
-        f.tail.stored(vec![delta(seq, object(seq))]);
+        f.tail.moved(large(vec![delta(seq, object(seq))]));
     }
     let pack = |seq| delta(seq, object(100));
     let run = DeltaRef { last: DeltaSeq(5), length: 40, entries: 4, ..pack(2) };
-    f.tail.packed(Packed { deltas: (2..=5).map(pack).collect(), runs: vec![run] });
+    f.tail.moved(Moved { deltas: (2..=5).map(pack).collect(), runs: vec![run], small: false });
     f
 }
 
@@ -280,9 +293,9 @@ fn i5_one_reference_stands_for_a_run() {
     // A larger run takes its place.
     let pack = |seq| delta(seq, object(101));
     let run = DeltaRef { last: DeltaSeq(6), ..pack(1) };
-    f.tail.packed(Packed { deltas: (1..=6).map(pack).collect(), runs: vec![run] });
+    f.tail.moved(Moved { deltas: (1..=6).map(pack).collect(), runs: vec![run], small: false });
     assert_eq!(named(&mut f, 3, 6), [(1, 6)]);
-    assert!(f.tail.take_retired(INSTANCE).contains(&object(100)));
+    assert!(f.tail.take_retired(INSTANCE).own.contains(&object(100)));
 }
 
 #[test]
@@ -298,6 +311,6 @@ fn i1_a_run_that_a_base_has_the_beginning_of_is_one_no_more() {
 #[test]
 fn i1_a_run_of_which_a_part_has_moved_is_one_no_more() {
     let mut f = packed();
-    f.tail.packed(Packed { deltas: vec![delta(4, object(102))], runs: Vec::new() });
+    f.tail.moved(Moved { deltas: vec![delta(4, object(102))], runs: Vec::new(), small: false });
     assert_eq!(named(&mut f, 1, 6), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]);
 }

@@ -393,7 +393,9 @@ impl Coordinator {
         );
         // Begun before anyone hears of the commit: who waits for it and then for the job to settle has to
         // find this under way.
-        let deltas: Vec<_> = record.subtasks.iter().flat_map(|subtask| &subtask.deltas).collect();
+        let deltas = record.subtasks.iter().map(|subtask| (subtask.subtask, &subtask.deltas));
+        let deltas: Vec<_> =
+            deltas.flat_map(|(subtask, all)| all.iter().map(move |delta| (subtask, delta))).collect();
         self.packer.committed(&deltas);
         let rested = self.state.collected.is_none_or(|at| at.elapsed() >= GC_PAUSE);
         self.state.dropped.extend(self.chain.take_dropped());

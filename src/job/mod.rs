@@ -4,7 +4,11 @@ mod background;
 mod coordinator;
 mod early;
 mod local_dir;
+#[cfg(test)]
+#[cfg(feature = "test-util")]
+mod many_tests;
 mod open;
+mod outlet;
 mod packer;
 mod report;
 mod source;
@@ -30,6 +34,7 @@ use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place
 use crate::restore::RestoreReport;
 use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::Table;
+use crate::uploads::Uploads;
 use crate::wait::wait;
 
 use background::{Background, Busy};
@@ -65,6 +70,7 @@ struct Inner {
     triggers: Arc<Triggers>,
     progress: Arc<Mutex<Progress>>,
     stores: Vec<StoreHandle>,
+    uploads: Uploads,
     packer: Arc<Packer>,
     collecting: Busy,
     closing: Arc<Notify>,
@@ -248,7 +254,10 @@ impl Job {
         for store in &inner.stores {
             store.events.send(Event::Flush);
         }
-        let busy = || inner.packer.is_running() || inner.collecting.is_busy();
+        let busy = || {
+            let uploading = !inner.uploads.is_settled();
+            uploading || inner.packer.is_running() || inner.collecting.is_busy()
+        };
         while busy() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
             inner.attempt.health()?;
             if clock.monotonic().saturating_sub(start) > timeout {

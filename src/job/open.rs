@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use futures::channel::oneshot;
 use object_store::ObjectStore;
 use object_store::path::Path;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Tail;
 use crate::config::{JobOptions, RestoreFrom};
@@ -21,15 +21,17 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, PARALLEL_DELTAS, Registry, StateStore, StoreParts, StoreShared, TaskParts,
-    guarded, start_applier, start_task,
+    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
+    start_task,
 };
 use crate::table::TableResources;
+use crate::uploads::{PARALLEL_DELTAS, UploadsTask};
 use crate::wait::wait;
 
 use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
+use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::source::{Foreign, Source};
 use super::triggers::Triggers;
@@ -47,6 +49,8 @@ const NATIVE_PARTS: usize = 2;
 const MOST_INLINE: u64 = 4 << 20;
 /// As many transfers as are allowed for to share a link: with more, one that hangs would be noticed too late.
 const MOST_SHARERS: u32 = 64;
+/// Small deltas that are kept for packing: more than a class of small objects and a few manifests hold.
+const MOST_PACKING: u64 = 32 << 20;
 const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
@@ -305,7 +309,10 @@ fn assemble(
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let limiter = limiter.map(|rate| Arc::new(RateLimiter::new(rate)));
     let (commands, inbox) = mpsc::unbounded_channel();
-    let uploads = Arc::new(Semaphore::new(PARALLEL_DELTAS as usize));
+    let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
+    let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
+    let packing_memory = packing_memory(options.memory);
+    let packing = Budget::new(packing_memory);
 
     let share = options.memory / u64::from(options.subtasks);
     let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
@@ -318,7 +325,7 @@ fn assemble(
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
         let Foreign { copies, first_base } = foreign.next().unwrap_or_default();
-        let budget = Budget::new(share / 4);
+        let budget = Budget::new(share / 4 - packing_memory / u64::from(options.subtasks));
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
         let (applier, thread) =
@@ -338,6 +345,7 @@ fn assemble(
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
         let rescaled = !restored.origins.is_empty();
         let tail = Tail::new(inline_limit, restored.origins, restored.base, restored.deltas);
+        let tail = tail.keeping(Arc::clone(&packing));
         let tail = if first_base.is_some() { tail.needing_base() } else { tail };
         let task = TaskParts {
             mode: options.mode,
@@ -361,7 +369,7 @@ fn assemble(
             base_seq,
             first_base,
             coordinator: commands.clone(),
-            uploads: Arc::clone(&uploads),
+            uploads: uploads.clone(),
         };
         let events = start_task(task, runtime.handle());
         let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
@@ -387,12 +395,13 @@ fn assemble(
     let progress =
         Arc::new(Mutex::new(Progress { retained: summaries(&chain), dependent, ..Progress::default() }));
     let closing = Arc::new(Notify::new());
-    let packer = Arc::new(Packer::new(
-        Arc::clone(&remote),
-        NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()),
-        handles.iter().map(|handle| handle.events.clone()).collect(),
-        commands.clone(),
-    ));
+    let stores: BTreeMap<_, _> =
+        owners.iter().map(|(subtask, owner)| (*subtask, owner.events.clone())).collect();
+    let outlet =
+        JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), coordinator: commands.clone() };
+    runtime.spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
+    let carried = packing_memory / 2;
+    let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), stores, carried));
     let collecting = Busy::default();
     let coordinator = Coordinator {
         chain,
@@ -426,6 +435,7 @@ fn assemble(
         triggers,
         progress,
         stores: handles,
+        uploads,
         packer,
         collecting,
         closing,
@@ -469,6 +479,12 @@ fn sharers(subtasks: u32, native: bool) -> u32 {
 /// bytes could fill it.
 fn inline_limit(wanted: u64, share: u64, subtasks: u32) -> u64 {
     wanted.min(share / 16).min(MOST_INLINE / u64::from(subtasks.max(1)))
+}
+
+/// What may be kept of durable deltas until they are packed, so that they need not be read back. A part of the
+/// quarter of the memory that is for deltas.
+fn packing_memory(memory: u64) -> u64 {
+    (memory / 16).min(MOST_PACKING)
 }
 
 #[cfg(test)]

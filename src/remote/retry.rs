@@ -129,7 +129,11 @@ impl Remote {
 
     /// Waits as long as one should after `failed` tries in a row. For callers with their own loop.
     pub(crate) async fn pause(&self, failed: u32) {
-        tokio::time::sleep(self.retry.pause(failed, &self.env)).await;
+        let pause = self.retry.pause(failed, &self.env);
+        // A timer would wait for its next tick, a millisecond for nothing, in each commit.
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 

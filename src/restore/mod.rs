@@ -11,5 +11,6 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use plan::{Read, coalesce};
 pub use report::RestoreReport;
 pub(crate) use run::{Restoration, Restorer, Target};

@@ -1,19 +1,22 @@
 //! What a store's background is told.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
-use crate::changelog::{Packed, Receipt, ReceiptBase, ReceiptCost};
+use crate::changelog::{Moved, Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::manifest::{BaseRef, DeltaRef, StateInfo};
 use crate::materialize::Uploaded;
+use crate::remote::ObjectName;
 use crate::table::TableFiles;
+use crate::uploads::Arrival;
 
 use super::budget::BudgetShare;
 use super::shared::{Held, StoreShared};
@@ -29,13 +32,10 @@ pub(crate) enum Event {
         sealed: Sealed,
         share: BudgetShare,
     },
-    /// Deltas are durable in new places.
-    Stored {
-        refs: Vec<DeltaRef>,
-        bytes: u64,
-    },
-    /// The store may upload one delta object.
-    Room(OwnedSemaphorePermit),
+    /// Deltas that were uploaded are durable.
+    Stored(Arrival),
+    /// What was cut so far is waited for: a barrier is near.
+    Hurry,
     /// A cut in changelog mode.
     Barrier {
         seq: DeltaSeq,
@@ -57,7 +57,7 @@ pub(crate) enum Event {
         refs: Vec<DeltaRef>,
     },
     /// Durable deltas were copied together elsewhere.
-    Packed(Packed),
+    Packed(Moved),
     Aborted(CheckpointId),
     /// Take a new base now.
     Materialize,
@@ -69,8 +69,11 @@ pub(crate) enum Event {
         seq: DeltaSeq,
         result: Result<(BaseRef, Uploaded)>,
     },
-    /// Asks for the durable deltas, with the bytes that are in memory.
-    Durable(oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>),
+    /// Asks for the durable deltas in these objects, with the bytes that are in memory.
+    Durable {
+        objects: Arc<BTreeSet<ObjectName>>,
+        reply: oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>,
+    },
     /// Upload everything that is held, whatever its size.
     Flush,
 }

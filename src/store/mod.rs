@@ -32,7 +32,7 @@ mod task;
 mod value;
 
 pub(crate) use applier::{ApplierThread, start as start_applier};
-pub(crate) use budget::{Budget, BudgetShare};
+pub(crate) use budget::Budget;
 pub(crate) use current::KeyType;
 pub use cut::Cut;
 pub use description::StateDescription;
@@ -46,5 +46,11 @@ pub(crate) use shared::{Attempt, StoreShared};
 pub use state_store::StateStore;
 pub(crate) use state_store::{Mode, StoreParts, check_value};
 pub use stats::StoreStats;
-pub(crate) use task::{PARALLEL_DELTAS, TaskParts, guarded, join, start as start_task};
+pub(crate) use task::{TaskParts, guarded, start as start_task};
 pub use value::Value;
+#[cfg(all(test, feature = "test-util"))]
+pub(crate) use {
+    applier::Work,
+    event::Ticket,
+    shared::{Held, Layer},
+};

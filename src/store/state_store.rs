@@ -688,6 +688,7 @@ impl StateStore {
                 self.early = early;
                 if layers.is_large() {
                     self.freeze();
+                    self.events.send(Event::Hurry);
                 }
             }
             return Ok(());

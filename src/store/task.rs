@@ -8,21 +8,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use futures::FutureExt;
 use futures::channel::oneshot;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
-use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Tail, Upload};
+use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retired, Tail, Upload};
 use crate::delta::{self, DeltaHeader};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{CheckpointId, DeltaSeq};
+use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
 use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointMode, DeltaRef, Origin};
+use crate::manifest::{BaseRef, CheckpointMode, Origin};
 use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
-use crate::remote::DataKind;
 use crate::table::{self, Expiries, TableFiles};
+use crate::uploads::{Arrival, Uploads};
 
 use super::applier::{Applier, SnapshotOrder, Work};
 use super::budget::BudgetShare;
@@ -34,12 +33,9 @@ mod tests;
 
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
-/// Pause after an upload has failed in spite of the retries below it; doubles up to the longest.
+/// Pause after a first base could not be uploaded in spite of the retries below; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Delta objects on their way at a time, of all stores of a job together. On a slow link more of them
-/// would only take the time from each other until none arrives before its deadline.
-pub(crate) const PARALLEL_DELTAS: u32 = 8;
 
 /// What the task is made of.
 pub(crate) struct TaskParts {
@@ -63,8 +59,8 @@ pub(crate) struct TaskParts {
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
     pub(crate) coordinator: mpsc::UnboundedSender<Command>,
-    /// The job's room for delta objects on their way: [`PARALLEL_DELTAS`].
-    pub(crate) uploads: Arc<Semaphore>,
+    /// The process's uploader of deltas.
+    pub(crate) uploads: Uploads,
 }
 
 /// Where a materialization stands.
@@ -83,9 +79,13 @@ pub(crate) struct StoreTask {
     wanted: bool,
     flush: bool,
     snapshots: u64,
-    /// Whether this store stands in the queue for room to upload, and what it was given there.
-    queued: bool,
-    room: Option<OwnedSemaphorePermit>,
+    /// The last delta that was frozen, that was offered to the uploader, and that it was told to hurry with.
+    frozen: DeltaSeq,
+    offered: DeltaSeq,
+    hurried: DeltaSeq,
+    /// Deltas that are being sealed, and whether the uploader was told of any.
+    sealing: usize,
+    told_sealing: bool,
     /// The native upload under way, and how to stop it: by a word, or by dropping this.
     native: Option<(CheckpointId, oneshot::Sender<()>)>,
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
@@ -118,8 +118,11 @@ impl StoreTask {
             wanted: false,
             flush: false,
             snapshots: 0,
-            queued: false,
-            room: None,
+            frozen: DeltaSeq(0),
+            offered: DeltaSeq(0),
+            hurried: DeltaSeq(0),
+            sealing: 0,
+            told_sealing: false,
             native: None,
             given_up: None,
         }
@@ -147,7 +150,7 @@ impl StoreTask {
     }
 
     fn is_idle(&self) -> bool {
-        let running = self.run != Run::Idle || self.wanted || self.native.is_some() || self.queued;
+        let running = self.run != Run::Idle || self.wanted || self.native.is_some();
         !running && self.parts.tail.is_idle()
     }
 
@@ -160,6 +163,8 @@ impl StoreTask {
         match event {
             Event::Frozen { held, sealed_share } => {
                 tail.frozen(held.layer.seq);
+                self.frozen = held.layer.seq;
+                self.sealing += 1;
                 self.seal(held, sealed_share);
             }
             Event::Sealed { seq, sealed, share } => {
@@ -169,17 +174,23 @@ impl StoreTask {
                 shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
                 let exact = shared.budget.take(bytes);
                 drop(share);
-                tail.sealed(seq, sealed, exact);
+                self.sealing = self.sealing.saturating_sub(1);
+                tail.sealed(seq, sealed, Arc::new(exact));
             }
-            Event::Stored { refs, bytes } => {
-                if let Some(ticket) = tail.waiting_for(&refs) {
+            Event::Stored(Arrival { moved, bytes, object, counts }) => {
+                if let Some(ticket) = tail.waiting_for(&moved.deltas) {
                     ticket.cost.late_bytes += bytes;
-                    ticket.cost.largest_object = ticket.cost.largest_object.max(bytes);
-                    ticket.cost.puts += 1;
+                    ticket.cost.largest_object = ticket.cost.largest_object.max(object);
+                    ticket.cost.puts += u64::from(counts);
                 }
-                tail.stored(refs);
+                tail.moved(moved);
             }
-            Event::Barrier { seq, ticket } => tail.barrier(seq, ticket),
+            Event::Barrier { seq, ticket } => {
+                tail.barrier(seq, ticket);
+                self.hurried = self.hurried.max(seq);
+                self.parts.uploads.barrier(self.subtask(), seq);
+            }
+            Event::Hurry => self.hurry(self.frozen),
             Event::NativeCut { seq, files, ticket } => self.upload_native(seq, files, ticket),
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
@@ -198,12 +209,8 @@ impl StoreTask {
                     }
                 }
             }
-            Event::Room(permit) => {
-                self.queued = false;
-                self.room = Some(permit);
-            }
-            Event::Committed { refs } => tail.stored(refs),
-            Event::Packed(packed) => tail.packed(packed),
+            Event::Committed { refs } => tail.committed(refs),
+            Event::Packed(packed) => tail.moved(packed),
             Event::Aborted(id) => {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;
@@ -219,8 +226,9 @@ impl StoreTask {
             Event::Materialize => self.wanted = self.parts.mode == CheckpointMode::Changelog,
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
-            Event::Durable(reply) => {
-                let durable = tail.durable().map(|(delta, bytes)| (delta.clone(), bytes.cloned()));
+            Event::Durable { objects, reply } => {
+                let durable = tail.durable().filter(|(delta, _)| objects.contains(&delta.object));
+                let durable = durable.map(|(delta, bytes)| (delta.clone(), bytes.cloned()));
                 // The asker may be gone: the job is going down.
                 let _ = reply.send(durable.collect());
             }
@@ -229,37 +237,52 @@ impl StoreTask {
     }
 
     fn advance(&mut self) {
-        loop {
-            let all = self.flush || self.parts.shared.budget.is_full();
-            let flush = if all { Flush::All } else { Flush::AboveLimit };
-            // Not past those who stand in the queue.
-            if self.room.is_none() && !self.queued {
-                self.room = Arc::clone(&self.parts.uploads).try_acquire_owned().ok();
-            }
-            match self.parts.tail.advance(flush, self.room.is_some(), |ticket| ticket.id) {
-                Some(Action::Upload(uploads)) => {
-                    let room = self.room.take();
-                    self.upload(uploads, room);
-                }
-                Some(Action::AwaitRoom) => {
-                    self.queue_for_room();
-                    break;
-                }
-                Some(Action::Ready { context, seq, origins, base, deltas }) => {
+        let full = self.parts.shared.budget.is_full();
+        let flush = if self.flush || full { Flush::All } else { Flush::AboveLimit };
+        while let Some(action) = self.parts.tail.advance(flush, |ticket| ticket.id) {
+            match action {
+                Action::Upload(uploads) => self.offer(uploads),
+                Action::Ready { context, seq, origins, base, deltas } => {
                     self.answer(*context, seq, origins, base.map(ReceiptBase::Stored), deltas);
                 }
-                None => break,
             }
         }
-        // What is not needed now is for others.
-        self.room = None;
+        if full {
+            // A writer may wait for the memory.
+            self.hurry(self.offered);
+        }
+        // Only now, with all that is offered of what was sealed.
+        let sealing = self.sealing > 0;
+        if std::mem::replace(&mut self.told_sealing, sealing) != sealing {
+            self.parts.uploads.sealing(self.subtask(), sealing);
+        }
         // A flush holds until nothing is left that it could have meant.
         self.flush &= !self.parts.tail.is_flushed();
-        let retired = self.parts.tail.take_retired(self.parts.uploader.names.instance());
-        if !retired.is_empty() {
-            let _ = self.parts.coordinator.send(Command::Retired(retired));
+        let Retired { own, shared } = self.parts.tail.take_retired(self.parts.uploader.names.instance());
+        if !own.is_empty() {
+            let _ = self.parts.coordinator.send(Command::Retired(own));
+        }
+        if !shared.is_empty() {
+            self.parts.uploads.release(self.subtask(), shared);
         }
         self.start_run();
+    }
+
+    fn subtask(&self) -> SubtaskIndex {
+        self.parts.uploader.names.subtask()
+    }
+
+    fn offer(&mut self, uploads: Vec<Upload>) {
+        self.offered = uploads.last().map_or(self.offered, |upload| self.offered.max(upload.last));
+        self.parts.uploads.offer(self.subtask(), uploads);
+    }
+
+    /// Somebody waits for the deltas up to this one.
+    fn hurry(&mut self, through: DeltaSeq) {
+        if through > self.hurried {
+            self.hurried = through;
+            self.parts.uploads.hurry(self.subtask(), through);
+        }
     }
 
     fn tick(&mut self) {
@@ -313,53 +336,6 @@ impl StoreTask {
                 }
                 Err(error) => shared.fail(error),
             }
-        });
-    }
-
-    /// Stands in the queue for room to upload, once.
-    fn queue_for_room(&mut self) {
-        if std::mem::replace(&mut self.queued, true) {
-            return;
-        }
-        let (uploads, events) = (Arc::clone(&self.parts.uploads), self.events.clone());
-        tokio::spawn(async move {
-            // Closed by nobody.
-            if let Ok(permit) = uploads.acquire_owned().await {
-                events.send(Event::Room(permit));
-            }
-        });
-    }
-
-    /// Uploads sealed deltas as one object, for as long as it takes: an outage of the store costs
-    /// latency, never data (I6). `room` is given back when it is there.
-    fn upload(&self, uploads: Vec<Upload>, room: Option<OwnedSemaphorePermit>) {
-        let kind = if uploads.len() == 1 { DataKind::Delta } else { DataKind::Pack };
-        let names = Arc::clone(&self.parts.uploader.names);
-        let mut object = names.next(kind);
-        let (payload, mut refs) = join(uploads, &object);
-        let remote = Arc::clone(&self.parts.uploader.remote);
-        let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
-        tokio::spawn(async move {
-            // On the clock that the calls ahead of a barrier are made by.
-            let start = tokio::time::Instant::now();
-            let bytes = payload.len() as u64;
-            let mut pause = FIRST_PAUSE;
-            while let Err(error) = remote.put_beside(&object, payload.clone(), PARALLEL_DELTAS).await {
-                if shared.attempt.health().is_err() {
-                    return;
-                }
-                tracing::warn!(%error, "a delta could not be uploaded; trying again");
-                if error.kind() == ErrorKind::Corrupt {
-                    // Something else stands under this name, and will go on standing there.
-                    object = names.next(kind);
-                    refs.iter_mut().for_each(|delta| delta.object = object.clone());
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            drop(room);
-            shared.attempt.uploaded(start.elapsed());
-            events.send(Event::Stored { refs, bytes });
         });
     }
 
@@ -579,34 +555,6 @@ pub(crate) async fn guarded(attempt: Arc<Attempt>, task: impl Future<Output = ()
     if AssertUnwindSafe(task).catch_unwind().await.is_err() {
         attempt.fail(Error::internal("a background task of the job panicked"));
     }
-}
-
-/// Lays deltas side by side in one object.
-pub(crate) fn join(uploads: Vec<Upload>, object: &crate::remote::ObjectName) -> (Bytes, Vec<DeltaRef>) {
-    let mut refs = Vec::with_capacity(uploads.len());
-    let mut offset = 0;
-    for upload in &uploads {
-        let length = upload.bytes.len() as u64;
-        refs.push(DeltaRef {
-            object: object.clone(),
-            offset,
-            length,
-            crc32c: upload.crc32c,
-            first: upload.seq,
-            last: upload.seq,
-            entries: upload.entries,
-        });
-        offset += length;
-    }
-    let payload = match <[Upload; 1]>::try_from(uploads) {
-        Ok([upload]) => upload.bytes,
-        Err(uploads) => {
-            let mut payload = BytesMut::with_capacity(usize::try_from(offset).unwrap_or(0));
-            uploads.iter().for_each(|upload| payload.extend_from_slice(&upload.bytes));
-            payload.freeze()
-        }
-    };
-    (payload, refs)
 }
 
 /// Snapshots are hard links; one that stays behind pins files that RocksDB has deleted.

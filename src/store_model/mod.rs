@@ -45,6 +45,8 @@ use crate::remote::open_url;
 pub use options::{Latency, StoreModelOptions};
 use pacer::Pacer;
 use stock::Stock;
+#[cfg(test)]
+pub(crate) use time::stepped::SteppedTime;
 use time::{RuntimeTime, Time};
 
 /// Bytes are charged in pieces of this size.
@@ -131,6 +133,16 @@ impl StoreModel {
             time,
         };
         Self { inner, shared: Arc::new(shared) }
+    }
+
+    /// The model around `inner`, on a clock that the test moves.
+    #[cfg(test)]
+    pub(crate) fn stepped(
+        inner: Arc<dyn ObjectStore>,
+        options: StoreModelOptions,
+        time: &SteppedTime,
+    ) -> Self {
+        Self::with_time(inner, options, Box::new(time.clone()))
     }
 
     /// What it models.

@@ -40,6 +40,58 @@ impl Time for RuntimeTime {
     }
 }
 
+/// Time that stands still until the test moves it to where the next sleeper wakes.
+#[cfg(test)]
+pub(crate) mod stepped {
+    use std::sync::{Arc, Mutex};
+    use std::task::{Poll, Waker};
+
+    use super::*;
+
+    /// The time, and who sleeps until when.
+    #[derive(Debug, Default)]
+    struct Stepped(Duration, Vec<(Duration, Waker)>);
+
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct SteppedTime(Arc<Mutex<Stepped>>);
+
+    impl SteppedTime {
+        /// Wakes who sleeps for the shortest time, and those who wake at the same moment; false if
+        /// nobody sleeps.
+        pub(crate) fn step(&self) -> bool {
+            let mut state = self.0.lock().unwrap();
+            let Some(next) = state.1.iter().map(|(moment, _)| *moment).min() else { return false };
+            state.0 = state.0.max(next);
+            let (woken, asleep): (Vec<_>, _) = state.1.drain(..).partition(|(moment, _)| *moment <= next);
+            state.1 = asleep;
+            drop(state);
+            woken.into_iter().for_each(|(_, waker)| waker.wake());
+            true
+        }
+
+        pub(crate) fn elapsed(&self) -> Duration {
+            self.0.lock().unwrap().0
+        }
+    }
+
+    impl Time for SteppedTime {
+        fn now(&self) -> Duration {
+            self.elapsed() + BURST
+        }
+
+        fn sleep_until(&self, moment: Duration) -> Sleep {
+            let time = self.clone();
+            Box::pin(std::future::poll_fn(move |context| {
+                if time.now() >= moment {
+                    return Poll::Ready(());
+                }
+                time.0.lock().unwrap().1.push((moment - BURST, context.waker().clone()));
+                Poll::Pending
+            }))
+        }
+    }
+}
+
 /// Time that stands still until everyone sleeps, and then goes on to the next who wakes.
 #[cfg(test)]
 pub(super) mod simulated {

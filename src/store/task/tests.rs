@@ -16,6 +16,7 @@ use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{ObjectName, Remote};
 use crate::store::Budget;
 use crate::store::shared::Layer;
+use crate::uploads::{Outlet, UploadsTask};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -24,14 +25,45 @@ struct Fixture {
     inbox: mpsc::UnboundedReceiver<Event>,
     commands: mpsc::UnboundedReceiver<Command>,
     store: Arc<Faulty>,
+    told: Arc<Told>,
+    /// The uploader, until it is started.
+    uploading: Option<UploadsTask>,
     dir: TempDir,
     _applier: std::sync::mpsc::Receiver<Work>,
+}
+
+/// Hands what the uploader reports to the store, and keeps what it retires.
+struct Told {
+    events: EventSender,
+    retired: std::sync::Mutex<Vec<ObjectName>>,
+}
+
+impl Outlet for Told {
+    fn arrived(&self, _: SubtaskIndex, arrival: Arrival) {
+        self.events.send(Event::Stored(arrival));
+    }
+
+    fn retired(&self, objects: Vec<ObjectName>) {
+        self.retired.lock().unwrap().extend(objects);
+    }
+
+    fn took(&self, _: Duration) {}
+
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 type Answer = oneshot::Receiver<Result<Receipt>>;
 
 fn id(number: u64) -> CheckpointId {
     CheckpointId { epoch: Epoch(1), number }
+}
+
+fn ticket(number: u64) -> (Box<Ticket>, Answer) {
+    let (reply, answer) = oneshot::channel();
+    let (metadata, states, cost) = (Vec::new(), Arc::from([]), ReceiptCost::default());
+    (Box::new(Ticket { id: id(number), metadata, states, cost, reply }), answer)
 }
 
 impl Fixture {
@@ -46,6 +78,9 @@ impl Fixture {
         let (applier, work) = std::sync::mpsc::channel();
         let dir = tempfile::tempdir().unwrap();
         let names = Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16])));
+        let shared_names = Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([8; 16])));
+        let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), shared_names);
+        let told = Arc::new(Told { events: events.clone(), retired: Default::default() });
         let parts = TaskParts {
             mode,
             range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) },
@@ -72,10 +107,33 @@ impl Fixture {
             rescaled: false,
             first_base: None,
             coordinator,
-            uploads: Arc::new(Semaphore::new(PARALLEL_DELTAS as usize)),
+            uploads,
         };
         let task = StoreTask::new(parts, events);
-        Self { task, inbox, commands, store, dir, _applier: work }
+        let uploading = Some(uploading);
+        Self { task, inbox, commands, store, told, uploading, dir, _applier: work }
+    }
+
+    fn start_uploads(&mut self) {
+        let task = self.uploading.take().expect("it is started once");
+        tokio::spawn(task.run(Arc::<Told>::clone(&self.told)));
+    }
+
+    /// A delta that was cut and is sealed now.
+    fn sealed(&mut self, seq: u64, bytes: usize) {
+        let seq = DeltaSeq(seq);
+        self.task.parts.tail.frozen(seq);
+        let sealed = delta::Sealed { bytes: Bytes::from(vec![0; bytes]), crc32c: 0, entries: 1 };
+        let share = self.task.parts.shared.budget.take(bytes as u64);
+        self.task.handle(Event::Sealed { seq, sealed, share });
+        self.task.advance();
+    }
+
+    fn barrier(&mut self, number: u64, seq: u64) -> Answer {
+        let (ticket, answer) = ticket(number);
+        self.task.handle(Event::Barrier { seq: DeltaSeq(seq), ticket });
+        self.task.advance();
+        answer
     }
 
     /// A cut in native mode, whose snapshot holds one file of this content.
@@ -83,14 +141,7 @@ impl Fixture {
         let dir = self.dir.path().join(format!("cut-{number}"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join(format!("{number:06}.sst")), content).unwrap();
-        let (reply, answer) = oneshot::channel();
-        let ticket = Box::new(Ticket {
-            id: id(number),
-            metadata: Vec::new(),
-            states: Arc::from([]),
-            cost: ReceiptCost::default(),
-            reply,
-        });
+        let (ticket, answer) = ticket(number);
         self.task.handle(Event::NativeCut { seq: DeltaSeq(number), files: TableFiles::of_dir(&dir), ticket });
         answer
     }
@@ -202,27 +253,47 @@ async fn i3_files_of_a_native_checkpoint_are_retired_once_the_next_does_without_
 }
 
 #[tokio::test]
-async fn i6_a_store_without_room_stands_in_the_queue_and_uploads_what_has_gathered() {
+async fn what_gathers_until_the_uploader_gets_to_it_is_one_object_and_counts_for_its_barrier() {
     let mut f = Fixture::new(CheckpointMode::Changelog);
-    let all = Arc::clone(&f.task.parts.uploads).try_acquire_many_owned(PARALLEL_DELTAS).unwrap();
     for seq in 1..=3 {
-        f.task.parts.tail.frozen(DeltaSeq(seq));
-        let sealed = delta::Sealed { bytes: Bytes::from(vec![0; 200]), crc32c: 0, entries: 1 };
-        let share = f.task.parts.shared.budget.take(200);
-        f.task.handle(Event::Sealed { seq: DeltaSeq(seq), sealed, share });
-        f.task.advance();
-        assert!(!f.task.is_idle(), "it waits for room");
+        f.sealed(seq, 200);
+        assert!(!f.task.is_idle(), "it is on its way");
     }
-    drop(all);
-    let mut stored = Vec::new();
-    while !f.task.is_idle() {
-        let event = tokio::time::timeout(SOON, f.inbox.recv()).await.unwrap().unwrap();
-        if let Event::Stored { refs, .. } = &event {
-            stored.push(refs.len());
-        }
-        f.task.handle(event);
-        f.task.advance();
+    let mut answer = f.barrier(1, 3);
+    f.start_uploads();
+    let receipt = f.wait(&mut answer).await.unwrap();
+    let ReceiptCost { late_bytes, largest_object, puts, .. } = receipt.cost;
+    assert_eq!((late_bytes, largest_object, puts), (600, 600, 1));
+    let [ReceiptDelta::Stored(run)] = &receipt.deltas[..] else { panic!("one reference for all three") };
+    assert_eq!((run.first.0, run.last.0, run.length), (1, 3, 600));
+    assert!(f.task.is_idle());
+    assert_eq!(f.task.parts.shared.budget.held(), 0);
+}
+
+#[tokio::test]
+async fn i3_an_object_that_no_delta_is_left_of_is_let_go() {
+    let mut f = Fixture::new(CheckpointMode::Changelog);
+    f.start_uploads();
+    f.sealed(1, 200);
+    let mut answer = f.barrier(1, 1);
+    f.wait(&mut answer).await.unwrap();
+    let object = f.task.parts.tail.durable().next().unwrap().0.object.clone();
+    assert_eq!(object.instance(), Some(Nonce([8; 16])), "the uploader's own");
+    let base = BaseRef {
+        object: f.task.parts.uploader.names.next(crate::remote::DataKind::Base),
+        offset: 0,
+        length: 1,
+        crc32c: 0,
+        seq: DeltaSeq(1),
+        state_bytes: 1,
+        files: Vec::new(),
+    };
+    f.task.parts.tail.materialized(base);
+    f.task.advance();
+    let uploads = f.task.parts.uploads.clone();
+    while !uploads.is_settled() {
+        tokio::task::yield_now().await;
     }
-    assert_eq!(stored, [3], "one object");
-    assert_eq!(f.task.parts.uploads.available_permits(), PARALLEL_DELTAS as usize);
+    assert_eq!(*f.told.retired.lock().unwrap(), [object]);
+    assert_eq!(f.retired(), []);
 }

@@ -306,7 +306,7 @@ impl StateStore {
         end: &[u8],
         limit: usize,
     ) -> Result<Vec<(KeyGroup, FirstKeys)>> {
-        self.health()?;
+        self.alive()?;
         let (mut start, mut last, mut found) = (Vec::new(), Vec::new(), Vec::new());
         key::encode_into(&mut start, self.range.first, state.id, from);
         key::encode_into(&mut last, self.range.last, state.id, end);

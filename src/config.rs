@@ -309,4 +309,4 @@ impl JobOptions {
 /// What a delta's size limit may be.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Below this a store has no room for a delta, a memtable and a block cache at once.
-const MIN_MEMORY_PER_SUBTASK: u64 = 4_000_000;
+const MIN_MEMORY_PER_SUBTASK: u64 = 1_000_000;

@@ -7,6 +7,7 @@ mod local_dir;
 #[cfg(test)]
 #[cfg(feature = "test-util")]
 mod many_tests;
+mod memory;
 mod open;
 mod outlet;
 mod packer;

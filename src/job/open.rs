@@ -1,7 +1,8 @@
 //! Opening a job: begin an attempt, restore a checkpoint, start the background, hand out the stores.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::num::{NonZero, NonZeroU64};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -31,31 +32,30 @@ use crate::wait::wait;
 use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
 use super::local_dir::{self, LocalDir};
+use super::memory::MemoryPlan;
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::source::{Foreign, Source};
 use super::triggers::Triggers;
 use super::{Inner, Job, JobHold, Opened, StoreHandle};
 
-/// Threads of a job's own runtime: encoding and hashing go to its blocking pool.
-const WORKERS: usize = 2;
+/// Threads of a job's own runtime, one for each core: encoding and hashing go to its blocking pool.
+const WORKERS: RangeInclusive<usize> = 2..=8;
+/// Threads of the blocking pool for each core. Some wait for the disk, so more than one; but each keeps memory of its
+/// own (what an allocator has for a thread), so not hundreds when all subtasks cut at once.
+const BLOCKING_FOR_EACH_CORE: usize = 4;
+const BLOCKING: RangeInclusive<usize> = 8..=64;
 /// RocksDB's background jobs (flushes and compactions) of all subtasks together.
 const BACKGROUND_JOBS: usize = 2;
 /// Files of one base that are uploaded at the same time, and objects fetched at the same time.
 const PARALLEL_UPLOADS: usize = 4;
 /// Parts of one file that a native checkpoint sends at the same time.
 const NATIVE_PARTS: usize = 2;
-/// What the tails of all subtasks may make of a manifest: as objects, more would be through sooner.
-const MOST_INLINE: u64 = 4 << 20;
 /// As many transfers as are allowed for to share a link: with more, one that hangs would be noticed too late.
 const MOST_SHARERS: u32 = 64;
-/// Small deltas that are kept for packing: more than a class of small objects and a few manifests hold.
-const MOST_PACKING: u64 = 32 << 20;
 const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
-/// A delta is cut between two barriers at this size unless the options say otherwise.
-const DELTA_BYTES: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 20;
 
 /// Where a job lives, as far as its URL says.
 #[derive(Debug, Clone, Default)]
@@ -74,13 +74,17 @@ pub(super) fn open(
 ) -> Result<Opened> {
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
+    let cores = cores();
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
+        .worker_threads(cores.clamp(*WORKERS.start(), *WORKERS.end()))
+        .max_blocking_threads((cores * BLOCKING_FOR_EACH_CORE).clamp(*BLOCKING.start(), *BLOCKING.end()))
         .thread_name("alluvium")
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
-    let remote = Remote::new(store, prefix, options.env.clone()).with_timeout(options.request_timeout);
+    let remote = Remote::new(store, prefix, options.env.clone())
+        .with_timeout(options.request_timeout)
+        .with_upload_room(MemoryPlan::of(options).uploads);
     let remote = Arc::new(remote);
     let instances = (0..options.subtasks).map(|subtask| {
         let nonce = options.env.nonces.nonce();
@@ -101,6 +105,11 @@ pub(super) fn open(
     });
     let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
     assemble(begun, instances, runtime, remote, dir, options)
+}
+
+/// How many threads can run at a time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// A new store instance.
@@ -174,12 +183,10 @@ async fn begin(
     let damaged: Vec<_> =
         opened.damaged.iter().map(|damaged| (damaged.version.0, damaged.error.to_string())).collect();
     let targets = targets(opened.chain.max_parallelism(), instances)?;
-    // Native mode holds no deltas: the same memory is all the table's.
-    let memory = match options.mode {
-        CheckpointMode::Changelog => options.memory / 4 * 3,
-        CheckpointMode::NativeIncremental => options.memory,
-    };
-    let resources = TableResources::new(memory, BACKGROUND_JOBS).with_clock(Arc::clone(&options.env.clock));
+    let plan = MemoryPlan::of(options);
+    let resources = TableResources::new(plan.tables, BACKGROUND_JOBS)
+        .for_tables(options.subtasks)
+        .with_clock(Arc::clone(&options.env.clock));
     let notice = options.listener.clone().map(|listener| {
         let tell = move |error: &Error, waited| listener.restore_waits(error, waited);
         Arc::new(tell) as Notice
@@ -189,8 +196,7 @@ async fn begin(
         remote: Arc::new(remote.patient(Arc::clone(&patience))),
         resources: resources.clone(),
         parallel: PARALLEL_DOWNLOADS,
-        // What the stores will have.
-        memory: options.memory / 4,
+        memory: plan.restore,
     };
     let epoch = opened.chain.epoch();
     let (origin, mut restoration, foreign) = match source {
@@ -311,21 +317,16 @@ fn assemble(
     let (commands, inbox) = mpsc::unbounded_channel();
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
-    let packing_memory = packing_memory(options.memory);
-    let packing = Budget::new(packing_memory);
 
-    let share = options.memory / u64::from(options.subtasks);
-    let delta_bytes = options.delta_bytes.unwrap_or_else(|| {
-        share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 16)
-    });
-    let inline_limit = inline_limit(options.inline_limit, share, options.subtasks);
+    let plan = MemoryPlan::of(options);
+    let packing = Budget::new(plan.packing);
     let mut handles = Vec::new();
     let mut owners = BTreeMap::new();
     let mut halves = Vec::new();
     for (restored, Instance { nonce, dir }) in subtasks.into_iter().zip(instances) {
         let (subtask, range) = (restored.subtask, restored.range);
         let Foreign { copies, first_base } = foreign.next().unwrap_or_default();
-        let budget = Budget::new(share / 4 - packing_memory / u64::from(options.subtasks));
+        let budget = Budget::new(plan.budget);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
         let (applier, thread) =
@@ -344,7 +345,7 @@ fn assemble(
         };
         let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
         let rescaled = !restored.origins.is_empty();
-        let tail = Tail::new(inline_limit, restored.origins, restored.base, restored.deltas);
+        let tail = Tail::new(plan.inline, restored.origins, restored.base, restored.deltas);
         let tail = tail.keeping(Arc::clone(&packing));
         let tail = if first_base.is_some() { tail.needing_base() } else { tail };
         let task = TaskParts {
@@ -358,7 +359,7 @@ fn assemble(
             known: Arc::new(restored.known),
             rescaled,
             tail,
-            inline_limit,
+            inline_limit: plan.inline,
             policy: Settings {
                 interval: options.materialization.interval,
                 changelog_bytes: options.materialization.changelog_bytes,
@@ -378,7 +379,7 @@ fn assemble(
             Mode::Native { dir }
         } else {
             let [delta_bytes, inline_limit] =
-                [delta_bytes, inline_limit].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+                [plan.delta, plan.inline].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
             Mode::Changelog { applier, delta_bytes, inline_limit }
         };
         handles.push(StoreHandle {
@@ -475,33 +476,9 @@ fn sharers(subtasks: u32, native: bool) -> u32 {
     subtasks.saturating_mul(each).saturating_add(PARALLEL_DELTAS).min(MOST_SHARERS)
 }
 
-/// Bytes of one subtask's tail that may travel in a manifest. Far below its `share` of the memory, or held
-/// bytes could fill it.
-fn inline_limit(wanted: u64, share: u64, subtasks: u32) -> u64 {
-    wanted.min(share / 16).min(MOST_INLINE / u64::from(subtasks.max(1)))
-}
-
-/// What may be kept of durable deltas until they are packed, so that they need not be read back. A part of the
-/// quarter of the memory that is for deltas.
-fn packing_memory(memory: u64) -> u64 {
-    (memory / 16).min(MOST_PACKING)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const KIB: u64 = 1 << 10;
-
-    #[test]
-    fn i5_a_manifest_stays_small_however_many_subtasks_there_are() {
-        assert_eq!(inline_limit(256 * KIB, 256 << 20, 2), 256 * KIB);
-        assert_eq!(inline_limit(256 * KIB, 256 << 20, 64), 64 * KIB);
-        for subtasks in [1, 3, 100, 32_768] {
-            assert!(inline_limit(u64::MAX, 1 << 40, subtasks) * u64::from(subtasks) <= MOST_INLINE);
-        }
-        assert_eq!(inline_limit(256 * KIB, 160 * KIB, 1), 10 * KIB, "of little memory");
-    }
 
     #[test]
     fn i6_a_connection_that_hangs_is_noticed_however_many_subtasks_there_are() {

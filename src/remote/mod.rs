@@ -63,6 +63,8 @@ const STALL: Duration = Duration::from_secs(10);
 /// Requests that may be on their way twice at a time. One connection that hangs is helped by that; where all are
 /// slow, the link is, and more on it would make it slower.
 const MOST_HEDGES: usize = 2;
+/// Bytes of files on their way at a time, unless the caller says otherwise: eight parts.
+const DEFAULT_UPLOAD_ROOM: u64 = 64 << 20;
 
 /// The rate below which a store counts as dead, in bytes per second.
 const DEFAULT_SLOWEST: u64 = 256 * 1024;
@@ -83,6 +85,8 @@ pub(crate) struct Remote {
     #[cfg(test)]
     hedge_after: Option<Duration>,
     counters: Arc<Counters>,
+    /// For parts of files in memory on their way to the store, whoever sends them.
+    upload_room: Arc<Semaphore>,
 }
 
 impl Remote {
@@ -103,6 +107,7 @@ impl Remote {
             #[cfg(test)]
             hedge_after: None,
             counters: Arc::default(),
+            upload_room: upload::room(DEFAULT_UPLOAD_ROOM),
         }
     }
 
@@ -121,7 +126,16 @@ impl Remote {
             #[cfg(test)]
             hedge_after: self.hedge_after,
             counters: Arc::clone(&self.counters),
+            upload_room: Arc::clone(&self.upload_room),
         }
+    }
+
+    /// Bytes of files that may be in memory on their way to the store, of all uploads together: at least a part.
+    /// Default 64 MiB.
+    #[must_use]
+    pub(crate) fn with_upload_room(mut self, bytes: u64) -> Self {
+        self.upload_room = upload::room(bytes);
+        self
     }
 
     /// How long the store may take to answer one request, before its bytes are counted. Default 30 s.

@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +20,14 @@ use super::{ObjectName, RateLimiter, Remote};
 /// Size of a part, and the largest file that goes in one request. S3 wants parts of 5 MiB or more,
 /// and takes at most 10,000 of them: enough for 78 GiB.
 const PART: u64 = 8 * 1024 * 1024;
+/// What room for uploads is counted in.
+const ROOM_UNIT: u64 = 64 * 1024;
+
+/// Room for so many bytes of files on their way at a time, and never for less than one part.
+pub(super) fn room(bytes: u64) -> Arc<Semaphore> {
+    let units = usize::try_from(bytes.max(PART) / ROOM_UNIT).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS)))
+}
 
 impl Remote {
     /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created like
@@ -36,7 +46,7 @@ impl Remote {
     ) -> Result<blake3::Hash> {
         if length <= PART {
             let source = Source::open(file, length).await?;
-            let (source, bytes) = source.read(length, limiter).await?;
+            let (source, bytes, _room) = source.read(length, limiter, &self.upload_room).await?;
             return self.put_beside(name, bytes, sharers).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
@@ -97,10 +107,10 @@ impl Remote {
         let mut sending = FuturesUnordered::new();
         while source.left > 0 {
             let size = source.left.min(PART);
-            let reading = source.read(size, limiter);
+            let reading = source.read(size, limiter, &self.upload_room);
             tokio::pin!(reading);
             // Earlier parts are on their way while the next one is read and waits for the limiter.
-            let (rest, bytes) = loop {
+            let (rest, bytes, room) = loop {
                 tokio::select! {
                     biased;
                     Some(sent) = sending.next() => sent?,
@@ -111,7 +121,12 @@ impl Remote {
             self.counters.put(bytes.len());
             let part = upload.put_part(PutPayload::from_bytes(bytes));
             let limit = self.limit(size.saturating_mul(sharers.into()));
-            sending.push(self.unless_it_hangs("upload a part of", name, size, limit, part));
+            let request = self.unless_it_hangs("upload a part of", name, size, limit, part);
+            sending.push(async move {
+                let sent = request.await;
+                drop(room);
+                sent
+            });
             while sending.len() >= parallel.max(1)
                 && let Some(sent) = sending.next().await
             {
@@ -216,11 +231,20 @@ impl Source {
         .await
     }
 
-    /// The next `size` bytes, when the limiter lets them pass.
-    async fn read(mut self, size: u64, limiter: Option<&RateLimiter>) -> Result<(Self, Bytes)> {
+    /// The next `size` bytes, when the limiter lets them pass and there is room for them. They take the room until
+    /// the permit is dropped.
+    async fn read(
+        mut self,
+        size: u64,
+        limiter: Option<&RateLimiter>,
+        room: &Arc<Semaphore>,
+    ) -> Result<(Self, Bytes, OwnedSemaphorePermit)> {
         if let Some(limiter) = limiter {
             limiter.acquire(size).await;
         }
+        let units = u32::try_from(size.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+        let room = Arc::clone(room).acquire_many_owned(units).await;
+        let room = room.map_err(|closed| Error::internal("an upload was stopped").source(closed))?;
         blocking(move || {
             let mut bytes =
                 vec![0; usize::try_from(size).map_err(|_| Error::internal("a part is too large"))?];
@@ -229,7 +253,7 @@ impl Source {
                 .map_err(|error| Error::disk("read the file", &self.path, error))?;
             self.left -= size;
             self.hash.update(&bytes);
-            Ok((self, bytes.into()))
+            Ok((self, bytes.into(), room))
         })
         .await
     }
@@ -239,5 +263,39 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     match spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(Error::internal("a task that reads a file ended early").source(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn i6_files_on_their_way_take_no_more_memory_than_there_is_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![7; 3 * PART as usize]).unwrap();
+        let room = room(2 * PART);
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let source = Source::open(&path, 3 * PART).await.unwrap();
+            held.push(source.read(PART, None, &room).await.unwrap());
+        }
+        let source = Source::open(&path, 3 * PART).await.unwrap();
+        let mut third = Box::pin(source.read(1, None, &room));
+        assert!(third.as_mut().now_or_never().is_none(), "there is no room for it");
+        held.pop();
+        assert_eq!(third.await.unwrap().1.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_part_always_finds_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, vec![7; PART as usize]).unwrap();
+        let source = Source::open(&path, PART).await.unwrap();
+        assert_eq!(source.read(PART, None, &room(0)).await.unwrap().1.len() as u64, PART);
     }
 }

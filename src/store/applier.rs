@@ -100,6 +100,8 @@ fn apply(held: Held, table: &Table, shared: &StoreShared) {
     if shared.attempt.health().is_err() {
         return;
     }
+    // The operator never waits for memtables: it has its own bound, which this delta counts towards.
+    table.make_room(layer.delta.bytes() as u64, || shared.attempt.health().is_err());
     let tombstones = layer.delta.tombstones().iter();
     match table.apply(layer.seq, tombstones, layer.delta.iter()) {
         Ok(()) => {

@@ -139,6 +139,22 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
     result(error)
 }
 
+/// Puts the memtable aside and has it written in the background: returns at once, however crowded level 0 is.
+pub(super) fn begin_flush(db: &DB) -> Result<(), Status> {
+    let mut error: *mut c_char = ptr::null_mut();
+    // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on it itself. The
+    // options are made here, used by this one call, and destroyed once.
+    unsafe {
+        let options = ffi::rocksdb_flushoptions_create();
+        ffi::rocksdb_flushoptions_set_wait(options, 0);
+        // Otherwise the call would wait until the new file cannot slow down writes.
+        ffi::rocksdb_flushoptions_set_allow_write_stall(options, 1);
+        ffi::rocksdb_flush(db.as_raw_ptr(), options, &raw mut error);
+        ffi::rocksdb_flushoptions_destroy(options);
+    }
+    result(error)
+}
+
 /// What a call has left in its place for an error.
 fn result(error: *mut c_char) -> Result<(), Status> {
     if error.is_null() {

@@ -18,6 +18,7 @@ mod join;
 mod log_format;
 mod long_lists;
 mod marker;
+mod memtables;
 mod merge;
 mod options;
 mod owned;

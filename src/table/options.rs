@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DBCompressionType,
-    DataBlockIndexType, LogLevel, Options, ReadOptions, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
+    DataBlockIndexType, LogLevel, Options, ReadOptions, WriteOptions,
 };
 
 use super::filter::{Expiries, Factory};
+use super::memtables::{Enlisted, Memtables};
 use super::merge::{self, Folds};
 use crate::env::{Clock, Env};
 
@@ -19,6 +20,9 @@ const MIB: usize = 1 << 20;
 const BLOCK_SIZE: usize = 8 * KIB;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
+/// How many times its share of the memory for memtables a table may fill before it flushes by itself. A memtable's
+/// filter, which is there from the start, is as large as if it were filled.
+const MOST_SHARES: usize = 4;
 /// Files in level 0 that start a compaction. Twice RocksDB's default: half as many rewrites of the level
 /// below, and the bloom filters of level 0 are always in memory.
 pub(super) const L0_FILES: i32 = 8;
@@ -52,8 +56,9 @@ const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
 #[derive(Clone)]
 pub(crate) struct TableResources {
     cache: Cache,
-    memtables: WriteBufferManager,
+    memtables: Arc<Memtables>,
     memory: usize,
+    tables: usize,
     background_jobs: i32,
     clock: Arc<dyn Clock>,
 }
@@ -64,12 +69,28 @@ impl TableResources {
     pub(crate) fn new(memory: u64, background_jobs: usize) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MIB);
         let cache = Cache::new_hyper_clock_cache(memory, VARYING_CHARGE);
-        // Writers are never stalled by the budget alone: that could wait for a flush of another
-        // subtask. RocksDB only flushes earlier.
-        let memtables =
-            WriteBufferManager::new_write_buffer_manager_with_cache(memory / 2, false, cache.clone());
+        let memtables = Memtables::new(memory as u64 / 2, &cache);
         let background_jobs = i32::try_from(background_jobs.clamp(1, 64)).unwrap_or(64);
-        Self { cache, memtables, memory, background_jobs, clock: Env::default().clock }
+        Self { cache, memtables, memory, tables: 1, background_jobs, clock: Env::default().clock }
+    }
+
+    /// Shared by so many tables. Default 1.
+    #[must_use]
+    pub(crate) fn for_tables(mut self, tables: u32) -> Self {
+        self.tables = usize::try_from(tables).unwrap_or(usize::MAX).max(1);
+        self
+    }
+
+    pub(crate) fn memtables(&self) -> &Memtables {
+        &self.memtables
+    }
+
+    pub(super) fn enlist(&self, db: &Arc<DB>) -> Enlisted {
+        self.memtables.enlist(db)
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// The clock by which entries expire. Default: the machine's.
@@ -95,11 +116,25 @@ impl TableResources {
 
     /// Where files are cut.
     pub(super) fn file_size(&self) -> u64 {
-        self.write_buffer_size() as u64
+        (self.memory / 8).clamp(MIB, 64 * MIB) as u64
     }
 
+    /// Size at which a table flushes by itself. One table alone may have four of that size. Of many tables some
+    /// may be busier than others, so each may have more than its share; [`Memtables`] bounds what they
+    /// hold together.
     fn write_buffer_size(&self) -> usize {
-        (self.memory / 8).clamp(MIB, 64 * MIB)
+        let share = self.memory / 2 / self.tables * MOST_SHARES;
+        (self.memory / 8).min(share).clamp(64 * KIB, 64 * MIB)
+    }
+
+    /// What a memtable takes from the allocator at a time. A table that is hardly written to has one such block.
+    fn arena_block_size(&self) -> usize {
+        (self.memory / 2 / self.tables / 16).min(self.write_buffer_size() / 8).clamp(8 * KIB, MIB)
+    }
+
+    /// About how many bytes a replay writes at a time.
+    pub(super) fn bulk_bytes(&self) -> usize {
+        (self.memory / 16).clamp(64 * KIB, 8 * MIB)
     }
 
     pub(crate) fn options(&self) -> Result<Options, rocksdb::Error> {
@@ -107,8 +142,9 @@ impl TableResources {
         let write_buffer = self.write_buffer_size();
 
         // Memory.
-        options.set_write_buffer_manager(&self.memtables);
+        self.memtables.count(&mut options);
         options.set_write_buffer_size(write_buffer);
+        options.set_arena_block_size(self.arena_block_size());
         options.set_max_write_buffer_number(4);
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO);
@@ -167,7 +203,7 @@ impl TableResources {
         let mib = |bytes: usize| format!("{} MiB", bytes / MIB);
         [
             ("memory", mib(self.memory)),
-            ("write_buffer_size", mib(self.write_buffer_size())),
+            ("write_buffer_size", format!("{} KiB", self.write_buffer_size() / KIB)),
             ("level0_file_num_compaction_trigger", L0_FILES.to_string()),
             ("max_background_jobs", self.background_jobs.to_string()),
             ("block_size", format!("{} KiB", BLOCK_SIZE / KIB)),

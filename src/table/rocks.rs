@@ -14,6 +14,7 @@ use rocksdb::{
 use super::filter::{Expiries, Expiry};
 use super::long_lists::LongLists;
 use super::merge::Folds;
+use super::memtables::Enlisted;
 use super::options::{self, TableResources};
 use super::snapshot::{Cursor, Snapshot};
 use super::stats::TableStats;
@@ -28,8 +29,8 @@ use crate::key_group::KeyGroupRange;
 /// A value that still lies in RocksDB's memory, without a copy.
 pub(crate) type TableValue<'a> = DBPinnableSlice<'a>;
 
-/// Size at which [`Table::load`] writes what it has gathered.
-const BULK_BATCH_BYTES: usize = 8 << 20;
+/// After so many bytes, single writes look whether there is room for more.
+const LOOK_AFTER_BYTES: u64 = 64 << 10;
 
 /// How often one who waits for compaction looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -45,7 +46,11 @@ enum Access {
 
 /// The state of one subtask as of some delta. See the [module](super).
 pub(crate) struct Table {
-    pub(super) db: DB,
+    // Dropped before the database, which is then closed by whoever drops the table.
+    memtable: Enlisted,
+    pub(super) db: Arc<DB>,
+    /// Bytes written one by one since it was looked whether there is room.
+    unlooked: AtomicU64,
     pub(super) dir: PathBuf,
     pub(super) resources: TableResources,
     pub(super) marker: [u8; key::PREFIX_LEN],
@@ -134,8 +139,11 @@ impl Table {
                 DB::open_cf_descriptors(&options, dir, [family])
             }
         };
+        let db = Arc::new(db.map_err(failed)?);
         let table = Self {
-            db: db.map_err(failed)?,
+            memtable: resources.enlist(&db),
+            unlooked: AtomicU64::new(0),
+            db,
             dir: dir.to_owned(),
             resources: resources.clone(),
             marker: key::marker(range),
@@ -269,7 +277,24 @@ impl Table {
         self.write(batch)?;
         self.batch_bytes.store(bytes as u64, Ordering::Relaxed);
         self.applied.store(seq.0, Ordering::Release);
+        self.memtable.note();
         Ok(())
+    }
+
+    /// To be called before about `bytes` are applied: waits while the memtables of all tables of the job hold as
+    /// much as they may, unless `stop` says that there is nothing left to wait for (I6).
+    pub(crate) fn make_room(&self, bytes: u64, stop: impl Fn() -> bool) {
+        self.resources.memtables().make_room(bytes, self.resources.clock(), stop);
+    }
+
+    /// As [`Table::make_room`], for whoever writes many small things: before that of `bytes`.
+    fn make_room_now_and_then(&self, bytes: usize) {
+        let unlooked = self.unlooked.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if unlooked >= LOOK_AFTER_BYTES {
+            self.unlooked.store(0, Ordering::Relaxed);
+            self.memtable.note();
+            self.make_room(unlooked, || false);
+        }
     }
 
     /// As [`Table::apply`], but in several steps, for a replay of any size, and without a number:
@@ -283,8 +308,15 @@ impl Table {
     ) -> Result<()> {
         let mut batch = WriteBatch::default();
         self.delete_ranges(&mut batch, &tombstones.into_iter().collect::<Vec<_>>())?;
-        self.gather(&mut batch, &mut 0, [], entries, BULK_BATCH_BYTES)?;
-        self.write(batch)
+        self.gather(&mut batch, &mut 0, [], entries, self.resources.bulk_bytes())?;
+        self.load_batch(batch)
+    }
+
+    fn load_batch(&self, batch: WriteBatch) -> Result<()> {
+        self.make_room(batch.size_in_bytes() as u64, || false);
+        self.write(batch)?;
+        self.memtable.note();
+        Ok(())
     }
 
     /// Adds to `batch`, which weighs `bytes`; writes it whenever it reaches `limit`.
@@ -313,7 +345,7 @@ impl Table {
                 }
             }
             if *bytes >= limit {
-                self.write(std::mem::take(batch))?;
+                self.load_batch(std::mem::take(batch))?;
                 *bytes = 0;
             }
         }
@@ -343,16 +375,19 @@ impl Table {
 
     /// Sets a key (native mode).
     pub(crate) fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.make_room_now_and_then(key.len() + value.len());
         self.db.put_opt(key, value, &self.writes).map_err(|source| self.failed("write a key", source))
     }
 
     /// Deletes a key (native mode).
     pub(crate) fn delete(&self, key: &[u8]) -> Result<()> {
+        self.make_room_now_and_then(key.len());
         self.db.delete_opt(key, &self.writes).map_err(|source| self.failed("delete a key", source))
     }
 
     /// Adds an operand to a key (native mode).
     pub(crate) fn merge(&self, op: MergeOp, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.make_room_now_and_then(key.len() + operand.len());
         let mut stored = Vec::with_capacity(1 + operand.len());
         merge::encode_operand(&mut stored, op, operand);
         self.db.merge_opt(key, &stored, &self.writes).map_err(|source| self.failed("append to a key", source))
@@ -360,6 +395,7 @@ impl Table {
 
     /// Deletes the half-open range of keys (native mode). The caller keeps the marker out of it.
     pub(crate) fn delete_range(&self, start: &[u8], end: &[u8]) -> Result<()> {
+        self.make_room_now_and_then(start.len() + end.len());
         let mut batch = WriteBatch::default();
         batch.delete_range(start, end);
         self.db.write_opt(batch, &self.writes).map_err(|source| self.failed("delete a range of keys", source))

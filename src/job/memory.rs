@@ -1,0 +1,140 @@
+//! Who may hold how much of [`JobOptions::memory`](crate::JobOptions::memory).
+
+use crate::config::JobOptions;
+use crate::manifest::CheckpointMode;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// A delta is cut between two barriers at this size unless the options say otherwise.
+const DELTA_BYTES: std::ops::RangeInclusive<u64> = MIB..=4 * MIB;
+/// What the tails of all subtasks may make of a manifest: as objects, more would be through sooner.
+const MOST_INLINE: u64 = 4 * MIB;
+/// Small deltas that are kept for packing: more than a class of small objects and a few manifests hold.
+const MOST_PACKING: u64 = 32 * MIB;
+/// Deltas of a subtask that no budget counts: the one that is written to, and one that was applied and is used
+/// again.
+const UNCOUNTED_DELTAS: u64 = 2;
+/// Parts of files on their way to the object store, of 8 MiB each: the fewest that keep a fast store busy, which
+/// come on top of the memory, and the most.
+const UPLOADS: std::ops::RangeInclusive<u64> = 64 * MIB..=512 * MIB;
+
+/// The memory of a job, divided up. All of it in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemoryPlan {
+    /// Block cache and memtables of all tables.
+    pub(super) tables: u64,
+    /// Of each subtask: what its deltas may hold until they are both applied and durable.
+    pub(super) budget: u64,
+    /// What may be kept of durable deltas until they are packed, so that they need not be read back.
+    pub(super) packing: u64,
+    /// Of each subtask: size at which the active delta is cut.
+    pub(super) delta: u64,
+    /// Of each subtask: what of its tail may travel in a manifest.
+    pub(super) inline: u64,
+    /// Of a restore: the changelog as it was read and as it was decoded. The stores that will have this memory
+    /// are not there yet.
+    pub(super) restore: u64,
+    /// Parts of files on their way to the object store.
+    pub(super) uploads: u64,
+}
+
+impl MemoryPlan {
+    pub(super) fn of(options: &JobOptions) -> Self {
+        let memory = options.memory;
+        let subtasks = u64::from(options.subtasks.max(1));
+        let share = memory / subtasks;
+        let delta = options.delta_bytes.unwrap_or_else(|| default_delta(share));
+        let packing = (memory / 16).min(MOST_PACKING);
+        let uploads = (memory / 16).clamp(*UPLOADS.start(), *UPLOADS.end());
+        let uploads_within = uploads - UPLOADS.start();
+        let tables = match options.mode {
+            // A delta size that was asked for by name may exceed what is set aside for it.
+            CheckpointMode::Changelog => {
+                let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
+                memory / 4 * 3 - uncounted - uploads_within
+            }
+            // It holds no deltas.
+            CheckpointMode::NativeIncremental => memory - uploads_within,
+        };
+        Self {
+            tables,
+            budget: share / 4 - packing / subtasks,
+            packing,
+            delta,
+            inline: inline_limit(options.inline_limit, share, subtasks),
+            restore: memory / 4,
+            uploads,
+        }
+    }
+}
+
+fn default_delta(share: u64) -> u64 {
+    share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 32).max(4 * KIB)
+}
+
+/// Bytes of one subtask's tail that may travel in a manifest. Far below its `share` of the memory, or held
+/// bytes could fill it.
+fn inline_limit(wanted: u64, share: u64, subtasks: u64) -> u64 {
+    wanted.min(share / 16).min(MOST_INLINE / subtasks.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::OpenMode;
+
+    fn options(memory: u64, subtasks: u32) -> JobOptions {
+        JobOptions::new("/nowhere", OpenMode::Create).memory(memory).subtasks(subtasks)
+    }
+
+    #[test]
+    fn i6_nobody_is_given_what_another_has() {
+        for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
+            for (memory, subtasks) in
+                [(16_000_000, 1), (16_000_000, 8), (16_000_000, 16), (256_000_000, 64), (256_000_000, 256)]
+                    .into_iter()
+                    .chain([(4_000_000_000, 1), (4_000_000_000, 256), (u64::MAX / 2, 32_768)])
+            {
+                let plan = MemoryPlan::of(&options(memory, subtasks).mode(mode));
+                let each = plan.budget + UNCOUNTED_DELTAS * plan.delta;
+                let deltas = match mode {
+                    CheckpointMode::Changelog => each * u64::from(subtasks) + plan.packing,
+                    CheckpointMode::NativeIncremental => 0,
+                };
+                let uploads = plan.uploads - UPLOADS.start();
+                let all = plan.tables + deltas + uploads;
+                assert!(all <= memory, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
+                assert!(all >= memory / 10 * 9, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
+                assert!(plan.tables >= memory / 2 && plan.restore <= memory / 2);
+                // A frozen delta is counted twice until it is sealed: without room for two, each would have to wait.
+                assert!(plan.budget >= 4 * plan.delta, "{plan:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn i6_one_or_two_subtasks_have_what_they_always_had() {
+        let plan = MemoryPlan::of(&options(512_000_000, 2));
+        assert_eq!((plan.budget + plan.packing / 2, plan.delta, plan.inline), (64_000_000, 4_000_000, 256 * KIB));
+        assert_eq!(plan.tables, 512_000_000 / 4 * 3 - 4 * 4_000_000);
+        assert_eq!(plan.uploads, 64 * MIB);
+    }
+
+    #[test]
+    fn i6_a_large_delta_that_was_asked_for_leaves_the_table_its_memory() {
+        let plan = MemoryPlan::of(&options(16_000_000, 1).delta_bytes(1 << 30));
+        assert_eq!(plan.delta, 1 << 30);
+        assert!(plan.tables >= 8_000_000);
+    }
+
+    #[test]
+    fn i5_a_manifest_stays_small_however_many_subtasks_there_are() {
+        assert_eq!(inline_limit(256 * KIB, 256 << 20, 2), 256 * KIB);
+        assert_eq!(inline_limit(256 * KIB, 256 << 20, 64), 64 * KIB);
+        for subtasks in [1, 3, 100, 32_768] {
+            assert!(inline_limit(u64::MAX, 1 << 40, subtasks) * subtasks <= MOST_INLINE);
+        }
+        assert_eq!(inline_limit(256 * KIB, 160 * KIB, 1), 10 * KIB, "of little memory");
+    }
+}

@@ -1,0 +1,215 @@
+//! The bound on what the memtables of all tables hold together (I6).
+//!
+//! RocksDB's own write buffer manager cannot keep it. It either stalls every writer, the operator's scans
+//! included where they hold a memtable, or it never stalls and flushes whichever table happens to write,
+//! however little that table holds. So the manager only counts here. Whoever is about to write asks for room:
+//! where memtables fill up, the fullest table is told to flush, and where all of the bound is taken, the writer
+//! waits for a flush. It never waits for what only a reader holds on to.
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rocksdb::{Cache, DB, Options, WriteBufferManager, properties};
+
+use super::ffi;
+use crate::env::Clock;
+
+/// How long a writer sleeps before it looks again. RocksDB has no way to wake it.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// What the memtables of all tables of a job hold, and who is told to flush.
+pub(crate) struct Memtables {
+    manager: WriteBufferManager,
+    limit: u64,
+    tables: Mutex<Vec<Arc<Memtable>>>,
+    waits: AtomicU64,
+    waited_nanos: AtomicU64,
+}
+
+/// A table's place among those that may be told to flush.
+pub(super) struct Enlisted {
+    memtables: Arc<Memtables>,
+    memtable: Arc<Memtable>,
+}
+
+impl Deref for Enlisted {
+    type Target = Memtable;
+
+    fn deref(&self) -> &Memtable {
+        &self.memtable
+    }
+}
+
+impl Drop for Enlisted {
+    fn drop(&mut self) {
+        self.memtables.tables().retain(|memtable| !Arc::ptr_eq(memtable, &self.memtable));
+    }
+}
+
+/// The memtables of one table.
+pub(super) struct Memtable {
+    db: Arc<DB>,
+    /// Bytes of the one that takes writes, as of the last write.
+    active: AtomicU64,
+}
+
+impl Memtables {
+    /// Bounded by `limit` bytes, which are charged to `cache` as they are used.
+    pub(super) fn new(limit: u64, cache: &Cache) -> Arc<Self> {
+        // Above the bound, so that RocksDB never chooses by itself.
+        let size = usize::try_from(limit.saturating_mul(2)).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            manager: WriteBufferManager::new_write_buffer_manager_with_cache(size, false, cache.clone()),
+            limit,
+            tables: Mutex::default(),
+            waits: AtomicU64::new(0),
+            waited_nanos: AtomicU64::new(0),
+        })
+    }
+
+    /// Has the memtables of a table count.
+    pub(super) fn count(&self, options: &mut Options) {
+        options.set_write_buffer_manager(&self.manager);
+    }
+
+    /// From now on, and until the result is dropped, the table may be told to flush.
+    pub(super) fn enlist(self: &Arc<Self>, db: &Arc<DB>) -> Enlisted {
+        let memtable = Arc::new(Memtable { db: Arc::clone(db), active: AtomicU64::new(0) });
+        self.tables().push(Arc::clone(&memtable));
+        Enlisted { memtables: Arc::clone(self), memtable }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Vec<Arc<Memtable>>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of all memtables, those included that only readers hold on to.
+    pub(crate) fn held(&self) -> u64 {
+        self.manager.get_usage() as u64
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// How often writers have waited for room, and how long altogether.
+    pub(crate) fn waited(&self) -> (u64, Duration) {
+        let nanos = self.waited_nanos.load(Ordering::Relaxed);
+        (self.waits.load(Ordering::Relaxed), Duration::from_nanos(nanos))
+    }
+
+    /// To be called before about `incoming` bytes are written. Waits while memtables are at their bound, unless
+    /// `stop` says that there is nothing left to wait for.
+    pub(super) fn make_room(&self, incoming: u64, clock: &dyn Clock, stop: impl Fn() -> bool) {
+        // Well below the bound nothing needs to be looked at.
+        if self.held().saturating_add(incoming) <= self.limit / 2 || self.look(incoming) {
+            return;
+        }
+        let start = clock.monotonic();
+        while !stop() && !self.look(incoming) {
+            thread::sleep(LOOK_AGAIN);
+        }
+        let waited = clock.monotonic().saturating_sub(start);
+        self.waits.fetch_add(1, Ordering::Relaxed);
+        self.waited_nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Has the fullest table flush where that is due. Returns whether there is room.
+    fn look(&self, incoming: u64) -> bool {
+        // Under the lock, so that no table is closed by whoever looks at it.
+        let tables = self.tables();
+        let active: Vec<_> = tables.iter().map(|table| table.active.load(Ordering::Relaxed)).collect();
+        due(&active, self.limit).into_iter().filter_map(|at| tables.get(at)).any(|table| table.flush());
+        if self.held().saturating_add(incoming) <= self.limit {
+            return true;
+        }
+        // What readers hold on to goes when they let go, which may be after this very write.
+        let (mut unflushed, mut flushing) = (0, false);
+        for table in tables.iter() {
+            unflushed += table.unflushed();
+            flushing |= table.is_flushing();
+        }
+        may_write(unflushed, incoming, flushing, self.limit)
+    }
+}
+
+impl Memtable {
+    /// Notes what the table holds after a write.
+    pub(super) fn note(&self) {
+        self.active.store(self.int(properties::CUR_SIZE_ACTIVE_MEM_TABLE), Ordering::Relaxed);
+    }
+
+    /// Puts the memtable aside and has it written, without waiting for that. False if the table cannot now:
+    /// its writes are stopped by too many files, or for good, and the next of them will tell.
+    fn flush(&self) -> bool {
+        let begun = ffi::begin_flush(&self.db).is_ok();
+        self.note();
+        begun
+    }
+
+    fn unflushed(&self) -> u64 {
+        self.int(properties::CUR_SIZE_ALL_MEM_TABLES)
+    }
+
+    /// Whether memory is sure to be freed. A flush that failed may never be tried again.
+    fn is_flushing(&self) -> bool {
+        self.int(properties::NUM_IMMUTABLE_MEM_TABLE) > 0 && self.int(properties::BACKGROUND_ERRORS) == 0
+    }
+
+    fn int(&self, name: &properties::PropName) -> u64 {
+        self.db.property_int_value(name).ok().flatten().unwrap_or(0)
+    }
+}
+
+/// Which tables may be flushed now, the fullest first, by what their memtables hold that take writes: none before
+/// they hold so much together that what is being flushed would find no room beside it. More files, and
+/// smaller ones, would cost more compaction.
+fn due(active: &[u64], limit: u64) -> Vec<usize> {
+    let together = active.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    if together <= limit / 8 * 5 {
+        return Vec::new();
+    }
+    let mut due: Vec<_> = active.iter().enumerate().filter(|(_, bytes)| **bytes > 0).collect();
+    due.sort_unstable_by_key(|(at, bytes)| (Reverse(**bytes), *at));
+    due.into_iter().map(|(at, _)| at).collect()
+}
+
+/// Whether to write now, where all memtables together are at the bound. Waiting must end: only a flush under way
+/// frees memory.
+fn may_write(unflushed: u64, incoming: u64, flushing: bool, limit: u64) -> bool {
+    unflushed.saturating_add(incoming) <= limit || !flushing
+}
+
+impl fmt::Debug for Memtables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memtables").field("held", &self.held()).field("limit", &self.limit).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i6_the_fullest_table_is_flushed_and_only_when_all_hold_much_together() {
+        assert!(due(&[], 80).is_empty());
+        assert!(due(&[20, 30], 80).is_empty(), "what is flushed finds room beside that");
+        assert_eq!(due(&[20, 31], 80), [1, 0]);
+        assert_eq!(due(&[0, 5, 60, 1, 5], 80), [2, 1, 4, 3]);
+        assert!(due(&[0, 0], 0).is_empty(), "there is nothing to flush");
+    }
+
+    #[test]
+    fn i6_a_writer_waits_only_for_a_flush_and_only_at_the_bound() {
+        assert!(may_write(70, 10, true, 80));
+        assert!(!may_write(70, 11, true, 80));
+        assert!(may_write(500, 11, false, 80), "nothing would ever be freed");
+        assert!(may_write(0, 80, true, 80));
+        assert!(!may_write(u64::MAX, u64::MAX, true, 80));
+    }
+}

@@ -152,7 +152,12 @@ impl JobOptions {
         self
     }
 
-    /// Bytes for block caches, memtables and deltas of all subtasks together. Default 512 MB.
+    /// Bytes for block caches, memtables and deltas of all subtasks together: at least 1 MB for each. Default
+    /// 512 MB.
+    ///
+    /// A process takes at most that, and 128 MB, and 1 MB for each subtask. What its allocator keeps for threads
+    /// comes on top: with glibc, set `MALLOC_ARENA_MAX=2` in the environment, or its arenas may hold half as much
+    /// again. What the program itself holds is its own.
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
@@ -284,8 +289,14 @@ impl JobOptions {
             return refuse("at least 1 checkpoint must be retained");
         }
         if self.memory < u64::from(self.subtasks) * MIN_MEMORY_PER_SUBTASK {
-            return Err(Error::invalid(format!("{} bytes of memory are too few", self.memory))
-                .advice(format!("give at least {MIN_MEMORY_PER_SUBTASK} bytes for each subtask")));
+            return Err(Error::invalid(format!(
+                "{} bytes of memory are too few for {} subtasks",
+                self.memory, self.subtasks
+            ))
+            .advice(format!(
+                "give at least {MIN_MEMORY_PER_SUBTASK} bytes for each subtask: a delta, a memtable and some \
+                 blocks of files must fit at once"
+            )));
         }
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
             return refuse("the checkpoint interval must be longer than 0");

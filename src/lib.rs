@@ -93,8 +93,8 @@ pub use inspect::{
     InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
 };
 pub use job::{
-    CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport, Opened,
-    PendingCheckpoint, SourceJob,
+    CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport,
+    MemoryStats, Opened, PendingCheckpoint, SourceJob,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};

@@ -4,12 +4,14 @@
 //!
 //! `cargo test --all-features --test memory -- --include-ignored` runs the long forms as well.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
 
 use std::process::Command;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointMode, Job, JobOptions, KeyGroup, MaterializationOptions, OpenMode, StateOptions, StateStore,
+    CheckpointMode, Job, JobOptions, KeyGroup, MaterializationOptions, MaxParallelism, OpenMode, State,
+    StateOptions, StateStore,
 };
 
 /// What the process has beside `JobOptions::memory` and its subtasks: code, threads, buffers of compactions and
@@ -36,6 +38,8 @@ impl Case {
         let native = self.mode == CheckpointMode::NativeIncremental;
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "one_process", "--ignored", "--nocapture"])
+            // As the documentation has it: the allocator's own losses are another matter.
+            .env("MALLOC_ARENA_MAX", "2")
             .env(CHILD, format!("{native} {} {} {}", self.subtasks, self.memory, self.written))
             .output()
             .unwrap();
@@ -55,15 +59,18 @@ impl Case {
         let options = JobOptions::new(dir.path().join("local"), OpenMode::Create)
             .mode(self.mode)
             .subtasks(self.subtasks)
-            .max_parallelism(alluvium::MaxParallelism::new(256).unwrap())
+            .max_parallelism(MaxParallelism::new(256).unwrap())
             .memory(self.memory)
             .materialization(materialization);
         let url = format!("file://{}", dir.path().join("store").display());
         let mut opened = Job::open(&url, options).unwrap();
         let checkpoints = 3;
         let rounds = self.written / (VALUE as u64 + 8) / u64::from(self.subtasks);
-        let states: Vec<_> =
-            opened.stores.iter_mut().map(|store| store.state(&StateOptions::new("values")).unwrap()).collect();
+        let states: Vec<_> = opened
+            .stores
+            .iter_mut()
+            .map(|store| store.state(&StateOptions::new("values")).unwrap())
+            .collect();
         for round in 0..rounds {
             for (store, state) in opened.stores.iter_mut().zip(&states) {
                 put(store, *state, round);
@@ -85,14 +92,17 @@ impl Case {
                 entry.unwrap();
             }
         }
-        println!("stats {:?}", opened.job.stats().stores.iter().map(|s| s.table.l0_files).max());
+        let memory = opened.job.stats().memory;
+        assert!(memory.memtables <= memory.memtables_limit, "{memory:?}");
+        assert!(memory.cache <= memory.cache_limit + self.memory / 8, "{memory:?}");
+        println!("{memory:?}");
         drop(opened);
         println!("peak {}", status("VmHWM:"));
     }
 }
 
 /// A new key each round, all over the subtask's groups, with a value that does not compress.
-fn put(store: &mut StateStore, state: alluvium::State, round: u64) {
+fn put(store: &mut StateStore, state: State, round: u64) {
     let mut mixed = round.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(store.subtask().0) << 32;
     let key = mixed.to_be_bytes();
     let mut value = [0; VALUE];

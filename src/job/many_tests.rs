@@ -31,7 +31,7 @@ use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::remote::{ObjectName, Remote, RemoteCounters};
 use crate::store::{
-    Attempt, Budget, Event, EventSender, Held, Layer, StoreShared, TaskParts, Ticket, Work, guarded,
+    Applier, Attempt, Budget, Event, EventSender, Held, Layer, StoreShared, TaskParts, Ticket, guarded,
     start_task,
 };
 use crate::store_model::{SteppedTime, StoreModel};
@@ -51,7 +51,6 @@ struct Store {
     events: EventSender,
     shared: Arc<StoreShared>,
     seq: DeltaSeq,
-    _applier: std::sync::mpsc::Receiver<Work>,
 }
 
 struct Process {
@@ -122,7 +121,7 @@ impl Process {
             let instance = Nonce(instance);
             let range = max.range_of(subtask, subtasks).unwrap();
             let shared = StoreShared::new(Arc::clone(&attempt), Budget::new(64 << 20), DeltaSeq(0));
-            let (applier, work) = std::sync::mpsc::channel();
+            let applier = Applier::idle();
             let uploader = Uploader {
                 remote: Arc::clone(&remote),
                 names: Arc::new(NameSource::new(chain.epoch(), subtask, instance)),
@@ -156,7 +155,7 @@ impl Process {
             let events = start_task(parts, &Handle::current());
             let owner = Subtask { range, instance, events: events.clone(), committed: DeltaSeq(0) };
             owners.insert(subtask, owner);
-            stores.push(Store { subtask, range, events, shared, seq: DeltaSeq(0), _applier: work });
+            stores.push(Store { subtask, range, events, shared, seq: DeltaSeq(0) });
         }
         let ways: std::collections::BTreeMap<_, _> =
             stores.iter().map(|store| (store.subtask, store.events.clone())).collect();

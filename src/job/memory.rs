@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn i6_one_or_two_subtasks_have_what_they_always_had() {
         let plan = MemoryPlan::of(&options(512_000_000, 2));
-        assert_eq!((plan.budget + plan.packing / 2, plan.delta, plan.inline), (64_000_000, 4_000_000, 256 * KIB));
+        assert_eq!(
+            (plan.budget + plan.packing / 2, plan.delta, plan.inline),
+            (64_000_000, 4_000_000, 256 * KIB)
+        );
         assert_eq!(plan.tables, 512_000_000 / 4 * 3 - 4 * 4_000_000);
         assert_eq!(plan.uploads, 64 * MIB);
     }

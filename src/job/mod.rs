@@ -33,8 +33,8 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
-use crate::store::{ApplierThread, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
-use crate::table::Table;
+use crate::store::{Appliers, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
+use crate::table::{Table, TableResources};
 use crate::uploads::Uploads;
 use crate::wait::wait;
 
@@ -43,7 +43,9 @@ pub(crate) use coordinator::Command;
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
 use packer::Packer;
-pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport};
+pub use report::{
+    CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport, MemoryStats,
+};
 pub use source::SourceJob;
 use triggers::Triggers;
 
@@ -70,12 +72,15 @@ struct Inner {
     commands: mpsc::UnboundedSender<Command>,
     triggers: Arc<Triggers>,
     progress: Arc<Mutex<Progress>>,
+    // Ends before the tables are closed.
+    _appliers: Appliers,
     stores: Vec<StoreHandle>,
     uploads: Uploads,
     packer: Arc<Packer>,
     collecting: Busy,
     closing: Arc<Notify>,
-    table_options: Vec<(String, String)>,
+    memory: u64,
+    resources: TableResources,
     _dir: LocalDir,
 }
 
@@ -83,8 +88,6 @@ struct Inner {
 struct StoreHandle {
     shared: Arc<StoreShared>,
     events: EventSender,
-    // Ends before the table is closed.
-    _applier: ApplierThread,
     table: Arc<Table>,
 }
 
@@ -313,7 +316,8 @@ impl Job {
                 .iter()
                 .map(|store| StoreStats::gather(&store.shared, &store.table))
                 .collect(),
-            table_options: inner.table_options.clone(),
+            memory: inner.memory_stats(),
+            table_options: inner.resources.options_summary(),
         }
     }
 
@@ -339,6 +343,24 @@ impl Job {
 impl Inner {
     fn send(&self, command: Command) -> Result<()> {
         self.commands.send(command).map_err(|_| Error::new(ErrorKind::Closed, "the job was closed"))
+    }
+
+    fn memory_stats(&self) -> MemoryStats {
+        let budgets = || self.stores.iter().map(|store| &store.shared.budget);
+        let tables = self.resources.held();
+        let (memtable_waits, waited) = tables.waits;
+        MemoryStats {
+            limit: self.memory,
+            deltas: budgets().map(|budget| budget.held()).sum(),
+            deltas_limit: budgets().map(|budget| budget.limit()).sum(),
+            memtables: tables.memtables,
+            memtables_limit: tables.memtables_limit,
+            memtable_waits,
+            memtable_wait_ms: waited.as_secs_f64() * 1e3,
+            cache: tables.cache,
+            cache_pinned: tables.cache_pinned,
+            cache_limit: tables.cache_limit,
+        }
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {

@@ -22,7 +22,7 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded, start_applier,
+    Appliers, Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded,
     start_task,
 };
 use crate::table::TableResources;
@@ -320,6 +320,7 @@ fn assemble(
 
     let plan = MemoryPlan::of(options);
     let packing = Budget::new(plan.packing);
+    let appliers = Appliers::start(subtasks.len(), cores())?;
     let mut handles = Vec::new();
     let mut owners = BTreeMap::new();
     let mut halves = Vec::new();
@@ -329,8 +330,7 @@ fn assemble(
         let budget = Budget::new(plan.budget);
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
-        let (applier, thread) =
-            start_applier(format!("apply-{subtask}"), Arc::clone(&table), Arc::clone(&shared))?;
+        let applier = appliers.add(Arc::clone(&table), Arc::clone(&shared));
         let native = options.mode == CheckpointMode::NativeIncremental;
         let uploader = Uploader {
             remote: Arc::clone(&remote),
@@ -385,7 +385,6 @@ fn assemble(
         handles.push(StoreHandle {
             shared: Arc::clone(&shared),
             events: events.clone(),
-            _applier: thread,
             table: Arc::clone(&table),
         });
         halves.push((subtask, range, restored.seq, restored.metadata, table, shared, events, mode));
@@ -401,7 +400,7 @@ fn assemble(
     let outlet =
         JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), coordinator: commands.clone() };
     runtime.spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
-    let carried = packing_memory / 2;
+    let carried = plan.packing / 2;
     let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), stores, carried));
     let collecting = Busy::default();
     let coordinator = Coordinator {
@@ -435,12 +434,14 @@ fn assemble(
         commands,
         triggers,
         progress,
+        _appliers: appliers,
         stores: handles,
         uploads,
         packer,
         collecting,
         closing,
-        table_options: resources.options_summary(),
+        memory: options.memory,
+        resources,
         _dir: dir,
     }));
     let stores =

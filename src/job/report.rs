@@ -76,6 +76,32 @@ pub struct MaterializationReport {
     pub reused_files: u64,
 }
 
+/// What is in use of [`JobOptions::memory`](crate::JobOptions::memory), by purpose, in bytes.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// What the job was given.
+    pub limit: u64,
+    /// Deltas of all subtasks that are not yet applied or not yet durable, ...
+    pub deltas: u64,
+    /// ... and what they may hold. At the bound, writes wait.
+    pub deltas_limit: u64,
+    /// Memtables of all tables, those included that only readers hold on to, ...
+    pub memtables: u64,
+    /// ... and what they may hold. At the bound, the background waits for a flush, and in native mode the writer.
+    pub memtables_limit: u64,
+    /// Blocks of files, with indexes and filters, and the memtables, which are charged to the same cache.
+    pub cache: u64,
+    /// What of that is in use at this moment and cannot be thrown out.
+    pub cache_pinned: u64,
+    /// What the cache may hold.
+    pub cache_limit: u64,
+    /// How often a write to a table waited for memtables.
+    pub memtable_waits: u64,
+    /// How long these writes waited, in milliseconds.
+    pub memtable_wait_ms: f64,
+}
+
 /// Numbers of a job since it was opened.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -88,6 +114,8 @@ pub struct JobStats {
     pub checkpoints_failed: u64,
     /// Each subtask's store.
     pub stores: Vec<StoreStats>,
+    /// Who holds the memory.
+    pub memory: MemoryStats,
     /// The RocksDB options in force, by name.
     pub table_options: Vec<(String, String)>,
 }

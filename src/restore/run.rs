@@ -48,6 +48,9 @@ pub(crate) struct Restorer {
 /// Batches in memory: one being fetched, and one being replayed.
 const BATCHES: usize = 2;
 
+/// Empty tables that are made at a time.
+const TABLES_AT_A_TIME: usize = 16;
+
 /// A batch as it was fetched, and the room that it takes.
 type FetchedBatch = (Vec<(DeltaId, Bytes)>, OwnedSemaphorePermit);
 
@@ -277,9 +280,10 @@ impl Restorer {
 
     async fn start_empty(&self, targets: &[Target]) -> Result<Restoration> {
         prepare(targets.iter().map(|target| target.dir.clone()).collect()).await?;
-        let (wanted, resources) = (targets.to_owned(), self.resources.clone());
-        let subtasks = blocking(move || {
-            let start = |target: Target| {
+        // RocksDB waits for the disk several times at each.
+        let subtasks = in_parallel(targets.to_owned(), TABLES_AT_A_TIME, |target| {
+            let resources = self.resources.clone();
+            move || {
                 Ok(Restored {
                     subtask: target.subtask,
                     range: target.range,
@@ -292,8 +296,7 @@ impl Restorer {
                     metadata: None,
                     unread: Arc::default(),
                 })
-            };
-            wanted.into_iter().map(start).collect::<Result<_>>()
+            }
         });
         let (states, report) = (Arc::default(), RestoreReport::default());
         Ok(Restoration { manifest: None, states, subtasks: subtasks.await?, report })

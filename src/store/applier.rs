@@ -1,27 +1,18 @@
-//! The thread that brings a store's frozen deltas into its table, in order, each in one atomic step
-//! with its sequence number. It also takes the snapshots for materialization, between two deltas,
-//! so that their flush blocks nobody else.
+//! How a store's frozen deltas come into its table: in order, each in one atomic step with its sequence number.
+//! Snapshots for materialization are taken between two deltas, so that their flush blocks nobody else.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::table::{Table, TableFiles};
 
 use super::shared::{Held, StoreShared};
 
-/// How often a snapshot that waits for level 0 looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// What the applier has to do next.
+/// What there is to do for a store.
 pub(crate) enum Work {
     Apply(Held),
     Snapshot(SnapshotOrder),
-    Stop,
 }
 
 /// A snapshot, and the delta that it stands at.
@@ -33,75 +24,65 @@ pub(crate) struct SnapshotOrder {
     pub(crate) done: Box<dyn FnOnce(Taken) + Send>,
 }
 
-/// The applier's inbox.
-pub(crate) type Applier = Sender<Work>;
-
-/// The applier's thread; dropping this ends it.
-#[derive(Debug)]
-pub(crate) struct ApplierThread {
-    inbox: Applier,
-    thread: Option<JoinHandle<()>>,
+/// How a table is doing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Look {
+    /// Level 0 is so full that RocksDB would hold back a snapshot's flush.
+    crowded: bool,
+    /// RocksDB would hold back a write until flush or compaction has caught up, ...
+    stopped: bool,
+    /// ... or slow it down.
+    pub(super) delayed: bool,
+    /// The attempt has failed: nothing is written any more.
+    failed: bool,
 }
 
-impl Drop for ApplierThread {
-    fn drop(&mut self) {
-        // Joined, so that RocksDB is closed by whoever drops the job: a process that exits while another
-        // thread closes it runs into RocksDB's own destructors.
-        let _ = self.inbox.send(Work::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic was recorded by the guard.
-            let _ = thread.join();
+impl Look {
+    pub(super) fn at(table: &Table, shared: &StoreShared) -> Self {
+        Self {
+            crowded: table.is_crowded(),
+            stopped: table.is_stopped(),
+            delayed: table.is_delayed(),
+            failed: shared.attempt.health().is_err(),
         }
     }
 }
 
-/// Starts the thread.
-pub(crate) fn start(
-    name: String,
-    table: Arc<Table>,
-    shared: Arc<StoreShared>,
-) -> Result<(Applier, ApplierThread)> {
-    let (sender, receiver) = channel();
-    let guard = PanicGuard(Arc::clone(&shared));
-    let thread = thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            let _guard = guard;
-            run(&receiver, &table, &shared);
-        })
-        .map_err(|error| Error::internal("cannot start the applier's thread").source(error))?;
-    Ok((sender.clone(), ApplierThread { inbox: sender, thread: Some(thread) }))
+/// What a store does with its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Snapshot,
+    Apply,
+    /// Something is to be done, but not now.
+    Wait,
+    Nothing,
 }
 
-fn run(inbox: &Receiver<Work>, table: &Table, shared: &StoreShared) {
-    let mut waiting: Option<SnapshotOrder> = None;
-    loop {
-        // RocksDB would hold back a snapshot's flush for as long as level 0 is crowded, and with it every
-        // delta that follows. The snapshot waits instead; deltas go on.
-        if waiting.is_some() && !table.is_crowded() {
-            waiting.take().into_iter().for_each(|order| order.carry_out(table));
-        }
-        let work = match &waiting {
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(_) => inbox.recv_timeout(LOOK_AGAIN),
-        };
-        match work {
-            Ok(Work::Apply(held)) => apply(held, table, shared),
-            Ok(Work::Snapshot(order)) => waiting = Some(order),
-            Ok(Work::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {}
-        }
+/// What is next for a store that has a snapshot to take, or deltas to apply. `busy` says that no more threads may
+/// be taken by what is slow.
+pub(super) fn next(snapshot: bool, deltas: bool, look: Look, busy: bool) -> Step {
+    // RocksDB would hold back a snapshot's flush for as long as level 0 is crowded, and with it every delta
+    // that follows. The snapshot waits instead; deltas go on.
+    if snapshot && !look.crowded && !busy {
+        return Step::Snapshot;
     }
+    // What is left after a failure is only thrown away.
+    if deltas && (look.failed || !(look.stopped || look.delayed && busy)) {
+        return Step::Apply;
+    }
+    if snapshot || deltas { Step::Wait } else { Step::Nothing }
 }
 
-fn apply(held: Held, table: &Table, shared: &StoreShared) {
+/// Brings a delta into the table.
+pub(super) fn apply(held: Held, table: &Table, shared: &StoreShared) {
     let layer = &held.layer;
+    let failed = || shared.attempt.health().is_err();
     // After a failure nothing may follow: a later delta without this one would be a hole.
-    if shared.attempt.health().is_err() {
+    if failed() {
         return;
     }
     // The operator never waits for memtables: it has its own bound, which this delta counts towards.
-    table.make_room(layer.delta.bytes() as u64, || shared.attempt.health().is_err());
+    table.make_room(layer.delta.bytes() as u64, failed);
     let tombstones = layer.delta.tombstones().iter();
     match table.apply(layer.seq, tombstones, layer.delta.iter()) {
         Ok(()) => {
@@ -116,82 +97,37 @@ fn apply(held: Held, table: &Table, shared: &StoreShared) {
 }
 
 impl SnapshotOrder {
-    fn carry_out(self, table: &Table) {
+    pub(super) fn carry_out(self, table: &Table) {
         (self.done)(table.applied().and_then(|seq| Ok((seq, table.checkpoint(&self.dir)?))));
-    }
-}
-
-/// Turns a panic of the thread into a failure that callers see.
-struct PanicGuard(Arc<StoreShared>);
-
-impl Drop for PanicGuard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail(Error::internal("the applier's thread panicked"));
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::super::budget::Budget;
-    use super::super::shared::{Attempt, Layer};
     use super::*;
-    use crate::delta::{ActiveDelta, TableKind};
-    use crate::ids::Epoch;
-    use crate::key;
-    use crate::key_group::{KeyGroup, KeyGroupRange};
-    use crate::table::TableResources;
 
-    const SOON: Duration = Duration::from_secs(20);
+    const LOOKS: Look = Look { crowded: false, stopped: false, delayed: false, failed: false };
 
     #[test]
-    fn i6_a_snapshot_waits_for_level_0_and_deltas_do_not_wait_for_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let range = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
-        let resources = TableResources::new(8 << 20, 1);
-        let table = Arc::new(Table::create(&dir.path().join("table"), range, &resources).unwrap());
-        table.hold_compactions();
-        let mut seq = DeltaSeq(0);
-        while !table.is_crowded() {
-            seq = seq.next();
-            table.set_applied(seq).unwrap();
-            table.flush().unwrap();
-        }
-        let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), seq);
-        let (applier, _thread) = start("test".into(), Arc::clone(&table), Arc::clone(&shared)).unwrap();
-        let (done, taken) = channel();
-        let done = Box::new(move |result| done.send(result).unwrap());
-        applier.send(Work::Snapshot(SnapshotOrder { dir: dir.path().join("base"), done })).unwrap();
+    fn i6_deltas_go_past_a_snapshot_that_waits_and_nothing_passes_one_that_need_not() {
+        assert_eq!(next(true, true, LOOKS, false), Step::Snapshot);
+        let crowded = Look { crowded: true, ..LOOKS };
+        assert_eq!(next(true, true, crowded, false), Step::Apply);
+        assert_eq!(next(true, false, crowded, false), Step::Wait);
+        assert_eq!(next(true, true, LOOKS, true), Step::Apply, "it would be slow");
+        assert_eq!(next(false, false, LOOKS, false), Step::Nothing);
+    }
 
-        let mut delta = ActiveDelta::new();
-        let mut key = Vec::new();
-        key::encode_into(&mut key, KeyGroup(1), crate::ids::StateId::of("state"), b"key");
-        delta.put(TableKind::Hash, &key, b"value");
-        seq = seq.next();
-        let layer = Layer::new(seq, delta.cut());
-        shared.set_frozen(seq);
-        let share = Arc::new(shared.budget.take(1));
-        applier.send(Work::Apply(Held { layer: Arc::clone(&layer), _share: share })).unwrap();
-        for _ in 0..SOON.as_millis() {
-            if layer.is_applied() {
-                break;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        assert!(layer.is_applied(), "the delta went past the waiting snapshot");
-        assert!(taken.try_recv().is_err(), "no snapshot while level 0 is crowded");
-
-        table.compact_all().unwrap();
-        assert_eq!(
-            taken.recv_timeout(SOON).unwrap().unwrap().0,
-            seq,
-            "it stands at what was applied meanwhile"
-        );
-        assert!(
-            Table::open(&dir.path().join("base"), range, &resources).unwrap().get(&key).unwrap().is_some()
-        );
+    #[test]
+    fn i6_a_table_that_takes_no_writes_takes_no_thread_either() {
+        let stopped = Look { stopped: true, ..LOOKS };
+        assert_eq!(next(false, true, stopped, false), Step::Wait);
+        assert_eq!(next(true, true, stopped, false), Step::Snapshot);
+        let delayed = Look { delayed: true, ..LOOKS };
+        assert_eq!(next(false, true, delayed, false), Step::Apply);
+        assert_eq!(next(false, true, delayed, true), Step::Wait, "others are slow already");
+        assert_eq!(next(false, true, LOOKS, true), Step::Apply);
+        let failed = Look { failed: true, stopped: true, ..LOOKS };
+        assert_eq!(next(false, true, failed, true), Step::Apply, "which throws it away");
     }
 }

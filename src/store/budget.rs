@@ -38,6 +38,10 @@ impl Budget {
         self.held() >= self.limit
     }
 
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     pub(crate) fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::delta::{ActiveDelta, Lookup, MergeOp};
 use crate::ids::DeltaSeq;
 
-use super::applier::Applier;
+use super::appliers::Applier;
 use super::scan::fold;
 use super::shared::Layer;
 use super::value::Value;

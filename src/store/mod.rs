@@ -10,6 +10,7 @@
 //! In native mode there are no deltas: writes go straight into the table, and a cut is its flush.
 
 mod applier;
+mod appliers;
 mod budget;
 mod current;
 mod cut;
@@ -31,7 +32,7 @@ mod stats;
 mod task;
 mod value;
 
-pub(crate) use applier::{ApplierThread, start as start_applier};
+pub(crate) use appliers::Appliers;
 pub(crate) use budget::Budget;
 pub(crate) use current::KeyType;
 pub use cut::Cut;
@@ -50,7 +51,7 @@ pub(crate) use task::{TaskParts, guarded, start as start_task};
 pub use value::Value;
 #[cfg(all(test, feature = "test-util"))]
 pub(crate) use {
-    applier::Work,
+    appliers::Applier,
     event::Ticket,
     shared::{Held, Layer},
 };

@@ -20,7 +20,8 @@ use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{Expiry, Table, TableFiles};
 
-use super::applier::{Applier, Work};
+use super::applier::Work;
+use super::appliers::Applier;
 use super::current::CurrentKey;
 use super::cut::Cut;
 use super::description::StateDescription;
@@ -734,7 +735,7 @@ impl StateStore {
             let held = Held { layer, _share: share };
             self.events.send(Event::Frozen { held: held.clone(), sealed_share });
             if layers.applier.send(Work::Apply(held)).is_err() {
-                self.shared.fail(Error::internal("the applier's thread is gone"));
+                self.shared.fail(Error::internal("the appliers' threads are gone"));
             }
         }
     }

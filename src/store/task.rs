@@ -23,7 +23,8 @@ use crate::materialize::{self, Decision, History, Known, Settings, Share, Upload
 use crate::table::{self, Expiries, TableFiles};
 use crate::uploads::{Arrival, Uploads};
 
-use super::applier::{Applier, SnapshotOrder, Work};
+use super::applier::{SnapshotOrder, Work};
+use super::appliers::Applier;
 use super::budget::BudgetShare;
 use super::event::{Event, EventSender, NativeUpload, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
@@ -395,7 +396,7 @@ impl StoreTask {
             done: Box::new(move |result| events.send(Event::Snapshot { dir, result })),
         });
         if self.parts.applier.send(work).is_err() {
-            // The applier has panicked; the failure is recorded there.
+            // The job is going down.
             self.run = Run::Idle;
         }
     }

@@ -3,6 +3,7 @@
 //! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
@@ -52,6 +53,17 @@ const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
     memtable_max_range_deletions=512;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
+/// Memory of all tables that share it, in bytes.
+pub(crate) struct TablesMemory {
+    pub(crate) memtables: u64,
+    pub(crate) memtables_limit: u64,
+    /// How often writes have waited for memtables, and how long altogether.
+    pub(crate) waits: (u64, Duration),
+    pub(crate) cache: u64,
+    pub(crate) cache_pinned: u64,
+    pub(crate) cache_limit: u64,
+}
+
 /// Block cache, memtable budget, background threads and clock that all tables of a process share.
 #[derive(Clone)]
 pub(crate) struct TableResources {
@@ -81,16 +93,24 @@ impl TableResources {
         self
     }
 
-    pub(crate) fn memtables(&self) -> &Memtables {
+    /// What all tables hold, and may hold.
+    pub(crate) fn held(&self) -> TablesMemory {
+        TablesMemory {
+            memtables: self.memtables.held(),
+            memtables_limit: self.memtables.limit(),
+            waits: self.memtables.waited(),
+            cache: self.cache.get_usage() as u64,
+            cache_pinned: self.cache.get_pinned_usage() as u64,
+            cache_limit: self.memory as u64,
+        }
+    }
+
+    pub(super) fn memtables(&self) -> &Memtables {
         &self.memtables
     }
 
     pub(super) fn enlist(&self, db: &Arc<DB>) -> Enlisted {
         self.memtables.enlist(db)
-    }
-
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.clock
     }
 
     /// The clock by which entries expire. Default: the machine's.

@@ -13,8 +13,8 @@ use rocksdb::{
 
 use super::filter::{Expiries, Expiry};
 use super::long_lists::LongLists;
-use super::merge::Folds;
 use super::memtables::Enlisted;
+use super::merge::Folds;
 use super::options::{self, TableResources};
 use super::snapshot::{Cursor, Snapshot};
 use super::stats::TableStats;
@@ -284,7 +284,7 @@ impl Table {
     /// To be called before about `bytes` are applied: waits while the memtables of all tables of the job hold as
     /// much as they may, unless `stop` says that there is nothing left to wait for (I6).
     pub(crate) fn make_room(&self, bytes: u64, stop: impl Fn() -> bool) {
-        self.resources.memtables().make_room(bytes, self.resources.clock(), stop);
+        self.resources.memtables().make_room(bytes, &*self.resources.clock(), stop);
     }
 
     /// As [`Table::make_room`], for whoever writes many small things: before that of `bytes`.
@@ -414,10 +414,31 @@ impl Table {
         files.is_some_and(|files| files >= options::CROWDED_L0)
     }
 
+    /// Whether RocksDB would hold back a write until flush or compaction has caught up.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.db.property_int_value(properties::IS_WRITE_STOPPED).ok().flatten().is_some_and(|is| is != 0)
+    }
+
+    /// Whether RocksDB slows writes down.
+    pub(crate) fn is_delayed(&self) -> bool {
+        let rate = self.db.property_int_value(properties::ACTUAL_DELAYED_WRITE_RATE);
+        rate.ok().flatten().is_some_and(|rate| rate != 0)
+    }
+
     /// Keeps files in level 0 from here on.
     #[cfg(test)]
     pub(crate) fn hold_compactions(&self) {
         self.db.set_options(&[("disable_auto_compactions", "true")]).unwrap();
+    }
+
+    /// From here on two files in level 0 stop all writes, or none do.
+    #[cfg(test)]
+    pub(crate) fn stop_writes(&self, stop: bool) {
+        let files = if stop { "2" } else { "2000" };
+        let options =
+            ["level0_slowdown_writes_trigger", "level0_stop_writes_trigger"].map(|name| (name, files));
+        self.db.set_options(&[("level0_file_num_compaction_trigger", "1000")]).unwrap();
+        self.db.set_options(&options).unwrap();
     }
 
     /// Waits until compaction has made room in level 0; blocks. Ends when the background cannot make any, or when

@@ -29,7 +29,6 @@ struct Fixture {
     /// The uploader, until it is started.
     uploading: Option<UploadsTask>,
     dir: TempDir,
-    _applier: std::sync::mpsc::Receiver<Work>,
 }
 
 /// Hands what the uploader reports to the store, and keeps what it retires.
@@ -75,15 +74,16 @@ impl Fixture {
         let (sender, inbox) = mpsc::unbounded_channel();
         let events = EventSender::new(sender, Arc::clone(&shared));
         let (coordinator, commands) = mpsc::unbounded_channel();
-        let (applier, work) = std::sync::mpsc::channel();
         let dir = tempfile::tempdir().unwrap();
+        let range = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) };
+        let applier = Applier::idle();
         let names = Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16])));
         let shared_names = Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([8; 16])));
         let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), shared_names);
         let told = Arc::new(Told { events: events.clone(), retired: Default::default() });
         let parts = TaskParts {
             mode,
-            range: KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) },
+            range,
             dir: dir.path().to_owned(),
             shared,
             expiries: Expiries::new(Env::default().clock),
@@ -111,7 +111,7 @@ impl Fixture {
         };
         let task = StoreTask::new(parts, events);
         let uploading = Some(uploading);
-        Self { task, inbox, commands, store, told, uploading, dir, _applier: work }
+        Self { task, inbox, commands, store, told, uploading, dir }
     }
 
     fn start_uploads(&mut self) {

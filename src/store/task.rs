@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retired, Tail, Upload};
+use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retired, Tail};
 use crate::delta::{self, DeltaHeader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
@@ -80,9 +80,8 @@ pub(crate) struct StoreTask {
     wanted: bool,
     flush: bool,
     snapshots: u64,
-    /// The last delta that was frozen, that was offered to the uploader, and that it was told to hurry with.
+    /// The last delta that was frozen, and that the uploader was told to hurry with.
     frozen: DeltaSeq,
-    offered: DeltaSeq,
     hurried: DeltaSeq,
     /// Deltas that are being sealed, and whether the uploader was told of any.
     sealing: usize,
@@ -120,7 +119,6 @@ impl StoreTask {
             flush: false,
             snapshots: 0,
             frozen: DeltaSeq(0),
-            offered: DeltaSeq(0),
             hurried: DeltaSeq(0),
             sealing: 0,
             told_sealing: false,
@@ -242,15 +240,13 @@ impl StoreTask {
         let flush = if self.flush || full { Flush::All } else { Flush::AboveLimit };
         while let Some(action) = self.parts.tail.advance(flush, |ticket| ticket.id) {
             match action {
-                Action::Upload(uploads) => self.offer(uploads),
+                // Not hurried where memory is full: many small requests beside each other would free no more
+                // of it than a few large ones, and on a slow link each would seem to hang.
+                Action::Upload(uploads) => self.parts.uploads.offer(self.subtask(), uploads),
                 Action::Ready { context, seq, origins, base, deltas } => {
                     self.answer(*context, seq, origins, base.map(ReceiptBase::Stored), deltas);
                 }
             }
-        }
-        if full {
-            // A writer may wait for the memory.
-            self.hurry(self.offered);
         }
         // Only now, with all that is offered of what was sealed.
         let sealing = self.sealing > 0;
@@ -271,11 +267,6 @@ impl StoreTask {
 
     fn subtask(&self) -> SubtaskIndex {
         self.parts.uploader.names.subtask()
-    }
-
-    fn offer(&mut self, uploads: Vec<Upload>) {
-        self.offered = uploads.last().map_or(self.offered, |upload| self.offered.max(upload.last));
-        self.parts.uploads.offer(self.subtask(), uploads);
     }
 
     /// Somebody waits for the deltas up to this one.

@@ -1,9 +1,8 @@
 //! What goes into the next object: a pure state machine. Group commit over all subtasks: with room on the
 //! link what waits goes at once, and while requests are on their way more gathers.
 //!
-//! What somebody waits for is *hurried*, and goes first and alone: a barrier, a writer at the memory bound, an
-//! early cut whose barrier is near. The rest goes when there is enough of it for a request of its own, or
-//! nothing else is on its way.
+//! What a barrier waits for, or an early cut whose barrier is near, is *hurried*, and goes first and alone. The
+//! rest goes when there is enough of it for a request of its own, or nothing else is on its way.
 //!
 //! Stores are cut at about the same time, and their deltas are sealed one after the other. So what waits is
 //! held for those stores that were sealing when it came, unless it is enough as it is; those that begin

@@ -222,7 +222,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         let listed = remote.list(folder).await?;
         sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
     }
-    let entries = head.retained.fetch(remote).await?;
+    let entries = head.retained.fetch_readable(remote).await?;
     let retained: BTreeSet<_> = entries.iter().map(Entry::version).collect();
     let reach = |versions: &BTreeSet<Version>| {
         let mut names: BTreeSet<_> =

@@ -115,6 +115,7 @@ pub use table::TableStats;
 /// A model of an object store to put around any other, for load tests (cargo feature `test-util`).
 #[cfg(feature = "test-util")]
 pub mod test_util {
+    pub use crate::manifest::{ManifestCosts, ManifestShape, manifest_costs};
     pub use crate::store_model::{Latency, StoreModel, StoreModelOptions, open_store};
 }
 

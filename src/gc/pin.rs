@@ -205,7 +205,7 @@ pub(crate) async fn find_wanted(remote: &Remote, from: &RestoreFrom, past_damage
     let all = match from {
         RestoreFrom::Checkpoint(_) => match read_newest_list(remote).await {
             Err(error) if past_damage && error.kind() == ErrorKind::Corrupt => {
-                newest(remote, past_damage).await?.retained.fetch(remote).await?
+                newest(remote, past_damage).await?.retained.fetch_readable(remote).await?
             }
             list => list?.ok_or_else(no_job)?.1,
         },
@@ -240,7 +240,7 @@ async fn read(remote: &Remote, wanted: Retained) -> Result<Found> {
         return Err(Error::corrupt(format!("is not checkpoint {}", wanted.id))
             .object(ObjectName::manifest(wanted.version)));
     }
-    Ok(Found { retained: wanted, manifest: Ok(Arc::new(manifest)) })
+    Ok(Found { retained: wanted, manifest: Some(Arc::new(manifest)) })
 }
 
 /// What savepoints and pins keep alive.

@@ -14,8 +14,10 @@ pub(super) struct Facts<'a> {
     /// The attempt that `newest` belongs to, or that asks. Its own unreferenced objects may be on their way into
     /// a checkpoint; those of earlier ones never get into any, because they are fenced.
     pub epoch: Epoch,
-    /// All checkpoints that `newest` retains.
-    pub retained: &'a [&'a Manifest],
+    /// What of the listing a retained checkpoint refers to, or is.
+    pub live: &'a HashSet<ObjectName>,
+    /// The oldest retained checkpoint.
+    pub oldest: Option<Version>,
     /// All checkpoints that savepoints and pins name, as far as they exist.
     pub pinned: &'a [&'a Manifest],
     /// Pins of attempts before `epoch`, and what a name stood for before it was released.
@@ -52,7 +54,7 @@ pub(crate) struct GcPlan {
 impl Facts<'_> {
     /// The newest of the damaged versions that may be checkpoints that are still retained.
     pub(super) fn unsettled(&self) -> Option<Version> {
-        unsettled(self.damaged, self.retained.iter().map(|manifest| manifest.version).min())
+        unsettled(self.damaged, self.oldest)
     }
 }
 
@@ -76,7 +78,6 @@ fn may_refer(version: Version, name: &ObjectName) -> bool {
 
 /// Sorts `listing`, names below the job's prefix, into what may go and what stays.
 pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a str>) -> GcPlan {
-    let retained = live(facts.retained);
     let pinned = live(facts.pinned);
     let unsettled = facts.unsettled();
     let mut plan = GcPlan::default();
@@ -85,7 +86,7 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             plan.foreign.push(text.to_owned());
             continue;
         };
-        if retained.contains(&name) {
+        if facts.live.contains(&name) {
             continue;
         }
         if pinned.contains(&name) {
@@ -182,7 +183,8 @@ mod tests {
         let facts = Facts {
             newest: head.version,
             epoch: head.epoch,
-            retained: &[&head],
+            live: &live(&[&head]),
+            oldest: Some(head.version),
             pinned,
             damaged: &BTreeSet::new(),
             opened: Some(Epoch(5)),
@@ -214,7 +216,8 @@ mod tests {
         let facts = Facts {
             newest: head.version,
             epoch: head.epoch,
-            retained: &[&head],
+            live: &live(&[&head]),
+            oldest: Some(head.version),
             pinned: &[],
             damaged: &BTreeSet::new(),
             opened: Some(Epoch(5)),
@@ -265,8 +268,9 @@ mod tests {
         let plan_of = |retained: &[&Manifest]| {
             let (newest, epoch) = (head.version, head.epoch);
             let (damaged, kinds, stale, dead) = (&damaged, &kinds, &stale, &dead);
-            let facts =
-                Facts { newest, epoch, retained, pinned: &[], stale, damaged, opened: None, kinds, dead };
+            let (live, pinned, opened) = (&live(retained), &[], None);
+            let oldest = retained.iter().map(|manifest| manifest.version).min();
+            let facts = Facts { newest, epoch, live, oldest, pinned, stale, damaged, opened, kinds, dead };
             plan(&facts, texts.iter().map(String::as_str))
         };
         assert_eq!(plan_of(&[&older, &head]), GcPlan { held_back: 3, ..GcPlan::default() });
@@ -284,7 +288,8 @@ mod tests {
         let facts = Facts {
             newest: head.version,
             epoch: head.epoch,
-            retained: &[&head],
+            live: &live(&[&head]),
+            oldest: Some(head.version),
             pinned: &[],
             damaged: &BTreeSet::new(),
             opened: Some(Epoch(5)),

@@ -1,6 +1,6 @@
 //! Finding out the facts, and deleting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,7 +12,7 @@ use super::plan::{Facts, GcPlan, plan, unsettled};
 use super::savepoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Version};
-use crate::manifest::{Manifest, RecordKind, Roots, read_kind, read_manifest};
+use crate::manifest::{Manifest, RecordKind, Retained, Roots, newest_attempt, read_kind, read_manifest};
 use crate::remote::{ObjectName, Refused, Remote, SavepointName};
 
 /// Headers read at the same time.
@@ -99,12 +99,14 @@ impl Collector {
         &mut self,
         remote: &Remote,
         roots: &Roots,
-        dropped: Vec<Arc<Manifest>>,
+        dropped: Vec<Retained>,
     ) -> Result<Collection> {
         // The first look is at everything: only then it is known which versions are damaged, and what must be
         // held back for them.
         if self.sweep_is_due(roots) {
-            self.note(dropped);
+            if let Some(by) = self.note(remote, roots, dropped).await? {
+                return Ok(Collection::Overtaken(by));
+            }
             return self.sweep(remote, roots, false).await;
         }
         let collected = self.collect(remote, roots, dropped).await?;
@@ -119,7 +121,7 @@ impl Collector {
         &mut self,
         remote: &Remote,
         roots: &Roots,
-        dropped: Vec<Arc<Manifest>>,
+        dropped: Vec<Retained>,
     ) -> Result<Collection> {
         if !self.swept && dropped.is_empty() && self.dead.is_empty() {
             return Ok(Collection::Done(GcReport::default()));
@@ -131,19 +133,32 @@ impl Collector {
     /// first one, when a savepoint or a pin is gone that may have kept objects of earlier attempts, and when a damaged
     /// version holds nothing back any more.
     pub(super) fn sweep_is_due(&self, roots: &Roots) -> bool {
-        let oldest = roots.retained.iter().map(|found| found.retained.version).min();
+        let oldest = roots.live().oldest();
         !self.swept || (self.held_back && unsettled(&self.damaged, oldest).is_none())
     }
 
-    /// Takes in what commits have dropped.
-    fn note(&mut self, dropped: Vec<Arc<Manifest>>) {
-        for manifest in dropped {
-            // Dropped, and carriers of what was dropped: neither can be an open record.
-            self.kinds.insert(manifest.version, RecordKind::Checkpoint);
-            self.dead.insert(ObjectName::manifest(manifest.version));
-            self.largest = self.largest.max(manifest.references().count());
-            self.dead.extend(manifest.references().cloned());
+    /// Takes in what commits have dropped. Returns the attempt that has taken over, if it stands in the way.
+    async fn note(
+        &mut self,
+        remote: &Remote,
+        roots: &Roots,
+        dropped: Vec<Retained>,
+    ) -> Result<Option<Epoch>> {
+        self.kinds.extend(dropped.iter().map(|one| (one.version, RecordKind::Checkpoint)));
+        if let Some(by) = read_all(remote, roots).await? {
+            return Ok(Some(by));
         }
+        let (garbage, referred) = {
+            let mut live = roots.live();
+            (live.take_garbage(), live.objects())
+        };
+        // Dropped, and carriers of what was dropped: neither can be an open record.
+        self.kinds.extend(garbage.iter().filter_map(|name| match name {
+            ObjectName::Manifest(version) => Some((*version, RecordKind::Checkpoint)),
+            _ => None,
+        }));
+        self.dead.extend(garbage);
+        self.largest = self.largest.max(referred);
         // While it is not known what is needed, or while the store refuses, nothing of it goes.
         let most = MOST_DEAD.saturating_add(self.largest.saturating_mul(4));
         if self.dead.len() > most {
@@ -151,6 +166,7 @@ impl Collector {
             tracing::warn!(objects, "too much cannot be collected; it is left for the next attempt to find");
             self.dead.clear();
         }
+        Ok(None)
     }
 
     /// Deletes what `dropped` manifests referred to and no live one does. Needs no listing but those
@@ -159,9 +175,11 @@ impl Collector {
         &mut self,
         remote: &Remote,
         roots: &Roots,
-        dropped: Vec<Arc<Manifest>>,
+        dropped: Vec<Retained>,
     ) -> Result<Collection> {
-        self.note(dropped);
+        if let Some(by) = self.note(remote, roots, dropped).await? {
+            return Ok(Collection::Overtaken(by));
+        }
         if self.dead.is_empty() && self.pinned.is_empty() {
             return Ok(Collection::Done(GcReport::default()));
         }
@@ -252,11 +270,16 @@ impl Collector {
     }
 
     async fn plan(&mut self, remote: &Remote, roots: &Roots, listing: &[String]) -> Result<Planned> {
-        let retained = roots
-            .retained
-            .iter()
-            .map(|found| found.manifest.as_deref().map_err(|error| blocked(error, found.retained.version)))
-            .collect::<Result<Vec<_>>>()?;
+        if let Some(by) = read_all(remote, roots).await? {
+            return Ok(Planned::Overtaken(by));
+        }
+        // Before pins are listed: a reader may pin a checkpoint for as long as it is retained. What no checkpoint
+        // refers to by now, none ever will.
+        let live: HashSet<_> = {
+            let live = roots.live();
+            let names = listing.iter().filter_map(|name| ObjectName::parse(name));
+            names.filter(|name| live.contains(name)).collect()
+        };
         let confirmed = match Confirmed::take(remote, roots).await? {
             Confirmation::Confirmed(confirmed) => confirmed,
             Confirmation::Overtaken(by) => return Ok(Planned::Overtaken(by)),
@@ -267,11 +290,11 @@ impl Collector {
         let Self { dead, kinds, damaged, opened, pinned, .. } = self;
         let opened = opened.written;
         let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
-        let oldest = retained.iter().map(|manifest| manifest.version).min();
+        let oldest = roots.live().oldest();
         let make = |kinds: &BTreeMap<_, _>, damaged: &BTreeSet<_>| {
             let (newest, epoch) = (roots.newest, roots.epoch);
-            let (retained, pinned) = (&retained, &pinned);
-            let facts = Facts { newest, epoch, retained, pinned, stale, damaged, opened, kinds, dead };
+            let (live, pinned) = (&live, &pinned);
+            let facts = Facts { newest, epoch, live, oldest, pinned, stale, damaged, opened, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
         let first = make(kinds, damaged);
@@ -459,6 +482,17 @@ fn note_kind(
             damaged.insert(version);
         }
     }
+}
+
+/// Finds out what retained checkpoints of earlier attempts refer to. Returns the attempt that has taken over, if one
+/// of them is gone because of it.
+///
+/// # Errors
+/// `Corrupt` or `MissingObject` if one of them cannot be read all the same.
+async fn read_all(remote: &Remote, roots: &Roots) -> Result<Option<Epoch>> {
+    let Err((version, error)) = roots.read_all(remote).await else { return Ok(None) };
+    let (_, newest) = newest_attempt(remote, (roots.newest, roots.epoch)).await?;
+    if newest > roots.epoch { Ok(Some(newest)) } else { Err(blocked(&error, version)) }
 }
 
 fn blocked(error: &Error, version: Version) -> Error {

@@ -17,8 +17,8 @@ use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
 use crate::manifest::{
-    BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Roots, StateInfo,
-    States, list_chain, read_manifest, read_newest, retained_now,
+    BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Retained, Roots,
+    StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
 };
 use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};
 
@@ -44,8 +44,10 @@ impl Job {
     async fn open(remote: Arc<Remote>, pick: impl FnOnce(usize) -> usize) -> Self {
         let opened = Chain::open(Arc::clone(&remote), OpenMode::CreateOrOpen, None).await.unwrap();
         let found = opened.checkpoints.get(pick(opened.checkpoints.len()));
-        let restored =
-            found.map(|found| found.manifest.as_ref().unwrap().checkpoint().unwrap().subtasks[0].clone());
+        let restored = match found {
+            Some(found) => Some(found.read(&remote).await.unwrap().checkpoint().unwrap().subtasks[0].clone()),
+            None => None,
+        };
         Self {
             remote,
             chain: opened.chain,
@@ -185,7 +187,7 @@ fn done(collection: Collection) -> GcReport {
 /// A reader's pin.
 async fn pin(remote: &Arc<Remote>, from: &RestoreFrom) -> crate::Result<(Pin, Manifest)> {
     let (pin, found) = Pin::take(remote, from, Holder::Reader).await?;
-    Ok((pin, (*found.manifest?).clone()))
+    Ok((pin, (*found.manifest.unwrap()).clone()))
 }
 
 fn the_checkpoint(epoch: u64, number: u64) -> RestoreFrom {
@@ -676,16 +678,10 @@ async fn i6_what_is_still_to_be_deleted_is_bounded() {
     job.remote.put_data(&pin, Bytes::from_static(b"mine")).await.unwrap();
     let mut most = 0;
     for round in 0..120_u64 {
-        let deltas = (0..1_000).map(|n| {
-            let object =
-                ObjectName::data(Epoch(1), SubtaskIndex(0), nonce(9), DataKind::Delta, round * 1_000 + n);
-            delta(object, 0, 5, n + 1, n + 1)
-        });
-        let record = checkpoint(id(1, 1), vec![subtask(None, deltas.collect())]);
-        let head = job.chain.head();
-        let dropped = Manifest { version: Version(2), ..head.next(nonce(3), record, Version(0)) };
+        let object = |n| ObjectName::data(Epoch(1), SubtaskIndex(0), nonce(9), DataKind::Delta, n);
+        job.collector.retire((round * 1_000..(round + 1) * 1_000).map(object).collect());
         let roots = job.chain.roots();
-        let collected = job.collector.run(&job.remote, &roots, vec![Arc::new(dropped)]).await;
+        let collected = job.collector.run(&job.remote, &roots, Vec::new()).await;
         assert_eq!(collected.unwrap_err().kind(), ErrorKind::Corrupt);
         most = most.max(job.collector.dead());
     }
@@ -755,7 +751,7 @@ async fn i3_the_pin_of_a_savepoint_that_was_not_finished_goes_once_the_savepoint
 struct Paused {
     job: Job,
     roots: Roots,
-    dropped: Vec<Arc<Manifest>>,
+    dropped: Vec<Retained>,
 }
 
 async fn random_history(seed: u64) {

@@ -1,7 +1,7 @@
 //! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
-    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Entry, Inline, JoinedStates,
-    Manifest, Retained, States, SubtaskRecord, fenced_by, newest_attempt,
+    Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, JoinedStates,
+    Retained, States, SubtaskRecord, fenced_by, newest_attempt,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
 use crate::store::{Attempt, Event, EventSender};
@@ -68,7 +68,7 @@ pub(crate) struct Trigger {
 pub(crate) struct Progress {
     pub(crate) completed: u64,
     pub(crate) failed: u64,
-    pub(crate) retained: Vec<CheckpointSummary>,
+    pub(crate) retained: VecDeque<CheckpointSummary>,
     /// Whether the job still needs objects of the job that it was started from.
     pub(crate) dependent: bool,
 }
@@ -125,7 +125,7 @@ pub(crate) struct State {
     /// The states of all subtasks as of the last checkpoint.
     described: JoinedStates,
     /// Dropped by commits and not yet collected.
-    dropped: Vec<Arc<Manifest>>,
+    dropped: Vec<Retained>,
     collected: Option<Instant>,
     collector: Arc<Mutex<Collector>>,
     /// Whether anything was committed since a base was made.
@@ -384,7 +384,7 @@ impl Coordinator {
         {
             let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             progress.completed += 1;
-            progress.retained = summaries(&self.chain);
+            follow(&mut progress.retained, &self.chain);
         }
         self.adopt(&committed.adopted);
         self.let_go();
@@ -431,7 +431,7 @@ impl Coordinator {
                 progress.completed += 1;
                 progress.failed = progress.failed.saturating_sub(1);
             }
-            progress.retained = summaries(&self.chain);
+            follow(&mut progress.retained, &self.chain);
         }
         if let Some(listener) = &self.listener {
             adopted.iter().for_each(|id| listener.adopted(*id));
@@ -597,14 +597,20 @@ impl Coordinator {
     }
 }
 
-/// The retained checkpoints of a chain, oldest first, as far as they are known.
-pub(crate) fn summaries(chain: &Chain) -> Vec<CheckpointSummary> {
-    let summary = |entry: &Entry| {
+/// Brings `retained`, checkpoints oldest first, to what `chain` retains by now, as far as it is known.
+pub(crate) fn follow(retained: &mut VecDeque<CheckpointSummary>, chain: &Chain) {
+    let entries = chain.entries();
+    let oldest = entries.front().map_or(u64::MAX, |entry| entry.version().0);
+    while retained.front().is_some_and(|summary| summary.version < oldest) {
+        retained.pop_front();
+    }
+    let newest = retained.back().map_or(0, |summary| summary.version);
+    let new = entries.partition_point(|entry| entry.version().0 <= newest);
+    retained.extend(entries.range(new..).filter_map(|entry| {
         let (checkpoint, facts) = (entry.checkpoint, entry.facts?);
         let (id, version) = (checkpoint.id, checkpoint.version.0);
         Some(CheckpointSummary { id, version, unix_millis: facts.unix_millis, full_bytes: facts.full_bytes })
-    };
-    chain.entries().iter().filter_map(summary).collect()
+    }));
 }
 
 fn millis(duration: Duration) -> f64 {

@@ -297,7 +297,7 @@ impl Job {
 
     /// The checkpoints that can be restored, oldest first.
     pub fn checkpoints(&self) -> Vec<CheckpointSummary> {
-        self.inner.0.progress().retained.clone()
+        self.inner.0.progress().retained.iter().cloned().collect()
     }
 
     /// Numbers since the job was opened.

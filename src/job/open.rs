@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZero, NonZeroU64};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
 use object_store::ObjectStore;
@@ -30,7 +30,7 @@ use crate::uploads::{PARALLEL_DELTAS, UploadsTask};
 use crate::wait::wait;
 
 use super::background::{Background, Busy};
-use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, summaries};
+use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, follow};
 use super::local_dir::{self, LocalDir};
 use super::memory::MemoryPlan;
 use super::outlet::JobOutlet;
@@ -392,8 +392,8 @@ fn assemble(
 
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
-    let progress =
-        Arc::new(Mutex::new(Progress { retained: summaries(&chain), dependent, ..Progress::default() }));
+    let progress = Arc::new(Mutex::new(Progress { dependent, ..Progress::default() }));
+    follow(&mut progress.lock().unwrap_or_else(PoisonError::into_inner).retained, &chain);
     let closing = Arc::new(Notify::new());
     let stores: BTreeMap<_, _> =
         owners.iter().map(|(subtask, owner)| (*subtask, owner.events.clone())).collect();

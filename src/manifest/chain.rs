@@ -2,12 +2,13 @@
 //! over. Carries out what [`protocol`](super::protocol) decides.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::format::{self, Inline};
+use super::live::Live;
 use super::model::{CheckpointRecord, Manifest};
 use super::open;
 use super::protocol::{Answer, Commit, CommitVerdict, Seen, Step};
@@ -76,17 +77,19 @@ pub(crate) struct Chain {
     deadline: Duration,
     epoch: Epoch,
     head: Arc<Manifest>,
-    /// What `head` retains.
-    retained: Vec<Found>,
-    /// The same, as lists name it.
+    /// What `head` retains, oldest first.
     entries: VecDeque<Entry>,
+    /// Up to which version it may retain more, which could not be read.
+    gaps: Option<Version>,
+    /// What all of it refers to.
+    live: Arc<Mutex<Live>>,
     /// Nonces under which the next version was tried by commits that ended without a verdict.
     /// Each may have been applied, or may yet be.
     doubt: Vec<Nonce>,
     /// Why this attempt will never commit again.
     stopped: Option<Error>,
     /// No longer retained, and not yet handed to garbage collection.
-    dropped: Vec<Arc<Manifest>>,
+    dropped: Vec<Retained>,
     /// Found to be committed after all, and not yet reported: the commit that found out may fail.
     adopted: Vec<CheckpointId>,
 }
@@ -117,19 +120,22 @@ impl Chain {
         max_parallelism: Option<MaxParallelism>,
         past_damage: bool,
     ) -> Result<Opened> {
-        let (head, checkpoints, damaged) = open::open(&remote, mode, max_parallelism, past_damage).await?;
+        let open::Begun { head, entries, gaps, damaged } =
+            open::open(&remote, mode, max_parallelism, past_damage).await?;
         let chain = Self {
             remote,
             deadline: DEFAULT_DEADLINE,
             epoch: head.epoch,
             head: Arc::new(head),
-            entries: checkpoints.iter().map(Found::entry).collect(),
-            retained: checkpoints.clone(),
+            live: Arc::new(Mutex::new(Live::new(entries.iter().map(|entry| entry.checkpoint), gaps))),
+            entries: entries.into(),
+            gaps,
             doubt: Vec::new(),
             stopped: None,
             dropped: Vec::new(),
             adopted: Vec::new(),
         };
+        let checkpoints = chain.entries.iter().map(|entry| Found::from(entry.checkpoint)).collect();
         Ok(Opened { chain, checkpoints, damaged })
     }
 
@@ -178,11 +184,11 @@ impl Chain {
 
     /// What must not be deleted as of now.
     pub(crate) fn roots(&self) -> Roots {
-        Roots { newest: self.head.version, epoch: self.epoch, retained: self.retained.clone(), own: true }
+        Roots { newest: self.head.version, epoch: self.epoch, live: Arc::clone(&self.live), own: true }
     }
 
-    /// Hands over the manifests that commits have dropped since the last call.
-    pub(crate) fn take_dropped(&mut self) -> Vec<Arc<Manifest>> {
+    /// Hands over the checkpoints that commits have dropped since the last call.
+    pub(crate) fn take_dropped(&mut self) -> Vec<Retained> {
         std::mem::take(&mut self.dropped)
     }
 
@@ -227,7 +233,9 @@ impl Chain {
             let nonce = self.remote.env().nonces.nonce();
             let mut manifest = self.head.next(nonce, record.clone(), self.oldest_of(keep));
             let mut inline = inline.clone();
-            manifest.carry(&self.head, Some(&self.entries), &mut inline)?;
+            let whole = self.gaps.is_none_or(|gaps| manifest.retained.oldest() > gaps);
+            let all = Some(&self.entries).filter(|_| whole);
+            manifest.carry(&self.head, all, &mut inline)?;
             let payload = format::encode(&manifest, &inline)?;
             let bytes = payload.len() as u64;
             match self.create(version, nonce, payload).await? {
@@ -249,6 +257,10 @@ impl Chain {
     /// included.
     fn oldest_of(&self, keep: usize) -> Version {
         let dropped = (self.entries.len() + 1).saturating_sub(keep.max(1));
+        if dropped == 0 {
+            // There may be more than could be read.
+            return self.head.retained.oldest();
+        }
         self.entries.get(dropped).map_or(self.next_version(), Entry::version)
     }
 
@@ -261,21 +273,15 @@ impl Chain {
     fn advance(&mut self, manifest: Manifest) -> Vec<Retained> {
         let manifest = Arc::new(manifest);
         let oldest = manifest.retained.oldest();
-        let kept = |found: &Found| found.retained.version >= oldest;
-        let (mut retained, dropped): (Vec<_>, Vec<_>) = self.retained.drain(..).partition(kept);
-        while self.entries.front().is_some_and(|entry| entry.version() < oldest) {
-            self.entries.pop_front();
-        }
+        let dropped = self.entries.partition_point(|entry| entry.version() < oldest);
+        let dropped: Vec<_> = self.entries.drain(..dropped).map(|entry| entry.checkpoint).collect();
         // A checkpoint retains itself last.
-        if let Some(newest) = manifest.retained.newest() {
-            self.entries.push_back(newest);
-            retained.push(Found { retained: newest.checkpoint, manifest: Ok(Arc::clone(&manifest)) });
-        }
-        self.dropped.extend(dropped.iter().filter_map(|found| found.manifest.clone().ok()));
-        self.retained = retained;
+        self.entries.extend(manifest.retained.newest());
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).committed(&manifest, oldest);
+        self.dropped.extend(&dropped);
         self.head = manifest;
         self.doubt.clear();
-        dropped.into_iter().map(|found| found.retained).collect()
+        dropped
     }
 
     /// Creates the next version. Returns the manifest that is there already, if it is that of an

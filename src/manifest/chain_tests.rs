@@ -87,7 +87,7 @@ async fn what_was_committed_is_found_by_the_next_attempt() {
     assert_eq!(chain.epoch(), Epoch(5));
     let ids: Vec<_> = checkpoints.iter().map(|found| found.retained.id).collect();
     assert_eq!(ids, [id(1, 2), id(1, 3)]);
-    let newest = checkpoints[1].manifest.as_ref().unwrap();
+    let newest = &checkpoints[1].read(&remote).await.unwrap();
     assert_eq!(inline_delta(&remote, newest).await, "delta of checkpoint 3");
     assert_eq!(read_kind(&remote, Version(5)).await.unwrap(), Some(RecordKind::Open));
     assert_eq!(read_kind(&remote, Version(4)).await.unwrap(), Some(RecordKind::Checkpoint));
@@ -417,12 +417,39 @@ async fn a_damaged_or_lost_checkpoint_leaves_the_others() {
     remote.delete(names.to_vec()).await.unwrap();
     put(&remote, &names[1], "something else").await;
     let opened = Chain::open(Arc::clone(&remote), OpenMode::Existing, None).await.unwrap();
-    let kinds: Vec<_> = opened
-        .checkpoints
-        .iter()
-        .map(|found| found.manifest.as_ref().map(|manifest| manifest.version).map_err(Error::kind))
-        .collect();
+    let mut kinds = Vec::new();
+    for found in &opened.checkpoints {
+        let read = found.read(&remote).await;
+        kinds.push(read.map(|manifest| manifest.version).map_err(|error| error.kind()));
+    }
     assert_eq!(kinds, [Err(ErrorKind::MissingObject), Err(ErrorKind::Corrupt), Ok(Version(4))]);
+}
+
+#[tokio::test]
+async fn i3_a_lost_part_of_the_list_of_retained_checkpoints_stops_no_open_and_drops_nothing() {
+    let remote = Scripted::new().remote(1);
+    let mut chain = open(&remote).await;
+    for number in 1..=40 {
+        let drafted = draft(&chain, number, 100);
+        chain.commit(drafted).await.unwrap();
+    }
+    // It carries the list of the first sixteen.
+    remote.delete(vec![ObjectName::manifest(Version(18))]).await.unwrap();
+    let Opened { mut chain, checkpoints, .. } =
+        Chain::open(Arc::clone(&remote), OpenMode::Existing, None).await.unwrap();
+    let known: Vec<_> = checkpoints.iter().map(|found| found.retained.version.0).collect();
+    assert_eq!(known, (18..=41).collect::<Vec<_>>());
+    let mut commit = async |number, keep| {
+        let drafted = draft(&chain, number, keep);
+        chain.commit(drafted).await.unwrap();
+        (chain.head().retained.oldest().0, chain.roots().live().has_gaps())
+    };
+    assert_eq!(commit(1, 100).await, (0, true), "what cannot be named is not dropped");
+    for number in 2..40 {
+        assert_eq!(commit(number, 100).await, (0, true));
+    }
+    let (oldest, gaps) = commit(40, 5).await;
+    assert!(oldest > 17 && !gaps, "by now it would have been dropped");
 }
 
 #[tokio::test]

@@ -17,7 +17,10 @@ mod carried;
 mod chain;
 #[cfg(test)]
 mod chain_tests;
+#[cfg(feature = "test-util")]
+mod costs;
 mod format;
+mod live;
 mod model;
 #[cfg(test)]
 mod model_check;
@@ -39,6 +42,8 @@ mod wire_v1;
 pub(crate) use carried::States;
 pub use chain::OpenMode;
 pub(crate) use chain::{Chain, CommitDraft, Committed, fenced_by};
+#[cfg(feature = "test-util")]
+pub use costs::{ManifestCosts, ManifestShape, manifest_costs};
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]

@@ -151,9 +151,13 @@ impl BaseRef {
 impl SubtaskRecord {
     /// Every object that restoring this subtask needs; some more than once.
     pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
-        let base = self.base.iter().flat_map(|base| std::iter::once(&base.object).chain(&base.files));
-        let own = base.chain(self.deltas.iter().map(|delta| &delta.object));
+        let own = self.base_references().chain(self.deltas.iter().map(|delta| &delta.object));
         self.origins.iter().flat_map(Origin::references).chain(own)
+    }
+
+    /// What its own base refers to.
+    pub(super) fn base_references(&self) -> impl Iterator<Item = &ObjectName> {
+        self.base.iter().flat_map(|base| std::iter::once(&base.object).chain(&base.files))
     }
 
     /// Bases and deltas by their places: object, offset, length.

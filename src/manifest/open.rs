@@ -5,7 +5,8 @@ use super::format::{self, Inline};
 use super::model::Manifest;
 use super::protocol::{Open, OpenVerdict, Step};
 use super::read::{Damaged, Top, newest_version, read_top};
-use super::roots::{Found, find_retained};
+use super::retained::Entry;
+use super::roots::list_retained;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
 use crate::key_group::MaxParallelism;
@@ -14,12 +15,23 @@ use crate::remote::{ObjectName, Remote};
 /// How often an opener that loses a race looks again.
 const OPEN_ATTEMPTS: u32 = 16;
 
+/// An attempt that has begun.
+pub(super) struct Begun {
+    pub(super) head: Manifest,
+    /// The retained checkpoints, oldest first.
+    pub(super) entries: Vec<Entry>,
+    /// Up to which version some may be missing among them, because what names them cannot be read.
+    pub(super) gaps: Option<Version>,
+    /// The versions that were passed over, newest first.
+    pub(super) damaged: Vec<Damaged>,
+}
+
 pub(super) async fn open(
     remote: &Remote,
     mode: OpenMode,
     max_parallelism: Option<MaxParallelism>,
     past_damage: bool,
-) -> Result<(Manifest, Vec<Found>, Vec<Damaged>)> {
+) -> Result<Begun> {
     let mut probed = false;
     for attempt in 0..OPEN_ATTEMPTS {
         remote.pause(attempt).await;
@@ -48,8 +60,8 @@ pub(super) async fn open(
         let nonce = remote.env().nonces.nonce();
         let manifest = Manifest::open(version, nonce, head.as_ref(), max_parallelism);
         if begin(remote, &manifest).await? {
-            let checkpoints = find_retained(remote, &manifest).await?;
-            return Ok((manifest, checkpoints, damaged));
+            let (entries, gaps) = list_retained(remote, &manifest).await?;
+            return Ok(Begun { head: manifest, entries, gaps, damaged });
         }
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other attempts of this job keep getting in first")

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::carried::Carried;
 use super::format::{Inline, newer};
 use super::varint::{Reader, Writer};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, Version};
 use crate::remote::Remote;
 
@@ -126,6 +126,31 @@ impl RetainedList {
         Ok(all.filter(|entry| entry.version() >= self.oldest).collect())
     }
 
+    /// As [`fetch`](Self::fetch), for one who only looks: parts that are damaged are left out.
+    pub(crate) async fn fetch_readable(&self, remote: &Remote) -> Result<Vec<Entry>> {
+        match self.fetch(remote).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {
+                self.fetch_intact(remote).await.map(|(entries, _)| entries)
+            }
+            list => list,
+        }
+    }
+
+    /// As [`fetch`](Self::fetch), without the parts that are damaged or gone, and where the last of these ends.
+    pub(super) async fn fetch_intact(&self, remote: &Remote) -> Result<(Vec<Entry>, Option<Version>)> {
+        let (mut all, mut gaps) = (Vec::new(), None);
+        for chunk in &self.chunks {
+            match chunk.fetch(remote).await {
+                Ok(entries) => all.extend(entries),
+                Err(error) if is_lasting(&error) => gaps = Some(chunk.last),
+                Err(error) => return Err(error),
+            }
+        }
+        all.extend(&self.tail);
+        all.retain(|entry| entry.version() >= self.oldest);
+        Ok((all, gaps))
+    }
+
     /// Adds a checkpoint at the end, and drops those before `oldest`.
     pub(super) fn push(&mut self, entry: Entry, oldest: Version) {
         self.tail.push(entry);
@@ -229,6 +254,11 @@ impl RetainedList {
         })?;
         Ok(Self { oldest, chunks, tail: read_entries(input)? })
     }
+}
+
+/// Whether what cannot be read will not be read another time.
+pub(super) fn is_lasting(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::MissingObject | ErrorKind::UnsupportedVersion)
 }
 
 impl Chunk {

@@ -158,7 +158,8 @@ impl CheckpointReader {
         let dir = Scratch(dir);
         let (remote, from) = (Arc::clone(&outside.remote), from.clone());
         let (pin, found) = outside.run(async move { Pin::take_to_read(&remote, &from).await })?;
-        let manifest = found.manifest.clone()?;
+        let manifest = found.manifest.clone();
+        let manifest = manifest.ok_or_else(|| Error::internal("a checkpoint was pinned and not read"))?;
         let record = record_of(&manifest)?;
         let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };
         let mut parts: Vec<_> = record.subtasks.iter().map(|one| part(one.subtask, one.range)).collect();

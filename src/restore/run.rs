@@ -127,9 +127,9 @@ impl Restorer {
         let local = Arc::new(blocking(move || Ok(LocalFiles::scan(&local))).await?);
         let mut first_failure = None;
         for candidate in found.iter().rev() {
-            let result = match &candidate.manifest {
-                Ok(manifest) => self.restore_one(manifest, targets, &local).await,
-                Err(error) => Err(error.clone()),
+            let result = match candidate.read(&self.remote).await {
+                Ok(manifest) => self.restore_one(&manifest, targets, &local).await,
+                Err(error) => Err(error),
             };
             match result {
                 Ok(mut restoration) => {

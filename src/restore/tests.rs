@@ -213,7 +213,7 @@ impl World {
             retained: Default::default(),
             record: Record::Checkpoint(record),
         };
-        Found { retained, manifest: Ok(Arc::new(manifest)) }
+        Found { retained, manifest: Some(Arc::new(manifest)) }
     }
 
     fn restorer(&self) -> Restorer {
@@ -536,7 +536,7 @@ async fn references_that_do_not_fit_their_objects_are_corrupt() {
         let mut manifest = Manifest::clone(found.manifest.as_ref().unwrap());
         let Record::Checkpoint(record) = &mut manifest.record else { unreachable!() };
         change(&mut record.subtasks[0]);
-        let found = Found { manifest: Ok(Arc::new(manifest)), ..found };
+        let found = Found { manifest: Some(Arc::new(manifest)), ..found };
         world.restore(&[found], false, &[]).await.err().map(|error| error.kind())
     };
     assert_eq!(restore(|_| {}).await, None);
@@ -601,12 +601,13 @@ async fn falls_back_only_with_permission_and_says_so() {
     let second = world.cut(2);
     let lost = world.deltas[0].object.clone();
     world.remote.delete(vec![lost.clone()]).await.unwrap();
-    let unreadable =
-        Found { manifest: Err(crate::Error::corrupt("flipped").object("manifest/3")), ..world.cut(3) };
+    let damaged = ObjectName::manifest(Version(3));
+    world.remote.put_data(&damaged, bytes::Bytes::from_static(b"flipped")).await.unwrap();
+    let unreadable = Found { manifest: None, ..world.cut(3) };
     let found = [first.clone(), second.clone(), unreadable];
 
     let error = world.restore(&found, false, &[]).await.err().unwrap();
-    assert_eq!(error.object_name(), Some("manifest/3"));
+    assert_eq!(error.object_name(), Some(damaged.to_string().as_str()));
     let restored = world.restore(&found, true, &[]).await.unwrap();
     assert_eq!(contents(&restored.subtasks[0].table), state);
     assert_eq!(restored.manifest.unwrap().version, Version(1));

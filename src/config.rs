@@ -10,6 +10,7 @@ use crate::ids::CheckpointId;
 use crate::job::{CheckpointListener, SourceJob};
 use crate::key_group::MaxParallelism;
 use crate::manifest::{CheckpointMode, OpenMode};
+use crate::store::{Revision, validate_revisions};
 
 /// Which checkpoint a job continues from, or is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +55,7 @@ pub struct JobOptions {
     pub(crate) max_parallelism: Option<MaxParallelism>,
     pub(crate) mode: CheckpointMode,
     pub(crate) restore_from: RestoreFrom,
+    pub(crate) revisions: Vec<Revision>,
     pub(crate) start_from: Option<SourceJob>,
     pub(crate) fallback: bool,
     pub(crate) memory: u64,
@@ -82,6 +84,7 @@ impl JobOptions {
             max_parallelism: None,
             mode: CheckpointMode::default(),
             restore_from: RestoreFrom::Latest,
+            revisions: Vec::new(),
             start_from: None,
             fallback: false,
             memory: 512_000_000,
@@ -127,6 +130,26 @@ impl JobOptions {
     #[must_use]
     pub fn restore_from(mut self, from: RestoreFrom) -> Self {
         self.restore_from = from;
+        self
+    }
+
+    /// Drops a state that the program no longer has: its entries are deleted when the job opens, and its name
+    /// is free from the first checkpoint on. Nothing happens if there is no such state, so the option may stay;
+    /// the attempt refuses to register the name. Files shrink as RocksDB compacts, at once by
+    /// [`Job::compact`](crate::Job::compact) and [`Job::materialize`](crate::Job::materialize). A state that nobody registers and
+    /// nobody drops stays in every checkpoint ([`StateStore::states`](crate::StateStore::states)). Default none.
+    #[must_use]
+    pub fn drop_state(mut self, name: impl Into<String>) -> Self {
+        self.revisions.push(Revision::Drop(name.into()));
+        self
+    }
+
+    /// Gives a state another name when the job opens; nothing of it is rewritten. Nothing happens if that was done
+    /// at an earlier start, so the option may stay. Opening fails with [`NotFound`](crate::ErrorKind::NotFound) if the checkpoint has
+    /// neither name, and with [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if it has both. Default none.
+    #[must_use]
+    pub fn rename_state(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.revisions.push(Revision::Rename { from: from.into(), to: to.into() });
         self
     }
 
@@ -285,6 +308,7 @@ impl JobOptions {
             return Err(Error::invalid("a job that starts from another one is not an existing one")
                 .advice("open it with OpenMode::Create or OpenMode::CreateOrOpen"));
         }
+        validate_revisions(&self.revisions)?;
         if self.retained == 0 {
             return refuse("at least 1 checkpoint must be retained");
         }

@@ -93,8 +93,9 @@ pub use inspect::{
     InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
 };
 pub use job::{
-    CheckpointListener, CheckpointReport, CheckpointSummary, Job, JobStats, MaterializationReport,
-    MemoryStats, Opened, PendingCheckpoint, SourceJob,
+    CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobStats, JobStatus,
+    MaterializationReport, MemoryStats, Opened, Owes, PendingCheckpoint, SourceJob, StoreState,
+    SubtaskStatus, UnderWay,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode};
@@ -109,7 +110,9 @@ pub use state::{
     StateDescriptor, StoredValue, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate,
     TtlVisibility, ValueEntries, ValueState,
 };
-pub use store::{Cut, Scan, State, StateDescription, StateOptions, StateStore, StoreStats, Value};
+pub use store::{
+    Cut, Scan, State, StateDescription, StateOptions, StateStore, StateUsage, StoreStats, Value,
+};
 pub use table::TableStats;
 
 /// A model of an object store to put around any other, for load tests (cargo feature `test-util`).

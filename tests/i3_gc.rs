@@ -317,7 +317,7 @@ fn what_a_killed_process_was_writing_is_removed() {
     for path in void.iter().chain(&kept) {
         std::fs::write(path, "x").unwrap();
     }
-    let Opened { job, .. } = open();
+    let Opened { job, stores: _stores, .. } = open();
     eventually("they are gone", Duration::from_secs(20), || void.iter().all(|path| !path.exists()));
     assert!(kept.iter().all(|path| path.exists()));
     job.health().unwrap();

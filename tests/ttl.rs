@@ -907,3 +907,132 @@ fn i9_ttl_behaves_as_entries_with_times() {
         model_run(seed, if seed % 4 < 2 { ttl() } else { on_read() }, 500);
     }
 }
+
+#[test]
+fn after_expiry_compaction_and_a_base_on_demand_the_checkpoint_of_a_quiet_job_shrinks() {
+    let job = ClockedJob::new(CheckpointMode::Changelog);
+    let Opened { job: running, mut stores, .. } = job.open();
+    let mut rng = StdRng::seed_from_u64(7);
+    let values = ValueState::<Vec<u8>>::descriptor("large").ttl(ttl());
+    let large = stores[0].register(values).unwrap();
+    for key in 0..200_u64 {
+        stores[0].set_key(&key).unwrap();
+        // Nothing that compresses.
+        large.put(&mut stores[0], &(0..5000).map(|_| rng.random()).collect()).unwrap();
+    }
+    materialize(&running);
+    let before = checkpoint(&running, &mut stores, "full").unwrap().full_bytes;
+    assert!(before > 1_000_000, "{before}");
+    job.clock.advance(1_000);
+    running.compact().unwrap();
+    // Nothing was written since the last base.
+    materialize(&running);
+    let after = checkpoint(&running, &mut stores, "expired").unwrap().full_bytes;
+    assert!(after < before / 20, "{after} of {before} bytes");
+    drop((stores, running));
+    let Opened { mut stores, .. } = job.open();
+    let large = stores[0].register(ValueState::<Vec<u8>>::descriptor("large").ttl(ttl())).unwrap();
+    stores[0].set_key(&7_u64).unwrap();
+    assert_eq!(large.get(&stores[0]).unwrap(), None);
+}
+
+#[test]
+fn i6_what_reads_of_one_key_make_young_is_bounded_in_memory_and_all_of_it_stays() {
+    const ENTRIES: u64 = 40_000;
+    for mode in MODES {
+        let job = ClockedJob::new(mode);
+        let Opened { job: running, mut stores, .. } = job.open();
+        let wide = || MapState::<u64, Vec<u8>>::descriptor("wide").ttl(on_read());
+        let map = stores[0].register(wide()).unwrap();
+        stores[0].set_key("one key").unwrap();
+        for entry in 0..ENTRIES {
+            map.put(&mut stores[0], &entry, &vec![7; 100]).unwrap();
+        }
+        for _ in 0..3 {
+            job.clock.advance(8);
+            let mut most = 0;
+            for entry in 0..ENTRIES {
+                assert!(map.get(&stores[0], &entry).unwrap().is_some(), "{entry} was read in time");
+                most = most.max(stores[0].stats().refreshed_bytes);
+            }
+            // A portion, and what the active delta knows: both are of at most a delta's size.
+            assert!(most < 2_500_000, "{most}");
+        }
+        // Nothing has been written since but by reads.
+        checkpoint(&running, &mut stores, "young").unwrap();
+        drop((stores, running));
+        let Opened { mut stores, .. } = job.open();
+        let map = stores[0].register(wide()).unwrap();
+        stores[0].set_key("one key").unwrap();
+        job.clock.advance(8);
+        assert_eq!(map.iter(&stores[0]).unwrap().map(Result::unwrap).count() as u64, ENTRIES);
+        job.clock.advance(11);
+        assert!(map.is_empty(&stores[0]).unwrap());
+    }
+}
+
+/// What a map holds, with the time of each entry's last access.
+type Young = BTreeMap<u64, (u8, u64)>;
+
+#[test]
+fn i1_what_reads_hand_over_stands_between_the_writes_around_it() {
+    for seed in 0..12 {
+        for mode in MODES {
+            println!("seed {seed}, {mode:?}");
+            let mut rng = StdRng::seed_from_u64(seed);
+            let clock = ClockedJob::new(mode);
+            let descriptor = || MapState::<u64, Vec<u8>>::descriptor("map").ttl(on_read());
+            let (mut model, mut committed) = (Young::new(), Young::new());
+            for _attempt in 0..3 {
+                // Deltas of a few entries, so that portions are handed over all the time.
+                let Opened { job: running, mut stores, .. } =
+                    clock.open_with(|options| options.delta_bytes(4096));
+                let store = &mut stores[0];
+                let map = store.register(descriptor()).unwrap();
+                store.set_key("key").unwrap();
+                model.clone_from(&committed);
+                for _ in 0..150 {
+                    let now = clock.now();
+                    let (entry, byte) = (rng.random_range(0..60_u64), rng.random());
+                    model.retain(|_, (_, read)| now < *read + 10);
+                    match rng.random_range(0..20) {
+                        0..8 => {
+                            map.put(&mut stores[0], &entry, &vec![byte; 150]).unwrap();
+                            model.insert(entry, (byte, now));
+                        }
+                        8..10 => {
+                            map.remove(&mut stores[0], &entry).unwrap();
+                            model.remove(&entry);
+                        }
+                        10..13 => {
+                            let expected = model.get_mut(&entry).map(|(byte, read)| {
+                                *read = now;
+                                vec![*byte; 150]
+                            });
+                            assert_eq!(map.get(&stores[0], &entry).unwrap(), expected);
+                        }
+                        13 => {
+                            for (entry, (byte, read)) in &mut model {
+                                assert_eq!(map.get(&stores[0], entry).unwrap(), Some(vec![*byte; 150]));
+                                *read = now;
+                            }
+                        }
+                        14..16 => {
+                            let all = map.iter(&stores[0]).unwrap().map(Result::unwrap);
+                            let all: Vec<_> = all.map(|(entry, value)| (entry, value[0])).collect();
+                            let expected: Vec<_> =
+                                model.iter().map(|(entry, (byte, _))| (*entry, *byte)).collect();
+                            assert_eq!(all, expected);
+                        }
+                        16..18 => clock.clock.advance(rng.random_range(0..4)),
+                        18 => stores[0].set_key("key").unwrap(),
+                        _ => {
+                            checkpoint(&running, &mut stores, "").unwrap();
+                            committed.clone_from(&model);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

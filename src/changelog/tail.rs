@@ -215,6 +215,11 @@ impl<B> Tail<B> {
         }
     }
 
+    /// Where the newest base stands, if there is one.
+    pub(crate) fn base_seq(&self) -> Option<DeltaSeq> {
+        self.next_base.as_ref().or(self.base.as_ref()).map(|base| base.seq)
+    }
+
     /// What the changelog weighs since the newest base; without one, with that of the origins, and never
     /// nothing where there are any.
     pub(crate) fn bytes_since_base(&self) -> u64 {

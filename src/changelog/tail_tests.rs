@@ -314,3 +314,25 @@ fn i1_a_run_of_which_a_part_has_moved_is_one_no_more() {
     f.tail.moved(Moved { deltas: vec![delta(4, object(102))], runs: Vec::new(), small: false });
     assert_eq!(named(&mut f, 1, 6), [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]);
 }
+
+#[test]
+fn a_newer_base_of_the_same_delta_takes_the_place_of_the_old_one() {
+    let mut fixture = Fixture::new();
+    fixture.tail.materialized(base(4));
+    assert_eq!(fixture.advance(Flush::AboveLimit).map(|_| ()), None);
+    // What both have is no garbage.
+    let kept = object(3000);
+    let with_kept = |base: BaseRef| BaseRef { files: [base.files, vec![kept.clone()]].concat(), ..base };
+    let newer = BaseRef { seq: DeltaSeq(4), ..base(5) };
+    fixture.tail.materialized(with_kept(base(4)));
+    fixture.tail.materialized(with_kept(newer.clone()));
+    fixture.tail.barrier(DeltaSeq(4), id(1));
+    assert_eq!(fixture.tail.base_seq(), Some(DeltaSeq(4)));
+    let Some(Action::Ready { base: Some(taken), .. }) = fixture.advance(Flush::AboveLimit) else {
+        panic!("the barrier is not ready");
+    };
+    assert_eq!(taken.object, newer.object);
+    let retired = fixture.tail.take_retired(INSTANCE).own;
+    assert!(retired.contains(&base(4).object) && retired.contains(&object(2004)), "{retired:?}");
+    assert!(!retired.contains(&kept) && !retired.contains(&object(2005)), "{retired:?}");
+}

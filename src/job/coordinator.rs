@@ -1,8 +1,8 @@
 //! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
 //! what takes too long, and sees to it that what a commit made unreachable is collected.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::channel::oneshot;
@@ -13,19 +13,21 @@ use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
-use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, JoinedStates,
-    Retained, States, SubtaskRecord, fenced_by, newest_attempt,
+    Retained, StateInfo, States, SubtaskRecord, fenced_by, newest_attempt,
 };
 use crate::remote::{ObjectName, Remote, SavepointName};
-use crate::store::{Attempt, Event, EventSender};
+use crate::store::{Attempt, Event, EventSender, StoreShared};
 
 use super::background::Busy;
 use super::early::Early;
+use super::overdue::{self, Missing};
 use super::packer::Packer;
 use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
+use super::status::{self, Failures};
 use super::triggers::Triggers;
 
 /// Collect once this many manifests were dropped, or this much time has passed since the last time:
@@ -42,6 +44,8 @@ const LAST_COLLECTION: Duration = Duration::from_secs(10);
 pub(crate) enum Command {
     Trigger(Trigger),
     Receipt(Box<Receipt>),
+    /// The subtask's store has finished; it has cut for checkpoints up to this number by itself.
+    Finished(SubtaskIndex, u64),
     /// A store cannot contribute to the checkpoint.
     Refused(CheckpointId, Error),
     Abort(CheckpointId),
@@ -71,6 +75,8 @@ pub(crate) struct Progress {
     pub(crate) retained: VecDeque<CheckpointSummary>,
     /// Whether the job still needs objects of the job that it was started from.
     pub(crate) dependent: bool,
+    pub(super) pending: Option<status::Pending>,
+    pub(super) failures: Failures,
 }
 
 /// When checkpoints are triggered by themselves.
@@ -109,8 +115,11 @@ pub(crate) struct Subtask {
     pub(crate) range: KeyGroupRange,
     pub(crate) instance: Nonce,
     pub(crate) events: EventSender,
+    pub(crate) shared: Arc<StoreShared>,
     /// The last delta in the newest checkpoint.
     pub(crate) committed: DeltaSeq,
+    /// Its store has said that its state stays as it is.
+    pub(crate) finished: bool,
 }
 
 /// What changes while the coordinator runs.
@@ -162,21 +171,14 @@ impl Coordinator {
                     Some(command) => self.handle(command).await,
                     None => return,
                 },
-                () = sleep_until(deadline) => {
-                    let timeout = self.schedule.timeout;
-                    self.give_up(&Error::new(ErrorKind::Aborted, format!("not durable within {timeout:?}")));
-                }
+                () = sleep_until(deadline) => self.give_up_late(),
                 () = sleep_until(due) => self.trigger_by_schedule(),
                 () = sleep_until(early) => {
                     self.state.early.as_mut().into_iter().for_each(Early::made);
                     self.attempt.call_early();
                 }
                 // An operator that has met the failure never cuts: nobody else would end the waiting.
-                _ = watch.tick(), if self.state.pending.is_some() => {
-                    if let Err(error) = self.attempt.health() {
-                        self.give_up(&error);
-                    }
-                }
+                _ = watch.tick(), if self.state.pending.is_some() => self.look(),
             }
         }
     }
@@ -185,6 +187,7 @@ impl Coordinator {
         match command {
             Command::Trigger(trigger) => self.begin(trigger),
             Command::Receipt(receipt) => self.receive(*receipt).await,
+            Command::Finished(subtask, cut) => self.finished(subtask, cut),
             Command::Refused(id, error) => {
                 if self.pending_id() == Some(id) {
                     self.give_up(&error);
@@ -250,8 +253,45 @@ impl Coordinator {
         });
     }
 
+    /// Ends a checkpoint that cannot come to a good end. Looked at now and then rather than told: stores that are
+    /// dropped together with the job are nobody's business.
+    fn look(&mut self) {
+        let Some(pending) = &self.state.pending else { return };
+        let number = pending.trigger.id.number;
+        let gone = self.subtasks.values().any(|subtask| subtask.shared.presence.fails(number));
+        let outcome = if gone { self.attempt.check_complete() } else { self.attempt.health() };
+        if let Err(error) = outcome {
+            self.give_up(&error);
+        }
+    }
+
+    /// Time is up.
+    fn give_up_late(&mut self) {
+        let Some(pending) = &self.state.pending else { return };
+        let now = self.monotonic();
+        let missing = self.subtasks.iter().filter(|(subtask, _)| !pending.receipts.contains_key(subtask));
+        let missing: Vec<_> = missing
+            .map(|(subtask, own)| (*subtask, Missing::of(&own.shared, pending.trigger.id, now)))
+            .collect();
+        self.give_up(&overdue::error(self.schedule.timeout, self.subtasks.len(), &missing));
+    }
+
+    /// From now on the subtask's task cuts for its store, beginning with what is under way.
+    fn finished(&mut self, subtask: SubtaskIndex, cut: u64) {
+        let Some(own) = self.subtasks.get_mut(&subtask) else { return };
+        own.finished = true;
+        if let Some(id) = self.pending_id().filter(|id| id.number > cut) {
+            self.tell(subtask, Event::CutFinished(id));
+        }
+    }
+
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(self.schedule.timeout);
+        for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
+            subtask.events.send(Event::CutFinished(trigger.id));
+        }
+        let (id, start) = (trigger.id, trigger.start);
+        self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
         self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
     }
 
@@ -266,7 +306,9 @@ impl Coordinator {
                     return;
                 }
                 pending.receipts.entry(subtask).or_insert(receipt);
-                if pending.receipts.len() == self.subtasks.len() {
+                let complete = pending.receipts.len() == self.subtasks.len();
+                self.progress().pending.iter_mut().for_each(|pending| _ = pending.receipts.insert(subtask));
+                if complete {
                     self.commit().await;
                 }
             }
@@ -281,7 +323,11 @@ impl Coordinator {
             Err(Error::new(ErrorKind::Aborted, message)
                 .advice("whether it counts is found out by the next commit"))
         };
-        let result = match self.draft(&mut pending) {
+        let draft = self.draft(&mut pending).inspect_err(|error| {
+            // It would be the same at every checkpoint to come.
+            self.attempt.fail(error.clone());
+        });
+        let result = match draft {
             Ok(draft) => tokio::select! {
                 result = tokio::time::timeout_at(pending.deadline, self.chain.commit(draft)) => {
                     let timeout = self.schedule.timeout;
@@ -314,7 +360,8 @@ impl Coordinator {
     fn draft(&mut self, pending: &mut Pending) -> Result<CommitDraft> {
         let carrier = ObjectName::manifest(self.chain.next_version());
         let mut inline = Inline::new();
-        let states = self.state.described.of_all(pending.receipts.values().map(|receipt| &receipt.states))?;
+        let parts = pending.receipts.values().map(|receipt| &receipt.states);
+        let states = self.state.described.of_all(parts).map_err(|error| clash(&pending.receipts, error))?;
         let mut subtasks = Vec::with_capacity(pending.receipts.len());
         for receipt in pending.receipts.values() {
             let deltas = receipt.deltas.iter().map(|delta| match delta {
@@ -382,8 +429,9 @@ impl Coordinator {
             }
         }
         {
-            let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut progress = self.progress();
             progress.completed += 1;
+            progress.failures = Failures::default();
             follow(&mut progress.retained, &self.chain);
         }
         self.adopt(&committed.adopted);
@@ -426,7 +474,8 @@ impl Coordinator {
             return;
         }
         {
-            let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut progress = self.progress();
+            progress.failures = Failures::default();
             for _ in adopted {
                 progress.completed += 1;
                 progress.failed = progress.failed.saturating_sub(1);
@@ -446,7 +495,7 @@ impl Coordinator {
                 tracing::warn!(%error, "the attempt's own pin stays behind until the next attempt");
             }
         });
-        let mut progress = self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut progress = self.progress();
         let was_dependent = std::mem::take(&mut progress.dependent);
         drop(progress);
         if was_dependent && let Some(listener) = &self.listener {
@@ -530,7 +579,12 @@ impl Coordinator {
         for subtask in self.subtasks.values() {
             subtask.events.send(Event::Aborted(id));
         }
-        self.progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner).failed += 1;
+        {
+            let now = self.monotonic();
+            let mut progress = self.progress();
+            progress.failed += 1;
+            progress.failures.add(now, id, &error);
+        }
         self.finish(id);
         if let Some(listener) = &self.listener {
             listener.failed(id, &error);
@@ -541,6 +595,7 @@ impl Coordinator {
     }
 
     fn finish(&mut self, id: CheckpointId) {
+        self.progress().pending = None;
         self.triggers.done(&self.attempt, id);
         let earliest = after(self.schedule.min_pause);
         self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
@@ -592,9 +647,35 @@ impl Coordinator {
         }
     }
 
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn monotonic(&self) -> Duration {
         self.remote.env().clock.monotonic()
     }
+}
+
+/// Two subtasks mean different things by one state: no checkpoint can hold both. Says which two.
+fn clash(receipts: &BTreeMap<SubtaskIndex, Receipt>, cause: Error) -> Error {
+    let mut known = BTreeMap::<StateId, (SubtaskIndex, StateInfo)>::new();
+    let all = receipts
+        .iter()
+        .flat_map(|(subtask, receipt)| receipt.states.iter().map(move |state| (*subtask, state)));
+    for (subtask, state) in all {
+        let (first, joined) = known.entry(state.id).or_insert_with(|| (subtask, state.clone()));
+        if let Err(cause) = joined.join(state) {
+            let message =
+                format!("subtasks {first} and {subtask} use a state in ways that do not go together");
+            return Error::new(cause.kind(), message)
+                .object(format!("state {:?}", state.name))
+                .source(cause)
+                .advice(
+                    "no checkpoint of this attempt can be complete: mend the program, and open the job again",
+                );
+        }
+    }
+    cause
 }
 
 /// Brings `retained`, checkpoints oldest first, to what `chain` retains by now, as far as it is known.

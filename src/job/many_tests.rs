@@ -146,14 +146,20 @@ impl Process {
                 policy: by_hand(),
                 share: Share { index: subtask.0, of: subtasks },
                 opened: Duration::ZERO,
-                base_seq: DeltaSeq(0),
                 first_base: None,
                 rescaled: false,
                 coordinator: commands.clone(),
                 uploads: uploads.clone(),
             };
             let events = start_task(parts, &Handle::current());
-            let owner = Subtask { range, instance, events: events.clone(), committed: DeltaSeq(0) };
+            let owner = Subtask {
+                range,
+                instance,
+                events: events.clone(),
+                shared: Arc::clone(&shared),
+                committed: DeltaSeq(0),
+                finished: false,
+            };
             owners.insert(subtask, owner);
             stores.push(Store { subtask, range, events, shared, seq: DeltaSeq(0) });
         }

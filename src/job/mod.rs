@@ -10,9 +10,11 @@ mod many_tests;
 mod memory;
 mod open;
 mod outlet;
+mod overdue;
 mod packer;
 mod report;
 mod source;
+mod status;
 mod triggers;
 
 use std::fmt;
@@ -33,6 +35,7 @@ use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
+use crate::store::metadata;
 use crate::store::{Appliers, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::{Table, TableResources};
 use crate::uploads::Uploads;
@@ -47,6 +50,7 @@ pub use report::{
     CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport, MemoryStats,
 };
 pub use source::SourceJob;
+pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
 use triggers::Triggers;
 
 /// A running attempt of a job. Cheap to clone, and may be used from any thread.
@@ -79,6 +83,7 @@ struct Inner {
     packer: Arc<Packer>,
     collecting: Busy,
     closing: Arc<Notify>,
+    checkpoint_timeout: Duration,
     memory: u64,
     resources: TableResources,
     _dir: LocalDir,
@@ -159,11 +164,12 @@ impl Job {
     }
 
     /// Starts a checkpoint. From now on [`StateStore::due`] of every store gives its id, until the
-    /// store has cut for it. `metadata` is the coordinator's own; it is given back as
+    /// store has cut for it. `metadata` is the coordinator's own, up to 1 MiB; it is given back as
     /// [`Opened::metadata`].
     ///
     /// # Errors
-    /// [`WouldBlock`](ErrorKind::WouldBlock) while another checkpoint is under way; the attempt's failure.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for metadata that is longer;
+    /// [`WouldBlock`](ErrorKind::WouldBlock) while another checkpoint is under way; as [`Job::health`].
     pub fn trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
         self.start_checkpoint(metadata.into(), None)
     }
@@ -190,7 +196,8 @@ impl Job {
         savepoint: Option<SavepointName>,
     ) -> Result<PendingCheckpoint> {
         let inner = &self.inner.0;
-        inner.attempt.health()?;
+        check_metadata(&metadata)?;
+        inner.attempt.check_complete()?;
         let (reply, result) = oneshot::channel();
         let start = inner.remote.env().clock.monotonic();
         let id = inner.triggers.start(&inner.attempt, |id| {
@@ -200,10 +207,16 @@ impl Job {
         Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
     }
 
-    /// The metadata that scheduled checkpoints carry from now on.
-    pub fn set_metadata(&self, metadata: impl Into<Vec<u8>>) {
+    /// The metadata that scheduled checkpoints carry from now on: up to 1 MiB, as with [`Job::trigger`].
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is longer; the one before stays.
+    pub fn set_metadata(&self, metadata: impl Into<Vec<u8>>) -> Result<()> {
+        let metadata = metadata.into();
+        check_metadata(&metadata)?;
         // A job that is going down takes no more checkpoints.
-        let _ = self.inner.0.send(Command::Metadata(metadata.into()));
+        let _ = self.inner.0.send(Command::Metadata(metadata));
+        Ok(())
     }
 
     /// Hands in a receipt that came from elsewhere ([`Cut::receipt`](crate::Cut::receipt),
@@ -225,19 +238,52 @@ impl Job {
         inner.send(Command::Receipt(Box::new(receipt)))
     }
 
-    /// The failure that ended the attempt, if any. Besides, what RocksDB's background cannot do at the moment in one
-    /// of the stores, see [`StateStore::health`]. Never blocks.
+    /// The failure that ended the attempt, if any, or what makes every further checkpoint impossible: a
+    /// store that was dropped without [`StateStore::finish`]. The next checkpoint then ends the attempt; one that
+    /// the store has cut for may still complete. Never blocks. [`Job::status`] says more.
+    /// Besides, what RocksDB's background cannot do at the moment in one of the stores, see [`StateStore::health`].
     ///
     /// # Errors
     /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,
-    /// [`Disk`](ErrorKind::Disk), …
+    /// [`Disk`](ErrorKind::Disk), [`Closed`](ErrorKind::Closed) for a store that was dropped,
+    /// [`Incompatible`](ErrorKind::Incompatible) if two subtasks use one state in different ways, …
     pub fn health(&self) -> Result<()> {
         let inner = &self.inner.0;
-        inner.attempt.health()?;
-        inner.stores.iter().find_map(|store| store.table.trouble()).map_or(Ok(()), Err)
+        inner.attempt.complete()?;
+        inner.trouble().map_or(Ok(()), Err)
     }
 
-    /// Asks for a new base of every subtask now, whatever the schedule says.
+    /// How the job is doing: what ended it, checkpoints that fail in a row, what the one under way
+    /// waits for, when each subtask last cut. Never blocks.
+    pub fn status(&self) -> JobStatus {
+        let inner = &self.inner.0;
+        let now = inner.remote.env().clock.monotonic();
+        let (pending, failures) = {
+            let progress = inner.progress();
+            (progress.pending.clone(), progress.failures.clone())
+        };
+        let subtasks = (0..).zip(&inner.stores).map(|(subtask, store)| {
+            status::of_subtask(SubtaskIndex(subtask), &store.shared, pending.as_ref(), now)
+        });
+        JobStatus {
+            failure: inner.attempt.complete().err(),
+            trouble: inner.trouble(),
+            failed_in_a_row: failures.count,
+            failing_for: (failures.count > 0).then(|| now.saturating_sub(failures.since)),
+            last_failure: failures.last,
+            subtasks: subtasks.collect(),
+            under_way: pending.map(|pending| UnderWay {
+                id: pending.id,
+                age: now.saturating_sub(pending.start),
+                timeout: inner.checkpoint_timeout,
+            }),
+        }
+    }
+
+    /// Asks for a new base of every subtask now, whatever the schedule says, and also where nothing was written
+    /// since the last one: after values have expired and [`Job::compact`] has removed them, the checkpoints
+    /// that stand on the new base are smaller. The next checkpoint refers to it. Does nothing where no state was
+    /// ever written, and in native mode, in which every checkpoint is a base.
     pub fn materialize(&self) {
         for store in &self.inner.0.stores {
             store.events.send(Event::Materialize);
@@ -285,7 +331,7 @@ impl Job {
     /// # Errors
     /// [`Disk`](ErrorKind::Disk); the attempt's failure.
     pub fn compact(&self) -> Result<()> {
-        self.health()?;
+        self.inner.0.attempt.health()?;
         self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
     }
 
@@ -340,9 +386,19 @@ impl Job {
     }
 }
 
+/// What the coordinator gives to a checkpoint lies in its manifest, as it is.
+fn check_metadata(metadata: &[u8]) -> Result<()> {
+    metadata::check(metadata.len(), 0).map_err(|error| error.object("the coordinator's metadata"))
+}
+
 impl Inner {
     fn send(&self, command: Command) -> Result<()> {
         self.commands.send(command).map_err(|_| Error::new(ErrorKind::Closed, "the job was closed"))
+    }
+
+    /// What RocksDB's background cannot do in one of the stores.
+    fn trouble(&self) -> Option<Error> {
+        self.stores.iter().find_map(|store| store.table.trouble())
     }
 
     fn memory_stats(&self) -> MemoryStats {

@@ -22,8 +22,8 @@ use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Appliers, Attempt, Budget, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts, guarded,
-    start_task,
+    Appliers, Attempt, Budget, Mode, Registry, Revised, StateStore, StoreParts, StoreShared, TaskParts,
+    guarded, revise, start_task,
 };
 use crate::table::TableResources;
 use crate::uploads::{PARALLEL_DELTAS, UploadsTask};
@@ -306,6 +306,7 @@ fn assemble(
     let mut foreign = foreign.into_iter();
     let Restoration { manifest, states, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
+    let Revised { states, dropped } = revise(states.to_vec(), &options.revisions)?;
     let metadata = record.map(|record| record.metadata.clone());
     let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
     let subtask_metadata =
@@ -343,7 +344,6 @@ fn assemble(
             sharers: sharers(options.subtasks, native),
             copies,
         };
-        let base_seq = restored.base.as_ref().map_or_else(Default::default, |base| base.seq);
         let rescaled = !restored.origins.is_empty();
         let tail = Tail::new(plan.inline, restored.origins, restored.base, restored.deltas);
         let tail = tail.keeping(Arc::clone(&packing));
@@ -367,13 +367,19 @@ fn assemble(
             },
             share: Share { index: subtask.0, of: options.subtasks },
             opened: clock.monotonic(),
-            base_seq,
             first_base,
             coordinator: commands.clone(),
             uploads: uploads.clone(),
         };
         let events = start_task(task, runtime.handle());
-        let known = Subtask { range, instance: nonce, events: events.clone(), committed: restored.seq };
+        let known = Subtask {
+            range,
+            instance: nonce,
+            events: events.clone(),
+            shared: Arc::clone(&shared),
+            committed: restored.seq,
+            finished: false,
+        };
         owners.insert(subtask, known);
         let mode = if native {
             Mode::Native { dir }
@@ -440,6 +446,7 @@ fn assemble(
         packer,
         collecting,
         closing,
+        checkpoint_timeout: options.checkpoint_timeout,
         memory: options.memory,
         resources,
         _dir: dir,
@@ -450,7 +457,7 @@ fn assemble(
                 subtask,
                 range,
                 max_parallelism,
-                registry: Registry::new(&states),
+                registry: Registry::new(&states).without(&options.revisions),
                 table,
                 shared,
                 events,
@@ -459,10 +466,12 @@ fn assemble(
                 restored_metadata,
                 job: hold.clone(),
             };
-            StateStore::new(parts, mode)
+            let mut store = StateStore::new(parts, mode);
+            store.drop_states(&dropped)?;
+            Ok(store)
         });
     Ok(Opened {
-        stores: stores.collect(),
+        stores: stores.collect::<Result<_>>()?,
         job: Job { inner: hold.clone() },
         restored: report,
         metadata,

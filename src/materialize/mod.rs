@@ -20,5 +20,5 @@ pub(crate) use index::{BaseFile, BaseIndex, Place};
 pub(crate) use known::{Known, Stamp};
 pub(crate) use names::NameSource;
 pub(crate) use parallel::{blocking, run_all};
-pub(crate) use policy::{Decision, History, Settings, Share, decide};
+pub(crate) use policy::{Decision, History, Settings, Share, decide, is_news};
 pub(crate) use upload::{CopySource, Uploaded, Uploader};

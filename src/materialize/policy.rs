@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::ids::DeltaSeq;
+
 /// What triggers a run. All off means: only on demand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Settings {
@@ -40,6 +42,8 @@ pub(crate) struct History {
     /// Runs that failed since then, and when the last of them ended.
     pub(crate) failures: u32,
     pub(crate) last_failure: Duration,
+    /// Whether the run under way, or the one that failed, was asked for.
+    pub(crate) on_demand: bool,
 }
 
 /// Why a run is due.
@@ -76,7 +80,8 @@ pub(crate) fn decide(
     history: &History,
     changelog_bytes: u64,
 ) -> Decision {
-    if changelog_bytes == 0 {
+    let owed = history.on_demand && history.failures > 0;
+    if changelog_bytes == 0 && !owed {
         // A base would say nothing that the last one does not.
         return Decision::Wait { until: None };
     }
@@ -102,6 +107,13 @@ pub(crate) fn decide(
         Some(due) if now >= due => Decision::Run(Reason::Interval),
         until => Decision::Wait { until },
     }
+}
+
+/// Whether a base of a snapshot that stands at delta `snapshot` is worth its upload, when the newest is of delta
+/// `base`. One that was asked for is, also where no delta is newer: compaction and expiry change the files
+/// and not the changelog. Where nothing was ever written there is nothing to keep.
+pub(crate) fn is_news(snapshot: DeltaSeq, base: Option<DeltaSeq>, history: &History) -> bool {
+    snapshot > base.unwrap_or(DeltaSeq(0)) || (history.on_demand && base.is_some())
 }
 
 /// Slots lie `interval` apart, each subtask's shifted by its share of it. The next slot is the first
@@ -160,6 +172,21 @@ mod tests {
         for settings in [by_interval(1), Settings { changelog_bytes: Some(0), ..Settings::default() }] {
             assert_eq!(decide(secs(1000), &settings, ALONE, &history, 0), Decision::Wait { until: None });
         }
+    }
+
+    #[test]
+    fn a_base_that_was_asked_for_is_taken_of_the_same_delta_again() {
+        let asked = History { on_demand: true, ..History::default() };
+        let [none, one, two] = [0, 1, 2].map(DeltaSeq);
+        for history in [History::default(), asked] {
+            assert!(is_news(two, Some(one), &history) && is_news(one, None, &history));
+            assert!(!is_news(none, None, &history), "there is no state");
+        }
+        assert!(!is_news(one, Some(one), &History::default()));
+        assert!(is_news(one, Some(one), &asked));
+        // And after a failure it is owed, though the changelog is empty.
+        let failed = History { failures: 1, ..asked };
+        assert_eq!(decide(secs(1), &Settings::default(), ALONE, &failed, 0), Decision::Run(Reason::Retry));
     }
 
     #[test]
@@ -288,6 +315,7 @@ mod tests {
                     rescaled: a == b,
                     failures: u32::from(a == b),
                     last_failure: secs(b),
+                    on_demand: a == b,
                 };
                 decide(secs(b), &settings, Share { index, of }, &history, a);
                 decide(secs(a), &by_interval(a), Share { index, of }, &history, 1);

@@ -8,6 +8,7 @@ mod kinds;
 mod options;
 mod scan;
 mod state;
+mod usage;
 
 use std::fmt;
 use std::path::PathBuf;

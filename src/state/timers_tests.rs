@@ -45,7 +45,7 @@ fn a_million_timers_with_few_in_memory() {
             most = most.max(kept(store, &timers));
         }
     }
-    let batch = store.heads(timers.state, DOMAIN.prefix()).batch();
+    let batch = store.heads(timers.state, DOMAIN.prefix()).batch().keys;
     assert!(store.stats().deltas_sealed > 10, "{:?}", store.stats());
     for expected in 0..TIMERS as i64 {
         let timer = timers.pop_due(store, DOMAIN, i64::MAX).unwrap().unwrap();

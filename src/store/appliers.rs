@@ -117,8 +117,15 @@ impl Appliers {
 
 impl Drop for Appliers {
     fn drop(&mut self) {
-        self.pool.lock().stopping = true;
+        let tables: Vec<_> = {
+            let mut state = self.pool.lock();
+            state.stopping = true;
+            state.stores.iter().map(|queue| Arc::clone(&queue.table)).collect()
+        };
         self.pool.woken.notify_all();
+        // A thread may stand in a write that RocksDB holds back until compaction has caught up.
+        tables.iter().for_each(|table| table.abandon());
+        drop(tables);
         // Joined, and the tables let go of here, so that RocksDB is closed by whoever drops the job: a process
         // that exits while another thread closes it runs into RocksDB's own destructors.
         for thread in self.threads.drain(..) {

@@ -38,6 +38,7 @@ impl Budget {
         self.held() >= self.limit
     }
 
+    /// Bytes at which it is full.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }

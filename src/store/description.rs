@@ -83,6 +83,7 @@ impl StateDescription {
 
 impl From<StateInfo> for StateDescription {
     fn from(info: StateInfo) -> Self {
-        Self(info)
+        // A renamed state has the id of its first name, which is no one's business but its job's.
+        Self(StateInfo { id: StateId::of(&info.name), ..info })
     }
 }

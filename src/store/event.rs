@@ -47,6 +47,16 @@ pub(crate) enum Event {
         files: TableFiles,
         ticket: Box<Ticket>,
     },
+    /// The store has finished: from now on the task cuts for it.
+    Finished(Box<Last>),
+    /// A checkpoint was triggered that a finished store does not cut for itself.
+    CutFinished(CheckpointId),
+    /// What a finished store's native checkpoint uploads.
+    FinishedSnapshot {
+        dir: PathBuf,
+        ticket: Box<Ticket>,
+        result: Result<(DeltaSeq, TableFiles)>,
+    },
     NativeUploaded {
         seq: DeltaSeq,
         ticket: Box<Ticket>,
@@ -94,6 +104,25 @@ pub(crate) struct Ticket {
     pub(crate) states: Arc<[StateInfo]>,
     pub(crate) cost: ReceiptCost,
     pub(crate) reply: oneshot::Sender<Result<Receipt>>,
+}
+
+/// What stands in for all cuts of a store that has finished.
+pub(crate) struct Last {
+    /// Its last delta.
+    pub(crate) seq: DeltaSeq,
+    /// Number of the last checkpoint that it has cut for itself.
+    pub(crate) cut: u64,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) states: Arc<[StateInfo]>,
+}
+
+impl Last {
+    /// A cut for checkpoint `id`, of which nobody waits for the receipt but the job.
+    pub(crate) fn ticket(&self, id: CheckpointId) -> Box<Ticket> {
+        let (reply, _) = oneshot::channel();
+        let (metadata, states) = (self.metadata.clone(), Arc::clone(&self.states));
+        Box::new(Ticket { id, metadata, states, cost: ReceiptCost::default(), reply })
+    }
 }
 
 /// Sends events and counts them, so that "settled" can be told from outside.

@@ -13,6 +13,14 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 
 /// Keys that all groups together keep, about; see [`Heads::batch`].
 const KEYS: usize = 8192;
+/// Bytes that all groups together keep, unless the memory is small ([`Heads::limited`]).
+const BYTES: usize = 4 << 20;
+/// What a key takes up beside its bytes: its vector, its part of a node.
+const OVERHEAD: usize = 64;
+/// Least of a limit.
+const MIN_BYTES: usize = 64 << 10;
+/// So many bytes of a key are enough to say when about a group's turn comes: a timer's begins with its time.
+const SHORT: usize = 64;
 const FEWEST_PER_GROUP: usize = 2;
 const MOST_PER_GROUP: usize = 256;
 
@@ -24,6 +32,12 @@ pub(crate) struct Heads {
     /// The bound of each group that has one.
     order: BTreeSet<(Vec<u8>, KeyGroup)>,
     batch: usize,
+    /// What is kept, and what may be.
+    bytes: usize,
+    limit: usize,
+    /// Where the next trim is due: at the limit, and above it only where all of it is needed.
+    trim_at: usize,
+    short: usize,
     /// Whether no group was read yet.
     is_new: bool,
     /// How often a group was read.
@@ -37,6 +51,8 @@ struct Group {
     known: BTreeSet<Vec<u8>>,
     /// Where those begin that may be there and have not been read. None: all keys are known.
     unread: Option<Vec<u8>>,
+    /// Of the known keys.
+    bytes: usize,
 }
 
 /// Where the smallest key is.
@@ -56,6 +72,29 @@ pub(crate) struct FirstKeys {
     pub(crate) next: Option<Vec<u8>>,
 }
 
+/// How much to read: so many keys, and no more of them once they have so many bytes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) keys: usize,
+    pub(crate) bytes: usize,
+}
+
+impl FirstKeys {
+    pub(crate) fn bytes(&self) -> usize {
+        self.keys.iter().map(Vec::len).sum()
+    }
+
+    /// About where the first one is, and nothing else.
+    #[must_use]
+    pub(crate) fn about(self) -> Self {
+        let mut next = self.keys.into_iter().next().or(self.next);
+        if let Some(next) = &mut next {
+            next.truncate(SHORT);
+        }
+        Self { keys: Vec::new(), next }
+    }
+}
+
 impl Group {
     /// No key of the group is below this; None if it has none.
     fn bound(&self) -> Option<&Vec<u8>> {
@@ -65,29 +104,92 @@ impl Group {
     fn knows(&self, key: &[u8]) -> bool {
         self.unread.as_ref().is_none_or(|unread| key < unread.as_slice())
     }
+
+    fn insert(&mut self, key: Vec<u8>) {
+        let bytes = key.len() + OVERHEAD;
+        if self.known.insert(key) {
+            self.bytes += bytes;
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if self.known.remove(key) {
+            self.bytes -= key.len() + OVERHEAD;
+        }
+    }
+
+    /// What is forgotten has to be read again when its turn comes.
+    fn forget_last(&mut self) {
+        if let Some(key) = self.known.pop_last() {
+            self.bytes -= key.len() + OVERHEAD;
+            self.unread = Some(key);
+        }
+    }
+
+    /// With the copy of the bound that the order has.
+    fn weight(&self) -> usize {
+        let len = |key: Option<&Vec<u8>>| key.map_or(0, Vec::len);
+        self.bytes + len(self.unread.as_ref()) + len(self.bound())
+    }
+
+    /// Keeps as little as goes: where it cannot be the next group, only about when its turn comes; else its first key.
+    /// Whoever is next must stay known, or it would be read and forgotten for ever.
+    fn shrink(&mut self, head: &[u8], short: usize) {
+        let shortened = |key: &Vec<u8>| key.get(..short).map(<[u8]>::to_vec);
+        let Some(bound) = self.bound() else { return };
+        let about = shortened(bound).unwrap_or_else(|| bound.clone());
+        if about.as_slice() > head {
+            self.known.clear();
+            self.bytes = 0;
+            self.unread = Some(about);
+            return;
+        }
+        while self.known.len() > 1 {
+            self.forget_last();
+        }
+        let about = self.unread.as_ref().and_then(shortened);
+        if let Some(about) = about.filter(|about| self.known.last().is_some_and(|last| last < about)) {
+            self.unread = Some(about);
+        }
+    }
 }
 
 impl Heads {
     /// Knows nothing yet but that all keys lie at or above `from`.
     pub(crate) fn new(range: KeyGroupRange, from: &[u8]) -> Self {
-        let groups = range.groups().map(|_| Group { known: BTreeSet::new(), unread: Some(from.to_vec()) });
+        let groups =
+            range.groups().map(|_| Group { known: BTreeSet::new(), unread: Some(from.to_vec()), bytes: 0 });
         let groups: Vec<_> = groups.collect();
         let order = range.groups().map(|group| (from.to_vec(), group)).collect();
         let batch = (KEYS / groups.len().max(1)).clamp(FEWEST_PER_GROUP, MOST_PER_GROUP);
+        let bytes = groups.iter().map(Group::weight).sum();
         Self {
             first: range.first,
             groups,
             order,
             batch,
+            bytes,
+            limit: BYTES,
+            trim_at: BYTES,
+            short: SHORT,
             is_new: true,
             #[cfg(test)]
             reads: 0,
         }
     }
 
-    /// How many keys of a group to read at once. A group keeps up to twice as many.
-    pub(crate) fn batch(&self) -> usize {
-        self.batch
+    /// Keeps up to `bytes`, and beyond that one key and what bounds it of each group whose turn may come next: those whose
+    /// first keys begin alike.
+    #[must_use]
+    pub(crate) fn limited(mut self, bytes: usize) -> Self {
+        self.limit = bytes.clamp(MIN_BYTES, BYTES);
+        self.trim_at = self.limit;
+        self
+    }
+
+    /// How much of a group to read at once. It keeps up to twice as many keys.
+    pub(crate) fn batch(&self) -> Batch {
+        Batch { keys: self.batch, bytes: self.limit / 2 }
     }
 
     /// Where the smallest key of all groups is; the smallest group first where several have it. None
@@ -111,17 +213,17 @@ impl Heads {
             if !state.knows(key) {
                 return;
             }
-            state.known.insert(key.to_vec());
+            state.insert(key.to_vec());
             if state.known.len() > limit {
-                // What is forgotten has to be read again when its turn comes.
-                state.unread = state.known.pop_last();
+                state.forget_last();
             }
         });
+        self.trim();
     }
 
     /// The key was removed from the state.
     pub(crate) fn remove(&mut self, group: KeyGroup, key: &[u8]) {
-        self.change(group, |state| _ = state.known.remove(key));
+        self.change(group, |state| state.remove(key));
     }
 
     /// What was read of a group from the place on that [`Head::Unread`] named.
@@ -132,9 +234,10 @@ impl Heads {
         }
         self.is_new = false;
         self.change(group, |state| {
-            state.known.extend(read.keys);
+            read.keys.into_iter().for_each(|key| state.insert(key));
             state.unread = read.next;
         });
+        self.trim();
     }
 
     /// Whether no group was read yet: all can be read together then, for [`Heads::fill_all`].
@@ -170,12 +273,35 @@ impl Heads {
         self.groups.get(self.index(group)?)
     }
 
+    /// Where more is kept than may be: forgets what comes last, group by group.
+    fn trim(&mut self) {
+        if self.bytes <= self.limit {
+            self.trim_at = self.limit;
+        }
+        if self.bytes <= self.trim_at {
+            return;
+        }
+        let Some((head, _)) = self.order.first().cloned() else { return };
+        let groups: Vec<_> = self.order.iter().rev().map(|(_, group)| *group).collect();
+        let short = self.short;
+        for group in groups {
+            // Some room, so that this is not done at each key.
+            if self.bytes <= self.limit / 4 * 3 {
+                break;
+            }
+            self.change(group, |state| state.shrink(&head, short));
+        }
+        self.trim_at = self.limit.max(self.bytes + self.bytes / 3);
+    }
+
     /// Keeps the order over a change of one group.
     fn change(&mut self, group: KeyGroup, change: impl FnOnce(&mut Group)) {
         let index = self.index(group);
         let Some(state) = index.and_then(|index| self.groups.get_mut(index)) else { return };
         let before = state.bound().cloned();
+        self.bytes -= state.weight();
         change(state);
+        self.bytes += state.weight();
         let after = state.bound();
         if before.as_ref() == after {
             return;
@@ -246,17 +372,43 @@ mod tests {
         for number in (0..10_000_u32).rev() {
             heads.insert(KeyGroup(3), &number.to_be_bytes());
         }
-        assert_eq!(heads.kept(), 2 * heads.batch());
+        assert_eq!(heads.kept(), 2 * heads.batch().keys);
         assert_eq!(heads.contains(KeyGroup(3), &9_999_u32.to_be_bytes()), None);
         assert_eq!(heads.contains(KeyGroup(3), &0_u32.to_be_bytes()), Some(true));
     }
 
     #[test]
+    fn i6_long_keys_are_bounded_by_their_bytes() {
+        let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) };
+        let mut heads = Heads::new(all, b"").limited(1 << 20);
+        for group in all.groups() {
+            heads.fill(group, FirstKeys::default());
+        }
+        let key = |time: u32| [time.to_be_bytes().to_vec(), vec![7; 60_000]].concat();
+        let mut most = 0;
+        for time in 0..20_000_u32 {
+            heads.insert(KeyGroup((time % 128) as u16), &key(time.reverse_bits()));
+            most = most.max(heads.bytes);
+        }
+        assert!(most <= (1 << 20) + 200_000, "{most}");
+        // Of keys that differ only far behind, one of each group is kept: any of them may be the next.
+        let mut heads = Heads::new(all, b"").limited(1 << 20);
+        while let Some(Head::Unread(group, _)) = heads.head() {
+            let keys = (0..10).map(|n| [vec![7; 60_000], vec![n]].concat()).collect();
+            heads.fill(group, FirstKeys { keys, next: None });
+        }
+        assert!(heads.kept() >= 128);
+        // A key and what bounds it on both sides; a third more may gather before it is looked at again.
+        let needed = 128 * 3 * 60_100;
+        assert!(heads.bytes <= needed / 3 * 4 + 11 * 60_100, "{}", heads.bytes);
+    }
+
+    #[test]
     fn many_groups_keep_few_keys_each() {
         let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(32_767) };
-        assert_eq!(Heads::new(all, b"").batch(), FEWEST_PER_GROUP);
+        assert_eq!(Heads::new(all, b"").batch().keys, FEWEST_PER_GROUP);
         let one = KeyGroupRange { first: KeyGroup(5), last: KeyGroup(5) };
-        assert_eq!(Heads::new(one, b"").batch(), MOST_PER_GROUP);
+        assert_eq!(Heads::new(one, b"").batch().keys, MOST_PER_GROUP);
     }
 
     #[derive(Debug, Clone)]
@@ -279,9 +431,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_smallest_key_is_always_found(steps in prop::collection::vec(step(), 0..200), batch in 1_usize..5) {
-            let (mut heads, mut model) = (Heads::new(RANGE, b""), Model::new());
-            heads.batch = batch;
+        fn the_smallest_key_is_always_found(
+            steps in prop::collection::vec(step(), 0..200),
+            batch in 1_usize..5,
+            limit in prop_oneof![Just(usize::MAX / 8), 0_usize..1_000],
+            short in 0_usize..3,
+        ) {
+            let new = || {
+                let mut heads = Heads::new(RANGE, b"");
+                (heads.batch, heads.limit, heads.trim_at, heads.short) = (batch, limit, limit, short);
+                heads
+            };
+            let (mut heads, mut model) = (new(), Model::new());
             for step in steps {
                 match step {
                     Step::Insert(group, key) => {
@@ -301,8 +462,7 @@ mod tests {
                         }
                     }
                     Step::Forget => {
-                        heads = Heads::new(RANGE, b"");
-                        heads.batch = batch;
+                        heads = new();
                     }
                 }
                 for group in RANGE.groups() {

@@ -20,9 +20,12 @@ mod heads;
 mod layer_cursor;
 mod layers;
 mod lists;
+pub(crate) mod metadata;
 mod place;
+mod presence;
 mod refreshed;
 mod registry;
+mod revision;
 mod scan;
 #[cfg(test)]
 pub(crate) mod scan_work;
@@ -30,6 +33,7 @@ mod shared;
 mod state_store;
 mod stats;
 mod task;
+mod usage;
 mod value;
 
 pub(crate) use appliers::Appliers;
@@ -40,14 +44,17 @@ pub use description::StateDescription;
 pub(crate) use event::{Event, EventSender};
 pub(crate) use heads::Head;
 pub(crate) use place::key_of;
+pub(crate) use presence::Operator;
 pub(crate) use registry::{Registry, StateKind};
 pub use registry::{State, StateOptions};
+pub(crate) use revision::{Revised, Revision, revise, validate as validate_revisions};
 pub use scan::Scan;
 pub(crate) use shared::{Attempt, StoreShared};
 pub use state_store::StateStore;
 pub(crate) use state_store::{Mode, StoreParts, check_value};
 pub use stats::StoreStats;
 pub(crate) use task::{TaskParts, guarded, start as start_task};
+pub use usage::StateUsage;
 pub use value::Value;
 #[cfg(all(test, feature = "test-util"))]
 pub(crate) use {

@@ -3,26 +3,54 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
+use std::sync::Arc;
 
-use crate::delta::{Entry, RangeSet, TableKind};
+use crate::delta::{ActiveDelta, Entry, FrozenDelta, Lookup, RangeSet, TableKind};
 
 use super::scan::ScanBuilder;
+use super::shared::Layer;
 
 /// A layer above the active delta, for reads that count as accesses (see `Ttl`): these have the store
 /// shared and cannot write. It is emptied by the next call that can, of which there is one for each
-/// key, so it holds what was read for one key. It is not under the budget of deltas: reads never wait.
-#[derive(Debug, Default)]
+/// key.
+///
+/// A key may have a map of millions of entries, which one iteration refreshes. So what has gathered beyond a
+/// bound is *handed over* by the reading call itself: as a delta of its own, that goes to the background like any other
+/// ([`Refreshed::portion`]). Only keys that the active delta knows stay, because what is handed over is numbered
+/// before it; they are no more than it holds.
+#[derive(Debug)]
 pub(super) struct Refreshed {
     values: RefCell<Values>,
+    /// Deltas that were handed over, oldest first, until the layers take them in.
+    handed: RefCell<Vec<Arc<Layer>>>,
     /// Of keys and values.
     bytes: Cell<u64>,
+    /// At how many bytes a portion is due.
+    due: Cell<u64>,
+    /// Bytes of a portion.
+    portion: u64,
+    /// Whether there is anything at all: looked at by every operation.
+    any: Cell<bool>,
 }
 
 /// By encoded key.
-type Values = BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>;
+pub(super) type Values = BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>;
 
 impl Refreshed {
-    pub(super) fn insert(&self, key: Vec<u8>, kind: TableKind, value: Vec<u8>) {
+    /// Gathers about `portion` bytes at a time.
+    pub(super) fn new(portion: u64) -> Self {
+        Self {
+            values: RefCell::default(),
+            handed: RefCell::default(),
+            bytes: Cell::new(0),
+            due: Cell::new(portion),
+            portion,
+            any: Cell::new(false),
+        }
+    }
+
+    /// True once a portion is to be handed over.
+    pub(super) fn insert(&self, key: Vec<u8>, kind: TableKind, value: Vec<u8>) -> bool {
         let size = |key: u64, value: &[u8]| key + value.len() as u64;
         let (key_len, mut bytes) = (key.len() as u64, self.bytes.get());
         bytes += size(key_len, &value);
@@ -30,30 +58,117 @@ impl Refreshed {
             bytes -= size(key_len, &old);
         }
         self.bytes.set(bytes);
+        self.any.set(true);
+        bytes >= self.due.get()
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        !self.any.get()
+    }
+
     pub(super) fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.values.borrow().get(key).map(|(_, value)| value.clone())
+        if let Some((_, value)) = self.values.borrow().get(key) {
+            return Some(value.clone());
+        }
+        self.handed.borrow().iter().rev().find_map(|layer| match layer.delta.get(key) {
+            Lookup::Value(value) => Some(value.to_vec()),
+            _ => None,
+        })
     }
 
     /// Gives its part of the range to a scan, to which the newest layer comes first.
     pub(super) fn scan(&self, builder: &mut ScanBuilder) {
         let values = self.values.borrow();
-        if values.is_empty() {
-            return;
+        if !values.is_empty() {
+            let (start, end) = builder.bounds();
+            let range = values.range::<[u8], _>((Included(start), Excluded(end.max(start))));
+            let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
+            builder.copied(None, puts, &RangeSet::new());
         }
-        let (start, end) = builder.bounds();
-        let range = values.range::<[u8], _>((Included(start), Excluded(end.max(start))));
-        let puts = range.map(|(key, (_, value))| (key.as_slice(), Entry::Put(value)));
-        builder.copied(None, puts, &RangeSet::new());
+        self.handed.borrow().iter().rev().for_each(|layer| builder.frozen(layer));
     }
 
-    pub(super) fn take(&mut self) -> Values {
+    /// Takes out what the active delta, by `touches`, has no say about, as a delta that comes before it.
+    pub(super) fn portion(&self, touches: impl Fn(&[u8]) -> bool) -> Option<FrozenDelta> {
+        let values = self.values.take();
+        let (mut delta, mut stay, mut bytes) = (ActiveDelta::new(), Values::new(), 0);
+        for (key, (kind, value)) in values {
+            if touches(&key) {
+                bytes += (key.len() + value.len()) as u64;
+                stay.insert(key, (kind, value));
+            } else {
+                delta.put(kind, &key, &value);
+            }
+        }
+        self.values.replace(stay);
+        self.bytes.set(bytes);
+        // Those that stay would be looked through again at every read.
+        self.due.set(bytes + self.portion);
+        (!delta.is_empty()).then(|| delta.cut())
+    }
+
+    /// A portion is on its way, as this layer.
+    pub(super) fn handed(&self, layer: Arc<Layer>) {
+        let mut handed = self.handed.borrow_mut();
+        handed.retain(|layer| !layer.is_applied());
+        handed.push(layer);
+    }
+
+    /// Lets go of what the table holds.
+    pub(super) fn purge(&self) {
+        self.handed.borrow_mut().retain(|layer| !layer.is_applied());
+    }
+
+    /// All of it, to be written: the layers on their way, oldest first, and the values.
+    pub(super) fn take(&mut self) -> (Vec<Arc<Layer>>, Values) {
         self.bytes.set(0);
-        std::mem::take(self.values.get_mut())
+        self.due.set(self.portion);
+        self.any.set(false);
+        (std::mem::take(self.handed.get_mut()), std::mem::take(self.values.get_mut()))
+    }
+
+    /// The values alone, to be written by a call that has the store shared.
+    pub(super) fn take_values(&self) -> Values {
+        self.bytes.set(0);
+        self.due.set(self.portion);
+        self.values.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::DeltaSeq;
+
+    fn insert(refreshed: &Refreshed, key: &str, len: usize) -> bool {
+        refreshed.insert(key.into(), TableKind::Ordered, vec![7; len])
+    }
+
+    #[test]
+    fn a_portion_has_what_the_active_delta_does_not_know() {
+        let mut refreshed = Refreshed::new(100);
+        assert!(refreshed.is_empty());
+        assert!(!insert(&refreshed, "both", 40) && !insert(&refreshed, "one", 20));
+        assert!(insert(&refreshed, "two", 40));
+        let portion = refreshed.portion(|key| key == b"both").unwrap();
+        assert_eq!(portion.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>(), [b"one", b"two"]);
+        assert_eq!(refreshed.bytes(), 44);
+        refreshed.handed(Layer::new(DeltaSeq(5), portion));
+        // What was handed over is read until the table has it.
+        for key in ["both", "one", "two"] {
+            assert!(refreshed.get(key.as_bytes()).is_some(), "{key}");
+        }
+        assert_eq!(refreshed.get(b"three"), None);
+        // The next portion is due when as much has gathered again.
+        assert!(!insert(&refreshed, "both", 41) && !insert(&refreshed, "three", 93));
+        assert!(insert(&refreshed, "four", 0) && refreshed.portion(|_| true).is_none());
+        let (layers, values) = refreshed.take();
+        assert_eq!((layers.len(), values.len()), (1, 3));
+        assert!(refreshed.is_empty() && refreshed.bytes() == 0 && refreshed.get(b"one").is_none());
     }
 }

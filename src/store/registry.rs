@@ -11,6 +11,7 @@ use crate::manifest::{StateInfo, TtlInfo, ValueInfo};
 use crate::shape;
 
 use super::place::{key_of, place_of};
+use super::revision::Revision;
 
 /// How a named state is kept. Made by [`StateOptions::new`].
 #[derive(Debug, Clone)]
@@ -133,6 +134,10 @@ pub struct State {
 #[derive(Debug)]
 pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
+    /// States by names that are not those of their ids: they were renamed, or another one that was has their id.
+    renamed: BTreeMap<String, StateId>,
+    /// Names that the attempt's options drop or give away.
+    gone: Vec<String>,
     /// With which TTL this attempt has registered a state.
     ttls: BTreeMap<StateId, Option<TtlInfo>>,
     /// The list as receipts carry it. None where something has changed since it was made.
@@ -142,7 +147,45 @@ pub(crate) struct Registry {
 impl Registry {
     pub(crate) fn new(restored: &[StateInfo]) -> Self {
         let states = restored.iter().map(|info| (info.id, info.clone())).collect();
-        Self { states, ttls: BTreeMap::new(), list: Some(restored.into()) }
+        let other = restored.iter().filter(|info| info.id != StateId::of(&info.name));
+        let renamed = other.map(|info| (info.name.clone(), info.id)).collect();
+        Self { states, renamed, gone: Vec::new(), ttls: BTreeMap::new(), list: Some(restored.into()) }
+    }
+
+    /// Names that are dropped or given away at every start can't be registered: the next start would drop the new
+    /// state of that name.
+    #[must_use]
+    pub(crate) fn without(mut self, revisions: &[Revision]) -> Self {
+        self.gone = revisions.iter().map(Revision::gives_up).map(str::to_owned).collect();
+        self
+    }
+
+    fn check_stays(&self, name: &str) -> Result<()> {
+        if self.gone.iter().any(|gone| gone == name) {
+            return Err(Error::invalid("the job's options drop or rename this state at every start")
+                .object(format!("state {name:?}"))
+                .advice("take that out of the options, or register the state under another name"));
+        }
+        Ok(())
+    }
+
+    /// The id of a name: that of the state that has it; else by the name, and where a renamed state has taken that id along,
+    /// by the name and a number. All subtasks find the same one, because all know the same renamed states.
+    fn id_of(&self, name: &str) -> StateId {
+        if let Some(id) = self.renamed.get(name) {
+            return *id;
+        }
+        let taken = |id: &StateId| {
+            let holder = self.states.get(id).filter(|state| state.name != name);
+            holder.is_some_and(|state| self.renamed.contains_key(&state.name))
+        };
+        let numbered = (1_u64..).map(|n| StateId::of(&format!("{name}\0{n}")));
+        let mut ids = std::iter::once(StateId::of(name)).chain(numbered);
+        ids.find(|id| *id != StateId::RESERVED && !taken(id)).unwrap_or_else(|| StateId::of(name))
+    }
+
+    pub(crate) fn is_registered(&self, id: StateId) -> bool {
+        self.ttls.contains_key(&id)
     }
 
     /// All states. Made anew at the first call after a change: a program that registers thousands of them does not
@@ -154,7 +197,8 @@ impl Registry {
 
     pub(crate) fn register(&mut self, options: &StateOptions) -> Result<State> {
         check_name(&options.name)?;
-        let id = StateId::of(&options.name);
+        self.check_stays(&options.name)?;
+        let id = self.id_of(&options.name);
         let mut info = options.info(id);
         if let Some(known) = self.states.get(&id) {
             check(known, &info, options.migrates)
@@ -183,10 +227,10 @@ impl Registry {
 
     /// Registers a state exactly as it was described elsewhere.
     pub(crate) fn adopt(&mut self, info: &StateInfo) -> Result<State> {
-        if info.name.is_empty() || info.id != StateId::of(&info.name) {
-            let message = format!("{:?} cannot be a state with id {}", info.name, info.id.0);
-            return Err(Error::invalid(message).advice("rename it with `StateDescription::renamed`"));
-        }
+        check_name(&info.name)?;
+        self.check_stays(&info.name)?;
+        // Ids are each job's own.
+        let info = &StateInfo { id: self.id_of(&info.name), ..info.clone() };
         if let Some(known) = self.states.get(&info.id) {
             // One that was never written to has no type of keys yet.
             let key = if known.key.is_empty() { info.key.clone() } else { known.key.clone() };
@@ -234,6 +278,9 @@ impl Registry {
 
     fn set(&mut self, info: StateInfo) {
         if self.states.get(&info.id) != Some(&info) {
+            if info.id != StateId::of(&info.name) {
+                self.renamed.insert(info.name.clone(), info.id);
+            }
             self.states.insert(info.id, info);
             self.list = None;
         }
@@ -408,9 +455,40 @@ mod tests {
     }
 
     #[test]
+    fn a_renamed_state_keeps_its_id_and_its_old_name_is_free() {
+        let hits = StateInfo { name: "hits".into(), ..options().info(StateId::of("clicks")) };
+        let mut registry = Registry::new(&[hits]);
+        let named = |name: &str| StateOptions { name: name.into(), ..options() };
+        assert_eq!(registry.register(&named("hits")).unwrap().id, StateId::of("clicks"));
+        let clicks = registry.register(&named("clicks")).unwrap().id;
+        assert_ne!(clicks, StateId::of("clicks"));
+        assert_eq!(registry.register(&named("clicks")).unwrap().id, clicks);
+        assert!(registry.is_registered(clicks) && !registry.is_registered(StateId::of("words")));
+        // The next attempt, and another subtask of this one, find both again.
+        for known in [registry.list().to_vec(), registry.list()[..].iter().rev().cloned().collect()] {
+            let mut next = Registry::new(&known);
+            assert_eq!(next.register(&named("clicks")).unwrap().id, clicks);
+            assert_eq!(next.register(&named("hits")).unwrap().id, StateId::of("clicks"));
+        }
+        // Whoever takes such a state over gives it an id of its own.
+        let moved = registry.list().iter().find(|info| info.name == "hits").cloned().unwrap();
+        assert_eq!(Registry::new(&[]).adopt(&moved).unwrap().id, StateId::of("hits"));
+    }
+
+    #[test]
+    fn what_every_start_drops_cannot_be_registered() {
+        let mut registry = Registry::new(&[]).without(&[Revision::Drop("clicks".into())]);
+        let error = registry.register(&options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("\"clicks\""), "{error}");
+    }
+
+    #[test]
     fn names_that_collide_are_refused() {
+        // As if both names had one checksum.
+        let mut registry = Registry::new(&[]);
         let other = StateInfo { name: "another".into(), ..options().info(StateId::of("clicks")) };
-        let mut registry = Registry::new(&[other]);
+        registry.states.insert(other.id, other);
         assert_clash(&mut registry, &options(), &["\"another\""]);
     }
 

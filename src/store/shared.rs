@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::ids::{DeltaSeq, Epoch};
 
 use super::budget::{Budget, BudgetShare};
+use super::metadata;
+use super::presence::Presence;
 
 /// A frozen delta between the operator's thread and the table.
 #[derive(Debug)]
@@ -49,12 +51,16 @@ pub(crate) struct Attempt {
     pub(crate) epoch: Epoch,
     failure: OnceLock<Error>,
     failed: AtomicBool,
+    /// Why the next checkpoint can't be complete, though nothing has failed yet.
+    abandoned: OnceLock<Error>,
     /// Number of the checkpoint that was triggered last; 0 when none is under way.
     barrier: AtomicU64,
     /// How often operators were called on to cut ahead of a barrier.
     early: AtomicU64,
     /// Microseconds that the slowest upload of deltas took since that was last asked; 0 without one.
     slowest_upload: AtomicU64,
+    /// Metadata of the stores' last cuts.
+    pub(crate) metadata: metadata::Total,
 }
 
 impl Attempt {
@@ -63,9 +69,11 @@ impl Attempt {
             epoch,
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
+            abandoned: OnceLock::new(),
             barrier: AtomicU64::new(0),
             early: AtomicU64::new(0),
             slowest_upload: AtomicU64::new(0),
+            metadata: metadata::Total::default(),
         })
     }
 
@@ -90,6 +98,24 @@ impl Attempt {
         }
         let cause = self.failure.get().cloned();
         Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
+    }
+
+    /// A store was dropped that later checkpoints would wait for. What is under way may still end well, so
+    /// it's no failure before somebody asks for a checkpoint ([`Attempt::check_complete`]).
+    pub(crate) fn abandon(&self, error: Error) {
+        // The first one is enough.
+        let _ = self.abandoned.set(error);
+    }
+
+    /// Whether the attempt is sound *and* no store is missing.
+    pub(crate) fn complete(&self) -> Result<()> {
+        self.health()?;
+        self.abandoned.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// As [`Attempt::complete`], where a checkpoint is about to be begun: a missing store ends the attempt.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        self.complete().inspect_err(|error| self.fail(error.clone()))
     }
 
     pub(crate) fn barrier(&self) -> u64 {
@@ -126,6 +152,7 @@ impl Attempt {
 pub(crate) struct StoreShared {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) presence: Presence,
     /// The last delta that was frozen, and the last that the table holds.
     frozen: AtomicU64,
     applied: AtomicU64,
@@ -141,6 +168,7 @@ impl StoreShared {
         Arc::new(Self {
             attempt,
             budget,
+            presence: Presence::default(),
             frozen: AtomicU64::new(seq.0),
             applied: AtomicU64::new(seq.0),
             deltas_sealed: AtomicU64::new(0),

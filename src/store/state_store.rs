@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 
 use crate::changelog::ReceiptCost;
-use crate::delta::MergeOp;
+use crate::delta::{FrozenDelta, Lookup, MergeOp, Pooled, TableKind};
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
@@ -25,15 +25,17 @@ use super::appliers::Applier;
 use super::current::CurrentKey;
 use super::cut::Cut;
 use super::description::StateDescription;
-use super::event::{Event, EventSender, Ticket};
-use super::heads::{FirstKeys, Heads};
+use super::event::{Event, EventSender, Last, Ticket};
+use super::heads::{Batch, FirstKeys, Heads};
 use super::layers::{Found, Layers};
 use super::lists::Lists;
+use super::presence::Watch;
 use super::refreshed::Refreshed;
 use super::registry::{Registry, State, StateOptions};
 use super::scan::{Scan, ScanBuilder};
 use super::shared::{Held, Layer, StoreShared};
 use super::stats::StoreStats;
+use super::usage::StateUsage;
 use super::value::Value;
 
 /// Longest value in bytes: RocksDB's own limit is 4 GiB, a delta's far below it.
@@ -42,6 +44,10 @@ const MAX_VALUE_LEN: usize = 256 << 20;
 /// Keys that are removed one by one where all keys of a prefix are. A tombstone in the memtable costs a read some
 /// 0.3 µs, in every read of the table that comes after it; a delete, no more than a put.
 const CLEARED_ONE_BY_ONE: usize = 32;
+
+/// How much reads may refresh before it is handed on: as much as makes a delta, and no more than this. In
+/// native mode, where it is only written, this.
+const REFRESHED_AT_ONCE: u64 = 1 << 20;
 
 /// How long a blocked write sleeps at most before it looks again.
 const BLOCK_STEP: Duration = Duration::from_millis(20);
@@ -68,13 +74,17 @@ pub struct StateStore {
     events: EventSender,
     clock: Arc<dyn Clock>,
     /// The newest delta that was frozen (in native mode: the newest cut).
-    seq: DeltaSeq,
+    seq: Cell<DeltaSeq>,
     last_cut: u64,
+    /// Bytes of metadata that the last cut gave.
+    metadata_len: usize,
     /// The last call to cut ahead of a barrier that was heeded.
     early: u64,
     restored_metadata: Option<Vec<u8>>,
     /// A buffer for encoded keys, so that no operation allocates one.
     scratch: Cell<Vec<u8>>,
+    // Ahead of the hold: what ends with the last store is no operator that went missing.
+    _watch: Watch,
     /// Keeps the job's background alive.
     _job: JobHold,
     /// `Send`, but not `Sync`.
@@ -114,11 +124,20 @@ pub(crate) enum Mode {
 
 impl StateStore {
     pub(crate) fn new(parts: StoreParts, mode: Mode) -> Self {
+        let portion = match &mode {
+            Mode::Changelog { delta_bytes, .. } => REFRESHED_AT_ONCE.min(*delta_bytes as u64),
+            Mode::Native { .. } => REFRESHED_AT_ONCE,
+        };
         let engine = match mode {
             Mode::Changelog { applier, delta_bytes, inline_limit } => {
                 Engine::Changelog(Box::new(Layers::new(applier, delta_bytes, inline_limit)))
             }
             Mode::Native { dir } => Engine::Native { dir },
+        };
+        let watch = Watch {
+            subtask: parts.subtask,
+            shared: Arc::clone(&parts.shared),
+            clock: Arc::clone(&parts.clock),
         };
         Self {
             subtask: parts.subtask,
@@ -127,18 +146,20 @@ impl StateStore {
             registry: parts.registry,
             current: CurrentKey::default(),
             heads: BTreeMap::new(),
-            refreshed: Refreshed::default(),
+            refreshed: Refreshed::new(portion),
             lists: Lists::default(),
             engine,
             table: parts.table,
             shared: parts.shared,
             events: parts.events,
             clock: parts.clock,
-            seq: parts.seq,
+            seq: Cell::new(parts.seq),
             last_cut: 0,
+            metadata_len: 0,
             early: 0,
             restored_metadata: parts.restored_metadata,
             scratch: Cell::default(),
+            _watch: watch,
             _job: parts.job,
             _single: PhantomData,
         }
@@ -196,6 +217,42 @@ impl StateStore {
     /// otherwise, here or in the restored checkpoint.
     pub fn described_state(&mut self, description: &StateDescription) -> Result<State> {
         self.registry.adopt(&description.0)
+    }
+
+    /// All states that the job has, with what each takes up here: also those that nobody has registered, which
+    /// stay in every checkpoint until they are dropped. Asks the table once for each state and key group.
+    ///
+    /// # Errors
+    /// The attempt's failure.
+    pub fn states(&mut self) -> Result<Vec<StateUsage>> {
+        self.alive()?;
+        let states = self.registry.list();
+        let usage = states.iter().map(|info| {
+            let ranges = self.range.groups().map(|group| {
+                let start = key::prefix(group, info.id);
+                end_of(&start).map(|end| (start.to_vec(), end))
+            });
+            Ok(StateUsage {
+                state: StateDescription::from(info.clone()),
+                registered: Some(self.registry.is_registered(info.id)),
+                entries: None,
+                bytes: self.table.bytes_within(&ranges.collect::<Result<Vec<_>>>()?),
+            })
+        });
+        usage.collect()
+    }
+
+    /// Deletes whatever states of these ids have here. Where they have nothing no tombstone is written.
+    pub(crate) fn drop_states(&mut self, ids: &[StateId]) -> Result<()> {
+        for id in ids {
+            let state = State { id: *id, table: TableKind::Hash, raw: true };
+            for group in self.range.groups() {
+                if self.scan_prefix(state, group, b"")?.next().transpose()?.is_some() {
+                    self.delete_prefix(state, group, b"")?;
+                }
+            }
+        }
+        Ok(())
     }
 
     // Reads.
@@ -289,13 +346,13 @@ impl StateStore {
         group: KeyGroup,
         from: &[u8],
         end: &[u8],
-        limit: usize,
+        batch: Batch,
     ) -> Result<FirstKeys> {
         self.check(state, group, from)?;
         let (mut start, mut last) = (Vec::new(), Vec::new());
         key::encode_into(&mut start, group, state.id, from);
         key::encode_into(&mut last, group, state.id, end);
-        take_keys(&mut self.scan(&start, &last)?, limit)
+        take_keys(&mut self.scan(&start, &last)?, batch)
     }
 
     /// As [`StateStore::first_keys`], of all key groups at once: those that have any. One search for each group,
@@ -305,14 +362,14 @@ impl StateStore {
         state: State,
         from: &[u8],
         end: &[u8],
-        limit: usize,
+        batch: Batch,
     ) -> Result<Vec<(KeyGroup, FirstKeys)>> {
         self.alive()?;
         let (mut start, mut last, mut found) = (Vec::new(), Vec::new(), Vec::new());
         key::encode_into(&mut start, self.range.first, state.id, from);
         key::encode_into(&mut last, self.range.last, state.id, end);
         let mut scan = self.scan_by(ScanBuilder::ordered(&start, &last))?;
-        let mut next = self.range.first;
+        let (mut next, mut left) = (self.range.first, batch.bytes);
         for group in self.range.groups() {
             if group < next {
                 continue;
@@ -320,8 +377,12 @@ impl StateStore {
             key::encode_into(&mut start, group, state.id, from);
             key::encode_into(&mut last, group, state.id, end);
             scan.restrict(&start, &last);
-            let read = take_keys(&mut scan, limit)?;
-            if read.next.is_none() {
+            let read = take_keys(&mut scan, Batch { bytes: left, ..batch })?;
+            let ends = read.next.is_none();
+            // Of those that come late it is enough to know about where they begin.
+            let read = if left == 0 { read.about() } else { read };
+            left = left.saturating_sub(read.bytes());
+            if ends {
                 let Some(behind) = scan.group_behind() else {
                     found.push((group, read));
                     break;
@@ -336,8 +397,10 @@ impl StateStore {
     /// What is known of the first keys of a state that begin with the byte `prefix`. Whoever writes to
     /// the state tells it.
     pub(crate) fn heads(&mut self, state: State, prefix: u8) -> &mut Heads {
+        // Of what the deltas may have, a quarter.
+        let limit = usize::try_from(self.shared.budget.limit() / 4).unwrap_or(usize::MAX);
         let range = self.range;
-        self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]))
+        self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]).limited(limit))
     }
 
     /// Milliseconds since 1970 by the job's clock.
@@ -351,11 +414,35 @@ impl StateStore {
     }
 
     /// Replaces a value by the same one with a new time, because it was read. Reads see it at once; it is written by
-    /// the next call that may write, of which there is one for each key ([`StateStore::set_key`]).
+    /// the next call that may write, of which there is one for each key ([`StateStore::set_key`]). Where much has
+    /// gathered for one key, that is handed on here, and waits for memory as a write does.
     pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);
-        self.refreshed.insert(encoded, state.table, value);
+        if self.refreshed.insert(encoded, state.table, value) {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&self) {
+        let Engine::Changelog(layers) = &self.engine else {
+            for (key, (_, value)) in self.refreshed.take_values() {
+                if let Err(error) = self.table.put(&key, &value) {
+                    return self.shared.fail(error);
+                }
+            }
+            return;
+        };
+        let unknown = |table: &Pooled, key: &[u8]| matches!(table.get(key), Lookup::Unknown);
+        let touches = |key: &[u8]| layers.active.tables().any(|table| !unknown(table, key));
+        let Some(delta) = self.refreshed.portion(touches) else { return };
+        self.refreshed.handed(self.number(&layers.applier, delta));
+        if self.shared.budget.is_full() {
+            let start = self.clock.monotonic();
+            // A failure is for the next call to report: this one only reads.
+            let _ = wait_for_room(&self.shared, &self.events, || self.refreshed.purge());
+            self.shared.budget.count_blocked(self.clock.monotonic().saturating_sub(start));
+        }
     }
 
     fn scan(&self, start: &[u8], end: &[u8]) -> Result<Scan> {
@@ -363,7 +450,9 @@ impl StateStore {
     }
 
     fn scan_by(&self, mut builder: ScanBuilder) -> Result<Scan> {
-        self.refreshed.scan(&mut builder);
+        if !self.refreshed.is_empty() {
+            self.refreshed.scan(&mut builder);
+        }
         if let Engine::Changelog(layers) = &self.engine {
             builder.active(&layers.active);
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
@@ -515,7 +604,8 @@ impl StateStore {
     }
 
     /// The barrier of checkpoint `id`: all writes so far belong to it, none that follow do.
-    /// `metadata` is given back by [`StateStore::restored_metadata`] after a restore.
+    /// `metadata` is given back by [`StateStore::restored_metadata`] after a restore. It lies in the checkpoint's manifest:
+    /// up to 1 MiB, and 16 MiB of all subtasks together. A cut that is refused for it may be made again.
     ///
     /// In changelog mode this swaps the active delta for an empty one and returns; in native mode it
     /// flushes the memtable and hard-links RocksDB's files. Either way the uploads go on in the
@@ -524,7 +614,7 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `id` is of another attempt, or not greater than
-    /// that of the last cut; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    /// that of the last cut, or for metadata that is too long; [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
     pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
         let start = self.clock.monotonic();
         self.alive()?;
@@ -534,6 +624,8 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
+        let metadata = metadata.into();
+        self.count_metadata(&metadata)?;
         // A barrier does not wait for memory.
         self.write_refreshed_at_once()?;
         let (reply, receipt) = oneshot::channel();
@@ -548,10 +640,12 @@ impl StateStore {
                 Some(self.flush(&dir))
             }
         };
-        let micros = self.clock.monotonic().saturating_sub(start).as_micros();
+        let now = self.clock.monotonic();
+        self.shared.presence.has_cut(id.number, now);
+        let micros = now.saturating_sub(start).as_micros();
         let ticket = Box::new(Ticket {
             id,
-            metadata: metadata.into(),
+            metadata,
             states: self.registry.list(),
             cost: ReceiptCost {
                 cut_micros: u64::try_from(micros).unwrap_or(u64::MAX),
@@ -559,7 +653,7 @@ impl StateStore {
             },
             reply,
         });
-        let seq = self.seq;
+        let seq = self.seq.get();
         match native {
             None => self.events.send(Event::Barrier { seq, ticket }),
             Some(Ok(files)) => self.events.send(Event::NativeCut { seq, files, ticket }),
@@ -572,13 +666,54 @@ impl StateStore {
         Ok(Cut { id, receipt })
     }
 
+    /// The end of this subtask's input: its state stays as it is now, and is part of all later checkpoints, which no
+    /// longer wait for a cut of it (as FLIP-147 has it in Flink). `metadata` stands in for that of its cuts; a
+    /// restore gives it back as [`StateStore::restored_metadata`], to a store like any other, so it should
+    /// say that the input has ended. A checkpoint that is under way and that the store has not cut for counts
+    /// this as its cut.
+    ///
+    /// A store that is dropped without it makes all later checkpoints impossible, see [`Job::health`](crate::Job::health).
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for metadata that [`StateStore::cut`] would refuse;
+    /// [`Disk`](ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    pub fn finish(mut self, metadata: impl Into<Vec<u8>>) -> Result<()> {
+        self.alive()?;
+        let metadata = metadata.into();
+        self.count_metadata(&metadata)?;
+        self.write_refreshed_at_once()?;
+        match &self.engine {
+            Engine::Changelog(_) => self.freeze(),
+            Engine::Native { .. } => {
+                let seq = self.seq.get().next();
+                self.table.set_applied(seq)?;
+                self.seq.set(seq);
+            }
+        }
+        // Before the event: a checkpoint may begin in between, and must not take the store for gone.
+        self.shared.presence.finish();
+        let (cut, states) = (self.last_cut, self.registry.list());
+        let last = Last { seq: self.seq.get(), cut, metadata, states };
+        self.events.send(Event::Finished(Box::new(last)));
+        Ok(())
+    }
+
+    fn count_metadata(&mut self, metadata: &[u8]) -> Result<()> {
+        let total = &self.shared.attempt.metadata;
+        total
+            .replace(self.metadata_len, metadata.len())
+            .map_err(|error| error.object(format!("metadata of subtask {}", self.subtask)))?;
+        self.metadata_len = metadata.len();
+        Ok(())
+    }
+
     /// Native mode: everything into files, and links to them in `dir`.
     fn flush(&mut self, dir: &Path) -> Result<TableFiles> {
         // One more file than level 0 takes would have RocksDB hold back all writes.
         self.table.wait_for_room(|| self.shared.attempt.health())?;
-        let seq = self.seq.next();
+        let seq = self.seq.get().next();
         self.table.set_applied(seq)?;
-        self.seq = seq;
+        self.seq.set(seq);
         self.table.checkpoint(dir)
     }
 
@@ -699,21 +834,10 @@ impl StateStore {
             return Ok(());
         }
         let start = self.clock.monotonic();
-        let outcome = self.wait_for_room();
+        let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
+        let outcome = wait_for_room(&self.shared, &self.events, || layers.purge());
         self.shared.budget.count_blocked(self.clock.monotonic().saturating_sub(start));
         outcome
-    }
-
-    fn wait_for_room(&mut self) -> Result<()> {
-        let Engine::Changelog(layers) = &mut self.engine else { return Ok(()) };
-        // Small sealed deltas may be waiting for a checkpoint that comes only after this write.
-        self.events.send(Event::Flush);
-        while self.shared.budget.is_full() {
-            self.shared.attempt.health()?;
-            self.shared.budget.wait(BLOCK_STEP);
-            layers.purge();
-        }
-        Ok(())
     }
 
     /// Swaps the active delta for an empty one and hands it to the background (I7: no flush, no copy,
@@ -721,23 +845,36 @@ impl StateStore {
     fn freeze(&mut self) {
         let Engine::Changelog(layers) = &mut self.engine else { return };
         layers.purge();
+        debug_assert!(self.refreshed.is_empty(), "what reads have handed over has an earlier number");
+        let applier = layers.applier.clone();
         // Once, but where scans hold parts of it.
-        while !layers.active.is_empty() {
+        while let Engine::Changelog(layers) = &mut self.engine
+            && !layers.active.is_empty()
+        {
             let delta = layers.active.cut();
-            let bytes = delta.bytes() as u64;
-            let share = Arc::new(self.shared.budget.take(bytes));
-            // For the sealed bytes to come, which are there before the layer is gone.
-            let sealed_share = self.shared.budget.take(bytes);
-            self.seq = self.seq.next();
-            let layer = Layer::new(self.seq, delta);
-            layers.frozen.push(Arc::clone(&layer));
-            self.shared.set_frozen(self.seq);
-            let held = Held { layer, _share: share };
-            self.events.send(Event::Frozen { held: held.clone(), sealed_share });
-            if layers.applier.send(Work::Apply(held)).is_err() {
-                self.shared.fail(Error::internal("the appliers' threads are gone"));
+            let layer = self.number(&applier, delta);
+            if let Engine::Changelog(layers) = &mut self.engine {
+                layers.frozen.push(layer);
             }
         }
+    }
+
+    /// Gives a delta its number, and hands it to the background.
+    fn number(&self, applier: &Applier, delta: FrozenDelta) -> Arc<Layer> {
+        let bytes = delta.bytes() as u64;
+        let share = Arc::new(self.shared.budget.take(bytes));
+        // For the sealed bytes to come, which are there before the layer is gone.
+        let sealed_share = self.shared.budget.take(bytes);
+        let seq = self.seq.get().next();
+        self.seq.set(seq);
+        let layer = Layer::new(seq, delta);
+        self.shared.set_frozen(seq);
+        let held = Held { layer: Arc::clone(&layer), _share: share };
+        self.events.send(Event::Frozen { held: held.clone(), sealed_share });
+        if applier.send(Work::Apply(held)).is_err() {
+            self.shared.fail(Error::internal("the appliers' threads are gone"));
+        }
+        layer
     }
 
     fn read(&self, key: &[u8]) -> Result<Option<Value<'_>>> {
@@ -772,7 +909,14 @@ impl StateStore {
     }
 
     fn put_refreshed(&mut self, make_room: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
-        for (key, (kind, value)) in self.refreshed.take() {
+        if self.refreshed.is_empty() {
+            return Ok(());
+        }
+        let (handed, values) = self.refreshed.take();
+        if let Engine::Changelog(layers) = &mut self.engine {
+            layers.frozen.extend(handed);
+        }
+        for (key, (kind, value)) in values {
             make_room(self)?;
             match &mut self.engine {
                 Engine::Changelog(layers) => layers.active.put(kind, &key, &value),
@@ -783,7 +927,9 @@ impl StateStore {
     }
 
     fn find(&self, key: &[u8]) -> Found<'_> {
-        if let Some(value) = self.refreshed.get(key) {
+        if !self.refreshed.is_empty()
+            && let Some(value) = self.refreshed.get(key)
+        {
             return Found::Settled(Some(Value::owned(value)));
         }
         match &self.engine {
@@ -798,24 +944,37 @@ impl fmt::Debug for StateStore {
         f.debug_struct("StateStore")
             .field("subtask", &self.subtask)
             .field("range", &self.range)
-            .field("seq", &self.seq)
+            .field("seq", &self.seq.get())
             .finish_non_exhaustive()
     }
 }
 
-/// Up to `limit` keys, and where the next one is.
-fn take_keys(scan: &mut Scan, limit: usize) -> Result<FirstKeys> {
+/// As many keys as `batch` says, at least one, and where the next one is.
+fn take_keys(scan: &mut Scan, batch: Batch) -> Result<FirstKeys> {
     scan.without_values();
-    let mut read = FirstKeys::default();
+    let (mut read, mut left) = (FirstKeys::default(), batch.bytes);
     for entry in scan {
         let (key, _) = entry?;
-        if read.keys.len() == limit {
+        if read.keys.len() == batch.keys || (left == 0 && !read.keys.is_empty()) {
             read.next = Some(key);
             break;
         }
+        left = left.saturating_sub(key.len());
         read.keys.push(key);
     }
     Ok(read)
+}
+
+/// Waits until deltas that are held have become durable and applied.
+fn wait_for_room(shared: &StoreShared, events: &EventSender, mut purge: impl FnMut()) -> Result<()> {
+    // Small sealed deltas may be waiting for a checkpoint that comes only after this write.
+    events.send(Event::Flush);
+    while shared.budget.is_full() {
+        shared.attempt.health()?;
+        shared.budget.wait(BLOCK_STEP);
+        purge();
+    }
+    Ok(())
 }
 
 pub(crate) fn check_value(value: &[u8]) -> Result<()> {

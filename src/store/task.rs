@@ -26,7 +26,7 @@ use crate::uploads::{Arrival, Uploads};
 use super::applier::{SnapshotOrder, Work};
 use super::appliers::Applier;
 use super::budget::BudgetShare;
-use super::event::{Event, EventSender, NativeUpload, Ticket};
+use super::event::{Event, EventSender, Last, NativeUpload, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
 
 #[cfg(test)]
@@ -53,7 +53,6 @@ pub(crate) struct TaskParts {
     pub(crate) policy: Settings,
     pub(crate) share: Share,
     pub(crate) opened: Duration,
-    pub(crate) base_seq: DeltaSeq,
     /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base, because
     /// what the table was restored from is not the job's own.
     pub(crate) first_base: Option<(TableFiles, DeltaSeq)>,
@@ -78,6 +77,8 @@ pub(crate) struct StoreTask {
     run: Run,
     history: History,
     wanted: bool,
+    /// Somebody has asked for a base ([`crate::Job::materialize`]) since the last run began.
+    demanded: bool,
     flush: bool,
     snapshots: u64,
     /// The last delta that was frozen, and that the uploader was told to hurry with.
@@ -90,6 +91,8 @@ pub(crate) struct StoreTask {
     native: Option<(CheckpointId, oneshot::Sender<()>)>,
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
     given_up: Option<CheckpointId>,
+    /// Of a store that has finished.
+    last: Option<Box<Last>>,
 }
 
 /// The task's inbox and the task, which runs until the runtime ends.
@@ -116,6 +119,7 @@ impl StoreTask {
             run: Run::Idle,
             history,
             wanted: false,
+            demanded: false,
             flush: false,
             snapshots: 0,
             frozen: DeltaSeq(0),
@@ -124,6 +128,7 @@ impl StoreTask {
             told_sealing: false,
             native: None,
             given_up: None,
+            last: None,
         }
     }
 
@@ -184,13 +189,22 @@ impl StoreTask {
                 }
                 tail.moved(moved);
             }
-            Event::Barrier { seq, ticket } => {
-                tail.barrier(seq, ticket);
-                self.hurried = self.hurried.max(seq);
-                self.parts.uploads.barrier(self.subtask(), seq);
-            }
+            Event::Barrier { seq, ticket } => self.barrier(seq, ticket),
             Event::Hurry => self.hurry(self.frozen),
             Event::NativeCut { seq, files, ticket } => self.upload_native(seq, files, ticket),
+            Event::Finished(last) => {
+                let (subtask, cut) = (self.parts.uploader.names.subtask(), last.cut);
+                self.last = Some(last);
+                let _ = self.parts.coordinator.send(Command::Finished(subtask, cut));
+            }
+            Event::CutFinished(id) => self.cut_finished(id),
+            Event::FinishedSnapshot { dir, ticket, result } => match result {
+                Ok((seq, files)) => self.upload_native(seq, files, ticket),
+                Err(error) => {
+                    tokio::spawn(remove_snapshot(dir));
+                    self.refuse(*ticket, error);
+                }
+            },
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
@@ -222,7 +236,11 @@ impl StoreTask {
                     let _ = stop.send(());
                 }
             }
-            Event::Materialize => self.wanted = self.parts.mode == CheckpointMode::Changelog,
+            Event::Materialize => {
+                // A native checkpoint is a base.
+                self.wanted = self.parts.mode == CheckpointMode::Changelog;
+                self.demanded = self.wanted;
+            }
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable { objects, reply } => {
@@ -331,6 +349,31 @@ impl StoreTask {
         });
     }
 
+    /// A cut in changelog mode.
+    fn barrier(&mut self, seq: DeltaSeq, ticket: Box<Ticket>) {
+        self.parts.tail.barrier(seq, ticket);
+        self.hurried = self.hurried.max(seq);
+        self.parts.uploads.barrier(self.subtask(), seq);
+    }
+
+    /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it is one of
+    /// whatever files the table has by now.
+    fn cut_finished(&mut self, id: CheckpointId) {
+        let Some(last) = &self.last else { return };
+        let (seq, ticket) = (last.seq, last.ticket(id));
+        if self.parts.mode == CheckpointMode::Changelog {
+            return self.barrier(seq, ticket);
+        }
+        let dir = self.parts.dir.join(format!("cut-{}", id.number));
+        let events = self.events.clone();
+        let order = SnapshotOrder {
+            dir: dir.clone(),
+            done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, ticket, result })),
+        };
+        // Otherwise the applier has panicked; the failure is recorded there, and ends the checkpoint.
+        let _ = self.parts.applier.send(Work::Snapshot(order));
+    }
+
     fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, ticket: Box<Ticket>) {
         // One run at a time, and the checkpoint's end may have been told before its cut came.
         if self.given_up.is_some_and(|last| ticket.id <= last) {
@@ -378,6 +421,7 @@ impl StoreTask {
             return;
         }
         self.wanted = false;
+        self.history.on_demand |= std::mem::take(&mut self.demanded);
         self.run = Run::Under(self.now());
         self.snapshots += 1;
         let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
@@ -394,11 +438,14 @@ impl StoreTask {
 
     fn upload_base(&mut self, dir: PathBuf, snapshot: Result<(DeltaSeq, TableFiles)>) {
         let (seq, files) = match snapshot {
-            Ok((seq, files)) if seq > self.parts.base_seq => (seq, files),
+            Ok((seq, files)) if materialize::is_news(seq, self.parts.tail.base_seq(), &self.history) => {
+                (seq, files)
+            }
             Ok(_) => {
-                // Nothing has changed since the last base.
+                // A base would say nothing that the last one does not.
                 self.run = Run::Idle;
                 self.history.last_run = Some(self.now());
+                self.history.on_demand = false;
                 tokio::spawn(remove_snapshot(dir));
                 return;
             }
@@ -462,7 +509,6 @@ impl StoreTask {
             Ok((base, uploaded)) => {
                 // From now on its objects are the tail's to retire.
                 self.parts.known.published(&uploaded.index, &base.object);
-                self.parts.base_seq = seq;
                 self.history =
                     History { opened: self.history.opened, last_run: Some(start), ..History::default() };
                 self.parts.tail.materialized(base);

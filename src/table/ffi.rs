@@ -60,6 +60,26 @@ impl LiveFile {
     }
 }
 
+/// Changes an option of an open database.
+pub(super) fn set_db_option(db: &DB, name: &CStr, value: &CStr) -> Result<(), Status> {
+    let (names, values) = ([name.as_ptr()], [value.as_ptr()]);
+    let mut error: *mut c_char = ptr::null_mut();
+    // SAFETY: the database is open as long as `db` is borrowed. Both arrays have one string each, with a NUL at
+    // its end, and live until the call is over; RocksDB copies what it needs.
+    unsafe {
+        ffi::rocksdb_set_db_options(db.as_raw_ptr(), 1, names.as_ptr(), values.as_ptr(), &raw mut error);
+    }
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: an error is a string with a NUL at its end that the caller has to free, once.
+    unsafe {
+        let text = CStr::from_ptr(error).to_string_lossy().into_owned();
+        ffi::rocksdb_free(error.cast());
+        Err(Status(text))
+    }
+}
+
 /// The database's SST files: level by level from 0, in level 0 the newest first, below by their keys.
 pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
     let text = |text: *const c_char| {

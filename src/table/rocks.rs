@@ -508,6 +508,23 @@ impl Table {
         }
     }
 
+    /// About how many bytes of files hold keys of these ranges, which end before their second key. What is in
+    /// memtables does not count.
+    pub(crate) fn bytes_within(&self, ranges: &[(Vec<u8>, Vec<u8>)]) -> u64 {
+        let ranges: Vec<_> = ranges.iter().map(|(start, end)| rocksdb::Range::new(start, end)).collect();
+        self.db.get_approximate_sizes(&ranges).into_iter().fold(0, u64::saturating_add)
+    }
+
+    /// The table is about to be dropped, with whatever no checkpoint has: flushes and compactions stop, closing it writes
+    /// nothing, and a write that RocksDB holds back ends with an error. It can still be read.
+    pub(crate) fn abandon(&self) {
+        // Without it the memtable would be flushed first, however long that takes.
+        if let Err(error) = ffi::set_db_option(&self.db, c"avoid_flush_during_shutdown", c"true") {
+            tracing::debug!(%error, "the table will be flushed before it is closed");
+        }
+        self.db.cancel_all_background_work(false);
+    }
+
     /// Figures of this moment.
     pub(crate) fn stats(&self) -> TableStats {
         TableStats::read(&self.db)

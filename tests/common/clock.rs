@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use alluvium::{
-    CheckpointMode, CheckpointReader, Clock, Env, KeyCodec, OpenMode, Opened, ReaderOptions, RestoreFrom,
-    StateStore,
+    CheckpointMode, CheckpointReader, Clock, Env, JobOptions, KeyCodec, OpenMode, Opened, ReaderOptions,
+    RestoreFrom, StateStore,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -78,9 +78,23 @@ impl ClockedJob {
 
     /// In another mode, or with another number of subtasks.
     pub(crate) fn open_as(&self, mode: CheckpointMode, subtasks: u32) -> Opened {
-        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
-        let options = options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env());
+        let options = self.options(mode, subtasks);
         open(&self.store, options).unwrap()
+    }
+
+    /// With other options beside.
+    pub(crate) fn open_with(&self, change: impl FnOnce(JobOptions) -> JobOptions) -> Opened {
+        open(&self.store, change(self.options(self.mode, 1))).unwrap()
+    }
+
+    fn options(&self, mode: CheckpointMode, subtasks: u32) -> JobOptions {
+        let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
+        options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env())
+    }
+
+    /// Milliseconds past 1970.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.unix_millis()
     }
 
     /// Reads the newest checkpoint from outside, by the same clock.

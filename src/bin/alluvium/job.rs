@@ -83,9 +83,10 @@ impl JobBackend {
     }
 
     /// What every checkpoint from now on carries.
-    pub(crate) fn set_metadata(&mut self, metadata: Vec<u8>) {
-        self.job.set_metadata(metadata.clone());
+    pub(crate) fn set_metadata(&mut self, metadata: Vec<u8>) -> Result<()> {
+        self.job.set_metadata(metadata.clone())?;
         self.metadata = metadata;
+        Ok(())
     }
 
     pub(crate) fn events(&self) -> &Arc<Events> {

@@ -39,6 +39,7 @@ mod session;
 mod shape;
 mod signals;
 mod source;
+mod state;
 mod table;
 mod tagged;
 mod units;
@@ -68,6 +69,8 @@ Examples:
   alluvium savepoint create ./job before-upgrade
   alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
   alluvium get ./job routes JFK --map-key LAX
+  alluvium state list ./job
+  alluvium state drop ./job old-clicks --into ./new-job
   alluvium export ./job --state clicks -o clicks.jsonl
   alluvium import ./another-job clicks.jsonl
   alluvium report result.json -o report.html
@@ -153,6 +156,9 @@ enum Command {
     /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
     /// that was made or changed by hand may leave crc32c out of its last line.
     Import(import::ImportArgs),
+    /// List a checkpoint's states with their sizes, or make a new job without some of them or under other names
+    #[command(subcommand)]
+    State(state::StateCommand),
     /// Show results as one self-contained page
     ///
     /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
@@ -173,6 +179,7 @@ fn main() -> ExitCode {
         Command::Scan(args) => scan::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::State(command) => state::run(&command),
         Command::Report(args) => html::run(&args),
     });
     match outcome {

@@ -136,7 +136,7 @@ impl Session {
         let OpenedJob { mut backend, stores, positions, .. } = opened;
         let metadata = serde_json::to_vec(workload)
             .map_err(|error| Failure::new(format!("cannot write the workload as JSON: {error}")))?;
-        backend.set_metadata(metadata);
+        backend.set_metadata(metadata)?;
 
         let streams = workload.streams().map_err(Failure::usage)?;
         let mut lanes = Vec::new();

@@ -51,11 +51,7 @@ impl SourceArgs {
     /// Opens the checkpoint, has `work` done on it, and closes it whatever becomes of that.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&CheckpointReader, &Interrupt) -> Result<T>) -> Result<T> {
         let which = &self.which;
-        let from = match (which.checkpoint, &which.savepoint) {
-            (Some(id), _) => RestoreFrom::Checkpoint(id),
-            (None, Some(name)) => RestoreFrom::Savepoint(name.clone()),
-            (None, None) => RestoreFrom::Latest,
-        };
+        let from = which.from();
         let mut options = ReaderOptions::new().memory(which.memory);
         if let Some(dir) = &which.dir {
             options = options.dir(dir);
@@ -70,6 +66,24 @@ impl SourceArgs {
         let done = done?;
         closed?;
         Ok(done)
+    }
+}
+
+impl WhichArgs {
+    pub(crate) fn from(&self) -> RestoreFrom {
+        match (self.checkpoint, &self.savepoint) {
+            (Some(id), _) => RestoreFrom::Checkpoint(id),
+            (None, Some(name)) => RestoreFrom::Savepoint(name.clone()),
+            (None, None) => RestoreFrom::Latest,
+        }
+    }
+
+    pub(crate) fn store_options(&self) -> &[(String, String)] {
+        &self.store_option
+    }
+
+    pub(crate) fn dir(&self) -> Option<&std::path::Path> {
+        self.dir.as_deref()
     }
 }
 

@@ -103,7 +103,6 @@ impl Fixture {
             policy: Settings { interval: None, changelog_bytes: None, replay: None },
             share: Share { index: 0, of: 1 },
             opened: Duration::ZERO,
-            base_seq: DeltaSeq(0),
             rescaled: false,
             first_base: None,
             coordinator,

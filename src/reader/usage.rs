@@ -1,0 +1,26 @@
+//! What each state of a checkpoint takes up.
+
+use crate::error::Result;
+use crate::key;
+use crate::store::{StateDescription, StateUsage};
+
+use super::CheckpointReader;
+
+impl CheckpointReader {
+    /// What a state takes up, exactly: all of it is read, so all subtasks are fetched. What has expired counts as
+    /// long as compaction has not removed it.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::scan`].
+    pub fn usage(&self, state: &str) -> Result<StateUsage> {
+        let info = self.info(state)?;
+        let (mut entries, mut bytes) = (0, 0);
+        for entry in self.scan(state, b"")? {
+            let (_, key, value) = entry?;
+            entries += 1;
+            bytes += (key::PREFIX_LEN + key.len() + value.len()) as u64;
+        }
+        let state = StateDescription::from(info.clone());
+        Ok(StateUsage { state, registered: None, entries: Some(entries), bytes })
+    }
+}

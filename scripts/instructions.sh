@@ -23,21 +23,21 @@ trap 'stop_heartbeat; rm -rf "$scratch"' EXIT
 
 # Name of a row, and the function whose inclusive count it is.
 rows=(
-    "put|measured_puts"
-    "get from memory|measured_gets_from_memory"
-    "get from the table|measured_gets_from_the_table"
-    "cut and commit, operator's thread|measured_cut"
-    "seal|delta::format::seal"
-    "apply|store::applier::"
+    "put|instructions::measured_puts"
+    "get from memory|instructions::measured_gets_from_memory"
+    "get from the table|instructions::measured_gets_from_the_table"
+    "cut|store::state_store::StateStore::cut"
+    "seal|delta::format::writer::seal"
+    "apply|table::rocks::Table::apply"
 )
 
 # Prints one count for each row.
 count() {
     with_heartbeat valgrind --tool=callgrind --callgrind-out-file="$scratch/$2" "$1" >"$scratch/$2.log" 2>&1
-    callgrind_annotate --inclusive=yes --threshold=100 "$scratch/$2" >"$scratch/$2.txt"
+    callgrind_annotate --inclusive=yes --threshold=100 "$scratch/$2" >"$scratch/$2.txt" 2>"$scratch/$2.err"
     local row
     for row in "${rows[@]}"; do
-        # The largest: a caller's count holds those of its callees.
+        # The largest, where a function stands there once for each file that was inlined into it.
         grep -F "${row#*|}" "$scratch/$2.txt" | awk '{ gsub(/,/, "", $1); print $1 }' | sort -n | tail -n 1
     done
 }

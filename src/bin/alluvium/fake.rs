@@ -405,9 +405,10 @@ mod tests {
         near(floor.p50, 5.0);
         near(floor.max, 3.0 + 140.0);
         near(report.checkpoint_series[3].floor_ms.unwrap(), 5.0);
-        // A record waits for a checkpoint of 20 ms, and ages until the next one is done 97 ms later.
+        // A record waits for a checkpoint of 20 ms, and ages until the next one is done 97 ms later. The stall of
+        // 50 ms holds up one barrier; whether one of the few looks falls there is up to the machine.
         let lag = report.durable_lag_ms.unwrap();
-        assert!(lag.p50 > 20.0 && lag.max < 20.0 + 97.0 + 8.0, "{lag:?}");
+        assert!(lag.p50 > 20.0 && lag.max < 20.0 + 97.0 + 50.0 + 8.0, "{lag:?}");
         let store = report.store.as_ref().unwrap();
         // The bytes in the store are those of its 42 cuts.
         assert_eq!(store.live_bytes_end, Some(42_000));

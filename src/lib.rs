@@ -52,7 +52,8 @@
 //! - [`Receipt`] joins cut and commit where they are not in one process.
 //! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, typed state by the
 //!   descriptors of its program, and [`inspect`] looks at a whole job, from outside.
-//! - `docs/design.md` in the repository explains the protocol, the formats and the invariants.
+//! - `docs/` in the repository: `quickstart.md`, `embedding.md` (barriers, offsets, exactly-once output),
+//!   `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users, `design.md` for how it works.
 
 mod changelog;
 mod config;
@@ -122,7 +123,13 @@ pub mod test_util {
     pub use crate::store_model::{Latency, StoreModel, StoreModelOptions, open_store};
 }
 
-/// The README's example compiles and runs.
+/// The examples in README and documentation compile and run.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/quickstart.md")]
+    struct Quickstart;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}

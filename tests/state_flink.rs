@@ -1,5 +1,5 @@
 //! What the tests of Flink's state backends check, for typed state here, in both checkpoint modes.
-//! `docs/design.md` has the checklist.
+//! `docs/design/state.md` has the checklist.
 #![allow(clippy::unwrap_used)]
 
 mod common;

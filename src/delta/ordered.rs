@@ -5,7 +5,7 @@
 //! so that a search reads records, which are not in the cache, only where these 8 bytes are equal. Keys
 //! of one state and key group, or of one map of a user's, share long prefixes; without the cut the 8
 //! bytes would often be equal.
-//! Measured against `BTreeMap<key, position>`: see docs/design.md.
+//! `docs/measurements/delta.md` compares it with a `BTreeMap` from keys to positions.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};

@@ -1,0 +1,128 @@
+//! The prose in the repository: links inside it lead somewhere, and lines can be read side by side.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest line of prose. Tables, code blocks, and lines that hold nothing but a link may be longer.
+const COLUMNS: usize = 100;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// README, CONTRIBUTING, and everything below `docs/` that is Markdown.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    let mut directories = vec![root().join("docs")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// The lines outside code blocks, with their numbers.
+fn prose(text: &str) -> Vec<(usize, &str)> {
+    let mut in_code = false;
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            lines.push((number, line));
+        }
+    }
+    lines
+}
+
+/// The targets of a text's inline links and pictures. A link may be wrapped between two lines.
+fn links(text: &str) -> Vec<String> {
+    let lines: Vec<_> = prose(text).into_iter().map(|(_, line)| line).collect();
+    let text = lines.join("\n");
+    text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(to, _)| to.to_owned()).collect()
+}
+
+/// The anchor that GitHub gives to a heading.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim().to_lowercase();
+    let kept = heading.chars().filter_map(|char| match char {
+        ' ' => Some('-'),
+        '-' | '_' => Some(char),
+        _ => char.is_alphanumeric().then_some(char),
+    });
+    kept.collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).into_iter().filter(|(_, line)| line.starts_with('#'));
+    headings.map(|(_, line)| anchor(line.trim_start_matches('#'))).collect()
+}
+
+/// What is wrong with a link of `page`, if anything is.
+fn fault(page: &Path, text: &str, link: &str) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = page.parent().unwrap().join(file);
+    if !file.is_empty() && !target.exists() {
+        return Some(format!("{}: there is no {link}", page.display()));
+    }
+    if heading.is_empty() {
+        return None;
+    }
+    let text = if file.is_empty() { text.to_owned() } else { fs::read_to_string(&target).unwrap() };
+    (!anchors(&text).contains(heading)).then(|| format!("{}: {link} has no such heading", page.display()))
+}
+
+fn is_too_long(line: &str) -> bool {
+    let exempt = line.starts_with('|') || line.starts_with("![") || !line.trim().contains(' ');
+    line.chars().count() > COLUMNS && !exempt
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = links(&text);
+        seen += links.len();
+        faults.extend(links.iter().filter_map(|link| fault(&page, &text, link)));
+    }
+    assert!(seen > 50, "only {seen} links were found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn lines_of_prose_have_at_most_a_hundred_columns() {
+    let mut faults = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let long = prose(&text).into_iter().filter(|(_, line)| is_too_long(line));
+        faults.extend(long.map(|(number, _)| format!("{}:{number}", page.display())));
+    }
+    assert!(faults.is_empty(), "longer than {COLUMNS} columns:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn a_broken_link_is_found() {
+    let page = root().join("README.md");
+    let text = "# One: two, *three*\n```\n[a](nowhere.md)\n```\n[b](Cargo.toml)";
+    assert_eq!(links(text), ["Cargo.toml"]);
+    for good in ["Cargo.toml", "#one-two-three", "CONTRIBUTING.md#contributing", "https://example.org/#x"] {
+        assert_eq!(fault(&page, text, good), None);
+    }
+    for bad in ["nowhere.md", "#nowhere", "CONTRIBUTING.md#nowhere"] {
+        assert!(fault(&page, text, bad).is_some(), "{bad}");
+    }
+}

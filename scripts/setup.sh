@@ -91,7 +91,7 @@ explain() {
     exit 1
 }
 
-# The browsers that tests/report_browser.rs and pictures.sh look for.
+# The browsers that crates/alluvium-cli/tests/report_browser.rs and pictures.sh look for.
 has_browser() {
     local name
     for name in "${ALLUVIUM_CHROMIUM:-chromium}" chromium chromium-browser google-chrome chrome; do

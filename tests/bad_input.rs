@@ -2,8 +2,6 @@
 //! lost, overwritten, or begun by it.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -17,9 +15,9 @@ use alluvium::{
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
-use common::drive::{PREFIX, by_hand, checkpoint, contents, get, noise, open, put, quiet, state};
-use common::objects::{files_below, names_of, objects_of};
-use common::staged::{Op, Staged};
+use alluvium_testkit::drive::{PREFIX, by_hand, checkpoint, contents, get, noise, open, put, quiet, state};
+use alluvium_testkit::objects::{files_below, names_of, objects_of};
+use alluvium_testkit::staged::{Op, Staged};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -95,7 +93,7 @@ fn a_directory_of_something_else_is_left_alone() {
         let place = dir.path().join("place");
         let files: BTreeMap<_, _> =
             files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
-        common::objects::write_files(&place, &files);
+        alluvium_testkit::objects::write_files(&place, &files);
         for mode in [OpenMode::Create, OpenMode::Existing, OpenMode::CreateOrOpen] {
             let url = place.display().to_string();
             let error = Job::open(&url, options(dir.path(), mode)).unwrap_err();
@@ -563,16 +561,18 @@ fn a_full_local_disk_is_one_sticky_error_and_no_checkpoint_lies() {
             // A snapshot that finds no room is told to whoever asked for it, and is gone again: the
             // attempt goes on. Nobody waits for the checkpoint any more.
             assert_error(&error, ErrorKind::Disk, &["free disk space"]);
-            common::eventually("the checkpoint ends with its cut", LIMIT / 6, || match job.trigger("") {
-                Ok(pending) => {
-                    pending.abort();
-                    true
+            alluvium_testkit::eventually("the checkpoint ends with its cut", LIMIT / 6, || {
+                match job.trigger("") {
+                    Ok(pending) => {
+                        pending.abort();
+                        true
+                    }
+                    Err(error) => error.kind() != ErrorKind::WouldBlock,
                 }
-                Err(error) => error.kind() != ErrorKind::WouldBlock,
             });
         } else {
             let mut more = 0;
-            common::eventually(&format!("{mode:?}: a failure shows after {error}"), LIMIT, || {
+            alluvium_testkit::eventually(&format!("{mode:?}: a failure shows after {error}"), LIMIT, || {
                 more += 1;
                 put(&mut stores[0], &format!("more {more}"), &noise(more, 1000)).is_err()
             });
@@ -630,7 +630,7 @@ fn a_full_object_store_costs_checkpoints_but_not_the_job() {
     assert_eq!(get(&mut stores[0], "first"), Some(b"1".to_vec()));
     job.health().unwrap();
     std::fs::remove_file(&ballast).unwrap();
-    common::eventually("a checkpoint once there is room", LIMIT, || {
+    alluvium_testkit::eventually("a checkpoint once there is room", LIMIT, || {
         checkpoint(&job, &mut stores, "third").is_ok()
     });
     drop((job, stores));

@@ -2,8 +2,6 @@
 //! needs nothing of it once it has a checkpoint of its own.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,10 +16,10 @@ use bytes::Bytes;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use common::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
-use common::eventually;
-use common::objects::{names_of, objects_of};
-use common::staged::{Call, Fate, Gate, Op, Staged, block_on};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::{names_of, objects_of};
+use alluvium_testkit::staged::{Call, Fate, Gate, Op, Staged, block_on};
 
 const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
 

@@ -3,8 +3,6 @@
 //! checkpoint may refer to stays as long as it would have been retained.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +12,9 @@ use alluvium::{
     Opened, ReaderOptions, RestoreFrom, Savepoints, inspect,
 };
 
-use common::drive::{by_hand, checkpoint, contents, noise, put_any};
-use common::eventually;
-use common::objects::files_below;
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::files_below;
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 
@@ -149,7 +147,7 @@ fn i1_a_damaged_newest_checkpoint_is_passed_over_if_the_caller_allows_it() {
             }
             let state = contents(&mut stores, "words");
             job.compact().unwrap();
-            common::drive::materialize(&job);
+            alluvium_testkit::drive::materialize(&job);
             for _ in 0..RETAINED {
                 checkpoint(&job, &mut stores, "").unwrap();
             }

@@ -2,8 +2,6 @@
 //! between subtasks.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 
@@ -14,7 +12,7 @@ use alluvium::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use common::typed::{Attempt, assert_error, in_both_modes};
+use alluvium_testkit::typed::{Attempt, assert_error, in_both_modes};
 
 /// Writes that fail, and those that only remove, leave nothing from which a type could be learned.
 #[test]

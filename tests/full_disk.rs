@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,8 +14,8 @@ use std::time::Duration;
 use alluvium::{CheckpointMode, Error, ErrorKind, JobOptions, OpenMode, Opened, StateStore};
 use object_store::memory::InMemory;
 
-use common::drive::{by_hand, checkpoint, contents, noise, open, put_any};
-use common::eventually;
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, noise, open, put_any};
+use alluvium_testkit::eventually;
 
 /// Nothing here is a matter of time: this only ends a test that hangs.
 const STUCK: Duration = Duration::from_secs(180);
@@ -156,14 +154,14 @@ fn i6_a_restore_on_a_disk_full_of_old_files_makes_its_room() {
     let expected = {
         let Opened { job, mut stores, .. } = open(&store, options(elsewhere.path(), mode)).unwrap();
         write(&mut stores, 0, 0..12_000);
-        common::drive::materialize(&job);
+        alluvium_testkit::drive::materialize(&job);
         checkpoint(&job, &mut stores, "all").unwrap();
         write(&mut stores, 1, 0..12_000);
         checkpoint(&job, &mut stores, "again").unwrap();
-        common::drive::materialize(&job);
+        alluvium_testkit::drive::materialize(&job);
         job.compact().unwrap();
         write(&mut stores, 2, 0..10);
-        common::drive::materialize(&job);
+        alluvium_testkit::drive::materialize(&job);
         checkpoint(&job, &mut stores, "once more").unwrap();
         contents(&mut stores, "words")
     };

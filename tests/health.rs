@@ -1,8 +1,6 @@
 //! Health that tells the truth: which subtask a checkpoint waits for, what became of its store, and since when.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +9,9 @@ use alluvium::{
     CheckpointId, CheckpointListener, Error, ErrorKind, Health, Job, JobOptions, OpenMode, Opened, Owes,
     StateOptions, StateStore, StoreState, ValueState,
 };
-use common::clock::MODES;
-use common::drive::{checkpoint, materialize, open, put, quiet, state};
-use common::eventually;
+use alluvium_testkit::clock::MODES;
+use alluvium_testkit::drive::{checkpoint, materialize, open, put, quiet, state};
+use alluvium_testkit::eventually;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 

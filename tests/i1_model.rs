@@ -8,8 +8,6 @@
 //! A failing seed prints the command that replays it. `ALLUVIUM_SEEDS=1000` runs that many.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -26,8 +24,8 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use common::drive::{PREFIX, by_hand, noise};
-use common::staged::{Fate, Staged};
+use alluvium_testkit::drive::{PREFIX, by_hand, noise};
+use alluvium_testkit::staged::{Fate, Staged};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 48;

@@ -3,8 +3,6 @@
 //! so the state that belongs to a restored offset can be computed anew.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -19,9 +17,9 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet};
-use common::staged::{Fate, Gate, Staged};
-use common::{PATIENCE, eventually};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet};
+use alluvium_testkit::staged::{Fate, Gate, Staged};
+use alluvium_testkit::{PATIENCE, eventually};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 

@@ -2,8 +2,6 @@
 //! that says nothing (a broken connection, a 409, a timeout) neither loses a checkpoint nor makes two.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -16,12 +14,12 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{
+use alluvium_testkit::drive::{
     PREFIX, by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet, state,
 };
-use common::eventually;
-use common::objects::{names_of, objects_of};
-use common::staged::{Fate, Gate, Staged};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::{names_of, objects_of};
+use alluvium_testkit::staged::{Fate, Gate, Staged};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -353,8 +351,8 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         let mut fates = StdRng::seed_from_u64(seed);
         store.rule(move |call| match (fates.random_range(0..10), call.op) {
             (0, _) => Fate::Fail,
-            (1 | 2, common::staged::Op::Put) => Fate::FailAfter,
-            (3, common::staged::Op::Put) if call.create => Fate::Conflict,
+            (1 | 2, alluvium_testkit::staged::Op::Put) => Fate::FailAfter,
+            (3, alluvium_testkit::staged::Op::Put) if call.create => Fate::Conflict,
             _ => Fate::Pass,
         });
         let mut reported = Vec::new();

@@ -2,8 +2,6 @@
 //! that the number of objects stays bounded.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +15,10 @@ use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
-use common::eventually;
-use common::objects::files_below;
-use common::staged::{Fate, Op, Staged};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::files_below;
+use alluvium_testkit::staged::{Fate, Op, Staged};
 
 type Contents = BTreeMap<(alluvium::KeyGroup, Vec<u8>), Vec<u8>>;
 
@@ -64,7 +62,7 @@ impl Place {
 }
 
 fn copy(from: &Path, to: &Path) {
-    common::objects::write_files(to, &files_below(from));
+    alluvium_testkit::objects::write_files(to, &files_below(from));
 }
 
 /// Opens a copy of the job at each retained checkpoint and compares what is in it.
@@ -103,7 +101,7 @@ fn churn(seed: u64, mode: CheckpointMode) {
             place.open(place.options().mode(mode).delta_bytes(8_192));
         epochs.push(job.epoch().0);
         assert_eq!(restored.checkpoint, retained.last().copied());
-        let handle = |store: &mut alluvium::StateStore| common::drive::state(store);
+        let handle = |store: &mut alluvium::StateStore| alluvium_testkit::drive::state(store);
         for n in 0..40_u64 {
             for _ in 0..rng.random_range(0..60) {
                 let key = format!("key {}", rng.random_range(0..400));
@@ -287,7 +285,7 @@ fn deletions_that_are_refused_end_no_job_and_are_not_asked_for_again_and_again()
     assert!(asked() < 5, "and one more when it ends");
     place.store.heal();
     let Opened { job, mut stores, .. } = place.open(place.options());
-    common::drive::materialize(&job);
+    alluvium_testkit::drive::materialize(&job);
     for _ in 0..3 {
         checkpoint(&job, &mut stores, "").unwrap();
     }

@@ -3,8 +3,6 @@
 //! objects as they are.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -20,10 +18,10 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{PREFIX, by_hand, checkpoint, contents, materialize, noise, put_any};
-use common::eventually;
-use common::objects::{objects_of, store_with};
-use common::staged::{Op, Staged};
+use alluvium_testkit::drive::{PREFIX, by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::{objects_of, store_with};
+use alluvium_testkit::staged::{Op, Staged};
 
 type Objects = BTreeMap<String, Bytes>;
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
@@ -479,7 +477,7 @@ fn i4_damaged_local_files_are_never_believed() {
         drop((job, stores));
         if round % 3 == 2 {
             let local = dir.path().join("local").join("instances");
-            for (name, mut bytes) in common::objects::files_below(&local) {
+            for (name, mut bytes) in alluvium_testkit::objects::files_below(&local) {
                 match rng.random_range(0..4) {
                     0 if !bytes.is_empty() => {
                         let at = rng.random_range(0..bytes.len());
@@ -509,7 +507,7 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
     let write = |objects: &Objects| {
         let dir = tempfile::tempdir().unwrap();
         let files = objects.iter().map(|(name, bytes)| (name.clone(), bytes.to_vec())).collect();
-        common::objects::write_files(dir.path(), &files);
+        alluvium_testkit::objects::write_files(dir.path(), &files);
         dir
     };
     let dir = write(&sample.objects);
@@ -522,7 +520,11 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
         let seen = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap();
         let live = sample.needs(name, 0) && name.starts_with("data/");
         assert!(!live || seen.missing == vec![name.clone()], "{name}: {:?}", seen.missing);
-        assert_eq!(common::objects::files_below(dir.path()).len(), deleted.len(), "inspect only looks");
+        assert_eq!(
+            alluvium_testkit::objects::files_below(dir.path()).len(),
+            deleted.len(),
+            "inspect only looks"
+        );
     }
     let newest = sample.newest_manifest();
     let dir = write(&Damage::Flip { at: 40, mask: 4 }.apply(&sample.objects, newest));
@@ -585,7 +587,7 @@ fn i4_rot_on_the_local_disk_never_takes_the_place_of_what_can_repair_it() {
 
 /// Flips a bit in the midst of the largest SST file of the one table below, and returns its name.
 fn rot_one(instances: &std::path::Path) -> String {
-    let files = common::objects::files_below(instances);
+    let files = alluvium_testkit::objects::files_below(instances);
     let sst = files.iter().filter(|(name, _)| name.ends_with(".sst") && name.contains("/table/"));
     let (name, bytes) = sst.max_by_key(|(_, bytes)| bytes.len()).unwrap();
     let at = bytes.len() / 3;

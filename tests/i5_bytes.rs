@@ -2,16 +2,14 @@
 //! native mode, for comparison, a full compaction makes the next checkpoint upload everything again.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium::{CheckpointListener, CheckpointMode, CheckpointReport, Job, OpenMode, Opened, StateStore};
 use object_store::memory::InMemory;
 
-use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
-use common::staged::{Fate, Gate, Staged};
+use alluvium_testkit::drive::{checkpoint, get, materialize, noise, open, put, quiet};
+use alluvium_testkit::staged::{Fate, Gate, Staged};
 
 const KEYS: u64 = 40_000;
 const VALUE: usize = 200;
@@ -147,9 +145,9 @@ fn i5_checkpoints_go_on_beside_a_materialization() {
         false => Fate::Pass,
     });
     run.job.materialize();
-    common::eventually("a base is on its way", common::PATIENCE, || gate.waiting() > 0);
+    alluvium_testkit::eventually("a base is on its way", alluvium_testkit::PATIENCE, || gate.waiting() > 0);
     // One that waited for the base would never end.
-    common::unheld(
+    alluvium_testkit::unheld(
         "checkpoints beside a base",
         || gate.open(),
         || {
@@ -162,7 +160,7 @@ fn i5_checkpoints_go_on_beside_a_materialization() {
     );
     assert!(gate.waiting() > 0, "the base went up before");
     gate.open();
-    run.job.settle(common::PATIENCE).unwrap();
+    run.job.settle(alluvium_testkit::PATIENCE).unwrap();
 }
 
 /// What a checkpoint says about those before it stays small however many there are since the base.
@@ -216,21 +214,27 @@ fn i5_a_scheduled_barrier_finds_most_of_the_delta_uploaded() {
         .listener(Arc::clone(&reports) as Arc<dyn CheckpointListener>);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
     let mut round = 0;
-    common::eventually("checkpoints that found most of it uploaded", Duration::from_secs(60), || {
-        // Some 100 kB between two barriers.
-        for _ in 0..6 {
-            round += 1;
-            put(&mut stores[0], &format!("key {round}"), &noise(round, 200)).unwrap();
-        }
-        if let Some(id) = stores[0].due() {
-            stores[0].cut(id, "").unwrap();
-        }
-        let reports = reports.0.lock().unwrap();
-        let early = |report: &&CheckpointReport| {
-            // Not those of a machine that hardly wrote anything.
-            report.delta_bytes > 60_000 && report.puts == 1 && report.bytes_after_trigger < report.bytes / 2
-        };
-        reports.iter().filter(early).count() >= 4
-    });
+    alluvium_testkit::eventually(
+        "checkpoints that found most of it uploaded",
+        Duration::from_secs(60),
+        || {
+            // Some 100 kB between two barriers.
+            for _ in 0..6 {
+                round += 1;
+                put(&mut stores[0], &format!("key {round}"), &noise(round, 200)).unwrap();
+            }
+            if let Some(id) = stores[0].due() {
+                stores[0].cut(id, "").unwrap();
+            }
+            let reports = reports.0.lock().unwrap();
+            let early = |report: &&CheckpointReport| {
+                // Not those of a machine that hardly wrote anything.
+                report.delta_bytes > 60_000
+                    && report.puts == 1
+                    && report.bytes_after_trigger < report.bytes / 2
+            };
+            reports.iter().filter(early).count() >= 4
+        },
+    );
     drop((job, stores));
 }

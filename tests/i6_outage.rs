@@ -2,8 +2,6 @@
 //! bounded, and all heals by itself.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
@@ -18,11 +16,11 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
-use common::staged::{Fate, Gate, Link, Op, Staged};
-use common::{eventually, now};
+use alluvium_testkit::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
+use alluvium_testkit::staged::{Fate, Gate, Link, Op, Staged};
+use alluvium_testkit::{eventually, now};
 
-const LONG: Duration = common::PATIENCE;
+const LONG: Duration = alluvium_testkit::PATIENCE;
 const MEMORY: u64 = 8_000_000;
 const DELTA: u64 = 100_000;
 

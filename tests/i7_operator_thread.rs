@@ -2,8 +2,6 @@
 //! bound; and all calls may be made, and everything dropped, inside an async runtime.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +13,9 @@ use alluvium::{
 };
 use object_store::memory::InMemory;
 
-use common::drive::{checkpoint, get, materialize, noise, open, put, quiet};
-use common::staged::{Fate, Gate, Staged};
-use common::{PATIENCE, eventually, unheld};
+use alluvium_testkit::drive::{checkpoint, get, materialize, noise, open, put, quiet};
+use alluvium_testkit::staged::{Fate, Gate, Staged};
+use alluvium_testkit::{PATIENCE, eventually, unheld};
 
 /// A deadline that no test lives to see: who waits for the store hangs.
 const NEVER: Duration = Duration::from_secs(24 * 3600);

@@ -2,15 +2,13 @@
 //! more would fail at every start, for ever.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::sync::Arc;
 
 use alluvium::{JobOptions, OpenMode, Opened};
 use object_store::memory::InMemory;
 
-use common::drive::{checkpoint, noise, open, put_any, quiet};
-use common::staged::{Call, Op, Staged};
+use alluvium_testkit::drive::{checkpoint, noise, open, put_any, quiet};
+use alluvium_testkit::staged::{Call, Op, Staged};
 
 const SUBTASKS: u32 = 4;
 const MEMORY: u64 = 64_000_000;
@@ -67,7 +65,7 @@ fn read(store: &Arc<Staged>, subtasks: u32, noisy: bool) -> Vec<Call> {
     for number in 0..KEYS {
         let key = key(number);
         let owner = stores.iter_mut().find(|store| store.range().contains(store.group_of(key.as_bytes())));
-        let found = common::drive::get(owner.unwrap(), &key);
+        let found = alluvium_testkit::drive::get(owner.unwrap(), &key);
         assert!(found.unwrap() == value(number, noisy), "{key}");
     }
     job.close().unwrap();

@@ -9,8 +9,6 @@
 //! A failing seed prints the command that replays it. `ALLUVIUM_SEEDS=1000` runs that many.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,9 +26,11 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use common::drive::{PREFIX, by_hand, checkpoint, contents, materialize, noise, open, put_any, quiet};
-use common::objects::files_below;
-use common::staged::{Fate, Op, Staged};
+use alluvium_testkit::drive::{
+    PREFIX, by_hand, checkpoint, contents, materialize, noise, open, put_any, quiet,
+};
+use alluvium_testkit::objects::files_below;
+use alluvium_testkit::staged::{Fate, Op, Staged};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 24;
@@ -666,7 +666,7 @@ fn a_rescaled_subtask_takes_a_base_of_its_own() {
 
     let Opened { job, mut stores, .. } = open(&store, options(3)).unwrap();
     assert!(contents(&mut stores, "words") == expected);
-    common::eventually("bases of their own", Duration::from_secs(20), || {
+    alluvium_testkit::eventually("bases of their own", Duration::from_secs(20), || {
         checkpoint(&job, &mut stores, "").unwrap();
         origins().iter().all(Vec::is_empty)
     });

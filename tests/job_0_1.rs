@@ -6,8 +6,6 @@
 //! reader that was killed. `native`: two subtasks, 3 retained checkpoints.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +14,8 @@ use alluvium::{
     RestoreFrom, StateStore, ValueState, inspect,
 };
 
-use common::drive::{by_hand, checkpoint, contents, materialize, noise, put_any, state};
-use common::objects::{files_below, write_files};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any, state};
+use alluvium_testkit::objects::{files_below, write_files};
 
 /// What is put (or, without a value, deleted) before checkpoint `round` of a job.
 fn round(round: u64) -> Vec<(String, Option<Vec<u8>>)> {

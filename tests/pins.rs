@@ -1,8 +1,6 @@
 //! Pins from outside: what killed readers have left is seen and released, and nothing else is.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::sync::Arc;
 
 use alluvium::{
@@ -12,9 +10,9 @@ use alluvium::{
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 
-use common::drive::{by_hand, checkpoint, materialize, noise, put_any};
-use common::objects::files_below;
-use common::staged::{Fate, Op, Staged, block_on};
+use alluvium_testkit::drive::{by_hand, checkpoint, materialize, noise, put_any};
+use alluvium_testkit::objects::files_below;
+use alluvium_testkit::staged::{Fate, Op, Staged, block_on};
 
 /// A job on a disk, with a store that obeys.
 struct Place {

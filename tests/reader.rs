@@ -1,8 +1,6 @@
 //! Reading a checkpoint from outside: right values, nothing noticed by the job, nothing left behind.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +13,10 @@ use alluvium::{
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
-use common::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
-use common::eventually;
-use common::objects::{names_of, objects_of, store_with};
-use common::staged::{Op, Staged};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::{names_of, objects_of, store_with};
+use alluvium_testkit::staged::{Op, Staged};
 
 struct World {
     dir: tempfile::TempDir,

@@ -1,8 +1,6 @@
 //! Typed reads of a checkpoint: by the descriptors that the program registers, with the same answers.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,8 +10,8 @@ use alluvium::{
     Ttl, TtlUpdate, TtlVisibility, ValueState,
 };
 
-use common::clock::{ClockedJob, MODES, owner};
-use common::typed::{Home, all, assert_error, in_both_modes};
+use alluvium_testkit::clock::{ClockedJob, MODES, owner};
+use alluvium_testkit::typed::{Home, all, assert_error, in_both_modes};
 
 /// Number and sum, of which the mean is made.
 struct Mean;

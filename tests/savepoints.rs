@@ -2,8 +2,6 @@
 //! cut, and go when they are released.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,10 +17,10 @@ use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use common::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
-use common::eventually;
-use common::objects::{files_below, write_files};
-use common::staged::{Fate, Gate, Op, Staged};
+use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::eventually;
+use alluvium_testkit::objects::{files_below, write_files};
+use alluvium_testkit::staged::{Fate, Gate, Op, Staged};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 

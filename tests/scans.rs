@@ -4,8 +4,6 @@
 //! against plain maps. A failing seed prints itself; `ALLUVIUM_SEEDS=1000` runs that many.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -15,9 +13,9 @@ use alluvium::{
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use common::clock::{ClockedJob, MODES, ManualClock};
-use common::drive::checkpoint;
-use common::typed::all;
+use alluvium_testkit::clock::{ClockedJob, MODES, ManualClock};
+use alluvium_testkit::drive::checkpoint;
+use alluvium_testkit::typed::all;
 
 const GROUP: KeyGroup = KeyGroup(3);
 

@@ -2,8 +2,6 @@
 //! `docs/design/state.md` has the checklist.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use alluvium::{
@@ -12,7 +10,7 @@ use alluvium::{
     ValueState,
 };
 
-use common::typed::{Attempt, all, assert_error, in_both_modes};
+use alluvium_testkit::typed::{Attempt, all, assert_error, in_both_modes};
 
 fn value() -> StateDescriptor<ValueState<String>> {
     ValueState::descriptor("value")

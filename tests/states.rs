@@ -1,9 +1,6 @@
 //! States that are dropped, renamed, and listed with what they take up.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +8,8 @@ use alluvium::{
     CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, ReaderOptions,
     RestoreFrom, StateOptions, StateStore, StateUsage, ValueState,
 };
-use common::clock::{MODES, owner};
-use common::drive::{PREFIX, checkpoint, materialize, open, quiet};
+use alluvium_testkit::clock::{MODES, owner};
+use alluvium_testkit::drive::{PREFIX, checkpoint, materialize, open, quiet};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -220,47 +217,4 @@ fn a_store_lists_its_states_and_says_which_nobody_has_registered() {
         assert!((300_000..600_000).contains(&bytes("large")), "{usage:?}");
         assert!(bytes("views") + bytes("clicks") < 100_000, "{usage:?}");
     });
-}
-
-fn alluvium(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_alluvium")).args(arguments).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
-
-#[test]
-fn the_command_line_lists_states_and_makes_jobs_without_them_or_with_other_names() {
-    let place = tempfile::tempdir().unwrap();
-    let path = |name: &str| place.path().join(name).display().to_string();
-    let options =
-        |name: &str| JobOptions::new(path(name), OpenMode::CreateOrOpen).subtasks(2).memory(32_000_000);
-    let Opened { job, mut stores, .. } = Job::open(&path("job"), options("local")).unwrap();
-    fill(&mut stores, "clicks", 1);
-    fill(&mut stores, "views", 2);
-    checkpoint(&job, &mut stores, "offsets").unwrap();
-
-    let (ok, text) = alluvium(&["state", "list", &path("job")]);
-    assert!(ok && text.contains("clicks") && text.contains("views") && text.contains("300"), "{text}");
-    let (ok, text) = alluvium(&["state", "list", &path("job"), "--json"]);
-    let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(ok && listed[0]["entries"] == KEYS && listed[1]["state"]["name"] == "views", "{text}");
-
-    let (ok, text) = alluvium(&["state", "drop", &path("job"), "clicks", "--into", &path("less")]);
-    assert!(ok && text.contains("views") && !text.contains("clicks"), "{text}");
-    let (ok, text) = alluvium(&["state", "rename", &path("job"), "clicks=hits", "--into", &path("renamed")]);
-    assert!(ok && text.contains("hits"), "{text}");
-    let (ok, text) = alluvium(&["state", "drop", &path("job"), "clics", "--into", &path("none")]);
-    assert!(!ok && text.contains("clicks, views"), "{text}");
-    assert!(!place.path().join("none").exists(), "nothing is begun");
-
-    // The job was not disturbed.
-    checkpoint(&job, &mut stores, "goes on").unwrap();
-    drop((stores, job));
-    let Opened { job, mut stores, metadata, .. } = Job::open(&path("less"), options("local 2")).unwrap();
-    assert_eq!((all(&mut stores, "views"), all(&mut stores, "clicks")), (times(2), None));
-    assert_eq!(metadata.as_deref(), Some("offsets".as_bytes()));
-    assert_eq!(stores[1].restored_metadata(), Some("offsets/1".as_bytes()));
-    drop((stores, job));
-    let Opened { job: _job, mut stores, .. } = Job::open(&path("renamed"), options("local 3")).unwrap();
-    assert_eq!((all(&mut stores, "hits"), all(&mut stores, "views")), (times(1), times(2)));
 }

@@ -2,13 +2,11 @@
 //! they come through crashes and restores in both modes.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use alluvium::{CheckpointMode, Error, ErrorKind, StateOptions, StateStore, TimeDomain, Timer, TimerService};
-use common::clock::{ClockedJob, MODES, owner};
-use common::drive::{checkpoint, materialize};
+use alluvium_testkit::clock::{ClockedJob, MODES, owner};
+use alluvium_testkit::drive::{checkpoint, materialize};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -2,8 +2,6 @@
 //! may be given, changed and taken away.
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,8 +10,8 @@ use alluvium::{
     Opened, ReducingState, StateDescriptor, StateOptions, StateStore, TimeDomain, TimerService, Ttl,
     TtlUpdate, TtlVisibility, ValueState,
 };
-use common::clock::{ClockedJob, MODES, owner};
-use common::drive::{checkpoint, materialize, noise};
+use alluvium_testkit::clock::{ClockedJob, MODES, owner};
+use alluvium_testkit::drive::{checkpoint, materialize, noise};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

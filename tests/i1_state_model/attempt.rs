@@ -8,11 +8,11 @@ use alluvium::{
     SubtaskIndex, TimeDomain,
 };
 
-use super::common::clock::ManualClock;
 use super::history::{History, Snapshot};
 use super::kinds::States;
 use super::model::{Change, KINDS, Kind, Model, Place, Timer};
 use super::step::{Pools, Step};
+use alluvium_testkit::clock::ManualClock;
 
 pub(crate) struct Attempt {
     pub(crate) job: Job,

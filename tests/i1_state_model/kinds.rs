@@ -9,8 +9,8 @@ use alluvium::{
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::common::typed::all;
 use super::model::{Change, Kind, MapRead, Seen, Window, fold};
+use alluvium_testkit::typed::all;
 
 pub(crate) struct Kinds<S> {
     value: ValueState<String, S>,

@@ -10,9 +10,6 @@
 //! A failing seed prints the command that replays it and says what it did. `ALLUVIUM_SEEDS=1000` runs that many.
 #![allow(clippy::unwrap_used)]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod attempt;
 mod history;
 mod kinds;

@@ -14,11 +14,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::attempt::{Attempt, Subtask};
-use super::common::clock::ManualClock;
-use super::common::drive::{PREFIX, by_hand};
 use super::history::{History, Snapshot};
 use super::kinds::States;
 use super::step::{Pools, pick};
+use alluvium_testkit::clock::ManualClock;
+use alluvium_testkit::drive::{PREFIX, by_hand};
 
 pub(crate) struct World {
     seed: u64,

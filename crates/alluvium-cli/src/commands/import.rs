@@ -1,0 +1,272 @@
+//! `alluvium import`: what `export` wrote, into a job.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+
+use alluvium::{
+    CheckpointMode, CheckpointReader, ErrorKind, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode,
+    ReaderOptions, RestoreFrom, State, StateDescription, StateStore,
+};
+use clap::Args;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::commands::bar::bar;
+use crate::commands::source::Interrupt;
+use crate::failure::{Failure, Result, io};
+use crate::output::Output;
+use crate::portable::{Header, Source};
+use crate::scratch::Scratch;
+use crate::store_option::parse_store_option;
+use crate::units::{self, parse_bytes};
+
+/// Bytes of a value that are written at a time.
+const PIECE: usize = 64 << 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The job, new or existing: a directory, file:///…, or s3://, az://, gs:// if built with that feature
+    #[arg(value_name = "URL")]
+    url: String,
+    /// What `alluvium export` wrote, in either format; - is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Write into states that hold something already: keys of the file replace theirs, others stay
+    #[arg(long)]
+    into_existing: bool,
+    /// Give a state of the file another name in the job; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = parse_rename)]
+    rename: Vec<(String, String)>,
+    /// Parallel subtasks of the job while it imports [default: as many as its newest checkpoint has, 1
+    /// for a new job]. Another number than it has is refused where they have stored source offsets
+    #[arg(long, value_name = "N")]
+    subtasks: Option<u32>,
+    /// Option of the object store, as in aws_region=eu-central-1; may be repeated. What is not given is taken
+    /// from the environment, as in AWS_ACCESS_KEY_ID
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
+    store_option: Vec<(String, String)>,
+    /// Where local files go, in a directory that is removed at the end [default: the system's place for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Memory for block caches and memtables of all subtasks together
+    #[arg(long, value_name = "SIZE", default_value = "256MB", value_parser = parse_bytes)]
+    memory: u64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on standard error
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Imported {
+    checkpoint: String,
+    entries: u64,
+    states: Vec<String>,
+}
+
+pub(crate) fn run(args: &ImportArgs) -> Result<()> {
+    let interrupt = Interrupt::new()?;
+    let scratch = Scratch::new(args.dir.as_deref())?;
+    let input = Input::of(&args.file, &scratch, &interrupt)?;
+    let bar = bar(args.quiet, 2 * input.length);
+    // All of the file is read once before anything is written, so that one that is refused leaves nothing behind.
+    let (mut header, source) = input.open(&bar)?;
+    check(source, &input.name, &interrupt)?;
+    header.states = renamed(header.states, &args.rename)?;
+    // Looked at from outside first, so that a job that must be left alone is not even opened.
+    let existing = look(args, &header, &scratch)?;
+
+    let mut options = JobOptions::new(scratch.path("local"), OpenMode::CreateOrOpen)
+        .subtasks(args.subtasks.or(existing).unwrap_or(1))
+        .max_parallelism(MaxParallelism::new(header.max_parallelism)?)
+        // Straight into files: there is nothing to coalesce, and no changelog to replay afterwards.
+        .mode(CheckpointMode::NativeIncremental)
+        .memory(args.memory);
+    for (key, value) in &args.store_option {
+        options = options.store_option(key, value);
+    }
+    let mut opened = Job::open(&args.url, options)?;
+    let (_, source) = input.open(&bar)?;
+    let entries = fill(&mut opened.stores, &header, source, &input.name, &interrupt)?;
+    bar.finish_and_clear();
+
+    let pending = opened.job.trigger(opened.metadata.unwrap_or_default())?;
+    let checkpoint = pending.id().to_string();
+    for store in &mut opened.stores {
+        let offset = store.restored_metadata().map(<[u8]>::to_vec).unwrap_or_default();
+        store.cut(pending.id(), offset)?;
+    }
+    pending.wait()?;
+    opened.job.close()?;
+    let states = header.states.iter().map(|state| state.name().to_owned()).collect();
+    let imported = Imported { checkpoint, entries, states };
+    let output = if args.json { Output::JsonOnly } else { Output::Text };
+    output.write(&imported, || {
+        let count = units::count(imported.entries as f64);
+        format!("{count} entries of {} are in checkpoint {}", imported.states.join(", "), imported.checkpoint)
+    })
+}
+
+/// Reads to the end, which tells whether the file is whole.
+fn check<R: BufRead>(mut source: Source<R>, name: &str, interrupt: &Interrupt) -> Result<()> {
+    while source.next().map_err(|error| Failure::new(format!("{name}: {error}")))?.is_some() {
+        interrupt.check()?;
+    }
+    Ok(())
+}
+
+fn parse_rename(text: &str) -> std::result::Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok((old.to_owned(), new.to_owned())),
+        _ => Err("write it as in old=new".to_owned()),
+    }
+}
+
+/// The states as they are called in the job.
+fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> Result<Vec<StateDescription>> {
+    for (old, new) in renames {
+        let index = states.iter().position(|state| state.name() == old).ok_or_else(|| {
+            let names: Vec<_> = states.iter().map(StateDescription::name).collect();
+            Failure::usage(format!("the file has no state {old:?}; it has {}", names.join(", ")))
+        })?;
+        if states.iter().any(|state| state.name() == new) {
+            return Err(Failure::usage(format!("the file has a state {new:?} already")));
+        }
+        states[index] = states[index].renamed(new)?;
+    }
+    Ok(states)
+}
+
+/// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
+fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
+    let mut options = ReaderOptions::new().dir(scratch.path("look"));
+    for (key, value) in &args.store_option {
+        options = options.store_option(key, value);
+    }
+    let reader = match CheckpointReader::open(&args.url, &RestoreFrom::Latest, options) {
+        Ok(reader) => reader,
+        // No job, or no checkpoint of it.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let subtasks = reader.subtasks().count();
+    let offsets = reader.subtasks().any(|(_, _, metadata)| !metadata.is_empty());
+    let fits = match args.subtasks {
+        // Nobody here can tell what of it would belong to whom.
+        Some(wanted) if offsets && wanted as usize != subtasks => Err(Failure::usage(format!(
+            "the job's {subtasks} subtask(s) have stored what they go on from, which cannot be given to {wanted}"
+        ))
+        .hint("leave --subtasks out; the job itself may be restored at any number")),
+        _ => fits(args, header, &reader),
+    };
+    reader.close()?;
+    fits.map(|()| u32::try_from(subtasks).ok())
+}
+
+fn fits(args: &ImportArgs, header: &Header, reader: &CheckpointReader) -> Result<()> {
+    let groups = reader.max_parallelism().get();
+    if groups != header.max_parallelism {
+        return Err(Failure::new(format!(
+            "the file is of a job with {} key groups, this one has {groups}: keys would not be found",
+            header.max_parallelism
+        )));
+    }
+    let there = reader.states();
+    for state in &header.states {
+        let Some(known) = there.iter().find(|known| known.name() == state.name()) else { continue };
+        if known != state {
+            return Err(Failure::new(format!(
+                "state {:?} of the job is {}, with another schema than that of the file, which is {}",
+                state.name(),
+                known.kind(),
+                state.kind()
+            )));
+        }
+        if !args.into_existing && reader.scan(state.name(), b"")?.next().transpose()?.is_some() {
+            return Err(Failure::new(format!("state {:?} of the job is not empty", state.name()))
+                .hint("say --into-existing to write into it; keys of the file replace its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts a value. What was appended to a list may be longer than what may be put at a time.
+fn put(store: &mut StateStore, state: State, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
+    let (first, mut rest) = value.split_at(value.len().min(PIECE));
+    store.put(state, group, key, first)?;
+    while !rest.is_empty() {
+        let (next, after) = rest.split_at(rest.len().min(PIECE));
+        store.append(state, group, key, next)?;
+        rest = after;
+    }
+    Ok(())
+}
+
+fn fill<R: BufRead>(
+    stores: &mut [StateStore],
+    header: &Header,
+    mut source: Source<R>,
+    name: &str,
+    interrupt: &Interrupt,
+) -> Result<u64> {
+    let mut states: Vec<Vec<State>> = Vec::new();
+    for store in stores.iter_mut() {
+        let all = header.states.iter().map(|state| store.described_state(state));
+        states.push(all.collect::<Result<_, _>>()?);
+    }
+    let mut entries = 0;
+    while let Some(entry) = source.next().map_err(|error| Failure::new(format!("{name}: {error}")))? {
+        interrupt.check()?;
+        let group = KeyGroup(entry.group);
+        let owner = stores.iter().position(|store| store.range().contains(group));
+        let wrong = || Failure::new(format!("no subtask owns key group {group}"));
+        let owner = owner.ok_or_else(wrong)?;
+        let state = *states.get(owner).and_then(|states| states.get(entry.state)).ok_or_else(wrong)?;
+        put(&mut stores[owner], state, group, &entry.key, &entry.value)?;
+        entries += 1;
+    }
+    Ok(entries)
+}
+
+/// What is imported: a file that can be read twice.
+struct Input {
+    path: PathBuf,
+    /// As messages name it.
+    name: String,
+    length: u64,
+}
+
+impl Input {
+    /// The file; standard input is written to one first.
+    fn of(path: &Path, scratch: &Scratch, interrupt: &Interrupt) -> Result<Self> {
+        if path.as_os_str() != "-" {
+            let name = path.display().to_string();
+            let length = std::fs::metadata(path).map_err(io(format!("read {name}")))?.len();
+            return Ok(Self { path: path.to_owned(), name, length });
+        }
+        let name = "standard input".to_owned();
+        let path = scratch.path("input");
+        let failed = || io(format!("keep standard input in {}", path.display()));
+        let mut file = File::create(&path).map_err(failed())?;
+        let (mut stdin, mut buffer, mut length) = (std::io::stdin().lock(), vec![0; 1 << 20], 0);
+        loop {
+            interrupt.check()?;
+            let read = stdin.read(&mut buffer).map_err(io(format!("read {name}")))?;
+            let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+            file.write_all(bytes).map_err(failed())?;
+            length += bytes.len() as u64;
+        }
+        Ok(Self { path, name, length })
+    }
+
+    /// Moves the bar along with what is read.
+    fn open(&self, bar: &ProgressBar) -> Result<(Header, Source<impl BufRead + use<>>)> {
+        let file = File::open(&self.path).map_err(io(format!("read {}", self.name)))?;
+        Source::open(BufReader::with_capacity(1 << 20, bar.wrap_read(file)), &self.name)
+    }
+}

@@ -1,0 +1,115 @@
+//! `alluvium restore-test`: a process of its own restores what `load` left behind.
+
+use std::path::PathBuf;
+
+use alluvium::{Env, JobOptions, OpenMode};
+use clap::Args;
+
+use crate::commands::load::earlier_workload;
+use crate::display::table;
+use crate::failure::{Failure, Result, io};
+use crate::harness::job::mode_of;
+use crate::harness::meter;
+use crate::harness::progress::Progress;
+use crate::harness::session::{judge, restore};
+use crate::harness::store::{RunStore, StoreArgs};
+use crate::output::OutputArgs;
+use crate::result::{RunResult, Settings};
+use crate::units::parse_bytes;
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreTestArgs {
+    /// Where a run of `alluvium load` left its checkpoints
+    #[arg(long, value_name = "URL")]
+    store: String,
+    /// Local directory to restore into; must be empty or not exist yet. It is left there
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Parallel subtasks to restore with [default: those of the run]
+    #[arg(long, value_name = "N")]
+    subtasks: Option<u32>,
+    /// Memory for block caches, memtables and deltas of all subtasks together
+    #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
+    memory: u64,
+    /// Check every key against the state that the stream must lead to; exit code 1 if any is missing, wrong
+    /// or extra
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    object_store: StoreArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
+    let output = args.output.open()?;
+    must_be_empty(&args.dir)?;
+    let inspection = alluvium::inspect(&args.store, &args.object_store.store_option)?;
+    let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
+    let Some(newest) = newest else {
+        return Err(Failure::new(format!("{} holds no checkpoint to restore", args.store)));
+    };
+    let mode = mode_of(newest.mode);
+    let workload = earlier_workload(&newest.metadata)?;
+    let streams = workload.streams().map_err(Failure::new)?;
+    let subtasks = args.subtasks.unwrap_or(workload.subtasks);
+    if subtasks > u32::from(workload.max_parallelism) {
+        return Err(Failure::usage(format!(
+            "{subtasks} subtasks are more than the {} key groups of the run",
+            workload.max_parallelism
+        )));
+    }
+    let place = RunStore::open(&args.store, &args.object_store, workload.seed, false)?;
+    let progress = Progress::new("restore", args.output.quiet);
+    progress.say(&format!("checkpoint {} with {subtasks} subtask(s)", newest.id));
+
+    let env = Env::default();
+    let options = JobOptions::new(&args.dir, OpenMode::Existing).subtasks(subtasks).memory(args.memory);
+    let machine = meter::machine();
+    let mut restored = restore(&place, mode, options, &streams, &workload, None, args.verify, &env)?;
+    restored.new_process = Some(true);
+    let settings = Settings {
+        rate: 0.0,
+        duration_s: 0.0,
+        warm_up_s: 0.0,
+        checkpoint_interval_ms: None,
+        materialization_interval_ms: None,
+        memory_bytes: args.memory,
+        read_cache_bytes: None,
+        store: Some(place.kind.clone()),
+        scenario: None,
+    };
+    let mut result = RunResult::new(mode, workload.spec(), settings, machine, 0.0, 0);
+    result.label = Some("restore-test".to_owned());
+    result.store_model = place.spec(&[]);
+    result.rss_peak_bytes = meter::rss_peak_bytes();
+    result.notes.push(match restored.page_cache_warm {
+        Some(true) => "The page cache was warm: most of the store's bytes were in memory already.".to_owned(),
+        Some(false) => "The page cache was cold: the store's bytes came from the disk.".to_owned(),
+        None => "The page cache has no part in it: the store is not a local directory.".to_owned(),
+    });
+    result.restore = Some(restored);
+    let verdict = judge(&result);
+    output.write(&result, || {
+        let mut text = table::single(&result);
+        text += &format!("\n\n{}", result.notes.join("\n"));
+        if let Ok(Some(verdict)) = &verdict {
+            text += &format!("\nVerified {verdict}.");
+        }
+        text
+    })?;
+    verdict.map(drop)
+}
+
+/// What lies in a local directory would be used, and the restore would look faster than it is.
+fn must_be_empty(dir: &std::path::Path) -> Result<()> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => Err(Failure::usage(format!("--dir {} is not empty", dir.display()))
+                .hint("a restore is timed into an empty directory; choose another one")),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io(format!("look into {}", dir.display()))(error)),
+    }
+}

@@ -1,0 +1,103 @@
+//! `alluvium savepoint`: named checkpoints that stay until they are released.
+
+use alluvium::{CheckpointId, Savepoint, Savepoints};
+use clap::{Args, Subcommand};
+
+use crate::commands::job_args::JobArgs;
+use crate::display::table::{cell, empty, right};
+use crate::failure::Result;
+use crate::output::{Output, print};
+use crate::units;
+use crate::units::utc;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SavepointCommand {
+    /// Keep a checkpoint under a name
+    ///
+    /// The newest, or any other that the job still retains. Copies nothing: garbage collection
+    /// leaves what the checkpoint needs alone until the savepoint is released.
+    Create(CreateArgs),
+    /// List the savepoints of a job
+    List(ListArgs),
+    /// Let a savepoint go
+    ///
+    /// What it alone kept is deleted by the running job's next garbage collection, or that of the next
+    /// attempt. Whoever reads from it or goes on from it meanwhile is not disturbed.
+    Release(ReleaseArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Its name: 1 to 100 letters, digits, '-', '_' and '.', beginning with a letter or digit
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The checkpoint to keep, as in 3-17 [default: the newest]
+    #[arg(long, value_name = "ID")]
+    checkpoint: Option<CheckpointId>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+fn open(job: &JobArgs) -> Result<Savepoints> {
+    Ok(Savepoints::open(&job.url, &job.store_option)?)
+}
+
+pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
+    match command {
+        SavepointCommand::Create(args) => {
+            let made = open(&args.job)?.create(&args.name, args.checkpoint)?;
+            let text = || format!("savepoint {} keeps checkpoint {}", made.name, made.checkpoint);
+            output(args.json).write(&made, text)
+        }
+        SavepointCommand::List(args) => {
+            let savepoints = open(&args.job)?.list()?;
+            let none = || "No savepoints.".to_owned();
+            output(args.json)
+                .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
+        }
+        SavepointCommand::Release(args) => {
+            open(&args.job)?.release(&args.name)?;
+            print(&format!("savepoint {} is released", args.name))
+        }
+    }
+}
+
+fn output(json: bool) -> Output {
+    if json { Output::JsonOnly } else { Output::Text }
+}
+
+pub(crate) fn table(savepoints: &[Savepoint]) -> String {
+    let mut table = empty(&["savepoint", "checkpoint", "version", "made (UTC)", "to restore"]);
+    for savepoint in savepoints {
+        let size = savepoint.full_bytes.map(|bytes| units::bytes(bytes as f64));
+        table.add_row([
+            cell(&savepoint.name),
+            right(&savepoint.checkpoint.to_string()),
+            right(&savepoint.version.to_string()),
+            right(&utc(savepoint.unix_millis)),
+            right(size.as_deref().unwrap_or("lost")),
+        ]);
+    }
+    table.trim_fmt()
+}

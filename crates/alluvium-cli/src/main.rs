@@ -1,0 +1,188 @@
+//! The command line: try the checkpoint modes under a load, and look into a job's object store.
+//!
+//! From the bottom up: [`failure`], [`output`], [`units`], [`result`] (what was measured), [`display`] and
+//! [`report`] (how it is shown), [`harness`] (how it is measured), [`commands`].
+
+// `missing_docs` is for a library's users; here a doc comment is a help text.
+#![allow(missing_docs)]
+
+mod commands;
+mod display;
+mod failure;
+mod harness;
+mod output;
+mod portable;
+mod report;
+mod result;
+mod scratch;
+mod signals;
+mod store_option;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{compare, export, get, import, inspect, load, pin, restore_test, savepoint, scan, state};
+use failure::{Failure, Result};
+use harness::scenario;
+
+const EXAMPLES: &str = "\
+Examples:
+  alluvium compare
+      All modes on the default workload in a temporary directory, under two minutes.
+  alluvium compare --scenario reference --json reference.json
+      A named scenario, with the store modelled as a remote one; figures as a table and as JSON.
+  alluvium compare --scenario full-speed --repeat 3 --modes changelog,native
+      In turns, compared pair by pair.
+  alluvium load --store ./job --duration 30s --verify
+  alluvium load --store ./job --duration 30s --resume
+  alluvium restore-test --store ./job --dir ./restored --verify
+      Restore in a process of its own, and check every key.
+  alluvium inspect ./job
+  alluvium savepoint create ./job before-upgrade
+  alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
+  alluvium get ./job routes JFK --map-key LAX
+  alluvium state list ./job
+  alluvium state drop ./job old-clicks --into ./new-job
+  alluvium export ./job --state clicks -o clicks.jsonl
+  alluvium import ./another-job clicks.jsonl
+  alluvium report result.json -o report.html
+
+Exit codes: 0 all right (also when Ctrl-C ended a run early; then nothing was verified), 1 failed or verification found the state
+wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
+
+/// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
+///
+/// `compare` runs a workload with log-based checkpoints, with RocksDB's own incremental ones and without
+/// any, and says what differs and why; `load` runs one of them; `restore-test` restores what it left;
+/// `report` makes a page of results; `inspect` shows what a job keeps in its store.
+#[derive(Debug, Parser)]
+#[command(name = "alluvium", version, after_help = EXAMPLES, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a workload in all modes in turn and print them side by side
+    ///
+    /// Each mode loads all keys, settles, rewrites all files so that every mode begins alike, runs the
+    /// measured stretch, settles again (clock and CPU meter stop only when all deferred work is done), then
+    /// a slow steady stretch; afterwards the job is opened again with an empty local directory and every
+    /// key is checked against the state that the stream must lead to.
+    Compare(Box<compare::CompareArgs>),
+    /// Run a workload in one mode
+    ///
+    /// Refuses a store that holds an earlier run, unless --resume says to go on from it. The parameters
+    /// of the workload ride in each checkpoint, and so does each subtask's position in its stream. Ctrl-C and
+    /// SIGTERM end the run early, with its result.
+    Load(Box<load::LoadArgs>),
+    /// Restore what `load` left, in this new process, and time it
+    ///
+    /// The parameters of the workload are found in the checkpoint. Opening the job fences a `load` that is
+    /// still running on it.
+    RestoreTest(Box<restore_test::RestoreTestArgs>),
+    /// Show a job's manifest chain, checkpoints, savepoints, pins and sizes
+    ///
+    /// Reads only: the job may be running meanwhile.
+    Inspect(inspect::InspectArgs),
+    /// Make, list and release savepoints: named checkpoints that stay until they are released
+    ///
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Savepoint(savepoint::SavepointCommand),
+    /// List the pins that keep checkpoints alive for readers, and release those that killed readers have left
+    ///
+    /// Works on a running job without disturbing it.
+    #[command(subcommand)]
+    Pin(pin::PinCommand),
+    /// Print what a state of a checkpoint has for a key
+    ///
+    /// KEY is written as the state's recorded type of key says: a number, true or false, text as it is, bytes as
+    /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). Of a map all entries are printed, of a state with
+    /// namespaces all of them, of timers those of the key, one a line; --namespace and --map-key choose one.
+    /// Values are shown as far as their recorded type goes (numbers, text, and what the standard library
+    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Reads
+    /// only, and fetches only the subtask that owns the key: the job may be running meanwhile.
+    Get(get::GetArgs),
+    /// Print a state of a checkpoint, one entry a line: key group, key, value
+    ///
+    /// Ascending by key group, and within a group by key. Between key and value stand the namespace and the
+    /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
+    /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
+    /// --json tells all apart. The job may be running meanwhile: its checkpoint is pinned for as long
+    /// as that takes, so the store must allow to write.
+    Scan(scan::ScanArgs),
+    /// Write the states of a checkpoint into a file that any program can read
+    ///
+    /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
+    /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
+    /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
+    /// same bytes. The job may be running meanwhile: its checkpoint is pinned for as long as that takes, so
+    /// the store must allow to write.
+    Export(export::ExportArgs),
+    /// Bring what `export` wrote into a job, new or existing
+    ///
+    /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
+    /// whole file was read and found sound, and nothing otherwise; of a new job, the record that it was begun stays. The states must be absent or empty unless
+    /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
+    /// that was made or changed by hand may leave crc32c out of its last line.
+    Import(import::ImportArgs),
+    /// List a checkpoint's states with their sizes, or make a new job without some of them or under other names
+    #[command(subcommand)]
+    State(state::StateCommand),
+    /// Show results as one self-contained page
+    ///
+    /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
+    /// the store's cost per month, and in words what was measured and what was not. The page loads
+    /// nothing from anywhere.
+    Report(report::ReportArgs),
+}
+
+fn main() -> ExitCode {
+    let outcome = parse().and_then(|cli| match cli.command {
+        Command::Compare(args) => compare::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::RestoreTest(args) => restore_test::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Savepoint(command) => savepoint::run(&command),
+        Command::Pin(command) => pin::run(&command),
+        Command::Get(args) => get::run(&args),
+        Command::Scan(args) => scan::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::State(command) => state::run(&command),
+        Command::Report(args) => report::run(&args),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::tell(format_args!("error: {failure}"));
+            failure.exit.into()
+        }
+    }
+}
+
+/// The command line, with a scenario's options before the user's own.
+fn parse() -> Result<Cli> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = Cli::parse_from(&line);
+    let scenario = match &cli.command {
+        Command::Compare(args) => args.scenario.arguments()?,
+        Command::Load(args) => args.scenario.arguments()?,
+        _ => None,
+    };
+    let Some((name, options)) = scenario else { return Ok(cli) };
+    // By itself first, so that a mistake in it is not taken for one of the user's.
+    let alone: Vec<OsString> = line.iter().take(2).cloned().chain(options.iter().cloned()).collect();
+    if let Err(error) = Cli::try_parse_from(alone) {
+        return Err(Failure::usage(format!(
+            "in {name}: {}",
+            error.to_string().trim_start_matches("error: ")
+        )));
+    }
+    Ok(Cli::parse_from(scenario::expand(&line, options)))
+}

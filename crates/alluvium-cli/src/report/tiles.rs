@@ -1,0 +1,176 @@
+//! The figures that a reader looks for first, and the parts of a restore, as bars.
+
+use std::fmt::Write;
+
+use super::escape::text;
+use super::groups::Group;
+use crate::result::Restore;
+use crate::result::metric::{METRICS, Metric, Standing, times};
+use crate::units;
+
+/// A figure with the word for being less or more of it.
+struct Tile {
+    title: &'static str,
+    about: &'static str,
+    figure: (&'static str, &'static str),
+    less: &'static str,
+    more: &'static str,
+}
+
+const DURATION: Tile = Tile {
+    title: "Checkpoint duration",
+    about: "99th percentile",
+    figure: ("checkpoint", "duration p99"),
+    less: "shorter",
+    more: "longer",
+};
+const BYTES: Tile = Tile {
+    title: "Bytes per checkpoint",
+    about: "median",
+    figure: ("checkpoint", "bytes p50"),
+    less: "fewer",
+    more: "more",
+};
+const LATENCY: Tile = Tile {
+    title: "Record latency",
+    about: "99th percentile",
+    figure: ("throughput", "record latency p99"),
+    less: "lower",
+    more: "higher",
+};
+const RECORDS: Tile = Tile {
+    title: "Throughput",
+    about: "records per second",
+    figure: ("throughput", "records/s"),
+    less: "fewer",
+    more: "more",
+};
+const RESTORE: Tile = Tile {
+    title: "Restore",
+    about: "into an empty directory",
+    figure: ("restore into an empty directory", "total"),
+    less: "shorter",
+    more: "longer",
+};
+const CPU: Tile = Tile {
+    title: "CPU time",
+    about: "per million records",
+    figure: ("throughput", "CPU per million records"),
+    less: "less",
+    more: "more",
+};
+
+/// At most four tiles, of what was measured.
+pub(crate) fn tiles(groups: &[Group<'_>], baseline: Option<usize>) -> String {
+    let paced = groups.iter().any(|group| group.first().settings.rate > 0.0);
+    let order = if paced {
+        [DURATION, BYTES, LATENCY, RESTORE, CPU, RECORDS]
+    } else {
+        [DURATION, BYTES, RECORDS, RESTORE, CPU, LATENCY]
+    };
+    order.iter().filter_map(|one| tile(one, groups, baseline)).take(4).collect()
+}
+
+fn tile(tile: &Tile, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
+    let figure = METRICS.iter().find(|figure| (figure.group, figure.name) == tile.figure)?;
+    let values: Vec<(&Group<'_>, f64)> =
+        groups.iter().filter_map(|group| Some((group, group.median(figure.of)?))).collect();
+    let largest = values.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let mut html = format!("<article class=\"tile\"><h3>{} <span>{}</span></h3>", tile.title, tile.about);
+    html += &verdict(tile, figure, groups, baseline).or_else(|| {
+        let (_, value) = values.first()?;
+        Some(format!("<p class=\"verdict\">{}</p>", text(&(figure.show)(*value))))
+    })?;
+    html += "<dl class=\"bars\">";
+    for (group, value) in values {
+        let share = if largest > 0.0 { value / largest * 100.0 } else { 0.0 };
+        let _ = write!(
+            html,
+            "<div class=\"run-{}\"><dt>{}</dt><dd>{}</dd><span class=\"bar\"><i style=\"width:{share:.2}%\"></i></span></div>",
+            group.colour,
+            text(&group.name),
+            text(&(figure.show)(value)),
+        );
+    }
+    Some(html + "</dl></article>\n")
+}
+
+/// The first group beside the baseline, in words.
+fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
+    let base = groups.get(baseline?)?;
+    let ratios = groups.iter().enumerate().filter(|(index, _)| Some(*index) != baseline);
+    let ratio = ratios.filter_map(|(_, group)| group.ratio(base, figure)).next()?.median;
+    let (class, words) = match figure.better.standing(ratio) {
+        Standing::Even => ("even", "about equal".to_owned()),
+        _ if ratio <= 0.0 => ("good", format!("∞ {}", tile.less)),
+        standing => {
+            let (factor, word) = if ratio < 1.0 { (1.0 / ratio, tile.less) } else { (ratio, tile.more) };
+            (if standing == Standing::Better { "good" } else { "bad" }, format!("{} {word}", times(factor)))
+        }
+    };
+    let than = if class == "even" { "to" } else { "than" };
+    Some(format!("<p class=\"verdict {class}\">{words} <small>{than} {}</small></p>", text(&base.name)))
+}
+
+/// The parts of a restore; they may overlap, because objects are fetched while others are opened.
+pub(crate) fn restore(groups: &[Group<'_>]) -> String {
+    let restores: Vec<(&Group<'_>, &Restore)> = groups
+        .iter()
+        .filter_map(|group| Some((group, group.runs.iter().find_map(|run| run.restore.as_ref())?)))
+        .collect();
+    let longest = restores.iter().map(|(_, restore)| extent(restore)).fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return String::new();
+    }
+    let mut html = "<section aria-labelledby=\"restore\"><h2 id=\"restore\">Restore</h2>\
+        <p class=\"about\">Opening the job again with an empty local directory, split in its parts.</p>\
+        <div class=\"card\"><ul class=\"phases\">"
+        .to_owned();
+    for (index, (name, _)) in parts(restores[0].1).iter().enumerate() {
+        let _ = write!(html, "<li><i class=\"p-{index}\"></i>{name}</li>");
+    }
+    html += "</ul><div class=\"split\">";
+    for (group, restore) in restores {
+        let _ = write!(
+            html,
+            "<div class=\"run-{}\"><p class=\"run-line\"><b class=\"dot\">{}</b><span>{}</span></p><div class=\"stack\" \
+             aria-hidden=\"true\">",
+            group.colour,
+            text(&group.name),
+            text(&in_words(restore)),
+        );
+        for (index, (_, ms)) in parts(restore).iter().enumerate().filter(|(_, (_, ms))| *ms > 0.0) {
+            let _ = write!(html, "<i class=\"p-{index}\" style=\"width:{:.2}%\"></i>", ms / longest * 100.0);
+        }
+        html += "</div></div>";
+    }
+    html + "</div></div></section>"
+}
+
+/// Download, open, replay, and what is not in them.
+fn parts(restore: &Restore) -> [(&'static str, f64); 4] {
+    let known =
+        [restore.download_ms, restore.open_ms, restore.replay_ms].map(|ms| ms.unwrap_or(0.0).max(0.0));
+    let rest = (restore.total_ms - known.iter().sum::<f64>()).max(0.0);
+    [
+        ("download", known[0]),
+        ("open RocksDB", known[1]),
+        ("replay the changelog", known[2]),
+        ("all else", rest),
+    ]
+}
+
+fn extent(restore: &Restore) -> f64 {
+    parts(restore).iter().map(|(_, ms)| ms).sum()
+}
+
+fn in_words(restore: &Restore) -> String {
+    let mut words = vec![format!("{} in all", units::millis(restore.total_ms))];
+    let parts = [("download", restore.download_ms), ("open", restore.open_ms), ("replay", restore.replay_ms)];
+    words.extend(parts.iter().filter_map(|(name, ms)| Some(format!("{name} {}", units::millis((*ms)?)))));
+    words.extend(restore.first_record_ms.map(|ms| format!("first record after {}", units::millis(ms))));
+    if let (Some(bytes), Some(objects)) = (restore.bytes, restore.objects) {
+        words.push(format!("{} in {} objects", units::bytes(bytes as f64), units::count(objects as f64)));
+    }
+    words.join(" · ")
+}

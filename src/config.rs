@@ -246,7 +246,7 @@ impl JobOptions {
 
     /// How long a restore waits for an object store that fails or does not answer, counted for each request from its
     /// first failure or its last byte on. Meanwhile it tries again, says so as a warning and by
-    /// [`CheckpointListener::restore_waits`](crate::CheckpointListener::restore_waits). After that the job does not
+    /// [`CheckpointListener::restore_waits`]. After that the job does not
     /// open; the next start goes on with the files that are here. What will not pass by itself, such as missing
     /// permissions, ends it at once, and so does any failure before the restore has begun, when nothing says yet that
     /// there is a store. Default 10 minutes.

@@ -1,15 +1,18 @@
 //! Alluvium keeps the keyed state of a stream processor in RocksDB, with checkpoints that cost only
 //! what changed.
 //!
-//! Every change goes into a *changelog* as well as into the table. A checkpoint uploads the last bit of the
-//! changelog, whatever RocksDB's compaction is doing; the SST files follow by themselves in the
-//! background. The idea is Apache Flink's generic log-based incremental checkpoint (FLIP-158). RocksDB's own
-//! incremental checkpoints are built in as well, as the baseline to compare with
-//! ([`CheckpointMode::NativeIncremental`]).
+//! Every change goes into a *changelog* as well as into RocksDB. A checkpoint uploads the end of
+//! the changelog, whatever RocksDB's compaction is doing; the SST files follow in the background.
+//! The idea is Apache Flink's generic log-based incremental checkpoint (FLIP-158). RocksDB's own
+//! incremental checkpoints are built in as well ([`CheckpointMode::NativeIncremental`]).
 //!
-//! It is not a stream processor (no operators, sources or exchange), not a database server, and not a
-//! log for your data: after a crash the state is that of the last checkpoint, and the source must start
-//! again from the offset that the checkpoint carries.
+//! Alluvium is not a stream processor (no operators, sources or exchange), not a database server,
+//! and not a log for your data. After a crash the state is that of the last checkpoint, and the
+//! source must start again from the offset that the checkpoint carries.
+//!
+//! **All cuts of a checkpoint must lie at one place in the stream.** With several operators,
+//! trigger at the source and send the checkpoint's id down the channels as a barrier, in line with
+//! the records ([`Job::trigger`], [`StateStore::cut`]).
 //!
 //! # Example
 //!
@@ -46,14 +49,25 @@
 //!
 //! # Where to go from here
 //!
-//! - [`Job`] opens, triggers and commits; [`JobOptions`] says how.
-//! - [`StateStore`] is what an operator's thread holds. Typed state on top of it, by its current key:
-//!   [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`].
+//! - [`Job`] opens, triggers and commits; [`JobOptions`] configures it. [`Job::status`] says how it
+//!   is doing, and a [`CheckpointListener`] receives the outcome of checkpoints.
+//! - An operator's thread holds a [`StateStore`]. Typed state is read and written under its current
+//!   key: [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`],
+//!   with [`Namespaced`] windows and [`Ttl`]. [`TimerService`] has timers in event and processing
+//!   time.
+//! - A job may be opened with another number of [`subtasks`](JobOptions::subtasks): each gets the
+//!   key groups that it owns now. [`Opened::subtask_metadata`] has the old offsets.
 //! - [`Receipt`] joins cut and commit where they are not in one process.
-//! - [`Savepoints`] keep a checkpoint for as long as you like; [`CheckpointReader`] reads one, typed state by the
-//!   descriptors of its program, and [`inspect`] looks at a whole job, from outside.
-//! - `docs/` in the repository: `quickstart.md`, `embedding.md` (barriers, offsets, exactly-once output),
-//!   `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users, `design.md` for how it works.
+//! - From outside: [`Savepoints`] keep a checkpoint until it is released, [`CheckpointReader`]
+//!   reads one with the program's own descriptors, [`inspect()`] looks at a whole job, [`Pins`] at
+//!   its readers.
+//! - Cargo features, none by default: `aws`, `azure`, `gcp` for object stores beyond `file://` and
+//!   `memory://`; `test-util` for a model of an object store. The command line is the crate
+//!   `alluvium-cli`.
+//! - Invariants are cited as I1 to I9; `docs/design.md` lists them.
+//! - `docs/` in the repository: `quickstart.md`, `embedding.md` (barriers, offsets, exactly-once
+//!   output), `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users,
+//!   `design.md` for how it works.
 
 mod changelog;
 mod config;

@@ -42,7 +42,7 @@ pub struct Savepoint {
 ///
 /// A savepoint is a name for a checkpoint. It costs one small object, and keeps alive what the checkpoint
 /// refers to, all of it within the job's own place; nothing is copied. A job goes on from one by
-/// [`RestoreFrom::Savepoint`](crate::RestoreFrom::Savepoint), in any checkpoint mode.
+/// [`RestoreFrom::Savepoint`], in any checkpoint mode.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, Savepoints};

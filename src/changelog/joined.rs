@@ -9,13 +9,14 @@ use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::manifest::DeltaRef;
 use crate::remote::ObjectName;
 
-/// Objects of this size are worth a request of their own, and are not packed for their size.
+/// Objects of this size justify a request of their own, and are not packed for their size.
 pub(crate) const LARGE: u64 = 2 << 20;
 
-/// Deltas that one reference may stand for: what a restore reads and decodes at least at a time.
+/// Bytes of deltas that one reference may stand for. A restore reads and decodes at least this much
+/// at a time.
 const MAX_RUN: u64 = LARGE;
 
-/// What sealed bytes count against; given back when the last one who holds them lets go.
+/// The budget that sealed bytes count against. They are given back when the last holder drops this.
 pub(crate) type Hold = Arc<dyn Any + Send + Sync>;
 
 /// A delta on its way to an object.
@@ -90,8 +91,8 @@ pub(crate) fn lay_out(portions: &[Portion], object: &ObjectName) -> Vec<(Subtask
     moved
 }
 
-/// The runs that one subtask's `deltas`, in the order of their object, make up in it: several that follow
-/// each other without a gap.
+/// The runs that one subtask's `deltas` form in the object, in the object's order: several deltas
+/// that follow each other without a gap.
 fn runs(deltas: &[DeltaRef]) -> Vec<DeltaRef> {
     let mut bytes = 0;
     let together = |a: &DeltaRef, b: &DeltaRef| {

@@ -1,5 +1,5 @@
-//! The durable short-term log: what of it is held, on its way or durable, and what a subtask hands to
-//! the committer at a checkpoint.
+//! The changelog of a subtask: which deltas are held, being uploaded or durable, how they are
+//! packed, and what a subtask contributes to a checkpoint.
 
 mod joined;
 mod pack;

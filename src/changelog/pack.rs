@@ -1,19 +1,21 @@
-//! When to copy deltas together, so that a restore reads few objects (I8) and a checkpoint names few
-//! (I5). A pure decision.
+//! When to copy deltas together, so that a restore reads few objects (I8) and a checkpoint names
+//! few objects (I5). A pure decision.
 //!
 //! Three reasons, in this order:
-//! - Manifests carry deltas inline. They are packed once more than [`MAX_CARRIERS`] of them are live, or
-//!   a few that carry much: until then their bytes are kept in memory.
-//! - Objects are small. They are packed once [`FANOUT`] of them are of one size class, or they make up
-//!   two large ones; together with all that is small if that makes a large one. Classes grow by the same factor, so a byte is rewritten at most once a class and the
+//! - Manifests carry deltas inline. They are packed once more than [`MAX_CARRIERS`] of them are
+//!   live, or a few that carry much. Until then their bytes are kept in memory.
+//! - Objects are small. They are packed once [`FANOUT`] of them are of one size class, or once they
+//!   amount to two large ones. If all small objects together make a large one, all of them go into
+//!   it. Classes grow by the same factor, so a byte is rewritten at most once per class, and the
 //!   number of objects grows with the logarithm of the changelog.
-//! - Objects are large, but hold little of each of many subtasks. A checkpoint names each part of each
-//!   subtask, so parts that follow each other are laid side by side once there are [`FRAGMENTS`] of them for
-//!   each subtask: from then on one reference stands for up to 2 MiB.
+//! - Objects are large, but hold little of each of many subtasks. A checkpoint names each subtask's
+//!   part separately. Consecutive parts are therefore laid side by side once there are
+//!   [`FRAGMENTS`] of them for each subtask. Then one reference stands for up to 2 MiB.
 //!
-//! Where objects of many subtasks lie apart, a single checkpoint may add a small one of each: waiting for some
-//! [`PER_SUBTASK`] keeps packing from going on at every checkpoint. The number of objects is then bounded
-//! by a multiple of the subtasks, which a restore reads from anyway.
+//! If each subtask writes objects of its own, one checkpoint may add a small object for each.
+//! Packing then waits for [`PER_SUBTASK`] objects of each subtask; otherwise it would run at every
+//! checkpoint. The number of objects is bounded by a multiple of the subtasks, from which a restore
+//! reads anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,17 +35,18 @@ const FANOUT: usize = 8;
 const PER_SUBTASK: usize = 4;
 /// Upper end of the smallest size class.
 const SMALLEST: u64 = 256 << 10;
-/// What is packed into one object, and so is in memory at a time.
+/// Bytes that are packed into one object, and so are in memory at a time.
 const MAX_PACK: u64 = 16 << 20;
 /// Parts of large objects that a checkpoint may name for each subtask before they are laid side by side.
 const FRAGMENTS: usize = 32;
-/// What is this long is worth a reference of its own.
+/// A part of this length justifies a reference of its own.
 const WHOLE: u64 = 256 << 10;
-/// What is this many times longer than all that follows it is not rewritten for its sake, so that a
-/// byte is rewritten a logarithmic number of times.
+/// A part that is this many times longer than all parts after it is not rewritten for their sake. A
+/// byte is thus rewritten a logarithmic number of times.
 const OUTWEIGHS: u64 = 8;
 
-/// What goes into one pack, in this order: whose, and the reference that the checkpoint has to it.
+/// What goes into one pack, in this order: the subtask, and the reference that the checkpoint has
+/// to its delta.
 pub(crate) type Pack = Vec<(SubtaskIndex, DeltaRef)>;
 
 /// A reference of a checkpoint.
@@ -57,8 +60,9 @@ struct Live<'a> {
     parts: Vec<Named<'a>>,
 }
 
-/// What should be packed now. `deltas` are all that the newest checkpoint of the process refers to, those of
-/// a subtask oldest first; `carried` is what manifests may carry before a few of them are packed.
+/// What should be packed now. `deltas` are all deltas that the newest checkpoint of the process
+/// refers to, those of a subtask oldest first. `carried` is what manifests may carry before a few
+/// of them are packed.
 pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64) -> Vec<Pack> {
     let deltas: Vec<_> = deltas.into_iter().collect();
     let mut live = BTreeMap::<&ObjectName, Live<'_>>::new();
@@ -73,13 +77,13 @@ pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64)
     let (small, large): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.bytes < LARGE);
     let many = manifests.len() > MAX_CARRIERS;
     let much = manifests.len() >= FEW_CARRIERS && bytes_of(&manifests) >= carried;
-    // Even one manifest alone is worth it: it may go.
+    // Packing even one manifest is worth it, because the manifest can then be deleted.
     let (chosen, least) = if many || much { (Some(&manifests), 1) } else { (None, 2) };
     let full = full_class(&small);
     if let Some(chosen) = chosen.or(full.as_ref()) {
         let enough = bytes_of(&manifests).saturating_add(bytes_of(&small)) >= LARGE;
-        // What makes a large object is not packed again, so that all goes into it: then parts of a subtask
-        // follow each other that lie in objects and in manifests by turns.
+        // A large object is not packed again, so everything goes into it. Consecutive parts of a
+        // subtask that lie in objects and in manifests by turns then lie together.
         let packs = if enough { packs(manifests.iter().chain(&small), least) } else { packs(chosen, least) };
         if !packs.is_empty() {
             return packs;
@@ -108,7 +112,7 @@ fn full_class<'a>(small: &[Live<'a>]) -> Option<Vec<Live<'a>>> {
     })
 }
 
-/// What of all subtasks follows each other in short parts, if there is much of it in `large` objects.
+/// Consecutive short parts of all subtasks, if `large` objects hold enough of them.
 fn fragments<'a>(deltas: &[Named<'a>], large: &BTreeSet<&ObjectName>) -> Option<Pack> {
     let mut found = Vec::new();
     let (mut subtasks, mut parts) = (BTreeSet::new(), 0);
@@ -146,7 +150,7 @@ fn worth_rewriting<'c, 'a>(chain: &'c [Named<'a>]) -> &'c [Named<'a>] {
 fn packs<'s, 'a: 's>(objects: impl IntoIterator<Item = &'s Live<'a>>, least: usize) -> Vec<Pack> {
     let parts = objects.into_iter().flat_map(|object| &object.parts);
     let mut parts: Vec<_> = parts.map(|(subtask, delta)| (*subtask, (*delta).clone())).collect();
-    // What a subtask has of them lies side by side, so that one reference stands for it.
+    // The deltas of one subtask lie side by side, so that one reference stands for them.
     parts.sort_by_key(|(subtask, delta)| (*subtask, delta.first));
     cut(parts, least)
 }

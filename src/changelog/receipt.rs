@@ -1,5 +1,5 @@
-//! What one subtask contributes to a checkpoint: a plain value that may cross processes on its way to
-//! the one that commits.
+//! What one subtask contributes to a checkpoint. A plain value that may come from another process
+//! than the one that commits.
 
 use std::sync::Arc;
 

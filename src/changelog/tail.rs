@@ -1,9 +1,9 @@
-//! The end of a subtask's changelog, as a pure state machine: which deltas are held, on their way or
-//! durable, which barrier waits for what, and what has to be uploaded next. The store's task around it does
-//! what it is told and reports back.
+//! The tail of a subtask's changelog, as a pure state machine. It knows which deltas are held,
+//! being uploaded or durable, which barrier waits for which deltas, and what has to be uploaded
+//! next. The store's task carries out its actions and reports back.
 //!
-//! Life of a delta: `Sealing → Held → Uploading → Stored`, or `Held → offered to a checkpoint →
-//! Stored` where it is small enough to travel inside the manifest.
+//! Life of a delta: `Sealing → Held → Uploading → Stored`. A small one that travels inside a
+//! manifest goes `Held → offered to a checkpoint → Stored`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeBounds;
@@ -24,8 +24,8 @@ use super::receipt::ReceiptDelta;
 #[derive(Debug)]
 struct Slot {
     place: Place,
-    /// The sealed bytes: until durable, and beyond that while the delta lives in a manifest or a small
-    /// object, so that it can be packed without reading it back.
+    /// The sealed bytes. They are kept until the delta is durable. If it lives in a manifest or a
+    /// small object, they are kept longer, so that packing need not read them back.
     kept: Option<Kept>,
     entries: u64,
 }
@@ -34,8 +34,8 @@ struct Slot {
 struct Kept {
     bytes: Bytes,
     crc32c: u32,
-    /// What the bytes count against: the store's memory until they are durable, that for packing from
-    /// then on.
+    /// The budget that the bytes count against: the store's memory until they are durable, then the
+    /// memory for packing.
     hold: Hold,
     durable: bool,
 }
@@ -58,7 +58,7 @@ enum Place {
 #[derive(Debug)]
 struct Barrier<B> {
     seq: DeltaSeq,
-    /// Whatever the task needs to write the receipt.
+    /// Data of the task's that it needs to write the receipt.
     context: B,
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Action<B> {
         context: B,
         /// The last delta before the cut.
         seq: DeltaSeq,
-        /// What was taken over from other subtasks, as long as there is no base.
+        /// The state taken over from other subtasks, as long as there is no base of its own.
         origins: Vec<Origin>,
         /// The base that the checkpoint stands on.
         base: Option<BaseRef>,
@@ -87,22 +87,22 @@ pub(crate) enum Action<B> {
 pub(crate) struct Tail<B> {
     /// Held bytes up to which a tail is inlined.
     inline_limit: u64,
-    /// What the changelog goes on from where the subtask was rescaled; until the first own base.
+    /// Where the changelog continues from after a rescale, until the first base of its own.
     origins: Vec<Origin>,
     base: Option<BaseRef>,
-    /// Whether there is state before the first delta that no checkpoint can do without: then none is taken
-    /// before there is a base.
+    /// Whether there is state before the first delta that is in no object yet. Then no checkpoint
+    /// is taken before there is a base.
     needs_base: bool,
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
     slots: BTreeMap<DeltaSeq, Slot>,
-    /// Deltas that lie one after the other in a pack, by the first: one reference stands for them all, so
+    /// Consecutive deltas in a pack, by the first of them. One reference stands for them all, so
     /// that what a checkpoint names does not grow with the changelog (I5).
     runs: BTreeMap<DeltaSeq, DeltaRef>,
     barriers: VecDeque<Barrier<B>>,
-    /// Objects that something in the tail has ceased to refer to.
+    /// Objects to which a reference in the tail has been dropped.
     retired: BTreeSet<ObjectName>,
-    /// What durable bytes that are kept for packing count against. None: they are not kept.
+    /// The budget of durable bytes that are kept for packing. None: they are not kept.
     packing: Option<Arc<Budget>>,
 }
 
@@ -133,15 +133,15 @@ impl<B> Tail<B> {
         }
     }
 
-    /// Keeps the bytes of what will be packed, for as long as `packing` has room for them.
+    /// Keeps the bytes of deltas that will be packed, as long as `packing` has room for them.
     #[must_use]
     pub(crate) fn keeping(mut self, packing: Arc<Budget>) -> Self {
         self.packing = Some(packing);
         self
     }
 
-    /// The tail of a store whose table came from elsewhere: what the deltas stand on is in no object yet, so
-    /// barriers wait for the first base.
+    /// The tail of a store whose table came from another job. The state before the deltas is in no
+    /// object yet, so barriers wait for the first base.
     #[must_use]
     pub(crate) fn needing_base(mut self) -> Self {
         self.needs_base = true;
@@ -155,7 +155,7 @@ impl<B> Tail<B> {
 
     /// A frozen delta's bytes are there, and count against what `hold` stands for.
     pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, hold: Hold) {
-        // A base may have overtaken it; then nobody needs the bytes.
+        // If a base has overtaken the delta, its bytes are no longer needed.
         if let Some(slot) = self.slots.get_mut(&seq) {
             slot.place = Place::Held;
             slot.entries = sealed.entries;
@@ -196,8 +196,8 @@ impl<B> Tail<B> {
         }
     }
 
-    /// The checkpoint was given up: what it was offered has to become durable by itself, and its
-    /// barrier waits no longer.
+    /// The checkpoint was given up. The deltas offered to it must become durable as objects, and
+    /// its barrier waits no longer.
     pub(crate) fn aborted(&mut self, id: CheckpointId, id_of: impl Fn(&B) -> CheckpointId) -> Option<B> {
         for slot in self.slots.values_mut() {
             if slot.place == Place::Offered(id) {
@@ -220,8 +220,8 @@ impl<B> Tail<B> {
         self.next_base.as_ref().or(self.base.as_ref()).map(|base| base.seq)
     }
 
-    /// What the changelog weighs since the newest base; without one, with that of the origins, and never
-    /// nothing where there are any.
+    /// Bytes of the changelog since the newest base. Without a base, the bytes of the origins count
+    /// as well; with origins the result is at least 1.
     pub(crate) fn bytes_since_base(&self) -> u64 {
         let origins = if self.next_base.is_none() { self.origins.as_slice() } else { &[] };
         let taken_over = origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta.length);
@@ -236,8 +236,8 @@ impl<B> Tail<B> {
         self.slots.values().all(|slot| !matches!(slot.place, Place::Sealing | Place::Held))
     }
 
-    /// Objects that nothing here refers to any more. A checkpoint that is being committed, or a retained
-    /// one, may still do.
+    /// Objects that the tail no longer refers to. A checkpoint that is being committed, or a
+    /// retained one, may still refer to them.
     pub(crate) fn take_retired(&mut self, instance: Nonce) -> Retired {
         let mut retired = std::mem::take(&mut self.retired);
         if !retired.is_empty() {
@@ -317,8 +317,8 @@ impl<B> Tail<B> {
         self.upload(seq.next().., flush)
     }
 
-    /// No path that frees memory waits for a barrier: what is held goes at once where it is above the
-    /// low-water mark, or memory is short.
+    /// No path that frees memory waits for a barrier: held deltas are uploaded at once if they
+    /// exceed the low-water mark, or if memory is short.
     fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush) -> Option<Action<B>> {
         let held = self.held(range);
         let weight: u64 = held.iter().map(Upload::weight).sum();
@@ -332,14 +332,15 @@ impl<B> Tail<B> {
         self.slots.range(range).any(|(_, slot)| slot.place == *place)
     }
 
-    /// Takes up a newer base once no barrier before it waits: a checkpoint must not contain what came
+    /// Adopts a newer base once no earlier barrier waits: a checkpoint must not contain changes
     /// after its cut (I1).
     fn adopt_base(&mut self) {
         let Some(base) = &self.next_base else { return };
         if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
             return;
         }
-        // A run that the base has the beginning of stands for too much.
+        // If the base contains the beginning of a run, the run's reference would bring back changes
+        // that the base has.
         self.runs = self.runs.split_off(&base.seq.next());
         let newer = self.slots.split_off(&base.seq.next());
         for slot in std::mem::replace(&mut self.slots, newer).into_values() {
@@ -350,7 +351,8 @@ impl<B> Tail<B> {
         if let Some(old) = self.base.take() {
             self.retire_base(old);
         }
-        // Whatever they refer to is of other instances: it goes with the manifests that name it.
+        // The origins refer to objects of other instances. These are collected with the manifests
+        // that name them.
         self.origins.clear();
         self.base = self.next_base.take();
     }
@@ -428,11 +430,12 @@ impl Kept {
 pub(crate) struct Retired {
     /// Those of the store's own instance.
     pub(crate) own: Vec<ObjectName>,
-    /// Those that others wrote, which may hold what other tails refer to.
+    /// Objects that another instance wrote, such as the uploader. Other tails may refer to them
+    /// too.
     pub(crate) shared: Vec<ObjectName>,
 }
 
-/// `deltas` with one reference for all deltas of a run, where all of it is there and lies where it did.
+/// `deltas` with one reference for each run, if all of the run is there and lies where it did.
 fn in_runs(deltas: Vec<ReceiptDelta>, runs: &BTreeMap<DeltaSeq, DeltaRef>) -> Vec<ReceiptDelta> {
     let mut folded = Vec::with_capacity(deltas.len());
     let mut rest = deltas.as_slice();

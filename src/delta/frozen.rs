@@ -61,7 +61,7 @@ impl FrozenDelta {
     }
 
     /// The entries from `start` up to but without `end`, in order. Never waits for the sort: before it
-    /// is done, it costs what [`ActiveDelta::range`](super::ActiveDelta::range) does. Tombstones are
+    /// is done, it costs what [`Memtable::range`](super::memtable::Memtable::range) does. Tombstones are
     /// not in it.
     pub(crate) fn range<'a>(
         &'a self,

@@ -2,7 +2,7 @@
 //!
 //! A reader first creates its pin, then looks whether the newest manifest still retains the
 //! checkpoint; the collector first commits what drops it, then lists the pins. Whoever comes second
-//! sees the other, so no clock is needed (I3). From a [savepoint](super::savepoint) a pin takes over in the
+//! sees the other, so no clock is needed (I3). From a [savepoint] a pin takes over in the
 //! same way: pin, then look whether the savepoint is still the same.
 //!
 //! A pin may be an attempt's own: it keeps the savepoint alive that the attempt goes on from, until a

@@ -1,4 +1,4 @@
-//! The job's runtime, and whether work that nobody waits for is under way on it.
+//! The job's runtime, and a mark for background work under way.
 
 use std::ops::Deref;
 use std::sync::Arc;

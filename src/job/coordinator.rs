@@ -1,5 +1,5 @@
-//! The one task that decides about checkpoints: triggers them, gathers the receipts, commits, gives up
-//! what takes too long, and sees to it that what a commit made unreachable is collected.
+//! The task that decides about checkpoints. It triggers them, gathers the receipts, commits, gives
+//! up what takes too long, and has garbage collected after commits.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
@@ -40,7 +40,7 @@ const WATCH: Duration = Duration::from_millis(100);
 /// How long closing a job may wait for the last deletions.
 const LAST_COLLECTION: Duration = Duration::from_secs(10);
 
-/// What the coordinator is asked to do.
+/// A message to the coordinator.
 pub(crate) enum Command {
     Trigger(Trigger),
     Receipt(Box<Receipt>),
@@ -67,7 +67,7 @@ pub(crate) struct Trigger {
     pub(crate) reply: Option<oneshot::Sender<Result<CheckpointReport>>>,
 }
 
-/// What others may look at while the coordinator works.
+/// State that other threads may read while the coordinator works.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) completed: u64,
@@ -79,7 +79,7 @@ pub(crate) struct Progress {
     pub(super) failures: Failures,
 }
 
-/// When checkpoints are triggered by themselves.
+/// The schedule of checkpoints.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schedule {
     pub(crate) interval: Option<Duration>,
@@ -102,8 +102,8 @@ pub(crate) struct Coordinator {
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
     /// Ends a commit that is under way, because the job is being closed.
     pub(crate) closing: Arc<Notify>,
-    /// Keeps the savepoint, or the checkpoint of another job, alive that the attempt goes on from, until a
-    /// commit of its own refers to the same state.
+    /// The pin of the savepoint, or of another job's checkpoint, from which the attempt continues.
+    /// It is held until a commit of the attempt's own refers to the same state.
     pub(crate) origin: Option<Pin>,
     /// Whether garbage is being collected.
     pub(super) collecting: Busy,
@@ -164,7 +164,7 @@ impl Coordinator {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
                         self.give_up(&Error::new(ErrorKind::Closed, "the job was closed"));
-                        // Nobody waits for the answer if the caller was cancelled.
+                        // If the caller was cancelled, there is no receiver for the answer.
                         let _ = reply.send(self.collect_all().await);
                         return;
                     }
@@ -177,7 +177,7 @@ impl Coordinator {
                     self.state.early.as_mut().into_iter().for_each(Early::made);
                     self.attempt.call_early();
                 }
-                // An operator that has met the failure never cuts: nobody else would end the waiting.
+                // An operator that has seen the failure never cuts, so the wait must be ended here.
                 _ = watch.tick(), if self.state.pending.is_some() => self.look(),
             }
         }
@@ -211,8 +211,9 @@ impl Coordinator {
         }
     }
 
-    /// An attempt that commits nothing would not find out that it is fenced, and upload one base after the other
-    /// for nothing. So it looks for a later one when a base was made and nothing was committed since the one before.
+    /// An attempt that commits nothing would never find out that it is fenced, and would upload one
+    /// base after the other for nothing. So it looks for a later attempt when a base was made and
+    /// nothing was committed since the previous base.
     fn look_for_successor(&mut self) {
         if std::mem::take(&mut self.state.committed) {
             return;
@@ -253,8 +254,8 @@ impl Coordinator {
         });
     }
 
-    /// Ends a checkpoint that cannot come to a good end. Looked at now and then rather than told: stores that are
-    /// dropped together with the job are nobody's business.
+    /// Ends a checkpoint that cannot complete. This is polled rather than signalled, because stores
+    /// that are dropped together with the job must cause no report.
     fn look(&mut self) {
         let Some(pending) = &self.state.pending else { return };
         let number = pending.trigger.id.number;
@@ -439,8 +440,8 @@ impl Coordinator {
         tracing::debug!(
             checkpoint = %report.id, version = report.version, dropped = ?committed.dropped, "committed"
         );
-        // Begun before anyone hears of the commit: who waits for it and then for the job to settle has to
-        // find this under way.
+        // Begun before the commit is reported: a caller that waits for the commit and then for the
+        // job to settle must find this under way.
         let deltas = record.subtasks.iter().map(|subtask| (subtask.subtask, &subtask.deltas));
         let deltas: Vec<_> =
             deltas.flat_map(|(subtask, all)| all.iter().map(move |delta| (subtask, delta))).collect();
@@ -515,8 +516,9 @@ impl Coordinator {
         let saving = Arc::new(checkpoint.version);
         self.state.saving.retain(|version| version.strong_count() > 0);
         self.state.saving.push(Arc::downgrade(&saving));
-        // Not an ordinary pin of this attempt, which would count for nothing once a later one has opened: the
-        // savepoint may be created after that, and must be good from its first moment (I3).
+        // Not an ordinary pin of this attempt. That would count for nothing once a later attempt
+        // has opened, and the savepoint may be created after that; it must be good from its first
+        // moment (I3).
         let (remote, holder) = (Arc::clone(&self.remote), Holder::Saving(self.chain.epoch(), name.clone()));
         tokio::spawn(async move {
             let from = RestoreFrom::Checkpoint(checkpoint.id);
@@ -656,7 +658,8 @@ impl Coordinator {
     }
 }
 
-/// Two subtasks mean different things by one state: no checkpoint can hold both. Says which two.
+/// Two subtasks have registered one state differently, so no checkpoint can hold both. Names the
+/// two.
 fn clash(receipts: &BTreeMap<SubtaskIndex, Receipt>, cause: Error) -> Error {
     let mut known = BTreeMap::<StateId, (SubtaskIndex, StateInfo)>::new();
     let all = receipts

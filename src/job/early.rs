@@ -1,13 +1,13 @@
-//! When operators should cut and upload ahead of a scheduled barrier, so that little is left to upload
-//! at the barrier itself: a pure decision.
+//! Early cuts: when operators should cut and upload ahead of a scheduled barrier, so that little is
+//! left to upload at the barrier. A pure decision.
 //!
-//! What was cut in time is durable when the barrier comes, and what was written since then is small
-//! enough to travel in the manifest: the checkpoint takes one round trip rather than two. What it costs
-//! is that a hot key may be uploaded once more.
+//! A delta that was cut early is durable when the barrier arrives, and later writes normally fit
+//! into the manifest. The checkpoint then takes one round trip instead of two. The price is that a
+//! hot key may be uploaded once more.
 //!
-//! A call comes as long before the trigger as the slowest upload took since the last one, with a margin.
-//! A second one halfway is for operators that have written more than fits the manifest by then. Its upload
-//! may still be under way at the barrier, but it is short.
+//! The first call comes as long before the trigger as the slowest upload since the last one took,
+//! plus a margin. The second call comes halfway, for operators that have written more than the
+//! manifest takes by then. Its upload may still be under way at the barrier, but it is short.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A job's local directory: locked by one process, one directory for each store instance. What is in
-//! those is a cache; the truth is in the object store. What else is there is somebody's own, and is left alone.
+//! A job's local directory, locked by one process, with one directory for each store instance.
+//! Those are a cache; the truth is in the object store. Anything else in the directory is not
+//! Alluvium's and is left alone.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -53,11 +53,11 @@ pub use source::SourceJob;
 pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
 use triggers::Triggers;
 
-/// A running attempt of a job. Cheap to clone, and may be used from any thread.
+/// A running attempt of a job. Cheap to clone, and usable from any thread.
 ///
-/// Dropping the last clone and all stores ends the background. It waits at most for the delta that is
-/// being applied, and never panics, also inside an async runtime. State after the last checkpoint is
-/// lost with it, as in a crash; [`Job::close`] ends it in order.
+/// Dropping the last clone and all stores ends the background work. The drop waits at most for the
+/// delta that is being applied, and never panics, not even inside an async runtime. As in a crash,
+/// state after the last checkpoint is lost; [`Job::close`] ends the attempt in order.
 #[derive(Clone)]
 pub struct Job {
     inner: JobHold,
@@ -111,9 +111,10 @@ pub struct Opened {
     /// What each subtask of the restored checkpoint gave to its [`StateStore::cut`], with the key groups
     /// that it owned; empty after a fresh start.
     ///
-    /// At an unchanged number of subtasks this is what [`StateStore::restored_metadata`] says of each. After
-    /// a rescale it is all there is: the offsets of a source follow its partitions and not key groups, so read
-    /// those of *all* old subtasks, and give each partition to the subtask that reads it from now on.
+    /// At an unchanged number of subtasks each entry is what [`StateStore::restored_metadata`]
+    /// returns. After a rescale this is the only source of offsets: they follow the partitions of a
+    /// source and not key groups. Read those of *all* old subtasks, and assign each partition to
+    /// the subtask that reads it from now on.
     pub subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
 }
 
@@ -163,9 +164,12 @@ impl Job {
         self.inner.0.mode
     }
 
-    /// Starts a checkpoint. From now on [`StateStore::due`] of every store gives its id, until the
-    /// store has cut for it. `metadata` is the coordinator's own, up to 1 MiB; it is given back as
-    /// [`Opened::metadata`].
+    /// Starts a checkpoint. From now on [`StateStore::due`] of every store returns its id, until
+    /// the store has cut for it. `metadata` is the coordinator's own, up to 1 MiB; a restore
+    /// returns it as [`Opened::metadata`].
+    ///
+    /// All cuts of a checkpoint must lie at one place in the stream. With several operators, call
+    /// this between two records at the source, and send the id down every channel as a barrier.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for metadata that is longer;
@@ -174,10 +178,10 @@ impl Job {
         self.start_checkpoint(metadata.into(), None)
     }
 
-    /// Starts a checkpoint and makes a savepoint of it: one that garbage collection never touches,
-    /// through any number of later checkpoints and attempts, until it is released
-    /// ([`Savepoints::release`](crate::Savepoints::release)). Operators cut for it as for any other. The
-    /// returned checkpoint is done once the savepoint is durable.
+    /// Starts a checkpoint and makes a savepoint of it. Garbage collection never touches a
+    /// savepoint, through any number of later checkpoints and attempts, until it is released
+    /// ([`Savepoints::release`](crate::Savepoints::release)). Operators cut for it as for any other
+    /// checkpoint. The returned checkpoint is done once the savepoint is durable.
     ///
     /// `name` is 1 to 100 ASCII letters, digits, `-`, `_` and `.`, the first a letter or digit, and no
     /// savepoint of the job may have it.
@@ -219,9 +223,9 @@ impl Job {
         Ok(())
     }
 
-    /// Hands in a receipt that came from elsewhere ([`Cut::receipt`](crate::Cut::receipt),
-    /// [`Receipt::from_bytes`]). Those of the job's own stores are handed in by themselves; one that
-    /// comes twice counts once.
+    /// Submits a receipt from elsewhere ([`Cut::receipt`](crate::Cut::receipt),
+    /// [`Receipt::from_bytes`]). The job's own stores submit theirs by themselves. A receipt that
+    /// arrives twice counts once.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if it is of another attempt; the attempt's failure.
@@ -238,10 +242,11 @@ impl Job {
         inner.send(Command::Receipt(Box::new(receipt)))
     }
 
-    /// The failure that ended the attempt, if any, or what makes every further checkpoint impossible: a
-    /// store that was dropped without [`StateStore::finish`]. The next checkpoint then ends the attempt; one that
-    /// the store has cut for may still complete. Never blocks. [`Job::status`] says more.
-    /// Besides, what RocksDB's background cannot do at the moment in one of the stores, see [`StateStore::health`].
+    /// The failure that ended the attempt, if any, or what makes every further checkpoint
+    /// impossible: a store that was dropped without [`StateStore::finish`]. In that case the next
+    /// checkpoint ends the attempt; a checkpoint that the store has cut for may still complete.
+    /// Also reports what RocksDB's background cannot do at the moment in one of the stores, see
+    /// [`StateStore::health`]. Never blocks. [`Job::status`] says more.
     ///
     /// # Errors
     /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,
@@ -253,8 +258,8 @@ impl Job {
         inner.trouble().map_or(Ok(()), Err)
     }
 
-    /// How the job is doing: what ended it, checkpoints that fail in a row, what the one under way
-    /// waits for, when each subtask last cut. Never blocks.
+    /// The state of the job: what ended it, checkpoints that fail in a row, what the checkpoint
+    /// under way waits for, when each subtask last cut. Never blocks.
     pub fn status(&self) -> JobStatus {
         let inner = &self.inner.0;
         let now = inner.remote.env().clock.monotonic();
@@ -280,10 +285,10 @@ impl Job {
         }
     }
 
-    /// Asks for a new base of every subtask now, whatever the schedule says, and also where nothing was written
-    /// since the last one: after values have expired and [`Job::compact`] has removed them, the checkpoints
-    /// that stand on the new base are smaller. The next checkpoint refers to it. Does nothing where no state was
-    /// ever written, and in native mode, in which every checkpoint is a base.
+    /// Asks for a new base of every subtask now, whatever the schedule says, even if nothing was
+    /// written since the last one. After values have expired and [`Job::compact`] has removed them,
+    /// checkpoints on the new base are smaller. The next checkpoint refers to it. Does nothing if
+    /// no state was ever written, and in native mode, in which every checkpoint is a base.
     pub fn materialize(&self) {
         for store in &self.inner.0.stores {
             store.events.send(Event::Materialize);
@@ -335,8 +340,9 @@ impl Job {
         self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
     }
 
-    /// Whether the job needs nothing of another one: false only between a start from another job
-    /// ([`JobOptions::start_from`]) and the first checkpoint after it. Then the other job may be deleted.
+    /// Whether the job needs nothing of another job. False only between a start from another job
+    /// ([`JobOptions::start_from`]) and the first checkpoint after it. Once it is true, the other
+    /// job may be deleted.
     pub fn is_independent(&self) -> bool {
         !self.inner.0.progress().dependent
     }
@@ -367,9 +373,9 @@ impl Job {
         }
     }
 
-    /// Ends the attempt in order: gives up a checkpoint that is under way, and deletes what the last
-    /// commits have left unreachable. The stores are closed with it. State after the last checkpoint
-    /// is not kept: take one first.
+    /// Ends the attempt in order: gives up a checkpoint under way, and deletes what the last
+    /// commits have made unreachable. The stores are closed with it. State after the last
+    /// checkpoint is not kept: take a checkpoint first.
     ///
     /// # Errors
     /// What the object store answers to the last deletions.

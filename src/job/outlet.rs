@@ -1,5 +1,5 @@
-//! Where what the process's uploader reports goes to: the stores, the coordinator, and what the attempt
-//! knows of its uploads.
+//! Routes the uploader's reports to the stores, the coordinator, and the attempt's record of
+//! uploads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Outlet for JobOutlet {
     }
 
     fn retired(&self, objects: Vec<ObjectName>) {
-        // The job is going down if nobody listens.
+        // If there is no receiver, the job is shutting down.
         let _ = self.coordinator.send(Command::Retired(objects));
     }
 

@@ -1,4 +1,4 @@
-//! Why a checkpoint was not durable in time: which subtasks it waited for, and for what.
+//! Explains why a checkpoint was not durable in time: which subtasks it waited for, and for what.
 
 use std::fmt;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) fn error(timeout: Duration, all: usize, missing: &[(SubtaskIndex, Mis
     Error::new(ErrorKind::Aborted, message).advice(advice)
 }
 
-/// Whom a checkpoint of `all` subtasks waits for, as the end of a sentence.
+/// The subtasks, of `all`, that a checkpoint waits for, as the end of a sentence.
 pub(super) fn waits_for(all: usize, missing: &[(SubtaskIndex, Missing)]) -> String {
     let (late, uploading): (Vec<_>, Vec<_>) =
         missing.iter().partition(|(_, missing)| matches!(missing, Missing::Cut { .. }));

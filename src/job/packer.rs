@@ -1,5 +1,5 @@
-//! Copies deltas together that lie in many small objects, in the background: from what is still in memory
-//! where it can, and from the store after a restore.
+//! Copies deltas from many small objects into larger ones, in the background. The bytes come from
+//! memory where possible, and from the store after a restore.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -198,7 +198,7 @@ impl Packer {
         let object = self.names.next(DataKind::Pack);
         // Beside as many deltas as may be on their way.
         let put = self.remote.put_beside(&object, join(&portions), PARALLEL_DELTAS + 1).await;
-        // One that failed may be there all the same, and is nobody's.
+        // A pack whose upload failed may exist all the same; no reference names it.
         let owners = portions.iter().filter(|_| put.is_ok()).map(|portion| portion.subtask);
         self.uploads.own(object.clone(), owners.collect());
         put?;

@@ -1,4 +1,4 @@
-//! What a job tells about its checkpoints.
+//! A job's reports on its checkpoints.
 
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ pub struct CheckpointReport {
     pub duration_ms: f64,
     /// The longest time that an operator's thread spent in its cut.
     pub cut_ms: f64,
-    /// All bytes PUT for this checkpoint, before its trigger and after: new deltas, SST files and the manifest.
-    /// What travels inside the manifest counts once.
+    /// All bytes PUT for this checkpoint, before its trigger and after it: new deltas, SST files
+    /// and the manifest. Deltas inside the manifest count once.
     pub bytes: u64,
     /// Bytes of deltas that this checkpoint added, as objects or inside the manifest.
     pub delta_bytes: u64,
@@ -114,34 +114,38 @@ pub struct JobStats {
     pub checkpoints_failed: u64,
     /// Each subtask's store.
     pub stores: Vec<StoreStats>,
-    /// Who holds the memory.
+    /// How the memory is used.
     pub memory: MemoryStats,
     /// The RocksDB options in force, by name.
     pub table_options: Vec<(String, String)>,
 }
 
-/// Is told what becomes of checkpoints, on a background thread that should not be kept busy.
+/// Receives the outcome of checkpoints and other events, on a background thread that should not be
+/// kept busy.
 pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
     /// A checkpoint became durable.
     fn completed(&self, report: &CheckpointReport) {
         let _ = report;
     }
 
-    /// A checkpoint was given up. The state is unharmed.
+    /// A checkpoint was given up. The state is unharmed, and the next checkpoint carries its
+    /// changes. If the commit was in doubt, [`adopted`](Self::adopted) may follow.
     fn failed(&self, id: CheckpointId, error: &Error) {
         let _ = (id, error);
     }
 
-    /// A checkpoint that was given up without a verdict on its commit turns out to be durable.
+    /// A checkpoint that was given up with its commit in doubt turns out to be durable.
     fn adopted(&self, id: CheckpointId) {
         let _ = id;
     }
 
-    /// A job that was started from another one has its first checkpoint, and needs nothing of the other any more.
+    /// A job that was started from another job has its first checkpoint. It no longer needs the
+    /// other job.
     fn independent(&self) {}
 
-    /// The restore cannot go on for `waited` now, because the object store fails. It tries again for as long as
-    /// [`JobOptions::restore_patience`](crate::JobOptions::restore_patience) says; told every 10 seconds or so.
+    /// The restore has been waiting for the object store for `waited`. It keeps trying for
+    /// [`JobOptions::restore_patience`](crate::JobOptions::restore_patience). Called about every 10
+    /// seconds.
     fn restore_waits(&self, error: &Error, waited: std::time::Duration) {
         let _ = (error, waited);
     }

@@ -1,10 +1,10 @@
 //! Starting from another job's checkpoint (Flink's NO_CLAIM mode).
 //!
-//! The other job stays as it is but for a pin while it is needed. The new one restores into its own tables
-//! and forgets where their files came from: what it refers to has to be its own. So the table as it was opened
-//! becomes the first base, in the background; files that another job holds in the same store are copied there
-//! by the store itself, the others are uploaded. The first checkpoint waits for that base, and once it is
-//! committed the pin goes.
+//! The other job stays as it is, except for a pin while it is needed. The new job restores into its
+//! own tables and forgets where their files came from, because it may refer only to its own
+//! objects. The table as it was opened becomes the first base, in the background: the store copies
+//! files that another job holds in the same store, and the others are uploaded. The first
+//! checkpoint waits for that base. Once it is committed, the pin goes.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ use crate::table::TableFiles;
 /// The directory of the snapshot that becomes the first base, beside the table's.
 const FIRST_BASE: &str = "base-0";
 
-/// A checkpoint or savepoint of another job that a new one starts from, see [`JobOptions::start_from`].
+/// A checkpoint or savepoint of another job, from which a new job starts. See
+/// [`JobOptions::start_from`].
 #[derive(Debug, Clone)]
 pub struct SourceJob {
     place: Place,
@@ -88,7 +89,7 @@ impl Source {
         Ok(Self { remote: Arc::new(remote), from, copies })
     }
 
-    /// Finds out, before anything is written, whether there is what is to be started from.
+    /// Checks, before anything is written, that the checkpoint to start from exists.
     pub(super) async fn look(&self, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
         let newest = read_newest(&self.remote).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no job to start from").advice("check the URL")

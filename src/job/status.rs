@@ -10,18 +10,18 @@ use crate::store::{Operator, StoreShared};
 
 use super::overdue::{self, Missing};
 
-/// So many checkpoints that were given up one after the other are no coincidence.
+/// Failures in a row from which on a status is a warning.
 const WORTH_A_WARNING: u64 = 3;
 
 /// How a job is doing as of now ([`Job::status`](crate::Job::status)).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct JobStatus {
-    /// What ended the attempt or makes every further checkpoint impossible, as
-    /// [`Job::health`](crate::Job::health) has it.
+    /// The failure that ended the attempt or makes every further checkpoint impossible, as
+    /// [`Job::health`](crate::Job::health) returns it.
     pub failure: Option<Error>,
-    /// What RocksDB's background cannot do at the moment in one of the stores, although writes still go through
-    /// ([`StateStore::health`](crate::StateStore::health)).
+    /// Work that RocksDB's background cannot do at the moment in one of the stores, although writes
+    /// still go through ([`StateStore::health`](crate::StateStore::health)).
     pub trouble: Option<Error>,
     /// Checkpoints that were given up since the last one that became durable.
     pub failed_in_a_row: u64,
@@ -53,7 +53,7 @@ pub struct UnderWay {
 pub struct SubtaskStatus {
     /// The subtask.
     pub subtask: SubtaskIndex,
-    /// What has become of its store.
+    /// The state of its store.
     pub store: StoreState,
     /// The last checkpoint that its store has cut for, and how long ago that was.
     pub last_cut: Option<(CheckpointId, Duration)>,
@@ -87,21 +87,22 @@ pub enum Owes {
     Upload,
 }
 
-/// What [`JobStatus::health`] makes of a status.
+/// The verdict of [`JobStatus::health`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Health {
     /// Nothing is amiss.
     Well,
-    /// The job goes on, but somebody should look: in words, with the subtasks' names and since when.
+    /// The job goes on, but needs attention. The text names the subtasks and since when.
     Warning(String),
     /// The attempt can commit nothing more.
     Failed(Error),
 }
 
 impl JobStatus {
-    /// The verdict. A warning: RocksDB's background is in trouble, three or more checkpoints in a row were given up, or the one under way has
-    /// used up half of its time.
+    /// The verdict. It is a warning if RocksDB's background is in trouble, if three or more
+    /// checkpoints in a row were given up, or if the checkpoint under way has used up half of its
+    /// time.
     pub fn health(&self) -> Health {
         if let Some(error) = &self.failure {
             return Health::Failed(error.clone());

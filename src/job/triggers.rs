@@ -1,4 +1,4 @@
-//! Who may start a checkpoint, and under which id: one at a time, and no id twice.
+//! Starts checkpoints: one at a time, and no id twice.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -23,9 +23,9 @@ impl Triggers {
         Self { epoch, state: Mutex::default() }
     }
 
-    /// Starts a checkpoint under a new id: `announce` tells the coordinator, then the operators see it
-    /// as due. In that order and under the lock, so that no receipt comes before its checkpoint, and no
-    /// barrier outlives it.
+    /// Starts a checkpoint under a new id. First `announce` tells the coordinator, then the
+    /// operators see the checkpoint as due. Both happen under the lock, so that no receipt comes
+    /// before its checkpoint, and no barrier outlives it.
     pub(crate) fn start(
         &self,
         attempt: &Attempt,

@@ -111,9 +111,14 @@ impl Chain {
         Self::open_past(remote, mode, max_parallelism, false).await
     }
 
-    /// As [`Chain::open`]. Versions at the top of the chain that cannot be read are an error, unless the caller
-    /// allows to go `past_damage`: then the attempt goes on from the newest version that is intact. What is
-    /// damaged stays where it is, and the attempt's record lies above it, so its epoch is greater than whatever that was (I2).
+    /// Begins an attempt. Every earlier attempt is fenced from here on. Versions at the top of the
+    /// chain that cannot be read are an error, unless `past_damage` is set: then the attempt
+    /// continues from the newest intact version. The damaged versions stay where they are. The
+    /// attempt's record lies above them, so its epoch is greater than theirs (I2).
+    ///
+    /// Errors as the store answers, and: `NotFound` or `AlreadyExists` if the job is not as `mode`
+    /// says, `ForeignData`, `Incompatible`, `UnsafeStore`, `Fenced`, `Corrupt`,
+    /// `UnsupportedVersion`.
     pub(crate) async fn open_past(
         remote: Arc<Remote>,
         mode: OpenMode,

@@ -3,7 +3,7 @@
 //!
 //! - [`model`]: what a manifest says, and the rules it obeys.
 //! - [`origin`]: what a rescaled subtask has taken over from others.
-//! - [`format`]: its bytes; [`body`]: what stands in them, [`wire_v1`]: what stood in them once.
+//! - [`mod@format`]: its bytes; [`body`]: what stands in them, [`wire_v1`]: what stood in them once.
 //! - [`carried`], [`retained`]: what is said once and referred to by later manifests.
 //! - [`protocol`]: which answer of the store means what, as pure state machines.
 //! - [`chain`]: the protocol carried out: open an attempt, commit, notice that one is fenced.

@@ -1,5 +1,6 @@
-//! What a store's answer says beyond its kind: the HTTP status, the code and the message in its body. Client
-//! libraries keep them in the text of their errors, often under "generic", so they are read from there.
+//! Reads an object store's answer beyond its kind: the HTTP status, and the code and message in its
+//! body. Client libraries keep them in the text of their errors, often under "generic", so they are
+//! parsed from there.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ pub(super) struct Answer {
     message: Option<String>,
 }
 
-/// What follows from an answer.
+/// The consequence of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) verdict: Verdict,
@@ -85,12 +86,14 @@ impl Answer {
         }
     }
 
-    /// What the answer to a request means, `text` being all that is known of it. None: what its kind says.
+    /// The meaning of the answer to a request. `text` is the whole text of the error. None: the
+    /// error's kind decides.
     pub(super) fn meaning(&self, creating: bool, text: &str) -> Option<Meaning> {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let unavailable = |advice| Some(lasting(ErrorKind::StoreUnavailable, advice));
         if says(&["169.254.169.254", "fd00:ec2::254"]) {
-            // The service may be slow; where it answers "no", there are none.
+            // A slow metadata service may still answer. If it answers "no", there are no
+            // credentials.
             return Some(match self.status {
                 Some(401..=404) => lasting(ErrorKind::StoreUnavailable, METADATA),
                 _ => passing(METADATA),
@@ -124,7 +127,7 @@ impl Answer {
         }
     }
 
-    /// Whether there is anything that a person would rather read than the whole of the error.
+    /// Whether the answer says more to a person than the whole text of the error.
     pub(super) fn is_telling(&self) -> bool {
         self.status.is_some() && self.code.is_some()
     }

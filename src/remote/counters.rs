@@ -1,11 +1,12 @@
-//! What was asked of the object store, counted where it is asked.
+//! Requests to the object store, counted where they are sent.
 
 use std::ops::Sub;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-/// Requests to the object store and their bytes, retries included: what the store bills.
+/// Requests to the object store and their bytes, retries included: the numbers that the store
+/// bills.
 ///
 /// Subtract two readings to get what happened between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -1,4 +1,4 @@
-//! Objects that are too large for memory, into local files.
+//! Downloads of objects that are too large for memory, into local files.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,8 +22,8 @@ const BATCH: usize = 1024 * 1024;
 
 impl Remote {
     /// Streams an object, or a part of it, into the file `path`, which is created or replaced.
-    /// Returns the length and the BLAKE3 hash of what was written; the file is not synced. A body that breaks off is
-    /// asked for again from there on. On failure no file is left.
+    /// Returns the length and the BLAKE3 hash of the written bytes; the file is not synced. A body
+    /// that breaks off is requested again from that byte. On failure no file is left.
     pub(crate) async fn get_to_file(
         &self,
         name: &ObjectName,
@@ -44,8 +44,8 @@ impl Remote {
         range: Option<Range<u64>>,
         path: &Path,
     ) -> Result<(u64, blake3::Hash)> {
-        // Never an old file: a task of a download that was given up may still be writing to it, and
-        // nobody would notice, because the hash is that of the bytes that came.
+        // Never an old file. A task of a download that was given up may still be writing to it, and
+        // nothing would notice, because the hash is that of the received bytes.
         let _ = std::fs::remove_file(path);
         let file = File::create_new(path).map_err(|source| Error::disk("create the file", path, source))?;
         let sink = Sink::shared(file);
@@ -138,7 +138,8 @@ impl Remote {
                 let mut batched = 0;
                 loop {
                     let next = async { stream.next().await.transpose() };
-                    // The whole body has its own limit; this one notices sooner that nothing comes.
+                    // The whole body has its own limit. This one notices sooner that no bytes
+                    // arrive.
                     let chunk = self.request(READ, name, self.stall(), next).await;
                     // What came before a failure counts as well.
                     let done = !matches!(chunk, Ok(Some(_)));

@@ -1,4 +1,4 @@
-//! What the store's errors mean to us. The one place that looks into them.
+//! Classifies the store's errors. The one place that looks into them.
 
 use std::error::Error as StdError;
 use std::fmt::Display;
@@ -9,7 +9,7 @@ use super::answer::{Answer, Meaning};
 use super::write::CREATE;
 use crate::error::{Error, ErrorKind, causes};
 
-/// A request that did not succeed, and what that says.
+/// A failed request, and what may be done after it.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) verdict: Verdict,
@@ -23,9 +23,9 @@ pub(super) enum Verdict {
     Exists,
     /// The store answered: there is no such object.
     Absent,
-    /// It may go better next time. A write may or may not have been applied.
+    /// It may succeed next time. A write may or may not have been applied.
     Passing,
-    /// It will not go better by itself.
+    /// Trying again does not help.
     Lasting,
 }
 
@@ -107,11 +107,11 @@ impl Failure {
     }
 }
 
-/// What a store over a network says beyond the kind of `error`, and what follows from it.
+/// What the answer of a store over a network adds to the kind of `error`.
 fn answered(what: &str, error: &object_store::Error) -> Option<(Answer, Meaning)> {
     use object_store::Error as Store;
     match error {
-        // Whose object is there is for the caller to find out.
+        // The caller finds out whose object is there.
         Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => return None,
         Store::Generic { store: "LocalFileSystem" | "InMemory", .. } => return None,
         _ => {}
@@ -122,7 +122,7 @@ fn answered(what: &str, error: &object_store::Error) -> Option<(Answer, Meaning)
     Some((answer, meaning))
 }
 
-/// What to do about a trouble of the disk that a `file://` store rests on; `None` if it is none.
+/// Advice for a failure of the disk under a `file://` store; `None` if it is no such failure.
 fn local_cause(error: &object_store::Error) -> Option<&'static str> {
     // Over a network, the same codes say something else: a firewall answers with "permission denied".
     let object_store::Error::Generic { store: "LocalFileSystem", .. } = error else { return None };

@@ -1,4 +1,4 @@
-//! How fast background uploads may go.
+//! The rate limit of background uploads.
 
 use std::num::NonZeroU64;
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +15,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lets bytes pass at a given average rate. Share one among all uploads that should stay below the
 /// rate together; they are served in the order in which they ask.
 ///
-/// A token bucket with debt: whoever asks waits until earlier bytes are paid for, not its own. So a
-/// piece that is larger than the burst passes too, and the next one waits for longer.
+/// A token bucket with debt: a caller waits until earlier bytes are paid for, not its own. A piece
+/// that is larger than the burst therefore passes too, and the next one waits longer.
 #[derive(Debug)]
 pub(crate) struct RateLimiter {
     bytes_per_second: NonZeroU64,
@@ -29,8 +29,8 @@ impl RateLimiter {
         Self { bytes_per_second, paid_at: Mutex::new(None) }
     }
 
-    /// Waits until `bytes` may pass. Must be called within a tokio runtime with time enabled. Giving up
-    /// the wait does not give back the bytes.
+    /// Waits until `bytes` may pass. Must be called within a tokio runtime with time enabled.
+    /// Dropping the future does not give back the bytes.
     pub(crate) async fn acquire(&self, bytes: u64) {
         let at = self.reserve(bytes, Instant::now());
         tokio::time::sleep_until(at).await;

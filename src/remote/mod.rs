@@ -1,11 +1,11 @@
 //! The object store: names, conditional creates, retries, timeouts, rate limits and counters. Every
 //! request of this crate to a store goes through [`Remote`].
 //!
-//! The only condition that is used is "create if absent", because every backend has it. A create is
-//! either [`Created`], [`Exists`](Created::Exists), or in [`Doubt`](Created::Doubt): a timeout or a
-//! broken connection does not say whether the store applied the request, and may apply it much
-//! later. Who may try again blindly does so here (data objects, whose names are never used twice);
-//! who may not, the manifest chain, gets the doubt and resolves it by its own rules.
+//! The only condition used is "create if absent", because every backend has it. A create ends as
+//! [`Created`], [`Exists`](Created::Exists) or [`Doubt`](Created::Doubt). A timeout or a broken
+//! connection leaves a doubt: the store may have applied the request, or may apply it much later.
+//! Data objects are retried blindly here, because their names are never used twice. The manifest
+//! chain must not do that; it receives the doubt and resolves it by its own rules.
 
 mod answer;
 #[cfg(test)]
@@ -57,11 +57,12 @@ pub(crate) use write::{Created, NeededByNothing, Refused};
 /// How long a store may take to answer, unless the caller says otherwise.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A body that moves no byte for so long has stopped for good, whatever the store may take for its first.
+/// A body that moves no byte for this long has stopped for good, however long the store may take
+/// for its first byte.
 const STALL: Duration = Duration::from_secs(10);
 
-/// Requests that may be on their way twice at a time. One connection that hangs is helped by that; where all are
-/// slow, the link is, and more on it would make it slower.
+/// Requests that may be sent a second time at a time. That helps against one connection that hangs.
+/// If all requests are slow, the link is the cause, and more requests would make it slower.
 const MOST_HEDGES: usize = 2;
 /// Bytes of files on their way at a time, unless the caller says otherwise: eight parts.
 const DEFAULT_UPLOAD_ROOM: u64 = 64 << 20;
@@ -85,14 +86,15 @@ pub(crate) struct Remote {
     #[cfg(test)]
     hedge_after: Option<Duration>,
     counters: Arc<Counters>,
-    /// For parts of files in memory on their way to the store, whoever sends them.
+    /// Room for parts of files that are in memory on their way to the store, for all uploads
+    /// together.
     upload_room: Arc<Semaphore>,
 }
 
 impl Remote {
     /// The objects of `store` whose names begin with `root`. Touches nothing yet.
     ///
-    /// `store` should not retry by itself: a create that it repeats behind our back hides a doubt.
+    /// `store` should not retry by itself, because a create that it repeats hides a doubt.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, root: Path, env: Env) -> Self {
         Self {
             store,

@@ -9,8 +9,8 @@
 //! opened/<epoch, 20 digits>
 //! ```
 //!
-//! Numbers are padded so that a listing, which every store sorts by bytes, comes in their order. The
-//! nonce keeps two store instances apart that were given the same epoch and subtask by mistake.
+//! Numbers are padded so that a listing, which every store sorts by bytes, returns them in order.
+//! The nonce keeps apart two store instances that were given the same epoch and subtask by mistake.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -42,11 +42,11 @@ pub(crate) enum ObjectName {
     },
     /// One version of the manifest chain.
     Manifest(Version),
-    /// What an attempt has found out about the chain below it: which versions are open records.
+    /// An attempt's memo on the chain below it: which versions are open records.
     Opened(Epoch),
     /// A reader's claim on an old version.
     Pin(Nonce),
-    /// Left by the check whether the store honours conditional creates, by an attempt that wanted to create this
+    /// An object left by the probe for conditional creates. The attempt wanted to create this
     /// version of the chain afterwards; 0 if it did not say.
     Probe(Version, Nonce),
     /// A user's claim on an old version, by name; or that the name was released.
@@ -177,14 +177,16 @@ fn read_nonce(text: &str) -> Option<Nonce> {
     Some(Nonce(number.to_be_bytes()))
 }
 
-/// The name of a savepoint: 1 to 100 ASCII letters, digits, `-`, `_` and `.`, of which the first is a
-/// letter or a digit. So it is one part of a path in every store, and no file of its own kind.
+/// The name of a savepoint: 1 to 100 ASCII letters, digits, `-`, `_` and `.`, of which the first is
+/// a letter or a digit. It is thus one part of a path in every store, and never a special file
+/// name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SavepointName(Arc<str>);
 
-/// Counts the uses of a savepoint's name, because an object's name is never used twice: a request to delete
-/// may arrive long after it was sent, and would hit the newer object. Even ones are savepoints; the odd one after
-/// says that the name was released, and stays until the name is given anew.
+/// The generation of a savepoint's name. An object's name is never used twice, because a request to
+/// delete may arrive long after it was sent, and would hit the newer object. Even generations are
+/// savepoints. The odd generation after one says that the name was released, and stays until the
+/// name is given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u64);
 
@@ -259,8 +261,8 @@ impl Serialize for ObjectName {
 }
 
 impl<'de> Deserialize<'de> for ObjectName {
-    /// Refuses what is not a well-formed name: it may come from a damaged manifest, and whatever is
-    /// in it will be fetched, and some day deleted.
+    /// Refuses a name that is not well-formed. It may come from a damaged manifest, and the object
+    /// that it names will be fetched, and some day deleted.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl de::Visitor<'_> for Text {

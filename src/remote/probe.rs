@@ -1,5 +1,5 @@
-//! Whether a store honours "create if absent". Commits rest on it, so a store that does not is refused
-//! before anything is written for good.
+//! Tests whether a store honours "create if absent". Commits rely on it, so a store that does not
+//! is refused before anything lasting is written.
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -19,13 +19,14 @@ impl Remote {
     /// last may not, and the content must be the winner's. A store that fails this is
     /// [`ErrorKind::UnsafeStore`]. Leaves nothing behind, unless deleting fails as well.
     ///
-    /// Passing is no proof: a race may end well by chance. `wanted` is the version of the chain that the caller is about
-    /// to create: once one of the kind exists, whoever collects takes away what probes for it have left, also while they
-    /// are under way. So a failure counts only if the chain has not moved meanwhile.
+    /// Passing is no proof: a race may end well by chance. `wanted` is the version of the chain
+    /// that the caller is about to create. Once such a version exists, a sweep may delete the
+    /// probes for it, even while they are under way. A failure therefore counts only if the chain
+    /// has not moved meanwhile.
     pub(crate) async fn probe(&self, wanted: Version) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
-            // A fresh name each time: a create that was given up on may still arrive.
+            // A fresh name each time, because a create that was given up may still be applied.
             let name = ObjectName::probe(wanted, self.env().nonces.nonce());
             let result = self.try_probe(&name).await;
             if let Err(error) = self.withdraw(vec![name]).await {

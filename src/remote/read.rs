@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use super::error::{Failure, Verdict};
 use super::{ObjectName, Remote};
 
-/// Room that is made for a body before it has come.
+/// Capacity reserved for a body before it arrives.
 const MOST_AT_ONCE: usize = 64 << 20;
 
 /// An object found by a listing.
@@ -217,7 +217,8 @@ fn too_short(name: &ObjectName, range: &Range<u64>, size: u64) -> Error {
     .object(name)
 }
 
-/// A listing finds nothing when nothing is there; "not found" means that the store itself is not.
+/// An empty prefix lists as empty. "Not found" therefore means that the store itself does not
+/// exist.
 fn absent_place(failure: Failure) -> Failure {
     if failure.verdict == Verdict::Absent {
         let error = failure.error.advice("check that the bucket or container exists");

@@ -1,4 +1,4 @@
-//! When a failed request is tried again. The one place that decides it.
+//! Decides when a failed request is tried again. The one place that does.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +13,9 @@ use super::error::{Failure, Verdict};
 /// Least time between two notices that something waits for the store.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
-/// How often a failed request is repeated, and how long the pauses are. A pause doubles from one
-/// attempt to the next; the one actually made is drawn from its upper half, so that the requests of
-/// many subtasks that failed together do not come back together.
+/// How often a failed request is repeated, and after which pauses. A pause doubles from one try to
+/// the next. The actual pause is drawn from its upper half, so that the requests of many subtasks
+/// that failed together do not return together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RetryPolicy {
     /// All tries together; 1 means no retry.
@@ -27,8 +27,8 @@ pub(crate) struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Five tries within about two seconds. Longer outages are the business of the callers, which
-    /// keep what they have and come back with the next checkpoint (I6).
+    /// Five tries within about two seconds. Callers handle longer outages: they keep what they have
+    /// and come back with the next checkpoint (I6).
     fn default() -> Self {
         Self { attempts: 5, first_pause: Duration::from_millis(100), max_pause: Duration::from_secs(5) }
     }
@@ -48,11 +48,12 @@ impl RetryPolicy {
     }
 }
 
-/// Who is told that something waits: the failure, and for how long it has.
+/// Receives a notice that work waits: the failure, and for how long.
 pub(crate) type Notice = Arc<dyn Fn(&Error, Duration) + Send + Sync>;
 
-/// For work that has nothing to go back to: a request that fails for a passing reason is repeated until it has failed
-/// for this long without a step forward, however often that is. Shared by all requests of that work.
+/// For work that cannot be given up and resumed, such as a restore. A request that fails for a
+/// passing reason is repeated until it has failed for this long without progress. Shared by all
+/// requests of the work.
 pub(crate) struct Patience {
     limit: Duration,
     notice: Option<Notice>,
@@ -130,7 +131,7 @@ impl Remote {
     /// Waits as long as one should after `failed` tries in a row. For callers with their own loop.
     pub(crate) async fn pause(&self, failed: u32) {
         let pause = self.retry.pause(failed, &self.env);
-        // A timer would wait for its next tick, a millisecond for nothing, in each commit.
+        // A timer waits for its next tick, which would cost each commit a millisecond for nothing.
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }

@@ -1,8 +1,9 @@
 //! Files that a killed process was writing into a local store.
 //!
-//! A local store writes an object beside its place, as `<name>#<n>`, and renames it when it is complete. Of a process that
-//! is killed in between such a file stays, and no listing shows it. It can be told from its name whether anybody may
-//! still want it: what an earlier attempt writes comes to nothing.
+//! A local store writes an object beside its place, as `<name>#<n>`, and renames it when it is
+//! complete. If the process is killed in between, that file stays, and no listing shows it. Its
+//! name tells whether it may still be needed: nothing that an earlier attempt writes can be
+//! committed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::ObjectName;
 use crate::ids::Epoch;
 
-/// Whether what is staged under a name is for nothing once the attempt `epoch` has opened.
+/// Whether a file staged under this name is useless once the attempt `epoch` has opened.
 fn is_void(name: &ObjectName, epoch: Epoch) -> bool {
     match name {
         ObjectName::Data { epoch: owner, .. } | ObjectName::Opened(owner) => *owner < epoch,
@@ -31,8 +32,8 @@ fn staged(file: &Path, root: &Path) -> Option<ObjectName> {
     if numbered { ObjectName::parse(&name.replace(std::path::MAIN_SEPARATOR, "/")) } else { None }
 }
 
-/// Removes what earlier attempts than `epoch` have left staged in the job at `root`. Returns how many files
-/// that were.
+/// Removes the files that attempts before `epoch` have left staged in the job at `root`. Returns
+/// their number.
 pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
     let mut removed = 0;
     let mut open: Vec<PathBuf> = ObjectName::FOLDERS.iter().map(|folder| root.join(folder)).collect();

@@ -1,4 +1,4 @@
-//! Local files into objects.
+//! Uploads of local files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -30,11 +30,11 @@ pub(super) fn room(bytes: u64) -> Arc<Semaphore> {
 }
 
 impl Remote {
-    /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created like
-    /// any data object; larger ones go in parts of 8 MiB, up to `parallel` of them at a time, and
-    /// appear at once when the last part has arrived. `limiter` is asked before each part. Up to `sharers` such
-    /// transfers, its own parts included, may share a link, as in [`Remote::put_beside`]. Returns the BLAKE3 hash
-    /// of what was sent.
+    /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created
+    /// like any data object. Larger ones go in parts of 8 MiB, up to `parallel` of them at a time,
+    /// and appear at once when the last part has arrived. `limiter` is asked before each part. Up
+    /// to `sharers` such transfers, including this upload's own parts, may share a link, as in
+    /// [`Remote::put_beside`]. Returns the BLAKE3 hash of the sent bytes.
     pub(crate) async fn put_file(
         &self,
         name: &ObjectName,
@@ -86,8 +86,8 @@ impl Remote {
             Err(failure) => Err(failure),
         };
         if done.is_err() {
-            // Parts without an end cost money in some stores. If this fails as well, the store's own
-            // rules for unfinished uploads must do.
+            // Parts of an unfinished upload cost money in some stores. If this abort fails as well,
+            // the store's own rule for unfinished uploads must remove them.
             self.counters.put(0);
             let _ = self.request("abort the upload of", name, self.timeout, upload.abort()).await;
         }
@@ -139,8 +139,8 @@ impl Remote {
         Ok(source.hash.finalize())
     }
 
-    /// Has single parts repeated, where the store can do that: it can't be done from outside, and
-    /// starting over with a large file for the sake of one part is dear.
+    /// Repeats single parts within the store's client. It cannot be done from outside, and starting
+    /// over with a large file because of one part is expensive.
     fn multipart_options(&self) -> PutMultipartOptions {
         let options = PutMultipartOptions::default();
         #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
@@ -152,8 +152,8 @@ impl Remote {
     }
 }
 
-/// An upload in parts whose end is not decided. Dropped half-way, because whoever waited for it has
-/// given up, it is aborted beside.
+/// A multipart upload that is neither completed nor aborted. If it is dropped half-way, because its
+/// caller has given up, it is aborted in the background.
 struct Unfinished<'a> {
     remote: &'a Remote,
     upload: Option<Box<dyn MultipartUpload>>,

@@ -70,8 +70,8 @@ pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
     })
 }
 
-/// What tells whether two URLs with these options are places in one cloud store; None for other stores,
-/// whose handles can be compared. A hash, because options hold secrets.
+/// Identifies the cloud store of a URL with its options: equal results mean the same store. None
+/// for other stores, whose handles can be compared. A hash, because options hold secrets.
 pub(crate) fn place_of(url: &str, options: &[(String, String)]) -> Option<[u8; 32]> {
     let parsed = parse(url).ok()??;
     let scheme = parsed.scheme();
@@ -112,8 +112,8 @@ fn parse(text: &str) -> Result<Option<Url>> {
     Url::parse(text).map(Some).map_err(wrong)
 }
 
-/// A part of the URL that no store would look at. Dropping it silently could end in another place than
-/// the one that was meant.
+/// A part of the URL that no store would read. Ignoring it silently could lead to another place
+/// than the one that was meant.
 fn unused_part(url: &Url) -> Option<&'static str> {
     let scheme = url.scheme();
     // Azure's form is az://container@account.host/path.
@@ -187,7 +187,8 @@ fn open_dir(dir: &FilePath, create_dir: bool) -> Result<Place> {
             .object(dir.display())
             .source(error)
     })?;
-    // What is committed must survive a power cut, and empty folders are nobody's: as in a cloud store.
+    // Synced, because a commit must survive a power cut. Empty folders are removed, as in a cloud
+    // store.
     Ok((Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), Path::ROOT))
 }
 
@@ -256,7 +257,7 @@ mod cloud {
                     })?;
                     builder = builder.with_config(parsed, value);
                 }
-                // Otherwise each request would fail, and none would say why.
+                // Otherwise each request would fail without saying why.
                 let setting = |key: &str| key.parse().ok().and_then(|key| builder.get_config_value(&key));
                 if setting("endpoint").is_some_and(|endpoint| endpoint.starts_with("http://"))
                     && setting("allow_http").is_none_or(|allowed| !allowed.eq_ignore_ascii_case("true"))

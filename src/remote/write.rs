@@ -30,8 +30,8 @@ pub(crate) enum Created {
     Doubt(Error),
 }
 
-/// What must be shown before manifests and data are deleted: that no checkpoint needs them, or ever will. Nobody
-/// but the garbage collector's `Confirmed` can show it.
+/// The proof that must be presented before manifests and data are deleted: no checkpoint needs them
+/// now or ever will. Only the garbage collector's `Confirmed` provides it.
 pub(crate) trait NeededByNothing {}
 
 /// Objects that the store will not delete.
@@ -42,7 +42,7 @@ pub(crate) struct Refused {
     pub(crate) error: Error,
 }
 
-/// How far a deletion has come.
+/// The progress of a deletion.
 struct Deletion {
     count_left: usize,
     left: Vec<ObjectName>,
@@ -53,8 +53,8 @@ struct Deletion {
 impl Remote {
     /// Tries once to create `name`. Never overwrites.
     ///
-    /// A doubt comes as soon as others show that the request hangs: whoever is told of it looks what is there, and that
-    /// is faster than to wait.
+    /// Ends in doubt as soon as other requests show that this one hangs. The caller then reads what
+    /// is there, which is faster than waiting.
     pub(crate) async fn create(&self, name: &ObjectName, payload: Bytes) -> Created {
         let bytes = payload.len() as u64;
         let limit = self.limit_by_pace(bytes, self.limit(bytes));
@@ -92,10 +92,10 @@ impl Remote {
         }
     }
 
-    /// As [`Remote::try_create`], for a data object: where it takes much longer than others, it is sent a second time
-    /// over another connection, and the first of the two to be answered counts. Both have the same bytes, and the name
-    /// is never used for others, so that it does not matter which of them the store applies, or whether it applies
-    /// both one after the other.
+    /// As [`Remote::try_create`], for a data object. If it takes much longer than other requests,
+    /// it is sent a second time over another connection, and the first answer counts. Both requests
+    /// have the same bytes, and the name is never used for other bytes, so it does not matter which
+    /// of them the store applies, or whether it applies both.
     async fn create_hedged(&self, name: &ObjectName, payload: &Bytes, sharers: u32) -> Result<(), Failure> {
         let bytes = payload.len() as u64;
         let (begun, start) = (self.pace.begin(bytes), self.env.clock.monotonic());
@@ -119,15 +119,16 @@ impl Remote {
     }
 
     /// Creates a data object, trying again after failures. Its name belongs to this store instance
-    /// alone, so that what is found there after a doubt can only be an earlier try of ours; it counts
-    /// as success only if it holds the same bytes.
+    /// alone. An object found there after a doubt can therefore only be from an earlier try; it
+    /// counts as success only if it holds the same bytes.
     pub(crate) async fn put_data(&self, name: &ObjectName, payload: Bytes) -> Result<()> {
         self.put_beside(name, payload, 1).await
     }
 
-    /// As [`Remote::put_data`], where up to `sharers` such transfers, this one included, share a link that
-    /// may be no faster than a single one may be slow. While this one is on its way each of the others
-    /// moves at most as many bytes as it does, so it needs at most that many times its own time.
+    /// As [`Remote::put_data`], with a deadline for a shared link. Up to `sharers` transfers,
+    /// including this one, may share one link that runs at the slowest rate we tolerate. In the
+    /// worst case each gets 1/`sharers` of it, so the deadline is `sharers` times what this payload
+    /// needs alone.
     pub(crate) async fn put_beside(&self, name: &ObjectName, payload: Bytes, sharers: u32) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
@@ -151,9 +152,9 @@ impl Remote {
         }
     }
 
-    /// Has the store copy `from`, an object of another job's place in the same store, to `name`, which
-    /// belongs to this store instance alone: not every store can copy under the condition that nothing is
-    /// there. Checks that `size` bytes have arrived.
+    /// Has the store copy `from`, an object of another job in the same store, to `name`. The name
+    /// belongs to this store instance alone, because not every store can copy on condition that the
+    /// target is absent. Checks that `size` bytes have arrived.
     pub(crate) async fn copy_data(
         &self,
         place: &Self,
@@ -184,8 +185,8 @@ impl Remote {
         }
     }
 
-    /// Deletes what the garbage collector has found to be needed by nothing. That the store refuses, for good, is
-    /// an answer: it may be how it was set up.
+    /// Deletes objects that the garbage collector has found unneeded. If the store refuses for
+    /// good, that is an answer and no error: the store may be set up that way.
     pub(crate) async fn delete_collected(
         &self,
         _proof: &impl NeededByNothing,
@@ -202,8 +203,8 @@ impl Remote {
         }
     }
 
-    /// Deletes pins, savepoints and probes, which whoever made them may take away. Their names are never
-    /// used again, so a request that arrives late hits nothing else.
+    /// Deletes pins, savepoints and probes, which their makers may remove. Their names are never
+    /// used again, so a late request hits nothing else.
     ///
     /// # Errors
     /// `Internal` if anything else is among them; nothing is deleted then.

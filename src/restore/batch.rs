@@ -1,9 +1,10 @@
 //! Which deltas are fetched and replayed together, and in what order: a pure function of the plans.
 //!
-//! A changelog may be many times larger than memory, so it passes through in batches: while one is
-//! replayed, the next is fetched. Within a source deltas keep their order. Between sources there is
-//! none, so what lies in one object goes into one batch wherever the order allows it (I8), and those
-//! that have the most to do go first, so that all subtasks are busy until the end.
+//! A changelog may be many times larger than memory, so it passes through memory in batches: while
+//! one batch is replayed, the next is fetched. Deltas of one source keep their order. Between
+//! sources there is no order. What lies in one object therefore goes into one batch where the
+//! sources' orders allow it (I8), and the source with the most left goes first, so that all
+//! subtasks are busy until the end.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -40,8 +41,8 @@ struct Lane {
     bytes: u64,
 }
 
-/// All deltas of `plans`, each once, in batches that take at most `limit` bytes to read; more only
-/// where a single delta or run does.
+/// All deltas of `plans`, each once, in batches of at most `limit` bytes to read. A batch exceeds
+/// the limit only if a single delta or run does.
 ///
 /// # Errors
 /// [`Corrupt`](crate::error::ErrorKind::Corrupt) if a reference is to no possible place.
@@ -118,8 +119,8 @@ impl Objects {
         }
     }
 
-    /// A lane, the object that is next in it, and whether that can be read at once. An order in which
-    /// every object can be need not exist; then one is read more than once.
+    /// A lane, the object that is next in it, and whether the object can be read at once. There may
+    /// be no order in which every object can be; then an object is read more than once.
     fn choose(&self, lanes: &[Lane]) -> Option<(usize, usize, bool)> {
         let ready = |object: usize| self.0.get(object).is_some_and(|(left, next)| left == next);
         let heads = lanes.iter().enumerate().filter_map(|(index, lane)| {

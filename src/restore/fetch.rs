@@ -1,5 +1,5 @@
-//! Brings what a plan names onto this machine: bases with every byte checked (I4), deltas as they are,
-//! to be checked where they are decoded.
+//! Fetches what a plan names: bases, with every byte checked (I4), and deltas as they are. Deltas
+//! are checked where they are decoded.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -53,7 +53,7 @@ pub(super) struct Fetcher<'a> {
     parallel: usize,
     requests: Semaphore,
     pub(super) cost: Cost,
-    /// Contents that were taken over from the local disk: what the store holds of them was not read.
+    /// Contents that were taken from the local disk. The store's copies of them were not read.
     unread: Mutex<HashSet<FileId>>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Fetcher<'a> {
             fetched.get_mut(plan).ok_or_else(astray)?.place(source, &bytes)?;
         }
 
-        // What several subtasks take over of one is fetched once.
+        // A file that several subtasks take over from one old subtask is fetched once.
         let mut files = BTreeMap::<(&ObjectName, FileId), Vec<(PathBuf, &BaseFile)>>::new();
         let mut embedded = Vec::new();
         for source in fetched.iter().flat_map(|fetched| &fetched.sources) {
@@ -104,7 +104,8 @@ impl<'a> Fetcher<'a> {
                 }
             }
         }
-        // Before anything is written: the disk may be full of what nobody needs any more.
+        // Before anything is written, because the disk may be full of files that are no longer
+        // needed.
         let (there, sizes) = (Arc::clone(local), files.keys().map(|(_, id)| id.size).collect());
         let make_room = move || {
             there.keep_only(&sizes);
@@ -156,7 +157,8 @@ impl<'a> Fetcher<'a> {
         permit.map_err(|closed| Error::internal("a restore's requests were stopped").source(closed))
     }
 
-    /// Brings one object's content to all `targets`: taken over from an earlier instance, or downloaded.
+    /// Brings one object's content to all `targets`: from an earlier instance's file, or by a
+    /// download.
     async fn file(
         &self,
         object: &ObjectName,

@@ -1,6 +1,6 @@
-//! Files of earlier store instances on this machine: a restart need not download what is still here.
-//! They are found by size, and believed only after their whole content was read (I4). What is not needed goes
-//! before anything is fetched: on a disk that is full of it, there would be no room.
+//! Files of earlier store instances on this machine, which a restart need not download. They are
+//! found by size, and trusted only after their whole content was read (I4). Files that are not
+//! needed are deleted before anything is fetched; otherwise a disk full of them would have no room.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -44,8 +44,9 @@ impl LocalFiles {
         }
     }
 
-    /// Deletes what [`LocalFiles::take_over`] would not put anywhere, if it is asked for files of these sizes only;
-    /// blocks. What cannot be deleted stays: it is only a cache, and whoever lacks the room will say so.
+    /// Deletes the files that [`LocalFiles::take_over`] could not use, given that it is asked for
+    /// files of these sizes only. Blocks. A file that cannot be deleted stays; if its room is
+    /// needed, the download reports that.
     pub(crate) fn keep_only(&self, sizes: &HashSet<u64>) {
         let needed: HashSet<_> = sizes.iter().filter_map(|size| self.by_size.get(size)).flatten().collect();
         let mut open = self.dirs.clone();
@@ -72,9 +73,10 @@ impl LocalFiles {
         let same_name = |path: &&PathBuf| path.file_name().is_some_and(|name| *name == *file.name);
         let (likely, others): (Vec<_>, Vec<_>) = candidates.iter().partition(same_name);
         for candidate in likely.into_iter().chain(others).take(MAX_CANDIDATES) {
-            // Linked first and read then, so that what was read is what is kept.
+            // Link first, read afterwards: then the file that was read is the file that is kept.
             if fs::hard_link(candidate, target).is_err() && fs::copy(candidate, target).is_err() {
-                // Gone meanwhile, or on another disk that has no room: the download says more.
+                // The file is gone, or the target is on another disk without room. The download
+                // reports more.
                 let _ = fs::remove_file(target);
                 continue;
             }

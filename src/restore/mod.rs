@@ -1,5 +1,6 @@
-//! Restore: from a checkpoint's record back to an open table, by way of a plan (pure), a fetch of the
-//! bases, and a changelog that is fetched and replayed batch by batch. Every byte is verified.
+//! Restore: from a checkpoint's record to an open table. A plan (pure) says what to fetch, the
+//! bases are fetched, and the changelog is fetched and replayed batch by batch. Every byte is
+//! verified.
 
 mod batch;
 mod fetch;

@@ -14,11 +14,11 @@ use crate::remote::ObjectName;
 pub(crate) struct SubtaskPlan {
     pub(crate) subtask: SubtaskIndex,
     pub(crate) range: KeyGroupRange,
-    /// What the state is made of: parts that together are the range, ascending. One where nothing
-    /// was rescaled; none where there is no state.
+    /// The parts that the state is made of. Together they are the range, ascending. One part if
+    /// nothing was rescaled, none if there is no state.
     pub(crate) sources: Vec<Origin>,
-    /// What the subtask's next checkpoints say about where its state comes from, until it has a new
-    /// base: either origins, or a base of its own; and its own deltas since.
+    /// What the subtask's next checkpoints record about the origin of its state until it has a new
+    /// base: either origins or a base of its own, and its own deltas since.
     pub(crate) origins: Vec<Origin>,
     pub(crate) base: Option<BaseRef>,
     pub(crate) deltas: Vec<DeltaRef>,
@@ -29,8 +29,9 @@ pub(crate) struct SubtaskPlan {
 }
 
 impl SubtaskPlan {
-    /// The source whose files the table is opened from. What other sources have is brought into it, and
-    /// copied where it must be: the one with the most to copy is spared.
+    /// The source whose files the table is opened from: the one with the most bytes to copy, so
+    /// that these are spared. The data of other sources is brought into it, by copying where
+    /// necessary.
     pub(crate) fn host(&self) -> Option<usize> {
         let estimate = |source: &Origin| -> Option<u128> {
             let (base, first) = (source.base.as_ref()?, source.segments.first()?);
@@ -73,7 +74,7 @@ fn plan_one(
     let mut sources: Vec<_> =
         overlapping.flat_map(SubtaskRecord::as_origins).filter_map(|origin| origin.clipped(range)).collect();
     sources.sort_by_key(|source| source.owned.first);
-    // What a rescale had split and nobody has changed since comes together again.
+    // Parts that a rescale had split and that no subtask has changed since are joined again.
     sources.dedup_by(|next, source| source.join(next));
     if !range.is_tiled_by(sources.iter().map(|source| source.owned)) {
         return Err(not_all(checkpoint, subtask, range));
@@ -111,7 +112,7 @@ fn not_all(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroup
     Error::new(ErrorKind::Incompatible, message).advice("restore a checkpoint of the whole job")
 }
 
-/// Bytes between two wanted parts of an object that are rather read along than asked for apart:
+/// A gap between two wanted parts of an object that is read along rather than requested apart:
 /// about what a connection moves in one round trip.
 pub(super) const MAX_GAP: u64 = 1 << 20;
 

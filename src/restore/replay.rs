@@ -1,5 +1,5 @@
-//! From files to an open table: open a base, and bring into it what other sources have where the subtask
-//! was rescaled. Then bring in the deltas, batch by batch, merged to the last value per key rather than
+//! From files to an open table. It opens a base and, after a rescale, brings in what other sources
+//! have. Then it applies the deltas, batch by batch, merged to the last value per key rather than
 //! one by one.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -41,8 +41,8 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    /// Opens the base, and takes in what other sources have, with so many threads; blocks. A crash on the way leaves
-    /// half a state, in a directory that is deleted.
+    /// Opens the base, and brings in what other sources have, with this number of threads. Blocks.
+    /// A crash on the way leaves an incomplete table in a directory that the next start deletes.
     pub(super) fn open(
         fetched: Fetched,
         resources: &TableResources,
@@ -79,8 +79,8 @@ impl Replay {
     /// Brings in the deltas of one batch, ascending, with at most about `limit` bytes of them decoded at
     /// a time; blocks.
     ///
-    /// Every source owns other key groups, so their order does not matter, and each one's deltas are
-    /// clipped to what it owns.
+    /// Sources own disjoint key groups, so their order does not matter. Each source's deltas are
+    /// clipped to the key groups that it owns.
     pub(super) fn add(&mut self, batch: &[(DeltaId, Bytes)], limit: u64, clock: &dyn Clock) -> Result<()> {
         let start = clock.monotonic();
         for deltas in batch.chunk_by(|(a, _), (b, _)| a.source == b.source) {
@@ -90,7 +90,8 @@ impl Replay {
             else {
                 return Err(Error::internal("a restore read something that its plan does not have"));
             };
-            // Whatever the batches are: one delta left out, or out of turn, and the state never was (I1).
+            // Checked for any batches: with one delta missing or out of order, the state would be
+            // one that never was (I1).
             if deltas.iter().map(|(id, _)| id.delta).ne(*done..*done + deltas.len()) {
                 return Err(Error::internal("the deltas of a restore came out of order"));
             }
@@ -128,7 +129,7 @@ fn open_host(source: &Origin, fetched: &FetchedSource, resources: &TableResource
         return Err(Error::internal("the base of a plan was not fetched"));
     };
     let table = check_base(Table::open(&fetched.dir, first.range, resources), source)?;
-    // The files lie within the base that the next checkpoint refers to, as its own or as an origin's,
+    // The files belong to a base that the next checkpoint refers to, as its own or as an origin's,
     // until a base is committed that was built from them (I3, see `Known`).
     let known = Known::from_base(index);
     for file in index.files.iter().filter(|file| file.name.ends_with(".sst")) {
@@ -151,8 +152,9 @@ fn open_other(
     Ok(Some(Source { table, range: first.range, owned: source.owned }))
 }
 
-/// Notes which of the table's files in `dir` were joined from `sources`, and are called otherwise here: their content
-/// was checked a moment ago, and is in the store, in a base that the next checkpoint refers to as an origin's (I3).
+/// Notes which of the table's files in `dir` were joined from `sources` under another name. Their
+/// content was checked a moment ago, and is in the store, in a base that the next checkpoint refers
+/// to as an origin's (I3).
 fn note_joined<'a>(
     known: &Known,
     dir: &Path,
@@ -183,7 +185,8 @@ fn note_joined<'a>(
     Ok(())
 }
 
-/// What two links to one file have in common. Without it, a file is read again before its first upload.
+/// The identity of a file that two links share. Without it, a file is read again before its first
+/// upload.
 #[cfg(unix)]
 fn inode(metadata: &std::fs::Metadata) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
@@ -222,8 +225,8 @@ impl Loaded {
     }
 }
 
-/// Checks, decodes, merges and applies `deltas`, oldest first, in groups that take at most about `limit`
-/// bytes of memory; a single delta that takes more goes in by itself, block by block.
+/// Checks, decodes, merges and applies `deltas`, oldest first, in groups that take at most about
+/// `limit` bytes of memory. A single delta that takes more is applied by itself, block by block.
 fn load<'a>(
     table: &Table,
     owned: KeyGroupRange,
@@ -267,7 +270,7 @@ fn open(segment: &Segment, run: &DeltaRef, bytes: &Bytes) -> Result<Vec<DeltaRea
         return Err(named(Error::corrupt(message)));
     }
     let readers = DeltaReader::open_all(bytes.clone()).map_err(named)?;
-    // One left out, or twice in it, and the state never was (I1).
+    // With one delta missing or twice, the state would be one that never was (I1).
     let (mut next, mut entries) = (Some(run.first), 0_u64);
     for reader in &readers {
         let header = reader.header();

@@ -1,9 +1,9 @@
-//! Carries a restore out: plan, fetch, replay, and the way back to an older checkpoint if the caller
-//! allows it.
+//! Carries out a restore: plan, fetch, replay, and the fallback to an older checkpoint if the
+//! caller allows it.
 //!
-//! The changelog passes through memory in batches, of which one is being fetched while the one before is
-//! replayed. So a restore takes the memory that it was given, however long the changelog is: one that
-//! takes more would fail at every start, for ever (I6, I8).
+//! The changelog passes through memory in batches: one is fetched while the previous one is
+//! replayed. A restore therefore stays within the memory that it was given, however long the
+//! changelog is. Otherwise it would fail at every start (I6, I8).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -39,9 +39,9 @@ pub(crate) struct Restorer {
     pub(crate) resources: TableResources,
     /// Requests under way at a time.
     pub(crate) parallel: usize,
-    /// Bytes of changelog held at a time, about: a quarter being fetched, a quarter as fetched, and half
-    /// of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and what a request reads
-    /// along between two.
+    /// Bytes of changelog held at a time, about: a quarter being fetched, a quarter as fetched, and
+    /// half of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and so may
+    /// the gaps that a request reads along.
     pub(crate) memory: u64,
 }
 
@@ -78,13 +78,13 @@ pub(crate) struct Restored {
     /// The user's, as of the cut; None after a fresh start, and if no subtask of this number had the
     /// same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
-    /// Contents of the restore that came from the local disk, whatever the store holds of them.
+    /// Contents that came from the local disk. The store's copies of them were not read.
     unread: Arc<HashSet<FileId>>,
 }
 
 impl Restored {
-    /// Cuts the ties to the objects that it was restored from, and returns which of them hold files
-    /// of the table, and were read and found to do so (I4). What is left is the table alone.
+    /// Cuts the ties to the objects that it was restored from, and returns those of them that hold
+    /// files of the table and were read and verified (I4). Only the table is left.
     pub(crate) fn detach(&mut self) -> HashMap<FileId, ObjectName> {
         self.origins.clear();
         self.base = None;
@@ -145,7 +145,8 @@ impl Restorer {
                 Err(error) => return Err(error),
             }
         }
-        // Nothing is never taken for "all were damaged": that would begin anew without a word.
+        // An empty list must not count as "all were damaged": that would silently start from an
+        // empty state.
         first_failure.map_or_else(|| Ok(()), Err)?;
         self.start_empty(targets).await
     }
@@ -164,8 +165,8 @@ impl Restorer {
         let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
         prepare(dirs.clone()).await?;
-        // What a failure leaves behind stays: the next start takes over those files that it finds intact, and
-        // removes the rest.
+        // What a failed restore has fetched stays. The next start takes over the files that it
+        // finds intact, and removes the rest.
         let restored = self.run(record, plans, &dirs, local).await;
         if restored.is_err() {
             let _ = blocking(move || {
@@ -191,8 +192,8 @@ impl Restorer {
         let changelog = fetch_changelog(&fetcher, batches, sender);
         let replay = self.replay(&fetcher, plans, dirs, local, receiver);
         let (changelog, replay) = (std::pin::pin!(changelog), std::pin::pin!(replay));
-        // A failure of the changelog is for the replay to find, for it has to end what it began: it writes
-        // files. The other way round nothing is lost.
+        // The replay reports a failure of the changelog's download, because the replay writes files
+        // and must end first. If the replay fails, the download can simply be dropped.
         let (download, replayed) = match select(changelog, replay).await {
             Either::Left(((), replay)) => replay.await?,
             Either::Right((replayed, _changelog)) => replayed?,
@@ -224,8 +225,8 @@ impl Restorer {
         Ok((restored.collect(), report))
     }
 
-    /// Fetches the bases and opens them, and replays the changelog as it comes. Returns the time that
-    /// was spent on waiting for the store as well.
+    /// Fetches and opens the bases, and replays the changelog as it arrives. Also returns the time
+    /// that was spent waiting for the store.
     async fn replay(
         &self,
         fetcher: &Fetcher<'_>,
@@ -241,7 +242,8 @@ impl Restorer {
         let mut download = clock.monotonic().saturating_sub(start);
 
         let resources = &self.resources;
-        // A table that takes in parts of others reads ahead on every thread: together no more than cores.
+        // A table that copies parts of other tables reads ahead on every thread. Together they use
+        // no more threads than there are cores.
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let tables = cores.min(fetched.len().max(1));
         let mut replays = in_parallel(fetched, tables, |fetched| {
@@ -376,7 +378,7 @@ fn forget_empty(dir: &Path) {
     }
 }
 
-/// Removes a table and what was to be brought into it.
+/// Removes a table and the tables that were to be joined into it.
 fn remove(dir: &Path) -> Result<()> {
     [dir, &sources_beside(dir)].into_iter().try_for_each(|dir| match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -10,7 +10,7 @@
 //! ?                                             not known; fits everything
 //! ```
 //!
-//! Names of types are not part of it: renaming one changes nothing. [`trace`] finds the shape of a type out by
+//! Names of types are not part of it: renaming one changes nothing. [`trace()`] finds the shape of a type out by
 //! watching its [`Deserialize`](serde::Deserialize) implementation ask for what it is made of.
 
 mod compare;

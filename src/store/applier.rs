@@ -1,5 +1,6 @@
-//! How a store's frozen deltas come into its table: in order, each in one atomic step with its sequence number.
-//! Snapshots for materialization are taken between two deltas, so that their flush blocks nobody else.
+//! How a store's frozen deltas get into its table: in order, each in one atomic step with its
+//! sequence number. Snapshots for materialization are taken between two deltas, so that their flush
+//! blocks no other thread.
 
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use crate::table::{Table, TableFiles};
 
 use super::shared::{Held, StoreShared};
 
-/// What there is to do for a store.
+/// Work that a store has for its applier.
 pub(crate) enum Work {
     Apply(Held),
     Snapshot(SnapshotOrder),
@@ -58,15 +59,15 @@ pub(super) enum Step {
     Nothing,
 }
 
-/// What is next for a store that has a snapshot to take, or deltas to apply. `busy` says that no more threads may
-/// be taken by what is slow.
+/// The next step of a store that has a snapshot to take or deltas to apply. `busy`: no more threads
+/// may be occupied by slow steps.
 pub(super) fn next(snapshot: bool, deltas: bool, look: Look, busy: bool) -> Step {
-    // RocksDB would hold back a snapshot's flush for as long as level 0 is crowded, and with it every delta
-    // that follows. The snapshot waits instead; deltas go on.
+    // While level 0 is crowded, RocksDB would hold back a snapshot's flush, and with it every later
+    // delta. So the snapshot waits, and deltas go on.
     if snapshot && !look.crowded && !busy {
         return Step::Snapshot;
     }
-    // What is left after a failure is only thrown away.
+    // Work that is left after a failure is discarded.
     if deltas && (look.failed || !(look.stopped || look.delayed && busy)) {
         return Step::Apply;
     }
@@ -88,7 +89,7 @@ pub(super) fn apply(held: Held, table: &Table, shared: &StoreShared) {
         Ok(()) => {
             layer.set_applied();
             let seq = layer.seq;
-            // Freed before anyone is told, so that a waiting writer finds the memory.
+            // Freed before the store is notified, so that a waiting writer finds the memory.
             drop(held);
             shared.set_applied(seq);
         }

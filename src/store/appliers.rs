@@ -1,10 +1,11 @@
-//! The threads that apply: a few for all stores of a job, because of hundreds of stores few have something to
-//! apply at a time. Each store's work is done in order, by one thread at a time, one step before it is the next
-//! store's turn.
+//! The threads that apply deltas: a few for all stores of a job, because of hundreds of stores only
+//! a few have something to apply at a time. Each store's work is done in order, by one thread at a
+//! time, one step per turn.
 //!
-//! A thread must not wait for one store while others could go on. So a store whose table takes no writes, or
-//! whose snapshot has to wait for level 0, gives its turn back and is looked at again a moment later; and what
-//! may take long, a snapshot or a write that RocksDB slows down, never has all threads.
+//! A thread must not wait for one store while other stores could proceed. A store whose table takes
+//! no writes, or whose snapshot has to wait for level 0, therefore gives its turn back and is
+//! looked at again a moment later. Slow steps (snapshots, and writes that RocksDB slows down) never
+//! occupy all threads.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::table::Table;
 use super::applier::{Look, SnapshotOrder, Step, Work, apply, next};
 use super::shared::{Held, StoreShared};
 
-/// How often a store that had to give back its turn looks again, if nothing else happens.
+/// How often a store that gave its turn back is looked at again, if nothing else happens.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The threads; dropping this ends them.
@@ -28,14 +29,14 @@ pub(crate) struct Appliers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A store's way to them.
+/// A store's handle to the pool.
 #[derive(Clone)]
 pub(crate) struct Applier {
     pool: Arc<Pool>,
     store: usize,
 }
 
-/// There are no threads any more.
+/// The pool has ended.
 #[derive(Debug)]
 pub(crate) struct Gone;
 
@@ -43,7 +44,7 @@ struct Pool {
     state: Mutex<State>,
     /// There is something to do, or to look at.
     woken: Condvar,
-    /// Threads that may do what takes long, at a time.
+    /// Threads that may do slow steps at a time.
     most_slow: usize,
 }
 
@@ -52,9 +53,9 @@ struct State {
     stores: Vec<Queue>,
     /// Whose turn it is next, in this order.
     ready: VecDeque<usize>,
-    /// Who has given its turn back.
+    /// Stores that have given their turn back.
     parked: Vec<usize>,
-    /// Threads that do what takes long.
+    /// Threads that are doing slow steps.
     slow: usize,
     stopping: bool,
     #[cfg(test)]
@@ -93,7 +94,7 @@ impl Appliers {
         let pool = Pool {
             state: Mutex::default(),
             woken: Condvar::new(),
-            // With a thread for each store nobody is in anybody's way.
+            // With a thread for each store, no store delays another.
             most_slow: if count < stores { count - 1 } else { count },
         };
         let mut appliers = Self { pool: Arc::new(pool), threads: Vec::new() };

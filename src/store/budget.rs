@@ -27,8 +27,8 @@ impl Budget {
         })
     }
 
-    /// Counts `bytes` until the share is dropped. Taking never waits: the bytes exist already, and
-    /// whoever makes new ones asks [`Budget::is_full`] first.
+    /// Counts `bytes` until the share is dropped. Taking never waits, because the bytes exist
+    /// already. Code that is about to create bytes asks [`Budget::is_full`] first.
     pub(crate) fn take(self: &Arc<Self>, bytes: u64) -> BudgetShare {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         BudgetShare { budget: Arc::clone(self), bytes }
@@ -56,7 +56,7 @@ impl Budget {
         }
     }
 
-    /// Wakes whoever waits, because memory was freed or there is nothing left to wait for.
+    /// Wakes waiting writers, because memory was freed or there is nothing left to wait for.
     pub(crate) fn notify(&self) {
         let _guard = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         self.freed.notify_all();

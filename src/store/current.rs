@@ -1,4 +1,4 @@
-//! The current key: what typed state reads and writes by.
+//! The current key, under which typed state is read and written.
 
 use std::cell::{Cell, RefCell};
 
@@ -51,7 +51,7 @@ impl StateStore {
         plain: impl FnOnce(&mut Vec<u8>),
         part: impl FnOnce(&mut Vec<u8>),
     ) -> Result<()> {
-        // Whatever fails below, no operation shall go to the key before.
+        // If anything below fails, no operation may use the previous key.
         self.current.key = None;
         self.write_refreshed()?;
         let mut buffer = self.current.buffer.take();
@@ -115,7 +115,8 @@ impl StateStore {
         result
     }
 
-    /// As [`StateStore::at_key`], for a write that only removes: of a key that was never stored nothing is learned.
+    /// As [`StateStore::at_key`], for a write that only removes. Such a write does not determine
+    /// the type of the state's keys.
     pub(crate) fn remove_at_key<R>(
         &mut self,
         state: State,

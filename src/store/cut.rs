@@ -1,4 +1,4 @@
-//! The far end of a cut.
+//! The result of a cut: a receipt that may still be pending.
 
 use futures::channel::oneshot;
 

@@ -1,4 +1,4 @@
-//! What a checkpoint says of a named state.
+//! The description of a named state in a checkpoint.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +8,9 @@ use crate::manifest::{StateInfo, TtlInfo};
 
 use super::registry::{StateKind, check_name};
 
-/// A named state as a checkpoint records it: name, kind, and what else its program declared. Serializes
-/// to all of that, so that a state can be made anew elsewhere exactly as it was.
+/// A named state as a checkpoint records it: name, kind, and everything else that its program
+/// declared. It serializes completely, so that the state can be created elsewhere exactly as it
+/// was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StateDescription(pub(super) StateInfo);

@@ -1,4 +1,4 @@
-//! What a store's background is told.
+//! The messages to a store's task.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use crate::uploads::Arrival;
 use super::budget::BudgetShare;
 use super::shared::{Held, StoreShared};
 
-/// What happens to a store's background.
+/// A message to a store's task.
 pub(crate) enum Event {
     Frozen {
         held: Held,
@@ -34,7 +34,7 @@ pub(crate) enum Event {
     },
     /// Deltas that were uploaded are durable.
     Stored(Arrival),
-    /// What was cut so far is waited for: a barrier is near.
+    /// A barrier is near: upload everything that was cut so far.
     Hurry,
     /// A cut in changelog mode.
     Barrier {
@@ -117,7 +117,7 @@ pub(crate) struct Last {
 }
 
 impl Last {
-    /// A cut for checkpoint `id`, of which nobody waits for the receipt but the job.
+    /// A cut for checkpoint `id` whose receipt only the job waits for.
     pub(crate) fn ticket(&self, id: CheckpointId) -> Box<Ticket> {
         let (reply, _) = oneshot::channel();
         let (metadata, states) = (self.metadata.clone(), Arc::clone(&self.states));
@@ -139,7 +139,7 @@ impl EventSender {
 
     pub(crate) fn send(&self, event: Event) {
         self.shared.message_sent();
-        // Fails only when the job is going down; nobody waits for the effect then.
+        // Fails only when the job is shutting down; then the effect is not needed.
         let _ = self.sender.send(event);
     }
 }

@@ -1,9 +1,9 @@
-//! The smallest keys of an ordered state over all key groups of a store, without holding them all: for
-//! each group a few of its first keys, and how far these are known to be complete.
+//! The smallest keys of an ordered state over all key groups of a store, without holding all keys:
+//! for each group a few of its first keys, and up to which key these are complete.
 //!
-//! The table orders keys by group first, so the smallest key of all groups is the smallest of their
-//! heads. [`Heads`] keeps those in order. It is a cache of the state and no state of its own: it starts out knowing nothing,
-//! is told of every change, and says which group has to be read when it does not know.
+//! The table orders keys by group first, so the smallest key of all groups is the smallest of the
+//! groups' heads. [`Heads`] keeps those in order. It is only a cache: it starts out empty, is told
+//! of every change, and says which group has to be read when it does not know.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -132,8 +132,7 @@ impl Group {
         self.bytes + len(self.unread.as_ref()) + len(self.bound())
     }
 
-    /// Keeps as little as goes: where it cannot be the next group, only about when its turn comes; else its first key.
-    /// Whoever is next must stay known, or it would be read and forgotten for ever.
+    /// The next key must stay known, or it would be read and forgotten again and again.
     fn shrink(&mut self, head: &[u8], short: usize) {
         let shortened = |key: &Vec<u8>| key.get(..short).map(<[u8]>::to_vec);
         let Some(bound) = self.bound() else { return };

@@ -1,4 +1,4 @@
-//! [`LayerCursor`]: a place in what one layer above the table has to say about a range.
+//! [`LayerCursor`]: a position in one layer above the table, within a range.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub(super) struct LayerCursor {
 
 #[derive(Debug)]
 enum Content {
-    /// A copy of the range: of little, or of keys whose order nobody knows yet.
+    /// A copy of the range: if it has few entries, or if its keys are not sorted yet.
     Copied { entries: Vec<(Vec<u8>, Change)>, at: usize, tombstones: RangeSet },
     /// A table whose ordered keys are all there is in the range, and which stays as it is while it is held.
     Walked { table: Arc<Pooled>, walk: Walk },
@@ -36,7 +36,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// As far as it is of interest to who wants no values.
+    /// Without the value, for scans that want no values.
     pub(super) fn of_key(entry: Entry<'_>) -> Self {
         match entry {
             Entry::Put(_) | Entry::Merge { .. } => Self::Put(Vec::new()),

@@ -28,7 +28,7 @@ pub(super) enum Found<'a> {
     Settled(Option<Value<'a>>),
     /// The table has the answer.
     Nothing,
-    /// To be folded into what the table has.
+    /// Operands to be folded into the table's value.
     Operands(Operands<'a>),
 }
 
@@ -90,7 +90,8 @@ impl Layers {
     /// What the layers know of a key.
     pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
-        // The newest table is looked at by itself: most of what memory answers lies there.
+        // The newest table is looked up separately, because most reads that memory answers end
+        // there.
         if let Some(found) = operands.settle(None, self.active.newest(key)) {
             return found;
         }

@@ -1,10 +1,11 @@
 //! How long lists may become.
 //!
-//! What was appended to a key is one value to RocksDB, whose lengths end at 4 GiB, and folding it needs its bytes
-//! twice. So a list has a limit far below that, and the append that would exceed it is refused, with the key named. But
-//! an append reads nothing: it does not know how long the list is. Two things say so without a read: large appends are
-//! counted here, and folds tell of long lists (`table/long_lists.rs`). Neither is exact, because a list may
-//! have been cleared since; so before an append is refused, the list is read once.
+//! The elements appended to a key are one value to RocksDB, whose lengths end at 4 GiB, and folding
+//! that value needs its bytes twice. A list therefore has a limit far below 4 GiB, and an append
+//! beyond the limit is refused, with the key named. An append reads nothing, so it does not know
+//! how long the list is. Two sources give an estimate without a read: large appends are counted
+//! here, and folds report long lists (`table/long_lists.rs`). Neither is exact, because a list may
+//! have been cleared since. Before an append is refused, the list is therefore read once.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,7 @@ impl Default for Lists {
 /// What became of a list's length by an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Grown {
-    /// Nothing worth a word.
+    /// Nothing to report.
     Unremarkably,
     /// It exceeds half of the limit now.
     PastHalf,

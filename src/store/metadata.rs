@@ -1,5 +1,5 @@
-//! How much metadata a checkpoint may carry: all of it lies in the manifest, which every restore and many
-//! commands read as a whole.
+//! The limits on a checkpoint's metadata. All of it lies in the manifest, which every restore and
+//! many commands read as a whole.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

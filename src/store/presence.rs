@@ -1,5 +1,5 @@
-//! What the rest of a job knows of the operator that holds a store: when it last cut, and whether it is
-//! still there at all.
+//! What the job knows of the operator that holds a store: when the store last cut, and whether it
+//! is still in use.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use crate::ids::{CheckpointId, SubtaskIndex};
 
 use super::shared::StoreShared;
 
-/// What has become of the operator's side of a store.
+/// The state of a store on the operator's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operator {
-    /// The store is in somebody's hands.
+    /// An operator holds the store.
     Present,
     /// It has said that it is done ([`StateStore::finish`](crate::StateStore::finish)).
     Finished,
-    /// The store was dropped without a word: it will never cut again.
+    /// The store was dropped without `finish`: it will never cut again.
     Gone,
 }
 
-/// Told by the operator's thread, looked at by others, without a lock. Each number stands for itself: no
-/// decision needs two of them to be of one moment.
+/// Written by the operator's thread, read by other threads, without a lock. Each number is
+/// independent: no decision needs two of them from the same moment.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     operator: AtomicU8,
@@ -86,7 +86,7 @@ impl Drop for Watch {
         let id = |number| CheckpointId { epoch: attempt.epoch, number };
         let now = self.clock.monotonic();
         let last = presence.last_cut().map(|(number, at)| (id(number), now.saturating_sub(at)));
-        // Nothing is logged: where the whole job is being dropped nobody needs to be told.
+        // Nothing is logged, because the whole job may be in the course of being dropped.
         attempt.abandon(gone(self.subtask, std::thread::panicking(), last));
     }
 }

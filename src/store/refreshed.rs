@@ -1,4 +1,4 @@
-//! Values that reads have given a new time, until they can be written.
+//! Values whose access time a read has renewed, until they can be written.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,14 +10,15 @@ use crate::delta::{ActiveDelta, Entry, FrozenDelta, Lookup, RangeSet, TableKind}
 use super::scan::ScanBuilder;
 use super::shared::Layer;
 
-/// A layer above the active delta, for reads that count as accesses (see `Ttl`): these have the store
-/// shared and cannot write. It is emptied by the next call that can, of which there is one for each
-/// key.
+/// A layer above the active delta, for reads that count as accesses (see `Ttl`). Such reads borrow
+/// the store shared and cannot write. The next call that can write empties the layer, at the latest
+/// the call that sets the next key.
 ///
-/// A key may have a map of millions of entries, which one iteration refreshes. So what has gathered beyond a
-/// bound is *handed over* by the reading call itself: as a delta of its own, that goes to the background like any other
-/// ([`Refreshed::portion`]). Only keys that the active delta knows stay, because what is handed over is numbered
-/// before it; they are no more than it holds.
+/// A key may have a map of millions of entries, and one iteration renews them all. The reading call
+/// itself therefore *hands over* what exceeds a bound, as a delta of its own that goes to the
+/// background like any other ([`Refreshed::portion`]). Keys that the active delta knows stay,
+/// because the handed-over delta is numbered before it. They are at most as many as the active
+/// delta holds.
 #[derive(Debug)]
 pub(super) struct Refreshed {
     values: RefCell<Values>,

@@ -70,7 +70,7 @@ impl StateOptions {
     }
 }
 
-/// What a state's bytes mean. The number is stored with every checkpoint.
+/// The kind of a state: how its bytes are to be read. The number is stored with every checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub(crate) enum StateKind {
@@ -152,8 +152,8 @@ impl Registry {
         Self { states, renamed, gone: Vec::new(), ttls: BTreeMap::new(), list: Some(restored.into()) }
     }
 
-    /// Names that are dropped or given away at every start can't be registered: the next start would drop the new
-    /// state of that name.
+    /// Names that the options drop or give away at every start cannot be registered, because the
+    /// next start would drop the new state of that name.
     #[must_use]
     pub(crate) fn without(mut self, revisions: &[Revision]) -> Self {
         self.gone = revisions.iter().map(Revision::gives_up).map(str::to_owned).collect();
@@ -169,8 +169,9 @@ impl Registry {
         Ok(())
     }
 
-    /// The id of a name: that of the state that has it; else by the name, and where a renamed state has taken that id along,
-    /// by the name and a number. All subtasks find the same one, because all know the same renamed states.
+    /// The id of a name. If a state has the name, its id. Otherwise the id made of the name, or,
+    /// where a renamed state has kept that id, of the name and a number. All subtasks find the same
+    /// id, because all know the same renamed states.
     fn id_of(&self, name: &str) -> StateId {
         if let Some(id) = self.renamed.get(name) {
             return *id;
@@ -188,8 +189,8 @@ impl Registry {
         self.ttls.contains_key(&id)
     }
 
-    /// All states. Made anew at the first call after a change: a program that registers thousands of them does not
-    /// pay for each other one at each.
+    /// All states. The list is rebuilt at the first call after a change, not at each change, so
+    /// that registering thousands of states stays cheap.
     pub(crate) fn list(&mut self) -> Arc<[StateInfo]> {
         let states = &self.states;
         Arc::clone(self.list.get_or_insert_with(|| states.values().cloned().collect()))
@@ -294,8 +295,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a state can go on as `wanted`. How its bytes are found (kind, keys) can never change, how its
-/// values are read can where there is a way to migrate them, and its TTL at any time.
+/// Whether a state can continue as `wanted`. How its bytes are found (kind, keys) can never change.
+/// How its values are read can change if there is a way to migrate them, and its TTL at any time.
 fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
     let clash =
         |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));

@@ -1,7 +1,8 @@
 //! States that a program drops or renames when it opens its job: pure changes of what the checkpoint says.
 //!
-//! A state's id stands in each of its keys, so a renamed state keeps its id under its new name: nothing is rewritten,
-//! and rename and rescale have nothing to do with each other. A dropped state's keys are deleted by each subtask.
+//! A state's id is part of each of its keys. A renamed state keeps its id under its new name, so
+//! nothing is rewritten, and renaming does not interfere with rescaling. Each subtask deletes the
+//! keys of a dropped state.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
@@ -34,10 +35,11 @@ pub(crate) struct Revised {
     pub(crate) dropped: Vec<StateId>,
 }
 
-/// Whether they make sense together: they stay in the program's options, and are applied at every start.
+/// Whether the revisions are consistent. They stay in the program's options and are applied at
+/// every start.
 pub(crate) fn validate(revisions: &[Revision]) -> Result<()> {
-    // A name may be given up once and be taken once, and not both: at the second start the new state of that
-    // name would be taken for the old one.
+    // A name may be given up once and taken once, but not both: at the second start the new state
+    // of that name would be mistaken for the old one.
     let [mut given_up, mut taken] = [Vec::new(), Vec::new()];
     for revision in revisions {
         let (from, to) = match revision {
@@ -61,7 +63,8 @@ pub(crate) fn validate(revisions: &[Revision]) -> Result<()> {
     })
 }
 
-/// Applies them to the states of a checkpoint. What was done at an earlier start is not there to be done again.
+/// Applies the revisions to the states of a checkpoint. A revision that an earlier start has
+/// applied finds nothing to do.
 pub(crate) fn revise(states: Vec<StateInfo>, revisions: &[Revision]) -> Result<Revised> {
     let mut revised = Revised { states, dropped: Vec::new() };
     let fresh = revised.states.is_empty();

@@ -12,8 +12,8 @@ use crate::table::{OwnedCursor, Table};
 use super::layer_cursor::{Change, LayerCursor};
 use super::shared::Layer;
 
-/// Entries of a range that are copied rather than held: a program that writes while it scans a few entries
-/// shall not need a table of its own for that.
+/// Ranges of up to this many entries are copied rather than held, so that a program that scans a
+/// few entries and writes meanwhile needs no table of its own for that.
 const COPIED_AT_MOST: usize = 32;
 
 /// Keys in turn that a range deleted above them has hidden, before the scan jumps to its end: a jump costs about as
@@ -21,14 +21,14 @@ const COPIED_AT_MOST: usize = 32;
 const STEPS_BEFORE_A_JUMP: usize = 8;
 
 /// An iterator over the keys and values of a state within one key group, in the order of the keys'
-/// bytes, from both ends. It is a snapshot of the moment it was made: writes that come after it are not seen, and
-/// it borrows nothing from the store, so that a program may write while it iterates.
+/// bytes, from both ends. It is a snapshot of the moment when it was made: it does not see later
+/// writes, and borrows nothing from the store, so a program may write while it iterates.
 ///
-/// It is lazy: making one and taking the first entries costs the same however much there is. Taking from the other
-/// end than the last time costs one more search.
+/// It is lazy: creating it and taking the first entries costs the same however many entries there
+/// are. Changing the end from which entries are taken costs one more search.
 ///
-/// A snapshot keeps memory and files alive, which no bound on memory counts (at most what the store may
-/// hold at that moment): drop it when done.
+/// A scan keeps memory and files alive that no memory bound counts, at most as much as the store
+/// held at that moment. Drop it when done.
 #[derive(Debug)]
 pub struct Scan {
     /// Newest first.
@@ -46,7 +46,8 @@ pub struct Scan {
     values: bool,
     /// Keys that turned out deleted and may be stepped over before the scan gives up.
     patience: usize,
-    /// After an error there is nothing more: without the table the layers alone would tell half-truths (I4).
+    /// Set after an error. Then the scan ends, because the layers without the table would show a
+    /// wrong state (I4).
     failed: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What an operator's thread and the background of its store share: the layers on their way into the
-//! table, the sticky failure, and a few numbers.
+//! State shared by an operator's thread and its store's background: the layers on their way into
+//! the table, the sticky failure, and a few numbers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -36,9 +36,9 @@ impl Layer {
     }
 }
 
-/// A layer with its share of the budget, held by the background until its work on it is done. What a
-/// scan or the operator's list of layers still holds does not count: an operator that writes while
-/// it scans must not wait for itself.
+/// A layer with its share of the budget, held by the background until its work on the layer is
+/// done. A reference from a scan or from the operator's list of layers does not count: an operator
+/// that writes while it scans must not wait for itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) layer: Arc<Layer>,
@@ -86,7 +86,7 @@ impl Attempt {
         self.fail_quietly(error);
     }
 
-    /// As [`Attempt::fail`], for an end that nobody needs to be told of.
+    /// As [`Attempt::fail`], for an intended end: nothing is logged.
     pub(crate) fn fail_quietly(&self, error: Error) {
         let _ = self.failure.set(error);
         self.failed.store(true, Ordering::Release);
@@ -100,8 +100,9 @@ impl Attempt {
         Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
     }
 
-    /// A store was dropped that later checkpoints would wait for. What is under way may still end well, so
-    /// it's no failure before somebody asks for a checkpoint ([`Attempt::check_complete`]).
+    /// A store was dropped that later checkpoints would wait for. The checkpoint under way may
+    /// still complete, so this is no failure until the next checkpoint is asked for
+    /// ([`Attempt::check_complete`]).
     pub(crate) fn abandon(&self, error: Error) {
         // The first one is enough.
         let _ = self.abandoned.set(error);
@@ -126,7 +127,7 @@ impl Attempt {
         self.early.load(Ordering::Relaxed)
     }
 
-    /// Calls on all operators to cut what does not fit the manifest, because a barrier is near.
+    /// Asks all operators to cut deltas that do not fit the manifest, because a barrier is near.
     pub(crate) fn call_early(&self) {
         self.early.fetch_add(1, Ordering::Relaxed);
     }

@@ -41,20 +41,20 @@ use super::value::Value;
 /// Longest value in bytes: RocksDB's own limit is 4 GiB, a delta's far below it.
 const MAX_VALUE_LEN: usize = 256 << 20;
 
-/// Keys that are removed one by one where all keys of a prefix are. A tombstone in the memtable costs a read some
-/// 0.3 µs, in every read of the table that comes after it; a delete, no more than a put.
+/// Up to this many keys of a prefix are removed one by one. A tombstone in the memtable costs some
+/// 0.3 µs in every later read of the table; a delete costs no more than a put.
 const CLEARED_ONE_BY_ONE: usize = 32;
 
-/// How much reads may refresh before it is handed on: as much as makes a delta, and no more than this. In
-/// native mode, where it is only written, this.
+/// Renewed bytes at which a portion is handed over: as much as makes a delta, and no more than
+/// this. In native mode, where it is only written, this.
 const REFRESHED_AT_ONCE: u64 = 1 << 20;
 
 /// How long a blocked write sleeps at most before it looks again.
 const BLOCK_STEP: Duration = Duration::from_millis(20);
 
-/// One subtask's state, held by its operator's thread. It may be sent to another thread, but not used
-/// by two at once. All calls are synchronous, never touch the object store, and wait only at the
-/// memory bound (I7); they may be made inside an async runtime.
+/// One subtask's state, held by its operator's thread. It may be sent to another thread, but not
+/// used by two at once. All calls are synchronous, never touch the object store, and wait only at
+/// the memory bound (invariant I7 in `docs/design.md`). They may be made inside an async runtime.
 ///
 /// State is kept by name ([`StateStore::state`]), key group and key. A read always sees the store's
 /// own writes.
@@ -219,8 +219,9 @@ impl StateStore {
         self.registry.adopt(&description.0)
     }
 
-    /// All states that the job has, with what each takes up here: also those that nobody has registered, which
-    /// stay in every checkpoint until they are dropped. Asks the table once for each state and key group.
+    /// All states of the job, with what each takes up here. States that no program registers any
+    /// more are among them; they stay in every checkpoint until they are dropped. Asks the table
+    /// once for each state and key group.
     ///
     /// # Errors
     /// The attempt's failure.
@@ -242,7 +243,8 @@ impl StateStore {
         usage.collect()
     }
 
-    /// Deletes whatever states of these ids have here. Where they have nothing no tombstone is written.
+    /// Deletes everything that states of these ids have here. No tombstone is written for a key
+    /// group where they have nothing.
     pub(crate) fn drop_states(&mut self, ids: &[StateId]) -> Result<()> {
         for id in ids {
             let state = State { id: *id, table: TableKind::Hash, raw: true };
@@ -394,8 +396,8 @@ impl StateStore {
         Ok(found)
     }
 
-    /// What is known of the first keys of a state that begin with the byte `prefix`. Whoever writes to
-    /// the state tells it.
+    /// The cache of the first keys of a state that begin with the byte `prefix`. Code that writes
+    /// to the state must update it.
     pub(crate) fn heads(&mut self, state: State, prefix: u8) -> &mut Heads {
         // Of what the deltas may have, a quarter.
         let limit = usize::try_from(self.shared.budget.limit() / 4).unwrap_or(usize::MAX);
@@ -413,9 +415,9 @@ impl StateStore {
         self.table.expire(state.id, expiry)
     }
 
-    /// Replaces a value by the same one with a new time, because it was read. Reads see it at once; it is written by
-    /// the next call that may write, of which there is one for each key ([`StateStore::set_key`]). Where much has
-    /// gathered for one key, that is handed on here, and waits for memory as a write does.
+    /// Gives a value a new access time, because it was read. Reads see the new time at once. The
+    /// next call that may write, at the latest [`StateStore::set_key`], writes it. If much has
+    /// gathered for one key, this call hands it over, and waits for memory as a write does.
     pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);
@@ -439,7 +441,7 @@ impl StateStore {
         self.refreshed.handed(self.number(&layers.applier, delta));
         if self.shared.budget.is_full() {
             let start = self.clock.monotonic();
-            // A failure is for the next call to report: this one only reads.
+            // The next call reports a failure, because this one only reads.
             let _ = wait_for_room(&self.shared, &self.events, || self.refreshed.purge());
             self.shared.budget.count_blocked(self.clock.monotonic().saturating_sub(start));
         }
@@ -457,7 +459,8 @@ impl StateStore {
             builder.active(&layers.active);
             layers.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
         }
-        // After the layers: what is applied in between is then in both, and told apart by its number.
+        // The table's view is taken after the layers. A delta that is applied in between is in
+        // both, and is recognised by its number.
         builder.build(&self.table)
     }
 
@@ -495,10 +498,11 @@ impl StateStore {
     }
 
     /// Appends `bytes` to the value of `key`; an absent value counts as empty. Neither reads nor
-    /// rewrites the value: whoever keeps a list frames its elements.
+    /// rewrites the value. The caller frames the elements of a list.
     ///
-    /// What is appended to one key may come to 1 GiB. An append that would exceed that is refused where it is known, which
-    /// is so for appends of 64 KiB and more, and for all once a read or compaction has met a list of 16 MiB.
+    /// The value may grow to 1 GiB. An append beyond that is refused where the length is known: for
+    /// appends of 64 KiB and more, and for all appends once a read or compaction has met a list of
+    /// 16 MiB.
     ///
     /// # Errors
     /// As [`StateStore::put`]; [`InvalidArgument`](ErrorKind::InvalidArgument), naming the key, if the list would become
@@ -533,9 +537,9 @@ impl StateStore {
         })
     }
 
-    /// As [`StateStore::delete_prefix`], but reads the first keys: where there are few, they are removed one by
-    /// one, and where there are none, nothing is written. A deleted range costs all reads of the table
-    /// a little until it is compacted, so it is for what is large.
+    /// As [`StateStore::delete_prefix`], but reads the first keys. If there are few keys, they are
+    /// removed one by one, and if there are none, nothing is written. A deleted range costs all
+    /// reads of the table a little until it is compacted, so it is meant for many keys.
     pub(crate) fn clear_prefix(&mut self, state: State, group: KeyGroup, prefix: &[u8]) -> Result<()> {
         let mut scan = self.scan_prefix(state, group, prefix)?;
         scan.without_values();
@@ -575,7 +579,7 @@ impl StateStore {
         })
     }
 
-    /// Tells whether the next write would have to wait at the memory bound, before it does.
+    /// Tells in advance whether the next write would have to wait at the memory bound.
     ///
     /// # Errors
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
@@ -596,21 +600,28 @@ impl StateStore {
 
     // The barrier.
 
-    /// The checkpoint that was triggered and that this store has not cut for. One load of an atomic:
-    /// made to be called between any two records.
+    /// The checkpoint that was triggered and that this store has not cut for yet. One load of an
+    /// atomic, cheap enough to be called between any two records.
+    ///
+    /// Each store sees the checkpoint at its own place in the stream. That is right only if no
+    /// records travel between subtasks and each reads its own input. Otherwise all cuts must lie at
+    /// one place in the stream, so send the id with the records, as a barrier
+    /// (`docs/embedding.md`).
     pub fn due(&self) -> Option<CheckpointId> {
         let number = self.shared.attempt.barrier();
         (number > self.last_cut).then_some(CheckpointId { epoch: self.shared.attempt.epoch, number })
     }
 
-    /// The barrier of checkpoint `id`: all writes so far belong to it, none that follow do.
-    /// `metadata` is given back by [`StateStore::restored_metadata`] after a restore. It lies in the checkpoint's manifest:
-    /// up to 1 MiB, and 16 MiB of all subtasks together. A cut that is refused for it may be made again.
+    /// The barrier of checkpoint `id`: it contains all writes so far and none that follow. All cuts
+    /// of a checkpoint must lie at one place in the stream. [`StateStore::restored_metadata`]
+    /// returns `metadata` after a restore. The metadata lies in the checkpoint's manifest: up to 1
+    /// MiB, and 16 MiB for all subtasks together. A cut that is refused because of its metadata may
+    /// be made again.
     ///
-    /// In changelog mode this swaps the active delta for an empty one and returns; in native mode it
-    /// flushes the memtable and hard-links RocksDB's files. Either way the uploads go on in the
-    /// background, and the receipt goes to the job by itself. A committer elsewhere takes it from the
-    /// returned [`Cut`].
+    /// In changelog mode this swaps the active delta for an empty one and returns. In native mode
+    /// it flushes the memtable and hard-links RocksDB's files. In both modes the uploads continue
+    /// in the background, and the job receives the receipt by itself. A committer elsewhere takes
+    /// it from the returned [`Cut`].
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `id` is of another attempt, or not greater than
@@ -666,11 +677,12 @@ impl StateStore {
         Ok(Cut { id, receipt })
     }
 
-    /// The end of this subtask's input: its state stays as it is now, and is part of all later checkpoints, which no
-    /// longer wait for a cut of it (as FLIP-147 has it in Flink). `metadata` stands in for that of its cuts; a
-    /// restore gives it back as [`StateStore::restored_metadata`], to a store like any other, so it should
-    /// say that the input has ended. A checkpoint that is under way and that the store has not cut for counts
-    /// this as its cut.
+    /// Declares the end of this subtask's input. Its state stays as it is now and is part of all
+    /// later checkpoints, which no longer wait for a cut of this store (as in Flink's FLIP-147).
+    /// `metadata` takes the place of that of its cuts. A restore returns it as
+    /// [`StateStore::restored_metadata`], to a store like any other, so it should say that the
+    /// input has ended. For a checkpoint under way that the store has not cut for, this counts as
+    /// its cut.
     ///
     /// A store that is dropped without it makes all later checkpoints impossible, see [`Job::health`](crate::Job::health).
     ///
@@ -690,7 +702,8 @@ impl StateStore {
                 self.seq.set(seq);
             }
         }
-        // Before the event: a checkpoint may begin in between, and must not take the store for gone.
+        // Before the event, because a checkpoint that begins in between must not take the store for
+        // dropped.
         self.shared.presence.finish();
         let (cut, states) = (self.last_cut, self.registry.list());
         let last = Last { seq: self.seq.get(), cut, metadata, states };
@@ -707,7 +720,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// Native mode: everything into files, and links to them in `dir`.
+    /// Native mode: flushes everything into files, and links them into `dir`.
     fn flush(&mut self, dir: &Path) -> Result<TableFiles> {
         // One more file than level 0 takes would have RocksDB hold back all writes.
         self.table.wait_for_room(|| self.shared.attempt.health())?;
@@ -718,8 +731,9 @@ impl StateStore {
     }
 
     /// The failure that ended the attempt, if any: fenced, disk full, or a bug. Every other call
-    /// returns it too. Besides, what RocksDB's background cannot do at the moment, although writes still go
-    /// through: with a full disk it says so, since when, and recovers by itself once there is space. Never blocks.
+    /// returns it too. Also reports what RocksDB's background cannot do at the moment although
+    /// writes still go through, such as a full disk, and since when. That recovers by itself once
+    /// there is space. Never blocks.
     ///
     /// # Errors
     /// That failure.

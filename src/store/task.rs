@@ -77,7 +77,7 @@ pub(crate) struct StoreTask {
     run: Run,
     history: History,
     wanted: bool,
-    /// Somebody has asked for a base ([`crate::Job::materialize`]) since the last run began.
+    /// A base was asked for ([`crate::Job::materialize`]) since the last run began.
     demanded: bool,
     flush: bool,
     snapshots: u64,
@@ -287,7 +287,7 @@ impl StoreTask {
         self.parts.uploader.names.subtask()
     }
 
-    /// Somebody waits for the deltas up to this one.
+    /// A barrier or a caller waits for the deltas up to this one.
     fn hurry(&mut self, through: DeltaSeq) {
         if through > self.hurried {
             self.hurried = through;
@@ -546,7 +546,7 @@ impl StoreTask {
     fn retire_strays(&self) {
         let strays = self.parts.known.take_strays();
         if !strays.is_empty() {
-            // The job is going down if nobody listens.
+            // If there is no receiver, the job is shutting down.
             let _ = self.parts.coordinator.send(Command::Retired(strays));
         }
     }

@@ -10,12 +10,15 @@ use super::description::StateDescription;
 pub struct StateUsage {
     /// The state as it is recorded.
     pub state: StateDescription,
-    /// Whether this attempt has registered it. One that nobody registers stays in every checkpoint until it is dropped
-    /// ([`JobOptions::drop_state`](crate::JobOptions::drop_state)). Unknown, None, of a checkpoint that is read from outside.
+    /// Whether this attempt has registered the state. A state that no attempt registers stays in
+    /// every checkpoint until it is dropped
+    /// ([`JobOptions::drop_state`](crate::JobOptions::drop_state)). None for a checkpoint that is
+    /// read from outside.
     pub registered: Option<bool>,
-    /// Number of its entries. Of a running store None: counting them would mean to read them all.
+    /// Number of entries. None for a running store, because counting would read them all.
     pub entries: Option<u64>,
-    /// Bytes that it takes up. Of a running store about: those of the table's files, as they are compressed, without what memory
-    /// holds. Of a checkpoint exactly: those of keys (each with 6 bytes for key group and state) and values.
+    /// Bytes that the state takes up. For a running store an estimate: the compressed bytes in the
+    /// table's files, without what memory holds. For a checkpoint exact: the bytes of keys (each
+    /// with 6 bytes for key group and state) and values.
     pub bytes: u64,
 }

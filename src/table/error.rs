@@ -19,7 +19,7 @@ where
     }
 }
 
-/// RocksDB hands a status to C as text, "<code>: <detail>"; its sub-code (no space, …) is only in the
+/// RocksDB hands a status to C as text, `<code>: <detail>`; its sub-code (no space, …) is only in the
 /// detail.
 fn classify(status: &str) -> (ErrorKind, Option<&'static str>) {
     let has = |part: &str| status.contains(part);

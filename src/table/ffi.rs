@@ -15,7 +15,7 @@ use rocksdb::{AsRawPtr, DB, Options};
 
 use super::trouble::Trouble;
 
-/// A failure, as RocksDB hands it to C: "<code>: <detail>".
+/// A failure, as RocksDB hands it to C: `<code>: <detail>`.
 #[derive(Debug, Clone)]
 pub(super) struct Status(String);
 

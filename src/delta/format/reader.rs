@@ -43,7 +43,8 @@ impl DeltaReader {
     /// least one.
     ///
     /// # Errors
-    /// As those of [`DeltaReader::open`], if the bytes are not whole sealed deltas.
+    /// `Corrupt` if the bytes are not whole sealed deltas, `UnsupportedVersion` if a newer build
+    /// wrote them. The error does not name the object; the caller knows it.
     pub(crate) fn open_all(mut bytes: Bytes) -> Result<Vec<Self>> {
         let mut readers = Vec::new();
         loop {

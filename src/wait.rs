@@ -15,7 +15,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Parks the calling thread until `future` is ready. The future must be driven by somebody else (a
+/// Parks the calling thread until `future` is ready. Another thread must drive the future (it is a
 /// channel's receiving end), because nothing here runs timers or I/O.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));

@@ -15,7 +15,7 @@ const FETCHED_TOGETHER: usize = 16;
 /// All changes between two cuts. Its memory goes back to the store when the last holder drops it.
 pub(crate) struct FrozenDelta {
     table: Arc<Pooled>,
-    /// All positions in key order, built by whoever needs them first.
+    /// All positions in key order, built at the first use.
     sorted: OnceLock<Vec<Pos>>,
     recycler: Arc<Recycler>,
 }

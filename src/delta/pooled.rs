@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::memtable::Memtable;
 use super::recycle::Recycler;
 
-/// A memtable that is handed back when the last one who holds it drops it: the frozen delta, or a scan. That is
-/// O(1), on whatever thread it is.
+/// A memtable that returns to the pool when its last holder (the frozen delta, or a scan) drops it.
+/// That is O(1), on any thread.
 pub(crate) struct Pooled {
     table: Memtable,
     recycler: Arc<Recycler>,

@@ -1,9 +1,9 @@
-//! Memory of deltas that are done with, for the next ones of the same store.
+//! Recycles the memory of deltas for later deltas of the same store.
 //!
-//! A store fills deltas of about the same size for as long as it lives. Fresh memory would cost a page
-//! fault per 4 KiB on the operator's thread, and emptying an old table some tens of microseconds, so a
-//! delta that is dropped, on whatever thread, is only put on a list; the next seal, which runs in the
-//! background, cleans it; the next cut finds it ready.
+//! A store fills deltas of about the same size for as long as it lives. Fresh memory would cost a
+//! page fault per 4 KiB on the operator's thread, and emptying an old table some tens of
+//! microseconds. So a delta that is dropped, on any thread, is only put on a list. The next seal,
+//! which runs in the background, cleans it, and the next cut finds it ready.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +11,9 @@ use super::arena::Arena;
 use super::hash::{HashIndex, SpareShards};
 use super::memtable::Memtable;
 
-/// Deltas that may wait to be cleaned. Where the applier has lagged and then catches up, a cut lets go of
-/// as many as the store's budget holds, and freeing them there would be a pause of the operator.
+/// Deltas that may wait to be cleaned. When the applier has lagged and then catches up, a cut
+/// releases as many deltas as the store's budget holds, and freeing them there would pause the
+/// operator.
 const MAX_RETIRED: usize = 64;
 
 /// What the deltas of one store hand on to each other. Holds the memory of at most [`MAX_RETIRED`]

@@ -1,4 +1,4 @@
-//! [`Walk`]: a place among the ordered keys of a table that nobody writes to.
+//! [`Walk`]: a position among the ordered keys of a table that is no longer written to.
 //!
 //! It borrows nothing, so that a scan can hold the table and the place side by side: it copies the positions of a
 //! leaf at a time, which are 4 bytes a key, and finds the next leaf by the separator of the last one.

@@ -1,18 +1,19 @@
-//! The proof without which nothing that a checkpoint might need is deleted.
+//! The proof that is required to delete anything that a checkpoint might need.
 //!
-//! A collector knows what its own attempt retains. It does not know what a later attempt may have committed
-//! while it slept, and that may be more than what was retained: an attempt goes back to a savepoint, however
-//! old. So a collector first lists what pins and savepoints keep, and *then* looks whether it is still the
-//! newest attempt (I3):
+//! A collector knows what its own attempt retains. It does not know what a later attempt may have
+//! committed while the collector slept. That may be more than what was retained, because an attempt
+//! may go back to a savepoint, however old. A collector therefore first lists what pins and
+//! savepoints keep, and *then* checks that it is still the newest attempt (I3):
 //!
-//! - An attempt that opened before that look is seen by it. Then nothing is deleted: what is garbage is
-//!   for the newer attempt to say.
-//! - One that opens after it can go back to a savepoint only under a pin, and only if the savepoint is still there
-//!   when it has pinned. So the savepoint was there when the savepoints were listed, and is kept; or it was made
-//!   later, of a checkpoint that a listed pin kept, or that was retained after the collector's last commit.
+//! - An attempt that opened before that look is seen by it. Then nothing is deleted, because the
+//!   newer attempt decides what is garbage.
+//! - An attempt that opens after the look can go back to a savepoint only under a pin, and only if
+//!   the savepoint still exists once it has pinned. So either the savepoint existed when savepoints
+//!   were listed, and is kept; or it was made later, of a checkpoint that a listed pin kept or that
+//!   was retained after the collector's last commit.
 //!
-//! The deletions themselves may come as late as they like: what they name was unreachable when it was
-//! confirmed, and nothing that is unreachable ever becomes reachable again.
+//! The deletions may come as late as they like: their objects were unreachable when this was
+//! confirmed, and nothing unreachable ever becomes reachable again.
 
 use crate::error::Result;
 use crate::ids::{Epoch, Version};
@@ -21,8 +22,8 @@ use crate::remote::{NeededByNothing, Remote};
 
 use super::pin::{Held, held};
 
-/// What savepoints and pins keep, listed before the collector was seen to be the newest attempt. One for each
-/// plan: it says nothing about what is dropped later.
+/// What savepoints and pins keep, listed before the collector was seen to be the newest attempt.
+/// One for each plan, because it says nothing about checkpoints that are dropped later.
 #[derive(Debug)]
 pub(super) struct Confirmed {
     held: Held,

@@ -1,7 +1,8 @@
 //! Garbage collection without clocks.
 //!
-//! Live is what a retained or pinned checkpoint refers to, and what a running attempt may have on
-//! its way. Everything else of ours may go; what is not ours is never touched (I3).
+//! Live is everything that a retained or pinned checkpoint refers to, and everything that a running
+//! attempt may have on its way. The job's other objects may go. Objects that are not Alluvium's are
+//! never touched (I3).
 //!
 //! - [`plan`]: what may be deleted, from plain facts.
 //! - [`confirmed`]: the proof that is needed to delete anything.

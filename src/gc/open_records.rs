@@ -30,7 +30,7 @@ const WORTH_WRITING: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OpenRecords {
     pub(super) versions: BTreeSet<Version>,
-    /// Who has written the object that they were read from, or written to.
+    /// The attempt that wrote the object that they were read from or written to.
     pub(super) written: Option<Epoch>,
     /// How many of them are in that object.
     pub(super) in_object: usize,

@@ -1,15 +1,16 @@
 //! Pins: how a reader that takes no part in the chain keeps a checkpoint alive.
 //!
-//! A reader first creates its pin, then looks whether the newest manifest still retains the
-//! checkpoint; the collector first commits what drops it, then lists the pins. Whoever comes second
-//! sees the other, so no clock is needed (I3). From a [savepoint] a pin takes over in the
-//! same way: pin, then look whether the savepoint is still the same.
+//! A reader first creates its pin, then checks whether the newest manifest still retains the
+//! checkpoint. The collector first commits what drops the checkpoint, then lists the pins. The
+//! second of the two always sees the first, so no clock is needed (I3). A pin takes over from a
+//! [savepoint] in the same way: pin, then check whether the savepoint is still the same.
 //!
-//! A pin may be an attempt's own: it keeps the savepoint alive that the attempt goes on from, until a
-//! commit refers to the same objects. Once a later attempt has opened, it counts for nothing. Or it belongs
-//! to an attempt of another job, which starts from this one; then the next attempt of that job removes it. Or an attempt
-//! makes a savepoint under it; once a later one has opened, that one first sees to it that the savepoint either exists or
-//! never will.
+//! Attempts have pins of their own. One keeps the savepoint alive from which the attempt continues,
+//! until a commit refers to the same objects. Once a later attempt has opened, it counts for
+//! nothing. Another belongs to an attempt of another job that starts from this one; the next
+//! attempt of that job removes it. A third kind keeps the checkpoint of which an attempt makes a
+//! savepoint. Once a later attempt has opened, that attempt first makes sure that the savepoint
+//! either exists or never will.
 //!
 //! Bytes: magic "ALVP", format u16, version u64, epoch of the attempt that it belongs to u64 (0: none), nonce
 //! that stands for the attempt's job 16 bytes (0: this one), in format 2 the length u8 and the name of the savepoint that
@@ -37,10 +38,10 @@ const SAVING: u16 = 2;
 /// How often a reader of the newest checkpoint chooses again when that one goes while it is pinned.
 const TRIES: u32 = 16;
 
-/// Whom a pin belongs to.
+/// The holder of a pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Holder {
-    /// Someone who takes no part in any job.
+    /// A reader, which takes no part in any job.
     Reader,
     /// An attempt of the job itself.
     Attempt(Epoch),
@@ -50,8 +51,9 @@ pub(crate) enum Holder {
     Other(Nonce, Epoch),
 }
 
-/// Keeps one checkpoint alive until it is released. One that is dropped without stays, and keeps
-/// the checkpoint until someone removes it: a reader that crashed cannot be told from one that is slow.
+/// Keeps one checkpoint alive until it is released. A pin that is dropped without a release stays,
+/// and keeps the checkpoint until a user removes it, because a reader that crashed cannot be told
+/// from one that is slow.
 #[derive(Debug)]
 pub(crate) struct Pin {
     remote: Arc<Remote>,
@@ -72,9 +74,9 @@ impl Pin {
         Self::take_as(remote, from, holder, false).await
     }
 
-    /// As [`Pin::take`], for one who only reads: a checkpoint that is asked for by its id is pinned also where the
-    /// newest manifest is damaged. Whether it is still retained is then not known for sure; if it is not, the reader finds
-    /// something missing.
+    /// As [`Pin::take`], for a caller that only reads: a checkpoint named by its id is pinned even
+    /// if the newest manifest is damaged. Then it is not known for sure whether the checkpoint is
+    /// still retained. If it is not, the reader finds an object missing.
     pub(crate) async fn take_to_read(remote: &Arc<Remote>, from: &RestoreFrom) -> Result<(Self, Found)> {
         let past_damage = matches!(from, RestoreFrom::Checkpoint(_));
         Self::take_as(remote, from, Holder::Reader, past_damage).await
@@ -114,8 +116,8 @@ impl Pin {
         let wanted = find_wanted(remote, from, past_damage).await?;
         let pin = Self::put(remote, wanted.version, holder).await?;
         let confirm = async {
-            // Whoever collects from now on sees the pin; whoever listed the pins before had committed
-            // what drops the checkpoint even before that.
+            // Every collection from now on sees the pin. A collector that listed the pins before
+            // had committed what drops the checkpoint even earlier.
             let retained = newest(remote, past_damage).await?.retained.keeps(wanted);
             if retained { read(remote, wanted).await.map(Some) } else { Ok(None) }
         };
@@ -301,7 +303,7 @@ pub(crate) struct ListedPin {
     pub(crate) nonce: Nonce,
     /// When it was made, by the clock of the store, in milliseconds since 1970.
     pub(crate) unix_millis: u64,
-    /// What it keeps, and for whom; an error if it is damaged.
+    /// What it keeps, and its holder; an error if the pin is damaged.
     pub(crate) content: Result<(Version, Holder)>,
 }
 

@@ -124,7 +124,7 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
                 plan.data.push(name);
             }
             ObjectName::Opened(_) => {}
-            // They belong to readers, users and openers, who withdraw them.
+            // They belong to readers, users and openers, which withdraw them.
             ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => {}
         }
     }
@@ -306,7 +306,7 @@ mod tests {
             ObjectName::pin(nonce(1)),
             savepoint,
             ObjectName::probe(Version(0), nonce(1)),
-            // Somebody may be about to open.
+            // An attempt may be about to open.
             ObjectName::probe(Version(9), nonce(1)),
             ObjectName::Opened(Epoch(5)),
         ];

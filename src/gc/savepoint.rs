@@ -39,7 +39,7 @@ const TRIES: u32 = 16;
 pub(super) struct Looked {
     /// Ascending by name.
     pub(super) there: Vec<(SavepointName, SavepointRecord)>,
-    /// Void for good, whoever may still write them.
+    /// Void for good, even if a late request still writes them.
     pub(super) stale: Vec<ObjectName>,
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn settle(remote: &Remote, name: &SavepointName) -> Result<()> 
         let released = encode(&Slot::Released(remote.env().nonces.nonce()));
         match remote.put_data(&object, released).await {
             Ok(()) => {}
-            // It was made after all, or somebody else has made one.
+            // It was made after all, or another savepoint of the name was.
             Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -228,7 +228,7 @@ pub(crate) async fn release(remote: &Remote, name: &SavepointName) -> Result<()>
     let object = ObjectName::savepoint(name, release_of(generation));
     match remote.put_data(&object, encode(&Slot::Released(remote.env().nonces.nonce()))).await {
         Ok(()) => {}
-        // Somebody else releases it at the same time.
+        // Another process releases it at the same time.
         Err(error) if error.kind() == ErrorKind::Corrupt => {}
         Err(error) => return Err(error.advice("release it again: whether it is gone is not known")),
     }

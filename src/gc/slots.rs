@@ -1,9 +1,10 @@
-//! What the name of a savepoint stands for: a pure function of the objects that there are.
+//! Which savepoint a name stands for: a pure function of the existing objects.
 //!
-//! An object's name is never used twice, because a request to delete it may arrive long after it was sent,
-//! also after an answer to another try of it. So each use of a savepoint's name has a [`Generation`] of its own:
-//! an even one is a savepoint, the odd one after it says that the savepoint was released. The newest counts, and
-//! is deleted only when there is a newer one; all below are void, also one that a late request creates there.
+//! An object's name is never used twice, because a request to delete it may arrive long after it
+//! was sent, even after another try of it was answered. Each use of a savepoint's name therefore
+//! has a [`Generation`] of its own. An even generation is a savepoint; the odd one after it says
+//! that the savepoint was released. The newest counts, and is deleted only when there is a newer
+//! one. All below are void, even one that a late request creates there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -301,7 +301,8 @@ impl Chain {
             step = match step {
                 Step::Create => {
                     tries.next(&name).await?;
-                    // Before the request: whoever gives up on us now must know that it may be applied.
+                    // Before the request, because a caller that gives up on it must know that it
+                    // may be applied.
                     if !self.doubt.contains(&nonce) {
                         self.doubt.push(nonce);
                     }

@@ -31,7 +31,7 @@ pub(crate) struct Live {
     unread: BTreeMap<Version, CheckpointId>,
     /// No longer retained, and what they alone referred to not yet handed over.
     dropped: BTreeSet<Version>,
-    /// Up to which version there may be retained checkpoints that nobody can name.
+    /// Up to which version there may be retained checkpoints that are not known.
     gaps: Option<Version>,
 }
 
@@ -43,7 +43,7 @@ impl Live {
         Self { retained: unread.keys().copied().collect(), unread, gaps, ..Self::default() }
     }
 
-    /// Whether there are retained checkpoints that nobody can name.
+    /// Whether there are retained checkpoints that are not known.
     pub(crate) fn has_gaps(&self) -> bool {
         self.gaps.is_some()
     }

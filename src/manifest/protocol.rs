@@ -1,4 +1,4 @@
-//! Who wins: what each answer of the store means, as state machines without I/O.
+//! Which commit wins: the meaning of each answer of the store, as state machines without I/O.
 //!
 //! A version is written with one conditional create. An answer other than "created" is no verdict:
 //! the request may have been applied already, may be applied much later, or a retry below us may
@@ -35,7 +35,7 @@ pub(super) enum Seen {
         nonce: Nonce,
         epoch: Epoch,
     },
-    /// Something that cannot be read. The version is taken; by whom is not known.
+    /// An object that cannot be read. The version is taken, by an unknown writer.
     Damaged,
 }
 

@@ -126,7 +126,7 @@ impl RetainedList {
         Ok(all.filter(|entry| entry.version() >= self.oldest).collect())
     }
 
-    /// As [`fetch`](Self::fetch), for one who only looks: parts that are damaged are left out.
+    /// As [`fetch`](Self::fetch), for a caller that only looks: damaged parts are left out.
     pub(crate) async fn fetch_readable(&self, remote: &Remote) -> Result<Vec<Entry>> {
         match self.fetch(remote).await {
             Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::UnsupportedVersion) => {

@@ -66,7 +66,7 @@ pub(crate) struct Roots {
 }
 
 impl Roots {
-    /// The roots of a chain as someone sees who takes no part in it; None where there is no chain.
+    /// The roots of a chain as an outsider sees them; None where there is no chain.
     #[cfg(test)]
     pub(crate) async fn read(remote: &Remote) -> Result<Option<Self>> {
         let Some((newest, list)) = super::read::read_newest_list(remote).await? else { return Ok(None) };

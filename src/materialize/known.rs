@@ -1,19 +1,21 @@
 //! What the object store is known to have already, for one subtask's table.
 //!
-//! Which objects a base may refer to is a matter of life and death (I3): garbage collection deletes
-//! an object once a commit has made it unreachable, so one that was known long ago may be gone. The
-//! rule here needs no word from the committer: *a base is built only from files of the base before it,
-//! and from what this instance has uploaded since.* Let base n be pending and n+1 under way. If n is
-//! never committed, the files that n took over from n−1 live because n−1 is still the newest
-//! committed base, and the others live because they are unreferenced objects of the current epoch. If n is
-//! committed, all its files live until its successor is. Either way n+1 refers to nothing that is dead.
+//! Which objects a base may refer to is critical (I3). Garbage collection deletes an object once a
+//! commit has made it unreachable, so an object that was known long ago may be gone. The rule here
+//! needs no word from the committer: *a base is built only from files of the base before it, and
+//! from files that this instance has uploaded since.* Let base n be pending and n+1 under way. If n
+//! is never committed, the files that n took over from n−1 live because n−1 is still the newest
+//! committed base, and the others live because they are unreferenced objects of the current epoch.
+//! If n is committed, all its files live until its successor is committed. In both cases n+1 refers
+//! to nothing that is dead.
 //!
-//! The same rule tells what is garbage: an object of this instance that a finished run did without is
-//! never referred to again (a *stray*), unless by a base that a checkpoint or the tail of the changelog
-//! names already. Strays go to garbage collection as all retired objects do: after a later commit, and
-//! only if nothing that is retained or pinned reaches them. In changelog mode a published base's objects
-//! are the tail's to retire, which knows when the next base has taken its place ([`Known::published`]);
-//! in native mode each base is named by one checkpoint, and is decided before the next run begins.
+//! The same rule tells what is garbage: an object of this instance that a finished run did not use
+//! is never referred to again (a *stray*), unless by a base that a checkpoint or the tail of the
+//! changelog already names. Strays go to garbage collection like all retired objects: after a later
+//! commit, and only if nothing retained or pinned reaches them. In changelog mode the tail retires
+//! the objects of a published base, because it knows when the next base has replaced it
+//! ([`Known::published`]). In native mode each base is named by one checkpoint, and is decided
+//! before the next run begins.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::Metadata;

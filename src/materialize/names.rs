@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::ids::{Epoch, Nonce, SubtaskIndex};
 use crate::remote::{DataKind, ObjectName};
 
-/// Hands out object names that nobody else gives: they carry the epoch, the subtask, the instance's
-/// nonce and a counter. Shared by everything that uploads for one store instance.
+/// Hands out object names that are never given again: they carry the epoch, the subtask, the
+/// instance's nonce and a counter. Shared by everything that uploads for one store instance.
 #[derive(Debug)]
 pub(crate) struct NameSource {
     epoch: Epoch,

@@ -7,9 +7,9 @@ use futures::stream::FuturesUnordered;
 
 use crate::error::{Error, Result};
 
-/// Does all `work`, at most `limit` at a time, and gives the results in no particular order. After a
-/// failure nothing more is begun, but what is under way is seen through: it may count for the next
-/// try, and afterwards nobody writes to a file any more.
+/// Does all `work`, at most `limit` at a time, and returns the results in no particular order.
+/// After a failure nothing more is begun, but work under way is completed: its result may serve the
+/// next try, and afterwards nothing writes to a file any more.
 pub(crate) async fn run_all<T, F: Future<Output = Result<T>>>(work: Vec<F>, limit: usize) -> Result<Vec<T>> {
     let mut waiting = work.into_iter();
     let mut running: FuturesUnordered<F> = waiting.by_ref().take(limit.max(1)).collect();

@@ -1,4 +1,4 @@
-//! [`Ttl`]: entries that nobody touches for a while expire.
+//! [`Ttl`]: entries expire that were not accessed for a while.
 //!
 //! What is stored with an entry is the time of its last access, not the time at which it expires, so a
 //! TTL can be switched on, off or changed without rewriting anything. An entry without a time, written

@@ -23,8 +23,8 @@ const BYTES_PER_RANGE: u64 = 8 << 10;
 const SMALL_TABLE: u64 = 1 << 20;
 
 impl Table {
-    /// Adds the deletion of ranges, in ascending order, to a batch. Deletes keys one by one where there are
-    /// few, and nothing where there are none. Only while nobody writes.
+    /// Adds the deletion of ranges, in ascending order, to a batch. Deletes keys one by one if
+    /// there are few, and nothing if there are none. Only while nothing else writes.
     pub(super) fn delete_ranges(&self, batch: &mut WriteBatch, ranges: &[(&[u8], &[u8])]) -> Result<()> {
         let (Some((first, _)), Some((_, last))) = (ranges.first(), ranges.last()) else { return Ok(()) };
         let worth = SMALL_TABLE.saturating_add(BYTES_PER_RANGE.saturating_mul(ranges.len() as u64));

@@ -254,7 +254,7 @@ mod tests {
         let expiries = expiries(15);
         assert!(!expiries.now().is_expired(&key(StateId(7)), &[0]));
         assert!(expiries.set(StateId(7), EXPIRY));
-        // Whoever calls it by mistake must not be able to lose the marker.
+        // A mistaken call must not be able to lose the marker.
         assert!(!expiries.set(StateId::RESERVED, EXPIRY));
         let mut now = expiries.now();
         for (state, value, expired) in [

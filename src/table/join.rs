@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn parts_that_lie_apart_are_joined() {
         let host = part(10, 19, &[file(0, 10, 19), file(6, 10, 25)]);
-        // What it has of key groups that nobody owns does no harm.
+        // Data in key groups that no subtask owns does no harm.
         let below = part(5, 9, &[file(0, 0, 9), file(6, 4, 9), file(6, 0, 3)]);
         assert_eq!(below.files.len(), 2, "nothing of the last file counts");
         assert_eq!(joined(&[host.clone(), below.clone()]), [false, true]);

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes from which on a list is noted.
 const LONG: usize = 16 << 20;
-/// Keys that are held until somebody looks; of more, the longest.
+/// Keys that are held until they are read; of more, the longest.
 const MOST_KEYS: usize = 1024;
 
 /// Long lists by encoded key. See the [module](self).

@@ -1,10 +1,11 @@
 //! The bound on what the memtables of all tables hold together (I6).
 //!
-//! RocksDB's own write buffer manager cannot keep it. It either stalls every writer, the operator's scans
-//! included where they hold a memtable, or it never stalls and flushes whichever table happens to write,
-//! however little that table holds. So the manager only counts here. Whoever is about to write asks for room:
-//! where memtables fill up, the fullest table is told to flush, and where all of the bound is taken, the writer
-//! waits for a flush. It never waits for what only a reader holds on to.
+//! RocksDB's own write buffer manager cannot keep it. In one mode it stalls every writer, the
+//! operator's scans included if they hold a memtable. In the other mode it never stalls, and
+//! flushes whichever table happens to write, however little that table holds. The manager therefore
+//! only counts here, and every writer asks for room first. When memtables fill up, the fullest
+//! table is told to flush. When the bound is reached, the writer waits for a flush. It never waits
+//! for memory that only a reader holds.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -22,7 +23,8 @@ use crate::env::Clock;
 /// How long a writer sleeps before it looks again. RocksDB has no way to wake it.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// What the memtables of all tables of a job hold, and who is told to flush.
+/// The bytes of the memtables of all tables of a job, and the choice of the table that is told to
+/// flush.
 pub(crate) struct Memtables {
     manager: WriteBufferManager,
     limit: u64,
@@ -121,7 +123,7 @@ impl Memtables {
 
     /// Has the fullest table flush where that is due. Returns whether there is room.
     fn look(&self, incoming: u64) -> bool {
-        // Under the lock, so that no table is closed by whoever looks at it.
+        // Under the lock, so that this look does not close a table.
         let tables = self.tables();
         let active: Vec<_> = tables.iter().map(|table| table.active.load(Ordering::Relaxed)).collect();
         due(&active, self.limit).into_iter().filter_map(|at| tables.get(at)).any(|table| table.flush());

@@ -32,7 +32,7 @@ pub(crate) type TableValue<'a> = DBPinnableSlice<'a>;
 /// After so many bytes, single writes look whether there is room for more.
 const LOOK_AFTER_BYTES: u64 = 64 << 10;
 
-/// How often one who waits for compaction looks again.
+/// How often a caller that waits for compaction looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a table is opened for.
@@ -287,7 +287,8 @@ impl Table {
         self.resources.memtables().make_room(bytes, &*self.resources.clock(), stop);
     }
 
-    /// As [`Table::make_room`], for whoever writes many small things: before that of `bytes`.
+    /// As [`Table::make_room`], for a caller that writes many small entries: before writing
+    /// `bytes`.
     fn make_room_now_and_then(&self, bytes: usize) {
         let unlooked = self.unlooked.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if unlooked >= LOOK_AFTER_BYTES {

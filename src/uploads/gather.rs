@@ -1,12 +1,14 @@
-//! What goes into the next object: a pure state machine. Group commit over all subtasks: with room on the
-//! link what waits goes at once, and while requests are on their way more gathers.
+//! Decides what goes into the next object: a pure state machine. It is a group commit over all
+//! subtasks: with room on the link, waiting deltas go at once, and while requests are on their way,
+//! more deltas gather.
 //!
-//! What a barrier waits for, or an early cut whose barrier is near, is *hurried*, and goes first and alone. The
-//! rest goes when there is enough of it for a request of its own, or nothing else is on its way.
+//! Deltas that a barrier waits for, or that belong to an early cut whose barrier is near, are
+//! *hurried*, and go first and alone. The others go when they justify a request of their own, or
+//! when nothing else is on its way.
 //!
-//! Stores are cut at about the same time, and their deltas are sealed one after the other. So what waits is
-//! held for those stores that were sealing when it came, unless it is enough as it is; those that begin
-//! later do not prolong that.
+//! Stores are cut at about the same time, and their deltas are sealed one after the other. Waiting
+//! deltas are therefore held for the stores that were sealing when they came, unless they are
+//! enough for an object already. Stores that begin to seal later do not prolong that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,11 +18,11 @@ use crate::ids::{DeltaSeq, SubtaskIndex};
 /// Delta objects on their way at a time. On a slow link more of them would only take the time from each
 /// other until none arrives before its deadline.
 pub(crate) const PARALLEL_DELTAS: u32 = 8;
-/// Of these, the ones that are left to what is hurried.
+/// Of these, the ones that are reserved for hurried deltas.
 const RESERVED: usize = 1;
 /// Largest object that is made of several deltas: a request that fails starts over with all of it.
 const MAX_OBJECT: u64 = 8 << 20;
-/// What is this much is not held for more.
+/// From this size on, deltas are not held for more.
 const ENOUGH: u64 = LARGE;
 
 /// See the [module](self).
@@ -29,19 +31,19 @@ pub(super) struct Gather {
     stores: BTreeMap<SubtaskIndex, Queue>,
     /// Objects on their way.
     sending: usize,
-    /// Offers so far, to tell who came first.
+    /// Offers so far, to order the stores.
     offers: u64,
     /// Stores that have deltas under way to being sealed.
     sealing: BTreeSet<SubtaskIndex>,
-    /// Those of them that what waits is held for.
+    /// Those of them for which waiting deltas are held.
     held_for: BTreeSet<SubtaskIndex>,
 }
 
-/// What one store waits for, oldest first.
+/// The waiting deltas of one store, oldest first.
 #[derive(Debug, Default)]
 struct Queue {
     deltas: VecDeque<(u64, Upload)>,
-    /// The last delta that somebody waits for.
+    /// The last delta that is hurried.
     hurried: DeltaSeq,
     /// The last delta that a barrier waits for.
     barrier: DeltaSeq,
@@ -69,20 +71,20 @@ impl Gather {
         queue.deltas.extend(deltas.into_iter().map(|upload| (self.offers, upload)));
     }
 
-    /// Somebody waits for all deltas of the store up to `through`, offered or to come.
+    /// All deltas of the store up to `through`, offered or to come, are hurried.
     pub(super) fn hurry(&mut self, subtask: SubtaskIndex, through: DeltaSeq) {
         let queue = self.stores.entry(subtask).or_default();
         queue.hurried = queue.hurried.max(through);
     }
 
-    /// As [`Gather::hurry`]: a barrier does.
+    /// As [`Gather::hurry`], because a barrier waits for them.
     pub(super) fn barrier(&mut self, subtask: SubtaskIndex, through: DeltaSeq) {
         self.hurry(subtask, through);
         let queue = self.stores.entry(subtask).or_default();
         queue.barrier = queue.barrier.max(through);
     }
 
-    /// The store has begun to seal deltas, or has offered all that it means to of them.
+    /// The store has begun to seal deltas, or has offered all deltas that it will offer.
     pub(super) fn sealing(&mut self, subtask: SubtaskIndex, sealing: bool) {
         if sealing {
             self.sealing.insert(subtask);
@@ -97,7 +99,7 @@ impl Gather {
         self.stores.get(&subtask).is_some_and(|queue| delta <= queue.barrier)
     }
 
-    /// What is to be sent now as one object, ordered by subtask. Asked again until there is nothing.
+    /// The deltas to send now as one object, ordered by subtask. Call again until it returns None.
     pub(super) fn next(&mut self) -> Option<Vec<Portion>> {
         if self.sending >= PARALLEL_DELTAS as usize {
             return None;
@@ -113,7 +115,7 @@ impl Gather {
         if weight == 0 || (weight < ENOUGH && !at_once) {
             return None;
         }
-        // Several objects at a time are through sooner than one, if each is worth its request.
+        // Several objects at a time complete sooner than one, if each justifies its request.
         let objects = (weight / ENOUGH).clamp(1, room as u64);
         let aim = weight.div_ceil(objects).min(MAX_OBJECT);
         self.sending += 1;
@@ -162,7 +164,7 @@ impl Gather {
         if self.is_empty() {
             self.held_for.clear();
         }
-        // What is packed or restored of a few subtasks then lies side by side.
+        // Parts of a subtask that are packed or restored then lie side by side.
         portions.sort_by_key(|portion| portion.subtask);
         portions
     }

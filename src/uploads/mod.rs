@@ -1,8 +1,8 @@
 //! One uploader for all subtasks of a process: it joins their sealed deltas into few objects, and knows
 //! which of these objects are still needed.
 //!
-//! Messages go in, from stores and the packer; what comes of them is told to an [`Outlet`]. Nothing in here
-//! knows of barriers' receipts, of commits or of the job.
+//! Stores and the packer send messages; an [`Outlet`] receives the results. Nothing in this module
+//! knows of receipts, commits or the job.
 
 mod gather;
 mod owned;

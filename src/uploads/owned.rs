@@ -1,12 +1,13 @@
-//! Which objects of several subtasks are still needed: a joined object belongs to no single store, so
-//! that none can retire it alone.
+//! Tracks which joined objects are still needed. A joined object belongs to no single store, so no
+//! store can retire it alone.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::ids::SubtaskIndex;
 use crate::remote::ObjectName;
 
-/// The objects that this process has written for its subtasks, with those who refer to them.
+/// The objects that this process has written for its subtasks, with the subtasks that refer to
+/// them.
 #[derive(Debug, Default)]
 pub(super) struct Owned {
     needed: HashMap<ObjectName, BTreeSet<SubtaskIndex>>,
@@ -22,8 +23,8 @@ impl Owned {
         Vec::new()
     }
 
-    /// A store refers to `objects` no more; those that are nobody's any more are returned, once. Others'
-    /// objects may be among them, and are left out.
+    /// A store no longer refers to `objects`. Returns those that no store refers to any more, once.
+    /// Objects of other instances may be among `objects`; they are left out.
     pub(super) fn release(&mut self, subtask: SubtaskIndex, objects: Vec<ObjectName>) -> Vec<ObjectName> {
         let released = |object: &ObjectName| {
             let needed = self.needed.get_mut(object);

@@ -1,5 +1,5 @@
-//! The uploader's task: it sends what [`Gather`] says, for as long as that takes, and tells the stores
-//! where their deltas lie.
+//! The uploader's task: it sends the objects that [`Gather`] decides on, for as long as that takes,
+//! and tells the stores where their deltas lie.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::owned::Owned;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Who is told what comes of uploads.
+/// Receives the results of uploads.
 pub(crate) trait Outlet: Send + Sync + 'static {
     /// Deltas of a subtask are durable.
     fn arrived(&self, subtask: SubtaskIndex, arrival: Arrival);
@@ -35,7 +35,7 @@ pub(crate) trait Outlet: Send + Sync + 'static {
     fn is_over(&self) -> bool;
 }
 
-/// What a subtask has in an object that is there now.
+/// A subtask's part of an object that is durable now.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrival {
     pub(crate) moved: Moved,
@@ -43,7 +43,8 @@ pub(crate) struct Arrival {
     pub(crate) bytes: u64,
     /// Bytes of the whole object.
     pub(crate) object: u64,
-    /// Whether the request counts as this subtask's: it does for one of those who share it.
+    /// Whether the request counts as this subtask's. It counts for one of the subtasks that share
+    /// it.
     pub(crate) counts: bool,
 }
 
@@ -56,14 +57,14 @@ enum Message {
     Own(ObjectName, BTreeSet<SubtaskIndex>),
 }
 
-/// What is left to do, for those who look from outside.
+/// The work that is left, for observers.
 #[derive(Debug)]
 struct Load {
     inbox: AtomicU64,
     idle: AtomicBool,
 }
 
-/// The way to the uploader. Cheap to clone; nothing waits.
+/// A handle to the uploader. Cheap to clone; no call waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Uploads {
     inbox: mpsc::UnboundedSender<Message>,
@@ -76,17 +77,17 @@ impl Uploads {
         self.send(Message::Offer(subtask, deltas));
     }
 
-    /// Somebody waits for all deltas of the store up to `through`, offered or to come.
+    /// All deltas of the store up to `through`, offered or to come, are hurried.
     pub(crate) fn hurry(&self, subtask: SubtaskIndex, through: DeltaSeq) {
         self.send(Message::Hurry(subtask, through));
     }
 
-    /// As [`Uploads::hurry`]: a barrier does.
+    /// As [`Uploads::hurry`], because a barrier waits for them.
     pub(crate) fn barrier(&self, subtask: SubtaskIndex, through: DeltaSeq) {
         self.send(Message::Barrier(subtask, through));
     }
 
-    /// The store has begun to seal deltas, or has offered all that it means to of them.
+    /// The store has begun to seal deltas, or has offered all deltas that it will offer.
     pub(crate) fn sealing(&self, subtask: SubtaskIndex, sealing: bool) {
         self.send(Message::Sealing(subtask, sealing));
     }
@@ -96,20 +97,20 @@ impl Uploads {
         self.send(Message::Release(subtask, objects));
     }
 
-    /// Others of the process have written an object for `subtasks`, who hear of it after this. It is
-    /// retired once they have all released it; without any, at once.
+    /// Another part of the process has written an object for `subtasks`, which hear of it after
+    /// this call. The object is retired once all of them have released it; without any, at once.
     pub(crate) fn own(&self, object: ObjectName, subtasks: BTreeSet<SubtaskIndex>) {
         self.send(Message::Own(object, subtasks));
     }
 
-    /// Whether all that was said is dealt with, and nothing waits or is on its way.
+    /// Whether all messages are dealt with, and nothing waits or is on its way.
     pub(crate) fn is_settled(&self) -> bool {
         self.load.inbox.load(Ordering::Acquire) == 0 && self.load.idle.load(Ordering::Acquire)
     }
 
     fn send(&self, message: Message) {
         self.load.inbox.fetch_add(1, Ordering::AcqRel);
-        // Fails only when the job is going down; nobody waits for the effect then.
+        // Fails only when the job is shutting down; then the effect is not needed.
         let _ = self.inbox.send(message);
     }
 }
@@ -142,7 +143,7 @@ impl UploadsTask {
         (uploads, Self { inbox, load, remote, names, gather, owned, sending })
     }
 
-    /// Runs until nobody is left who could say anything, or the runtime ends.
+    /// Runs until all senders are gone, or the runtime ends.
     pub(crate) async fn run(mut self, outlet: Arc<dyn Outlet>) {
         loop {
             let mut handled = 0;
@@ -151,7 +152,8 @@ impl UploadsTask {
                     let Some(message) = message else { return };
                     self.handle(message, &*outlet);
                     handled += 1;
-                    // Others who are ready to speak come first: what they offer goes with it.
+                    // Messages that are ready come first, because the deltas they offer go with
+                    // this object.
                     tokio::task::yield_now().await;
                 }
                 Some(sent) = self.sending.join_next(), if !self.sending.is_empty() => {
@@ -192,14 +194,14 @@ impl UploadsTask {
             // The attempt is over.
             Ok(None) => return,
             Err(error) => match error.try_into_panic() {
-                // Whoever guards this task hears of it.
+                // The guard of this task reports it.
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => return,
             },
         };
         outlet.took(took);
         let subtasks = portions.iter().map(|portion| portion.subtask).collect();
-        // Before anyone can let go of it.
+        // Before any subtask can release it.
         let nobodys = self.owned.add(object.clone(), subtasks);
         debug_assert!(nobodys.is_empty(), "an object was sent for nobody");
         for (subtask, arrival) in self.arrivals(&object, &portions) {
@@ -211,7 +213,8 @@ impl UploadsTask {
         let placed = lay_out(portions, object);
         let bytes_of = |moved: &Moved| moved.deltas.iter().map(|delta| delta.length).sum();
         let all: u64 = placed.iter().map(|(_, moved)| bytes_of(moved)).sum();
-        // A checkpoint sums up what its subtasks have waited for, so one of those who wait counts it.
+        // A checkpoint sums up the requests of its subtasks, so one of the waiting subtasks counts
+        // this one.
         let waits = |(subtask, moved): &(SubtaskIndex, Moved)| {
             moved.deltas.first().is_some_and(|delta| self.gather.barrier_waits(*subtask, delta.first))
         };
@@ -224,7 +227,7 @@ impl UploadsTask {
     }
 }
 
-/// Uploads deltas as one object, for as long as it takes: an outage of the store costs latency, never data
+/// Uploads deltas as one object, and keeps trying: an outage of the store costs latency, never data
 /// (I6). None once the attempt has ended.
 async fn send(
     remote: Arc<Remote>,

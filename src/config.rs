@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
 use crate::job::{CheckpointListener, SourceJob};
 use crate::key_group::MaxParallelism;
+use crate::machine;
 use crate::manifest::{CheckpointMode, OpenMode};
 use crate::store::{Revision, validate_revisions};
+use crate::table::Tuning;
 
 /// Which checkpoint a job continues from, or is read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,6 +62,9 @@ pub struct JobOptions {
     pub(crate) fallback: bool,
     pub(crate) memory: u64,
     pub(crate) delta_bytes: Option<u64>,
+    pub(crate) background_jobs: Option<usize>,
+    pub(crate) max_open_files: Option<u32>,
+    pub(crate) tuning: Tuning,
     pub(crate) inline_limit: u64,
     pub(crate) retained: usize,
     pub(crate) checkpoint_interval: Option<Duration>,
@@ -89,6 +94,9 @@ impl JobOptions {
             fallback: false,
             memory: 512_000_000,
             delta_bytes: None,
+            background_jobs: None,
+            max_open_files: None,
+            tuning: Tuning::default(),
             inline_limit: 256 * 1024,
             retained: 3,
             checkpoint_interval: None,
@@ -175,8 +183,8 @@ impl JobOptions {
         self
     }
 
-    /// Bytes for block caches, memtables and deltas of all subtasks together: at least 1 MB for each. Default
-    /// 512 MB.
+    /// Bytes for block caches, memtables and deltas of all subtasks together: at least 1 MB for each, and at most
+    /// what the machine or its control group has. Default 512 MB.
     ///
     /// A process takes at most that, and 128 MB, and 1 MB for each subtask. What its allocator keeps for threads
     /// comes on top: with glibc, set `MALLOC_ARENA_MAX=2` in the environment, or its arenas may hold half as much
@@ -184,6 +192,42 @@ impl JobOptions {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Flushes and compactions of RocksDB that run at a time, of all subtasks together: 1 to 64, a quarter of
+    /// them flushes. Their threads belong to the process: RocksDB shares them between all jobs, and a job that
+    /// wants fewer than one before it does not end any. Default: one for each core, 2 to 16.
+    #[must_use]
+    pub fn background_jobs(mut self, jobs: usize) -> Self {
+        self.background_jobs = Some(jobs);
+        self
+    }
+
+    /// SST files that all subtasks together keep open, at least 10 for each. RocksDB opens others when they are
+    /// read, which costs a read several times its time. Default: what an eighth of the memory has room for, at
+    /// 8 KiB a file, and at least 64 for each subtask.
+    ///
+    /// Opening a job raises the process's soft limit of open files (`ulimit -Sn`) where it is too low for that, as
+    /// far as the hard limit allows. Where the hard limit is too low as well, tables keep fewer files open, and
+    /// a limit below 18 for each subtask and 64 is refused. A host that must keep its soft limit low, because it uses
+    /// `select`, sets this option to less than three quarters of the limit less 8 for each subtask.
+    #[must_use]
+    pub fn max_open_files(mut self, files: u32) -> Self {
+        self.max_open_files = Some(files);
+        self
+    }
+
+    /// Sets an option of RocksDB by its name there, for all tables of the job: `compression`,
+    /// `bottommost_compression`, `target_file_size_base` and the like. The last value of a name counts. Default none.
+    ///
+    /// Only options that break no invariant may be set. The error for any other says why, and lists those that may.
+    /// Two names are the library's own: `partition_filters` (`true`: indexes and filters in parts, for state whose
+    /// filters do not fit the memory), and `rate_limiter_bytes_per_second` (of flushes and compactions of all
+    /// subtasks together, in equal shares).
+    #[must_use]
+    pub fn rocksdb_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.tuning.set(name.into(), value.into());
         self
     }
 
@@ -322,6 +366,15 @@ impl JobOptions {
                  blocks of files must fit at once"
             )));
         }
+        machine::check_memory(self.memory)?;
+        if self.background_jobs.is_some_and(|jobs| !(1..=64).contains(&jobs)) {
+            return refuse("1 to 64 background jobs may run at a time");
+        }
+        if self.max_open_files.is_some_and(|files| files / self.subtasks < LEAST_OPEN_FILES) {
+            return Err(Error::invalid("the tables may keep too few files open")
+                .advice(format!("let them have at least {LEAST_OPEN_FILES} for each subtask")));
+        }
+        self.tuning.validate()?;
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
             return refuse("the checkpoint interval must be longer than 0");
         }
@@ -341,6 +394,8 @@ impl JobOptions {
     }
 }
 
+/// SST files that RocksDB keeps open at least, for each table.
+pub(crate) const LEAST_OPEN_FILES: u32 = 10;
 /// What a delta's size limit may be.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 /// Below this a store has no room for a delta, a memtable and a block cache at once.

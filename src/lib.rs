@@ -80,6 +80,7 @@ mod inspect;
 mod job;
 mod key;
 mod key_group;
+mod machine;
 mod manifest;
 mod materialize;
 mod outside;

@@ -3,6 +3,7 @@
 mod background;
 mod coordinator;
 mod early;
+mod files;
 mod local_dir;
 #[cfg(test)]
 #[cfg(feature = "test-util")]

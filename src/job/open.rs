@@ -1,7 +1,7 @@
 //! Opening a job: begin an attempt, restore a checkpoint, start the background, hand out the stores.
 
 use std::collections::BTreeMap;
-use std::num::{NonZero, NonZeroU64};
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::gc::{Holder, Pin, choose, savepoint};
 use crate::ids::{Nonce, SubtaskIndex, Version};
 use crate::key_group::MaxParallelism;
+use crate::machine::{self, cores};
 use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
@@ -31,6 +32,7 @@ use crate::wait::wait;
 
 use super::background::{Background, Busy};
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, follow};
+use super::files::OpenFiles;
 use super::local_dir::{self, LocalDir};
 use super::memory::MemoryPlan;
 use super::outlet::JobOutlet;
@@ -45,8 +47,8 @@ const WORKERS: RangeInclusive<usize> = 2..=8;
 /// own (what an allocator has for a thread), so not hundreds when all subtasks cut at once.
 const BLOCKING_FOR_EACH_CORE: usize = 4;
 const BLOCKING: RangeInclusive<usize> = 8..=64;
-/// RocksDB's background jobs (flushes and compactions) of all subtasks together.
-const BACKGROUND_JOBS: usize = 2;
+/// RocksDB's background jobs (flushes and compactions) of all subtasks together, one for each core.
+const BACKGROUND_JOBS: RangeInclusive<usize> = 2..=16;
 /// Files of one base that are uploaded at the same time, and objects fetched at the same time.
 const PARALLEL_UPLOADS: usize = 4;
 /// Parts of one file that a native checkpoint sends at the same time.
@@ -107,9 +109,8 @@ pub(super) fn open(
     assemble(begun, instances, runtime, remote, dir, options)
 }
 
-/// How many threads can run at a time.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZero::get)
+fn background_jobs() -> usize {
+    cores().clamp(*BACKGROUND_JOBS.start(), *BACKGROUND_JOBS.end())
 }
 
 /// A new store instance.
@@ -184,8 +185,12 @@ async fn begin(
         opened.damaged.iter().map(|damaged| (damaged.version.0, damaged.error.to_string())).collect();
     let targets = targets(opened.chain.max_parallelism(), instances)?;
     let plan = MemoryPlan::of(options);
-    let resources = TableResources::new(plan.tables, BACKGROUND_JOBS)
+    let files = OpenFiles::of(options, plan.tables);
+    let files = files.within(machine::open_files(files.wanted()))?;
+    let resources = TableResources::new(plan.tables, options.background_jobs.unwrap_or_else(background_jobs))
         .for_tables(options.subtasks)
+        .with_open_files(files)
+        .with_tuning(options.tuning.clone())
         .with_clock(Arc::clone(&options.env.clock));
     let notice = options.listener.clone().map(|listener| {
         let tell = move |error: &Error, waited| listener.restore_waits(error, waited);

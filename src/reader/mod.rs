@@ -151,6 +151,7 @@ impl CheckpointReader {
         options: ReaderOptions,
     ) -> Result<Self> {
         let ReaderOptions { dir, memory, request_timeout, env, .. } = options;
+        crate::machine::check_memory(memory)?;
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
         let clock = Arc::clone(&env.clock);
         let outside = Outside::new(store, prefix, env, request_timeout)?;

@@ -5,7 +5,6 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -330,7 +329,7 @@ fn load_in_parts(
 /// Decodes on all cores, in order: the entries of the key groups that are `owned`. The deltas' indexes
 /// say which blocks have any.
 fn decode_all(owned: KeyGroupRange, deltas: &[Opened<'_>]) -> Result<Vec<DecodedDelta>> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = crate::machine::cores();
     let share = deltas.len().div_ceil(threads).max(1);
     let decode = |deltas: &[Opened<'_>]| -> Result<Vec<_>> {
         let one = |opened: &Opened<'_>| {

@@ -8,11 +8,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -244,7 +242,7 @@ impl Restorer {
         let resources = &self.resources;
         // A table that copies parts of other tables reads ahead on every thread. Together they use
         // no more threads than there are cores.
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = crate::machine::cores();
         let tables = cores.min(fetched.len().max(1));
         let mut replays = in_parallel(fetched, tables, |fetched| {
             let (resources, clock) = (resources.clone(), Arc::clone(clock));
@@ -265,7 +263,7 @@ impl Restorer {
                 share.push((id, bytes));
             }
             let busy = shares.iter().filter(|(_, share)| !share.is_empty()).count();
-            let parallel = thread::available_parallelism().map_or(1, NonZero::get).min(busy).max(1);
+            let parallel = crate::machine::cores().min(busy).max(1);
             let limit = self.memory / 2 / parallel as u64;
             replays = in_parallel(shares, parallel, |(mut replay, share)| {
                 let clock = Arc::clone(clock);

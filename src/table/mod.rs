@@ -31,6 +31,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod tuning;
 
 pub(crate) use files::TableFiles;
 pub(crate) use filter::{Expiries, Expiry, is_expired};
@@ -40,3 +41,4 @@ pub(crate) use owned::OwnedCursor;
 pub(crate) use rescale::Source;
 pub(crate) use rocks::{Table, TableValue};
 pub use stats::TableStats;
+pub(crate) use tuning::Tuning;

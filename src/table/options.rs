@@ -13,6 +13,7 @@ use rocksdb::{
 use super::filter::{Expiries, Factory};
 use super::memtables::{Enlisted, Memtables};
 use super::merge::{self, Folds};
+use super::tuning::Tuning;
 use crate::env::{Clock, Env};
 
 const KIB: usize = 1 << 10;
@@ -71,7 +72,9 @@ pub(crate) struct TableResources {
     memtables: Arc<Memtables>,
     memory: usize,
     tables: usize,
-    background_jobs: i32,
+    background_jobs: usize,
+    open_files: Option<u32>,
+    tuning: Tuning,
     clock: Arc<dyn Clock>,
 }
 
@@ -82,8 +85,16 @@ impl TableResources {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MIB);
         let cache = Cache::new_hyper_clock_cache(memory, VARYING_CHARGE);
         let memtables = Memtables::new(memory as u64 / 2, &cache);
-        let background_jobs = i32::try_from(background_jobs.clamp(1, 64)).unwrap_or(64);
-        Self { cache, memtables, memory, tables: 1, background_jobs, clock: Env::default().clock }
+        Self {
+            cache,
+            memtables,
+            memory,
+            tables: 1,
+            background_jobs: background_jobs.clamp(1, 64),
+            open_files: None,
+            tuning: Tuning::default(),
+            clock: Env::default().clock,
+        }
     }
 
     /// Shared by so many tables. Default 1.
@@ -91,6 +102,28 @@ impl TableResources {
     pub(crate) fn for_tables(mut self, tables: u32) -> Self {
         self.tables = usize::try_from(tables).unwrap_or(usize::MAX).max(1);
         self
+    }
+
+    /// SST files that each table keeps open. Default: all.
+    #[must_use]
+    pub(crate) fn with_open_files(mut self, files: u32) -> Self {
+        self.open_files = Some(files);
+        self
+    }
+
+    /// What a host sets by RocksDB's names. Default: nothing.
+    #[must_use]
+    pub(crate) fn with_tuning(mut self, tuning: Tuning) -> Self {
+        self.tuning = tuning;
+        self
+    }
+
+    /// Flushes and compactions at a time. Tables wait for flushes when memory is full, so many tables have two
+    /// threads for them where there are as many jobs.
+    fn jobs(&self) -> (usize, usize) {
+        let least = if self.tables > 2 { 2 } else { 1 };
+        let flushes = (self.background_jobs / 4).max(least).min(self.background_jobs.div_ceil(2));
+        (flushes, (self.background_jobs - flushes).max(1))
     }
 
     /// What all tables hold, and may hold.
@@ -136,7 +169,8 @@ impl TableResources {
 
     /// Where files are cut.
     pub(super) fn file_size(&self) -> u64 {
-        (self.memory / 8).clamp(MIB, 64 * MIB) as u64
+        let by_memory = (self.memory / 8).clamp(MIB, 64 * MIB) as u64;
+        self.tuning.number("target_file_size_base").unwrap_or(by_memory)
     }
 
     /// Size at which a table flushes by itself. One table alone may have four of that size. Of many tables some
@@ -158,11 +192,24 @@ impl TableResources {
     }
 
     pub(crate) fn options(&self) -> Result<Options, rocksdb::Error> {
-        let mut options = Options::default().get_options_from_string(BY_NAME)?;
+        let mut options = self.plain_options();
+        // What a host sets comes last, but before what RocksDB shares with us.
+        let (flushes, compactions) = self.jobs();
+        let jobs = format!("max_background_flushes={flushes};max_background_compactions={compactions}");
+        let by_name = format!("{BY_NAME};{jobs};{}", self.tuning.by_name());
+        let mut options = options.get_options_from_string(by_name)?;
+        self.memtables.count(&mut options);
+        options.set_block_based_table_factory(&self.blocks());
+        self.tuning.tune(&mut options, self.tables);
+        merge::install(&mut options);
+        Ok(options)
+    }
+
+    fn plain_options(&self) -> Options {
+        let mut options = Options::default();
         let write_buffer = self.write_buffer_size();
 
         // Memory.
-        self.memtables.count(&mut options);
         options.set_write_buffer_size(write_buffer);
         options.set_arena_block_size(self.arena_block_size());
         options.set_max_write_buffer_number(4);
@@ -178,12 +225,17 @@ impl TableResources {
         options.set_target_file_size_base(self.file_size());
         options.set_max_bytes_for_level_base(4 * write_buffer as u64);
         options.set_level_zero_file_num_compaction_trigger(L0_FILES);
-        options.set_max_background_jobs(self.background_jobs);
         // The filter that is always there would otherwise have every file rewritten every 30 days, and the
         // next base uploaded as a whole. See `PERIODIC_COMPACTION` for when that is worth it.
         options.set_periodic_compaction_seconds(0);
 
         // Files. A small MANIFEST, because every base carries it.
+        if let Some(files) = self.open_files {
+            // RocksDB takes 10 off for others than SST files.
+            options.set_max_open_files(i32::try_from(files.saturating_add(10)).unwrap_or(i32::MAX));
+            // Each shard of the table cache may hold at least one file, whatever the limit.
+            options.set_table_cache_num_shard_bits(table_cache_bits(files));
+        }
         options.set_max_manifest_file_size(MAX_MANIFEST_FILE_SIZE);
         options.set_manifest_preallocation_size(64 * KIB);
         options.set_bytes_per_sync(BYTES_PER_SYNC);
@@ -198,9 +250,7 @@ impl TableResources {
         options.set_max_log_file_size(MIB);
         options.set_keep_log_file_num(2);
 
-        options.set_block_based_table_factory(&self.blocks());
-        merge::install(&mut options);
-        Ok(options)
+        options
     }
 
     fn blocks(&self) -> BlockBasedOptions {
@@ -215,6 +265,7 @@ impl TableResources {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        self.tuning.tune_blocks(&mut blocks);
         blocks
     }
 
@@ -234,8 +285,16 @@ impl TableResources {
             ("wal", "off".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
-        .to_vec()
+        .into_iter()
+        .chain(self.open_files.map(|files| ("max_open_files".to_owned(), files.to_string())))
+        .chain(self.tuning.iter().cloned())
+        .collect()
     }
+}
+
+/// Shards of the cache of open files, as a power of two: RocksDB's 64 where there is room for 16 in each.
+fn table_cache_bits(files: u32) -> i32 {
+    i32::try_from((files / 16).max(1).ilog2().min(6)).unwrap_or(0)
 }
 
 pub(super) fn write_options() -> WriteOptions {
@@ -264,4 +323,65 @@ pub(super) fn compact_options() -> CompactOptions {
     options.set_exclusive_manual_compaction(false);
     options.set_bottommost_level_compaction(BottommostLevelCompaction::ForceOptimized);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn background_jobs_are_divided_between_flushes_and_compactions() {
+        let jobs = |tables, jobs| TableResources::new(8 << 20, jobs).for_tables(tables).jobs();
+        assert_eq!(
+            [1, 2, 4, 8, 16, 64].map(|all| jobs(2, all)),
+            [(1, 1), (1, 1), (1, 3), (2, 6), (4, 12), (16, 48)]
+        );
+        assert_eq!(
+            [1, 2, 3, 4, 8, 16].map(|all| jobs(64, all)),
+            [(1, 1), (1, 1), (2, 1), (2, 2), (2, 6), (4, 12)]
+        );
+    }
+
+    #[test]
+    fn the_cache_of_open_files_has_no_more_shards_than_it_can_fill() {
+        assert_eq!([1, 10, 31, 32, 64, 1024, 9999].map(table_cache_bits), [0, 0, 0, 1, 2, 6, 6]);
+    }
+
+    /// What RocksDB was told is what it has: options by name are put over others of that kind.
+    #[test]
+    fn i4_a_host_sets_what_it_may_and_nothing_else_is_lost() {
+        let mut tuning = Tuning::default();
+        for (name, value) in
+            [("compression", "kZSTD"), ("target_file_size_base", "9000000"), ("partition_filters", "true")]
+        {
+            tuning.set(name.to_owned(), value.to_owned());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let resources =
+            TableResources::new(8 << 20, 7).for_tables(64).with_open_files(55).with_tuning(tuning);
+        assert_eq!(resources.file_size(), 9_000_000);
+        let mut options = resources.options().unwrap();
+        options.create_if_missing(true);
+        let db = DB::open(&options, dir.path()).unwrap();
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+        let written = files.filter(|path| path.to_string_lossy().contains("OPTIONS")).last().unwrap();
+        let written = std::fs::read_to_string(written).unwrap();
+        for line in [
+            "compression=kZSTD",
+            "target_file_size_base=9000000",
+            "partition_filters=true",
+            "max_open_files=65",
+            "max_background_flushes=2",
+            "max_background_compactions=5",
+            "avoid_flush_during_shutdown=true",
+            "memtable_max_range_deletions=512",
+            "level0_file_num_compaction_trigger=8",
+            "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2",
+            "format_version=6",
+        ] {
+            assert!(written.lines().any(|one| one.trim() == line), "{line} is not in {written}");
+        }
+        assert!(written.contains("FileChecksumGenCrc32c"), "{written}");
+        drop(db);
+    }
 }

@@ -71,6 +71,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     fails(&alluvium(&["load", "--duration", "0"]), 2, "--duration");
     fails(&alluvium(&["load", "--subtasks", "0"]), 2, "--subtasks");
     fails(&alluvium(&["load", "--memory", "1MB"]), 2, "memory");
+    fails(&alluvium(&["load", "--memory", "100TB"]), 2, "memory");
+    fails(&alluvium(&["load", "--background-jobs", "0"]), 2, "background jobs");
+    fails(&alluvium(&["load", "--rocksdb", "compression"]), 2, "NAME=VALUE");
+    fails(&alluvium(&["load", "--rocksdb", "merge_operator=none"]), 2, "these may be: block");
     fails(&alluvium(&["load", "--resume"]), 2, "--store");
     fails(&alluvium(&["compare", "--operation", "juggle"]), 2, "read-modify-write");
     fails(&alluvium(&["compare", "--steady-rate", "0"]), 2, "--steady 0");

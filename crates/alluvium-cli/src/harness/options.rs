@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alluvium::JobOptions;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
@@ -112,6 +113,16 @@ pub(crate) struct RunArgs {
     /// Memory for block caches, memtables and deltas of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     pub(crate) memory: u64,
+    /// Flushes and compactions of RocksDB at a time [default: by cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) background_jobs: Option<usize>,
+    /// SST files that all subtasks together keep open [default: by the limit of open files]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_open_files: Option<u32>,
+    /// Set an option of RocksDB, as in compression=kZSTD; may be given several times. The error for
+    /// one that may not be set lists those that may
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_assignment)]
+    pub(crate) rocksdb: Vec<(String, String)>,
     /// Let the store fail every request for a time of the measured stretch, as in 30s@60s: for 30 s, from
     /// second 60; several with a comma between
     #[arg(long, value_name = "LENGTH@START", value_delimiter = ',', action = clap::ArgAction::Set)]
@@ -124,7 +135,25 @@ pub(crate) struct RunArgs {
     pub(crate) label: Option<String>,
 }
 
+fn parse_assignment(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it has the form NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 impl RunArgs {
+    /// What a job's options say about memory and RocksDB.
+    pub(crate) fn tune(&self, mut options: JobOptions) -> JobOptions {
+        options = options.memory(self.memory);
+        if let Some(jobs) = self.background_jobs {
+            options = options.background_jobs(jobs);
+        }
+        if let Some(files) = self.max_open_files {
+            options = options.max_open_files(files);
+        }
+        let set = |options: JobOptions, (name, value): &(String, String)| options.rocksdb_option(name, value);
+        self.rocksdb.iter().fold(options, set)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         let options = [
             ("--duration", self.duration),

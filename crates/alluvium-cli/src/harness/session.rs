@@ -74,8 +74,7 @@ impl Session {
             ..MaterializationOptions::default()
         };
         let interval = self.run.checkpoint_interval;
-        let options =
-            job_options(&self.dir, open, subtasks, self.run.memory).materialization(materialization);
+        let options = job_options(&self.dir, open, subtasks, &self.run).materialization(materialization);
         let options = match self.mode {
             Mode::None => options,
             Mode::Changelog | Mode::Native => {
@@ -186,7 +185,7 @@ impl Session {
             && self.mode != Mode::None
         {
             progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
-            let options = job_options(dir, OpenMode::Existing, workload.subtasks, self.run.memory);
+            let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);
             match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env)
             {
                 Ok(restored) => result.restore = Some(restored),
@@ -216,8 +215,8 @@ const LOCAL_STORE_NOTE: &str =
 const MODEL_NOTE: &str = "The store's latency and bandwidth are modelled, without TLS, HTTP and signing: CPU figures \
     lack what these cost.";
 
-fn job_options(dir: &Path, open: OpenMode, subtasks: u32, memory: u64) -> JobOptions {
-    JobOptions::new(dir, open).subtasks(subtasks).memory(memory)
+fn job_options(dir: &Path, open: OpenMode, subtasks: u32, run: &RunArgs) -> JobOptions {
+    run.tune(JobOptions::new(dir, open).subtasks(subtasks))
 }
 
 /// Opens the job with an empty local directory, processes one record in every subtask, and verifies if

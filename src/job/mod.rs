@@ -59,6 +59,30 @@ use triggers::Triggers;
 /// Dropping the last clone and all stores ends the background work. The drop waits at most for the
 /// delta that is being applied, and never panics, not even inside an async runtime. As in a crash,
 /// state after the last checkpoint is lost; [`Job::close`] ends the attempt in order.
+///
+/// ```
+/// use alluvium::{Health, Job, JobOptions, OpenMode, Opened};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let options = JobOptions::new(dir, OpenMode::CreateOrOpen).subtasks(2).retained(5);
+/// let Opened { job, mut stores, .. } = Job::open(&url, options)?;
+///
+/// // Between two records of the source.
+/// let checkpoint = job.trigger("offset 17")?;
+/// for store in &mut stores {
+///     // On each operator's thread, when the barrier reaches it.
+///     store.cut(checkpoint.id(), "")?;
+/// }
+/// let report = checkpoint.wait()?;
+///
+/// let checkpoints = job.checkpoints();
+/// assert_eq!(checkpoints.last().map(|checkpoint| checkpoint.id), Some(report.id));
+/// assert!(matches!(job.status().health(), Health::Well));
+/// job.close()
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Job {
     inner: JobHold,

@@ -122,6 +122,51 @@ pub struct JobStats {
 
 /// Receives the outcome of checkpoints and other events, on a background thread that should not be
 /// kept busy.
+///
+/// A sink with transactions commits its output here. Each checkpoint's output is in a transaction that
+/// was flushed before the cut; a durable checkpoint commits its own transaction and all earlier ones.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+///
+/// use alluvium::{CheckpointId, CheckpointListener, CheckpointReport, Job, JobOptions, OpenMode};
+///
+/// #[derive(Debug, Default)]
+/// struct Sink {
+///     flushed: Mutex<Vec<CheckpointId>>,
+/// }
+///
+/// impl Sink {
+///     /// Must be idempotent: after a crash the next attempt commits again.
+///     fn commit_through(&self, checkpoint: CheckpointId) {
+///         self.flushed.lock().unwrap().retain(|flushed| *flushed > checkpoint);
+///     }
+/// }
+///
+/// impl CheckpointListener for Sink {
+///     fn completed(&self, report: &CheckpointReport) {
+///         self.commit_through(report.id);
+///     }
+///
+///     fn adopted(&self, id: CheckpointId) {
+///         self.commit_through(id);
+///     }
+/// }
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let sink = Arc::new(Sink::default());
+/// let options = JobOptions::new(dir, OpenMode::CreateOrOpen).listener(sink.clone());
+/// let mut opened = Job::open(&url, options)?;
+///
+/// let checkpoint = opened.job.trigger("")?;
+/// sink.flushed.lock().unwrap().push(checkpoint.id());
+/// opened.stores[0].cut(checkpoint.id(), "")?;
+/// checkpoint.wait()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
     /// A checkpoint became durable.
     fn completed(&self, report: &CheckpointReport) {

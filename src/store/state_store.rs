@@ -58,6 +58,31 @@ const BLOCK_STEP: Duration = Duration::from_millis(20);
 ///
 /// State is kept by name ([`StateStore::state`]), key group and key. A read always sees the store's
 /// own writes.
+///
+/// ```
+/// use alluvium::{Job, JobOptions, OpenMode, StateOptions, ValueState};
+///
+/// # fn main() -> alluvium::Result<()> {
+/// # let place = tempfile::tempdir().unwrap();
+/// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+/// let mut opened = Job::open(&url, JobOptions::new(dir, OpenMode::CreateOrOpen))?;
+/// let store = &mut opened.stores[0];
+///
+/// // Typed state, under the current key.
+/// let counts = store.register(ValueState::<u64>::descriptor("counts"))?;
+/// store.set_key("river")?;
+/// counts.put(store, &1)?;
+///
+/// // Raw state: bytes to bytes, in a key group that the caller chooses.
+/// let notes = store.state(&StateOptions::new("notes"))?;
+/// let group = store.group_of(b"river");
+/// store.put(notes, group, b"river/1", b"sand")?;
+/// store.append(notes, group, b"river/2", b"silt")?;
+/// assert_eq!(store.get(notes, group, b"river/2")?.as_deref(), Some(b"silt".as_slice()));
+/// assert_eq!(store.scan_prefix(notes, group, b"river/")?.count(), 2);
+/// # Ok(())
+/// # }
+/// ```
 pub struct StateStore {
     subtask: SubtaskIndex,
     range: KeyGroupRange,

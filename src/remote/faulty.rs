@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     Short,
     /// The body, and then some of it once more. Only for `Get`.
     Long,
+    /// Half of the body, and then nothing any more. Only for `Get`.
+    Stall,
     /// None: the body comes in many chunks. Only for `Get`.
     Chunks,
 }
@@ -184,7 +186,7 @@ fn broken() -> object_store::Error {
 /// Runs `request` as `fault` has it.
 async fn with_fault<T>(fault: Option<Fault>, request: impl Future<Output = Result<T>>) -> Result<T> {
     match fault {
-        None | Some(Fault::Cut | Fault::Short | Fault::Long | Fault::Chunks) => request.await,
+        None | Some(Fault::Cut | Fault::Short | Fault::Long | Fault::Stall | Fault::Chunks) => request.await,
         Some(Fault::Before) => Err(broken()),
         Some(Fault::Denied) => {
             let source = Box::new(io::Error::from(io::ErrorKind::PermissionDenied));
@@ -282,7 +284,9 @@ impl ObjectStore for Faulty {
         let fault = self.state().next(Op::Get);
         Box::pin(with_fault(fault, async move {
             let mut result = self.inner.get_opts(location, options).await?;
-            if let Some(fault @ (Fault::Cut | Fault::Short | Fault::Long | Fault::Chunks)) = fault {
+            if let Some(fault @ (Fault::Cut | Fault::Short | Fault::Long | Fault::Stall | Fault::Chunks)) =
+                fault
+            {
                 let (range, meta) = (result.range.clone(), result.meta.clone());
                 let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
                 let whole = result.bytes().await?;
@@ -294,7 +298,11 @@ impl ObjectStore for Faulty {
                     Fault::Chunks => pieces.collect(),
                     _ => vec![Ok(half)],
                 };
-                let payload = GetResultPayload::Stream(stream::iter(chunks).boxed());
+                let chunks = stream::iter(chunks);
+                let payload = GetResultPayload::Stream(match fault {
+                    Fault::Stall => chunks.chain(stream::pending()).boxed(),
+                    _ => chunks.boxed(),
+                });
                 result = GetResult { payload, range, meta, attributes, extensions };
             }
             Ok(result)

@@ -78,6 +78,9 @@ impl Drop for Begun {
 #[derive(Debug, Default)]
 struct Recent {
     latencies: VecDeque<Duration>,
+    /// Of transfers between small and large, as they are: they are latency and transfer both, and would say too much of
+    /// the one or of the other. Their sizes differ by a factor of four at most, which the margins allow for.
+    between: VecDeque<Duration>,
     /// In seconds per byte.
     costs: VecDeque<f64>,
 }
@@ -109,7 +112,9 @@ impl Pace {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes <= SMALL {
             push(&mut recent.latencies, took);
-        } else if bytes >= LARGE {
+        } else if bytes < LARGE {
+            push(&mut recent.between, took);
+        } else {
             push(&mut recent.costs, took.as_secs_f64() / bytes as f64);
         }
     }
@@ -127,6 +132,12 @@ impl Pace {
     /// As long as the slowest of the last ones would have taken for it.
     fn expected(&self, bytes: u64) -> Duration {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes > SMALL
+            && bytes < LARGE
+            && let Some(slowest) = recent.between.iter().max()
+        {
+            return *slowest;
+        }
         let latency = recent.latencies.iter().max().copied().unwrap_or(FIRST_LATENCY);
         let cost = recent.costs.iter().copied().reduce(f64::max).unwrap_or(1.0 / FIRST_RATE);
         // Far below what a Duration holds.
@@ -183,12 +194,41 @@ mod tests {
         while pace.give_up_after(8 * MIB) < seconds(1800.0) {
             pace.gave_up(8 * MIB, pace.give_up_after(8 * MIB));
             tries += 1;
+            assert!(tries <= 4, "{tries}");
         }
-        assert!(tries <= 4, "{tries}");
         for _ in 0..REMEMBERED {
             pace.came_through(8 * MIB, seconds(0.1));
         }
         assert!(pace.give_up_after(8 * MIB) < seconds(20.0), "and that is forgotten as well");
+    }
+
+    #[test]
+    fn i6_transfers_between_small_and_large_are_learned_from_as_well() {
+        const SIZE: u64 = 128 * 1024;
+        let pace = Pace::default();
+        for _ in 0..REMEMBERED {
+            pace.came_through(1000, seconds(0.03));
+            pace.came_through(4 * MIB, seconds(0.4));
+        }
+        let (hedge, give_up) = (pace.hedge_after(4 * MIB), pace.give_up_after(1000));
+        assert!(
+            pace.hedge_after(SIZE) < seconds(1.3),
+            "by what the others tell: {:?}",
+            pace.hedge_after(SIZE)
+        );
+        // The link has become slow, and nothing else is sent on it.
+        let mut tries = 0;
+        while pace.give_up_after(SIZE) < seconds(600.0) {
+            pace.gave_up(SIZE, pace.give_up_after(SIZE));
+            tries += 1;
+            assert!(tries <= 3, "{tries}");
+        }
+        for _ in 0..REMEMBERED {
+            pace.came_through(SIZE, seconds(8.0));
+        }
+        assert_eq!(pace.hedge_after(SIZE), HEDGE.over(seconds(8.0)), "none of its like is sent twice");
+        let others = (pace.hedge_after(4 * MIB), pace.give_up_after(1000));
+        assert_eq!(others, (hedge, give_up), "of other sizes it says nothing");
     }
 
     #[test]

@@ -255,6 +255,19 @@ async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
         assert_eq!((cost.puts, cost.retries, cost.failures), (2, 1, 0), "{fault:?}");
         assert_eq!(remote.get(&data(1)).await.unwrap(), noise(MIB));
     }
+    // Where one of the two fails the other counts, whichever comes first.
+    for faults in [[Fault::Chunks, Fault::Before], [Fault::After, Fault::Chunks]] {
+        let (store, remote) = faulty();
+        let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };
+        let remote = remote.with_timeout(Duration::from_secs(20)).with_retry(once);
+        let remote = remote.with_hedge_after(Duration::from_millis(1));
+        // The first takes a quarter of a second, so that the second is sent.
+        store.set_link(NonZeroU64::new(4 * MIB as u64).unwrap());
+        faults.into_iter().for_each(|fault| store.plan(Op::Put, fault));
+        remote.put_data(&data(1), noise(MIB)).await.unwrap();
+        assert_eq!((store.planned(), remote.counters().puts), (0, 2), "{faults:?}");
+        assert_eq!(remote.get(&data(1)).await.unwrap(), noise(MIB));
+    }
     // The chain's creates are never sent twice by themselves: a doubt is a doubt.
     let (store, remote) = faulty();
     let remote = remote.with_hedge_after(Duration::ZERO);
@@ -262,6 +275,36 @@ async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
     let name = ObjectName::manifest(Version(1));
     assert!(matches!(remote.create(&name, Bytes::from_static(b"x")).await, Created::Doubt(_)));
     assert_eq!(remote.counters().puts, 1);
+}
+
+#[test]
+fn i6_a_create_of_the_chain_is_in_doubt_as_soon_as_others_show_that_it_hangs() {
+    let remote = remote(Arc::new(InMemory::new())).with_timeout(Duration::from_secs(600));
+    let limit = remote.limit(1000);
+    (0..3).for_each(|_| remote.pace.came_through(1000, Duration::from_millis(30)));
+    assert!(remote.limit_by_pace(1000, limit) < Duration::from_secs(11));
+    let short = Duration::from_secs(2);
+    assert_eq!(remote.limit_by_pace(1000, short), short, "never later than without them");
+}
+
+#[tokio::test]
+async fn i6_a_body_that_stands_still_is_given_up_and_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, remote) = faulty();
+    let content = noise(MIB);
+    remote.put_data(&data(1), content.clone()).await.unwrap();
+    // The whole body might take weeks; only that nothing comes tells that it hangs.
+    let remote = remote.with_slowest(NonZeroU64::MIN).with_timeout(Duration::from_millis(50));
+    let path = dir.path().join("f");
+    (0..2).for_each(|_| store.plan(Op::Get, Fault::Stall));
+    let before = remote.counters();
+    let (length, hash) = remote.get_to_file(&data(1), None, &path).await.unwrap();
+    assert_eq!((length, hash), (content.len() as u64, blake3::hash(&content)));
+    let cost = remote.counters() - before;
+    assert_eq!((cost.gets, cost.get_bytes), (3, content.len() as u64), "no byte comes twice");
+    // However long a request may take.
+    let patient = remote.with_timeout(Duration::from_secs(600));
+    assert_eq!(patient.stall(), Duration::from_secs(10));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::manifest::{
     read_manifest,
 };
 use crate::pins::{InspectedPin, inspect_pins};
-use crate::remote::{ObjectName, Remote, open_url};
+use crate::remote::{ObjectName, Remote, Staged, count_staged, dir_of, open_url};
 use crate::savepoints::{Savepoint, describe as describe_savepoint};
 use crate::wait::wait;
 
@@ -52,6 +52,11 @@ pub struct Inspection {
     pub total_bytes: u64,
     /// Number of objects below the job's prefix.
     pub total_objects: u64,
+    /// Bytes of files that lie beside the objects of a local store because they are being written, or because the process
+    /// that was writing them was killed. The next attempt removes those of earlier ones. 0 in other stores.
+    pub staged_bytes: u64,
+    /// Number of these files.
+    pub staged_files: u64,
     /// Objects that a retained checkpoint needs and that do not exist. Empty in a sound job.
     pub missing: Vec<String>,
     /// Savepoints that cannot be read, or whose checkpoint cannot, each with what is wrong. No garbage is collected
@@ -164,11 +169,18 @@ pub fn inspect(url: &str, store_options: &[(String, String)]) -> Result<Inspecti
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
-    let url = url.to_owned();
-    let task = runtime.spawn(async move { look(&remote, &url).await });
+    let task = {
+        let url = url.to_owned();
+        runtime.spawn(async move { look(&remote, &url).await })
+    };
     let result = wait(task);
     runtime.shutdown_background();
-    result.unwrap_or_else(|error| Err(Error::internal("the inspection came to a bad end").source(error)))
+    let mut inspection = result
+        .unwrap_or_else(|error| Err(Error::internal("the inspection came to a bad end").source(error)))?;
+    // No listing shows them.
+    let Staged { files, bytes } = dir_of(url).map(|dir| count_staged(&dir)).unwrap_or_default();
+    (inspection.staged_files, inspection.staged_bytes) = (files, bytes);
+    Ok(inspection)
 }
 
 /// Looks until nothing has moved meanwhile, or often enough.
@@ -279,6 +291,8 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         live_objects: live.len() as u64,
         total_bytes: sizes.values().sum(),
         total_objects: sizes.len() as u64,
+        staged_bytes: 0,
+        staged_files: 0,
         missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
         damaged,
         damaged_versions: damaged_versions

@@ -276,6 +276,9 @@ fn deletions_that_are_refused_end_no_job_and_are_not_asked_for_again_and_again()
         job.settle(Duration::from_secs(20)).unwrap();
     }
     job.health().unwrap();
+    // In the beginning for all that there is by then, and from then on for one object, however many there are.
+    let deletes = job.stats().remote.deletes;
+    assert!(deletes < 120, "the deletion of {deletes} objects was asked for in 60 checkpoints");
     let asked = || place.store.take_calls().iter().filter(|call| call.op == Op::Delete).count();
     let running = asked();
     job.close().unwrap();
@@ -315,9 +318,15 @@ fn what_a_killed_process_was_writing_is_removed() {
     for path in void.iter().chain(&kept) {
         std::fs::write(path, "x").unwrap();
     }
+    let staged = || {
+        let seen = inspect(url.to_str().unwrap(), &[]).unwrap();
+        (seen.staged_files, seen.staged_bytes)
+    };
+    assert_eq!(staged(), (3, 3), "and what is not ours is not counted");
     let Opened { job, stores: _stores, .. } = open();
     eventually("they are gone", Duration::from_secs(20), || void.iter().all(|path| !path.exists()));
     assert!(kept.iter().all(|path| path.exists()));
+    assert_eq!(staged(), (1, 1));
     job.health().unwrap();
 }
 

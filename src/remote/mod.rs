@@ -50,7 +50,7 @@ pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
 use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
-pub(crate) use staging::remove_staged;
+pub(crate) use staging::{Staged, count_staged, remove_staged};
 pub(crate) use url::{dir_of, open_url, parse_prefix, place_of};
 pub(crate) use write::{Created, NeededByNothing, Refused};
 

@@ -32,10 +32,37 @@ fn staged(file: &Path, root: &Path) -> Option<ObjectName> {
     if numbered { ObjectName::parse(&name.replace(std::path::MAIN_SEPARATOR, "/")) } else { None }
 }
 
+/// What is staged in a local store: files, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Staged {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Removes the files that attempts before `epoch` have left staged in the job at `root`. Returns
 /// their number.
 pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
     let mut removed = 0;
+    each_staged(root, |path, name| {
+        removed += usize::from(is_void(&name, epoch) && fs::remove_file(path).is_ok());
+    });
+    removed
+}
+
+/// What is staged in the job at `root`, by whomever: a process that was killed, or one that is writing it now.
+pub(crate) fn count_staged(root: &Path) -> Staged {
+    let mut staged = Staged::default();
+    each_staged(root, |path, _| {
+        // It may have been renamed meanwhile.
+        if let Ok(metadata) = fs::metadata(path) {
+            staged.files += 1;
+            staged.bytes += metadata.len();
+        }
+    });
+    staged
+}
+
+fn each_staged(root: &Path, mut found: impl FnMut(&Path, ObjectName)) {
     let mut open: Vec<PathBuf> = ObjectName::FOLDERS.iter().map(|folder| root.join(folder)).collect();
     while let Some(dir) = open.pop() {
         // What is not there, or cannot be read, is no reason to do more or less.
@@ -45,14 +72,14 @@ pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(path),
                 Ok(kind) if kind.is_file() && has_mark(&path) => {
-                    let void = staged(&path, root).is_some_and(|name| is_void(&name, epoch));
-                    removed += usize::from(void && fs::remove_file(&path).is_ok());
+                    if let Some(name) = staged(&path, root) {
+                        found(&path, name);
+                    }
                 }
                 _ => {}
             }
         }
     }
-    removed
 }
 
 fn has_mark(path: &Path) -> bool {
@@ -87,7 +114,11 @@ mod tests {
             write("elsewhere/x#1".to_owned()),
             write(format!("{}#x", data(4))),
         ];
+        let all = count_staged(root.path());
+        assert_eq!(all, Staged { files: 7, bytes: 7 }, "and whole objects and foreign files are not");
         assert_eq!(remove_staged(root.path(), Epoch(5)), 3);
+        assert_eq!(count_staged(root.path()).files, 4);
+        assert_eq!(count_staged(&root.path().join("absent")), Staged::default());
         assert!(gone.iter().all(|path| !path.exists()));
         assert!(kept.iter().all(|path| path.exists()));
     }

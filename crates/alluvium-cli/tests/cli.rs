@@ -286,6 +286,11 @@ fn load_refuses_an_earlier_run_unless_it_is_to_resume() {
     for part in ["Manifest chain", "checkpoint", "subtask", "reference", "retained"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+    assert!(!text.contains("being written"), "{text}");
+    // As a process leaves it that was killed while it wrote.
+    std::fs::write(Path::new(&store).join(format!("manifest/{:020}#1", 99)), "x").unwrap();
+    let text = succeeds(&alluvium(&["inspect", &store]));
+    assert!(text.contains("1 file(s) that are being written, or that a killed process has left"), "{text}");
 }
 
 #[test]

@@ -50,6 +50,15 @@ fn text(url: &str, inspection: &Inspection) -> String {
         inspection.held_objects,
     );
 
+    if inspection.staged_files > 0 {
+        text += &format!(
+            "\nbeside them {} in {} file(s) that are being written, or that a killed process has left; the next start \
+             of the job removes those of earlier attempts",
+            size(inspection.staged_bytes),
+            inspection.staged_files,
+        );
+    }
+
     text += "\n\nManifest chain\n";
     let mut chain =
         empty(&["version", "epoch", "record", "mode", "taken (UTC)", "own bytes", "to restore", "retained"]);

@@ -277,6 +277,43 @@ fn checkpoints_that_fail_in_a_row_are_a_warning_until_one_succeeds() {
     assert!(matches!(job.status().health(), Health::Well));
 }
 
+/// The local disk lets no base come about. Checkpoints go on without one, and the changelog grows.
+#[test]
+fn i6_bases_that_the_local_disk_lets_fail_are_told_with_the_subtask_and_since_when() {
+    let home = Home::new();
+    let (job, mut stores) = home.open(home.options(3));
+    let key = own_key(&stores[1]);
+    put(&mut stores[1], &key, b"1").unwrap();
+    checkpoint(&job, &mut stores, "").unwrap();
+    // Files lie where the snapshots of subtask 1 are to be made.
+    let instances = std::fs::read_dir(home.dir.path().join("instances")).unwrap();
+    let mut instances = instances.map(|entry| entry.unwrap().path());
+    let instance = instances.find(|path| path.to_str().unwrap().contains("/00001-")).unwrap();
+    let in_the_way: Vec<_> = (1..=64).map(|n| instance.join(format!("base-{n}"))).collect();
+    in_the_way.iter().for_each(|path| std::fs::write(path, "x").unwrap());
+
+    job.health().unwrap();
+    job.materialize();
+    eventually("it is told", SOON, || job.health().is_err());
+    let error = job.health().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disk);
+    let words = ["base of subtask 1", "it has failed for", "time(s) in a row", "base-", "local disk"];
+    assert_says(&error.to_string(), &words);
+    assert_says(&stores[1].health().unwrap_err().to_string(), &words);
+    stores[0].health().unwrap();
+    assert!(matches!(job.status().health(), Health::Warning(text) if text.contains("subtask 1")));
+    eventually("it is tried again", SOON, || {
+        job.health().unwrap_err().to_string().contains("2 time(s) in a row")
+    });
+    put(&mut stores[1], &key, b"2").unwrap();
+    checkpoint(&job, &mut stores, "").unwrap();
+
+    in_the_way.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    eventually("it recovers by itself", SOON, || job.health().is_ok());
+    assert!(matches!(job.status().health(), Health::Well));
+    stores[1].health().unwrap();
+}
+
 #[test]
 fn subtasks_that_mean_different_things_by_a_state_end_the_attempt() {
     let home = Home::new();

@@ -45,7 +45,15 @@ impl ActiveDelta {
 
     /// A delta that takes about `entries` keys before its hash index grows.
     pub(crate) fn with_hint(entries: usize) -> Self {
-        let recycler = Arc::<Recycler>::default();
+        Self::of(Arc::default(), entries)
+    }
+
+    /// The first delta of a store whose deltas go round by `recycler`.
+    pub(crate) fn recycled_by(recycler: Arc<Recycler>) -> Self {
+        Self::of(recycler, 0)
+    }
+
+    fn of(recycler: Arc<Recycler>, entries: usize) -> Self {
         Self {
             top: Pooled::new(&recycler, entries),
             lent: Cell::new(false),
@@ -133,6 +141,7 @@ impl ActiveDelta {
         self.fold();
         if Arc::get_mut(&mut self.top).is_none() {
             let next = self.spare.take().unwrap_or_else(|| self.recycler.memtable(0));
+            self.recycler.set_overlay(0);
             let held = std::mem::replace(&mut self.top, Pooled::of(next, &self.recycler));
             self.below_bytes += held.bytes();
             self.below.push(held);
@@ -150,7 +159,9 @@ impl ActiveDelta {
             let before = older.bytes();
             let Some(table) = Arc::get_mut(older) else { return };
             table.table_mut().absorb(newer);
-            self.spare = Some(newer.take().emptied());
+            let spare = newer.take().emptied();
+            self.recycler.set_overlay(spare.memory());
+            self.spare = Some(spare);
             self.below_bytes -= before;
             self.top = self.below.pop().expect("it was just there");
         }

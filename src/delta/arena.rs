@@ -158,6 +158,11 @@ impl Arena {
         self.used
     }
 
+    /// Memory held, in bytes: all of each chunk, and what is there for the next ones.
+    pub(crate) fn memory(&self) -> usize {
+        self.chunks.iter().chain(&self.spare).map(Vec::capacity).sum()
+    }
+
     /// Number of chunks in use.
     pub(crate) fn chunks(&self) -> usize {
         self.chunks.len()

@@ -133,6 +133,17 @@ impl Shard {
 /// Tables of an earlier delta, emptied.
 pub(crate) struct SpareShards(Vec<Shard>);
 
+impl SpareShards {
+    /// Memory held, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        memory(&self.0)
+    }
+}
+
+fn memory(shards: &[Shard]) -> usize {
+    shards.iter().map(|shard| shard.slots.capacity() * size_of::<Slot>()).sum()
+}
+
 /// Key to position. The keys themselves are in the arena.
 pub(crate) struct HashIndex {
     hasher: RandomState,
@@ -162,6 +173,11 @@ impl HashIndex {
 
     pub(crate) fn is_hollow(&self) -> bool {
         self.shards.is_empty()
+    }
+
+    /// Memory held, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        memory(&self.shards)
     }
 
     pub(crate) fn len(&self) -> usize {

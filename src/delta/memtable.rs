@@ -154,6 +154,14 @@ impl Memtable {
             + self.tombstones.bytes()
     }
 
+    /// Memory held as the allocator has it: of a small table, much more than [`Memtable::bytes`].
+    pub(crate) fn memory(&self) -> usize {
+        self.arena.memory()
+            + self.points.memory()
+            + self.ordered.len() * ordered::BYTES_PER_ENTRY
+            + self.tombstones.bytes()
+    }
+
     pub(crate) fn tombstones(&self) -> &RangeSet {
         &self.tombstones
     }

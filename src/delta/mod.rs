@@ -37,6 +37,7 @@ pub(crate) use frozen::FrozenDelta;
 pub(crate) use merge::merge_all;
 pub(crate) use pooled::Pooled;
 pub(crate) use range_set::RangeSet;
+pub(crate) use recycle::Recycler;
 pub(crate) use walk::Walk;
 pub(crate) use way::Way;
 

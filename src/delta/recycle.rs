@@ -5,9 +5,15 @@
 //! microseconds. So a delta that is dropped, on any thread, is only put on a list. The next seal,
 //! which runs in the background, cleans it, and the next cut finds it ready.
 
+//!
+//! Memory that waits here counts (I6): what a store holds of it is told, and where it would not fit beside the
+//! deltas that are on their way, a writer frees it before it waits.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::arena::Arena;
+use super::arena::{Arena, CHUNK};
 use super::hash::{HashIndex, SpareShards};
 use super::memtable::Memtable;
 
@@ -21,6 +27,12 @@ const MAX_RETIRED: usize = 64;
 #[derive(Default)]
 pub(crate) struct Recycler {
     pool: Mutex<Pool>,
+    /// Bytes of what waits to be cleaned.
+    retired: AtomicUsize,
+    /// Bytes of what is ready to be used again.
+    ready: AtomicUsize,
+    /// Bytes of the empty table that a program which writes while it scans keeps for the next scan.
+    overlay: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -32,11 +44,24 @@ struct Pool {
     shards: Option<SpareShards>,
 }
 
+impl Pool {
+    fn ready(&self) -> usize {
+        self.chunks.len() * CHUNK + self.shards.as_ref().map_or(0, SpareShards::memory)
+    }
+}
+
+impl fmt::Debug for Recycler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recycler").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
 impl Recycler {
     /// An empty table for about `entries`, out of used memory where there is some.
     pub(crate) fn memtable(&self, entries: usize) -> Memtable {
         let (chunks, shards) = {
             let mut pool = self.lock();
+            self.ready.store(0, Ordering::Relaxed);
             (std::mem::take(&mut pool.chunks), pool.shards.take())
         };
         Memtable::new(Arena::with_spare(chunks), HashIndex::with_hint(entries, shards))
@@ -45,18 +70,25 @@ impl Recycler {
     /// Takes a table that nothing reads any more. Never frees memory on the caller's thread, unless
     /// nobody has cleaned up for long.
     pub(crate) fn retire(&self, table: Memtable) {
+        let bytes = table.memory();
         let mut pool = self.lock();
         if pool.retired.len() < MAX_RETIRED {
             pool.retired.push(table);
+            self.retired.fetch_add(bytes, Ordering::Relaxed);
         } else {
             drop(pool);
             drop(table);
         }
     }
 
-    /// Cleans what was retired. Takes up to milliseconds; for background threads.
+    /// Cleans what was retired. Takes up to milliseconds; for background threads, and for whoever would wait for
+    /// memory otherwise.
     pub(crate) fn clean(&self) {
-        let retired = std::mem::take(&mut self.lock().retired);
+        let retired = {
+            let mut pool = self.lock();
+            self.retired.store(0, Ordering::Relaxed);
+            std::mem::take(&mut pool.retired)
+        };
         for table in retired {
             let filled = table.filled_chunks();
             let (chunks, shards) = table.into_spare();
@@ -68,10 +100,26 @@ impl Recycler {
             let surplus = pool.chunks.split_off(keep);
             pool.last_filled = filled;
             let replaced = shards.and_then(|shards| pool.shards.replace(shards));
+            self.ready.store(pool.ready(), Ordering::Relaxed);
             // Freed without the lock.
             drop(pool);
             drop((surplus, replaced));
         }
+    }
+
+    /// Bytes of what waits to be cleaned.
+    pub(crate) fn retired(&self) -> usize {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all that is held here for later deltas.
+    pub(crate) fn bytes(&self) -> usize {
+        self.retired() + self.ready.load(Ordering::Relaxed) + self.overlay.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the table takes that lies ready for the next scan.
+    pub(super) fn set_overlay(&self, bytes: usize) {
+        self.overlay.store(bytes, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Pool> {
@@ -82,7 +130,9 @@ impl Recycler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TableKind;
+    use std::sync::Arc;
+
+    use super::super::{ActiveDelta, TableKind};
     use super::*;
 
     #[test]
@@ -99,12 +149,36 @@ mod tests {
             }
             assert_eq!(recycler.lock().retired.len(), MAX_RETIRED);
             recycler.clean();
+            assert_eq!(recycler.retired(), 0);
+            let held = table.memory();
             recycler.retire(table);
+            assert_eq!(recycler.retired(), held, "1.2 MB of records in five chunks, and an index of 10,000");
+            assert!((5 * CHUNK + 80_000..6 * CHUNK + 500_000).contains(&held), "{held} bytes");
             recycler.clean();
             let pool = recycler.lock();
             assert!(pool.retired.is_empty() && pool.shards.is_some());
             // 120 bytes a record.
             assert_eq!(pool.chunks.len(), 5);
+            assert_eq!(recycler.bytes(), 5 * CHUNK + pool.shards.as_ref().unwrap().memory());
         }
+        drop(recycler.memtable(100));
+        assert_eq!(recycler.bytes(), 0, "what is handed out is the delta's own");
+    }
+
+    #[test]
+    fn i6_the_empty_table_that_waits_for_the_next_scan_counts() {
+        let recycler = Arc::<Recycler>::default();
+        let mut delta = ActiveDelta::recycled_by(Arc::clone(&recycler));
+        delta.put(TableKind::Hash, b"a", b"1");
+        let view = delta.tables().next().and_then(|table| delta.view(table)).unwrap();
+        delta.put(TableKind::Hash, b"b", b"2");
+        assert_eq!(recycler.bytes(), 0, "it is in use");
+        drop(view);
+        delta.put(TableKind::Hash, b"c", b"3");
+        assert!(recycler.bytes() >= CHUNK, "{}", recycler.bytes());
+        let view = delta.tables().next().and_then(|table| delta.view(table)).unwrap();
+        delta.put(TableKind::Hash, b"d", b"4");
+        assert_eq!(recycler.bytes(), 0, "it is in use again");
+        drop(view);
     }
 }

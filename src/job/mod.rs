@@ -270,7 +270,7 @@ impl Job {
     /// The failure that ended the attempt, if any, or what makes every further checkpoint
     /// impossible: a store that was dropped without [`StateStore::finish`]. In that case the next
     /// checkpoint ends the attempt; a checkpoint that the store has cut for may still complete.
-    /// Also reports what RocksDB's background cannot do at the moment in one of the stores, see
+    /// Also reports what cannot be done in the background of one of the stores at the moment, see
     /// [`StateStore::health`]. Never blocks. [`Job::status`] says more.
     ///
     /// # Errors
@@ -427,9 +427,14 @@ impl Inner {
         self.commands.send(command).map_err(|_| Error::new(ErrorKind::Closed, "the job was closed"))
     }
 
-    /// What RocksDB's background cannot do in one of the stores.
+    /// What cannot be done in the background of one of the stores.
     fn trouble(&self) -> Option<Error> {
-        self.stores.iter().find_map(|store| store.table.trouble())
+        let now = self.remote.env().clock.monotonic();
+        let table = self.stores.iter().find_map(|store| store.table.trouble());
+        table.or_else(|| {
+            let mut stores = (0..).zip(&self.stores);
+            stores.find_map(|(subtask, store)| store.shared.bases.of(SubtaskIndex(subtask), now))
+        })
     }
 
     fn memory_stats(&self) -> MemoryStats {
@@ -440,6 +445,7 @@ impl Inner {
             limit: self.memory,
             deltas: budgets().map(|budget| budget.held()).sum(),
             deltas_limit: budgets().map(|budget| budget.limit()).sum(),
+            recycled: self.stores.iter().map(|store| store.shared.recycler.bytes() as u64).sum(),
             memtables: tables.memtables,
             memtables_limit: tables.memtables_limit,
             memtable_waits,

@@ -86,6 +86,9 @@ pub struct MemoryStats {
     pub deltas: u64,
     /// ... and what they may hold. At the bound, writes wait.
     pub deltas_limit: u64,
+    /// Memory of deltas that are done with, to be used again. What of it is not ready for that yet counts against
+    /// `deltas_limit` as well: it is freed before a write waits.
+    pub recycled: u64,
     /// Memtables of all tables, those included that only readers hold on to, ...
     pub memtables: u64,
     /// ... and what they may hold. At the bound, the background waits for a flush, and in native mode the writer.

@@ -20,8 +20,8 @@ pub struct JobStatus {
     /// The failure that ended the attempt or makes every further checkpoint impossible, as
     /// [`Job::health`](crate::Job::health) returns it.
     pub failure: Option<Error>,
-    /// Work that RocksDB's background cannot do at the moment in one of the stores, although writes
-    /// still go through ([`StateStore::health`](crate::StateStore::health)).
+    /// Work that cannot be done in the background of one of the stores at the moment, although
+    /// writes still go through ([`StateStore::health`](crate::StateStore::health)).
     pub trouble: Option<Error>,
     /// Checkpoints that were given up since the last one that became durable.
     pub failed_in_a_row: u64,
@@ -100,7 +100,7 @@ pub enum Health {
 }
 
 impl JobStatus {
-    /// The verdict. It is a warning if RocksDB's background is in trouble, if three or more
+    /// The verdict. It is a warning if the background of a store is in trouble, if three or more
     /// checkpoints in a row were given up, or if the checkpoint under way has used up half of its
     /// time.
     pub fn health(&self) -> Health {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::delta::{ActiveDelta, Lookup, MergeOp};
+use crate::delta::{ActiveDelta, Lookup, MergeOp, Recycler};
 use crate::ids::DeltaSeq;
 
 use super::appliers::Applier;
@@ -68,8 +68,14 @@ impl<'a> Operands<'a> {
 }
 
 impl Layers {
-    pub(super) fn new(applier: Applier, delta_bytes: usize, inline_limit: usize) -> Self {
-        Self { active: ActiveDelta::new(), frozen: Vec::new(), delta_bytes, inline_limit, applier }
+    pub(super) fn new(
+        applier: Applier,
+        recycler: &Arc<Recycler>,
+        delta_bytes: usize,
+        inline_limit: usize,
+    ) -> Self {
+        let active = ActiveDelta::recycled_by(Arc::clone(recycler));
+        Self { active, frozen: Vec::new(), delta_bytes, inline_limit, applier }
     }
 
     /// Whether the active delta should be cut ahead of a barrier, rather than be uploaded at it.

@@ -11,6 +11,7 @@
 
 mod applier;
 mod appliers;
+mod base_trouble;
 mod budget;
 mod current;
 mod cut;

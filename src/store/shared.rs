@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::delta::FrozenDelta;
+use crate::delta::{FrozenDelta, Recycler};
 use crate::error::{Error, Result};
 use crate::ids::{DeltaSeq, Epoch};
 
+use super::base_trouble::BaseTrouble;
 use super::budget::{Budget, BudgetShare};
 use super::metadata;
 use super::presence::Presence;
@@ -154,6 +155,8 @@ pub(crate) struct StoreShared {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) presence: Presence,
+    pub(crate) bases: BaseTrouble,
+    pub(crate) recycler: Arc<Recycler>,
     /// The last delta that was frozen, and the last that the table holds.
     frozen: AtomicU64,
     applied: AtomicU64,
@@ -170,6 +173,8 @@ impl StoreShared {
             attempt,
             budget,
             presence: Presence::default(),
+            bases: BaseTrouble::default(),
+            recycler: Arc::default(),
             frozen: AtomicU64::new(seq.0),
             applied: AtomicU64::new(seq.0),
             deltas_sealed: AtomicU64::new(0),
@@ -183,6 +188,17 @@ impl StoreShared {
     pub(crate) fn fail(&self, error: Error) {
         self.attempt.fail(error);
         self.budget.notify();
+    }
+
+    /// Whether more may be written. What is done with and not cleaned yet counts beside the budget; where it would
+    /// keep a writer waiting, it is freed here.
+    pub(crate) fn has_room(&self) -> bool {
+        let budget = &self.budget;
+        if budget.held() + (self.recycler.retired() as u64) < budget.limit() {
+            return true;
+        }
+        self.recycler.clean();
+        !budget.is_full()
     }
 
     pub(crate) fn set_frozen(&self, seq: DeltaSeq) {
@@ -215,5 +231,45 @@ impl StoreShared {
     /// Whether all that was frozen is applied, and nothing is being sealed or uploaded.
     pub(crate) fn is_settled(&self) -> bool {
         self.unapplied() == 0 && self.inbox.load(Ordering::Acquire) == 0 && self.idle.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delta::{ActiveDelta, TableKind};
+
+    #[test]
+    fn i6_memory_of_deltas_that_are_done_with_counts_beside_those_on_their_way() {
+        const MIB: u64 = 1 << 20;
+        let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(4 * MIB), DeltaSeq(0));
+        let mut active = ActiveDelta::recycled_by(Arc::clone(&shared.recycler));
+        let mut retire = || {
+            for key in 0..1000_u32 {
+                active.put(TableKind::Hash, &key.to_be_bytes(), &[7; 1000]);
+            }
+            drop(active.cut());
+        };
+        retire();
+        let retired = shared.recycler.retired() as u64;
+        assert!((MIB..2 * MIB).contains(&retired), "{retired} bytes");
+        assert!(shared.has_room());
+        assert_eq!(
+            shared.recycler.retired() as u64,
+            retired,
+            "there is room beside it: cleaning is for the background"
+        );
+        // Now there is not.
+        let held = shared.budget.take(3 * MIB);
+        assert!(shared.has_room(), "nobody waits for what can be freed");
+        assert_eq!(shared.recycler.retired(), 0);
+        // What lies ready to be used again is the next delta's.
+        let ready = shared.recycler.bytes() as u64;
+        assert!((MIB..2 * MIB).contains(&ready), "{ready} bytes");
+        retire();
+        let more = shared.budget.take(MIB);
+        assert!(!shared.has_room());
+        drop((held, more));
+        assert!(shared.has_room());
     }
 }

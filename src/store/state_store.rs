@@ -155,7 +155,8 @@ impl StateStore {
         };
         let engine = match mode {
             Mode::Changelog { applier, delta_bytes, inline_limit } => {
-                Engine::Changelog(Box::new(Layers::new(applier, delta_bytes, inline_limit)))
+                let recycler = &parts.shared.recycler;
+                Engine::Changelog(Box::new(Layers::new(applier, recycler, delta_bytes, inline_limit)))
             }
             Mode::Native { dir } => Engine::Native { dir },
         };
@@ -464,7 +465,7 @@ impl StateStore {
         let touches = |key: &[u8]| layers.active.tables().any(|table| !unknown(table, key));
         let Some(delta) = self.refreshed.portion(touches) else { return };
         self.refreshed.handed(self.number(&layers.applier, delta));
-        if self.shared.budget.is_full() {
+        if !self.shared.has_room() {
             let start = self.clock.monotonic();
             // The next call reports a failure, because this one only reads.
             let _ = wait_for_room(&self.shared, &self.events, || self.refreshed.purge());
@@ -756,15 +757,17 @@ impl StateStore {
     }
 
     /// The failure that ended the attempt, if any: fenced, disk full, or a bug. Every other call
-    /// returns it too. Also reports what RocksDB's background cannot do at the moment although
-    /// writes still go through, such as a full disk, and since when. That recovers by itself once
-    /// there is space. Never blocks.
+    /// returns it too. Also reports what the background cannot do at the moment although writes
+    /// still go through, and since when: RocksDB on a full disk, and bases that the local disk
+    /// lets fail. Both recover by themselves. Never blocks.
     ///
     /// # Errors
     /// That failure.
     pub fn health(&self) -> Result<()> {
         self.alive()?;
-        self.table.trouble().map_or(Ok(()), Err)
+        let trouble = self.table.trouble();
+        let trouble = trouble.or_else(|| self.shared.bases.of(self.subtask, self.clock.monotonic()));
+        trouble.map_or(Ok(()), Err)
     }
 
     /// The failure that ended the attempt, if any.
@@ -869,7 +872,7 @@ impl StateStore {
             return Ok(());
         }
         self.freeze();
-        if !self.shared.budget.is_full() {
+        if self.shared.has_room() {
             return Ok(());
         }
         let start = self.clock.monotonic();
@@ -1008,7 +1011,7 @@ fn take_keys(scan: &mut Scan, batch: Batch) -> Result<FirstKeys> {
 fn wait_for_room(shared: &StoreShared, events: &EventSender, mut purge: impl FnMut()) -> Result<()> {
     // Small sealed deltas may be waiting for a checkpoint that comes only after this write.
     events.send(Event::Flush);
-    while shared.budget.is_full() {
+    while !shared.has_room() {
         shared.attempt.health()?;
         shared.budget.wait(BLOCK_STEP);
         purge();

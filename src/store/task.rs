@@ -202,12 +202,14 @@ impl StoreTask {
                 Ok((seq, files)) => self.upload_native(seq, files, ticket),
                 Err(error) => {
                     tokio::spawn(remove_snapshot(dir));
+                    self.note_base(Some(&error));
                     self.refuse(*ticket, error);
                 }
             },
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
+                self.note_base(result.as_ref().err());
                 match result {
                     Ok(sent) => {
                         ticket.cost.sst_bytes = sent.bytes;
@@ -475,6 +477,7 @@ impl StoreTask {
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());
         let shared = Arc::clone(&self.parts.shared);
+        let clock = Arc::clone(&uploader.remote.env().clock);
         runtime.spawn(async move {
             let mut pause = FIRST_PAUSE;
             loop {
@@ -493,6 +496,7 @@ impl StoreTask {
                         if shared.attempt.health().is_err() {
                             return;
                         }
+                        shared.bases.failed(&error, clock.monotonic());
                         tracing::warn!(%error, "the first base could not be uploaded; trying again");
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -505,6 +509,7 @@ impl StoreTask {
     fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {
         let Run::Under(start) = std::mem::replace(&mut self.run, Run::Idle) else { return };
         self.retire_strays();
+        self.note_base(result.as_ref().err());
         match result {
             Ok((base, uploaded)) => {
                 // From now on its objects are the tail's to retire.
@@ -531,6 +536,15 @@ impl StoreTask {
                 self.history.failures += 1;
                 self.history.last_failure = self.now();
             }
+        }
+    }
+
+    /// A base has come about, or failed.
+    fn note_base(&self, error: Option<&Error>) {
+        let bases = &self.parts.shared.bases;
+        match error {
+            None => bases.succeeded(),
+            Some(error) => bases.failed(error, self.now()),
         }
     }
 

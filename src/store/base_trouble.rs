@@ -1,0 +1,110 @@
+//! Why no base of a store comes about at the moment, though the changelog goes on.
+//!
+//! A base that fails is tried again without end, and checkpoints do not wait for it. Where the object store is away
+//! it fails as all else does, and passes. A local disk that reads no more may never pass: the changelog grows,
+//! and nobody would know. So what fails on this machine is held here for whoever asks how the job is.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+use crate::ids::SubtaskIndex;
+
+/// The failures of a store's bases since the last one that came about.
+#[derive(Debug, Default)]
+pub(crate) struct BaseTrouble(Mutex<Option<Failing>>);
+
+#[derive(Debug)]
+struct Failing {
+    since: Duration,
+    times: u64,
+    last: Error,
+}
+
+impl BaseTrouble {
+    /// A base has failed at `now`.
+    pub(crate) fn failed(&self, error: &Error, now: Duration) {
+        if !is_of_this_machine(error.kind()) {
+            return;
+        }
+        let mut failing = self.lock();
+        let (since, times) = failing.as_ref().map_or((now, 0), |failing| (failing.since, failing.times));
+        *failing = Some(Failing { since, times: times + 1, last: error.clone() });
+    }
+
+    /// A base has come about.
+    pub(crate) fn succeeded(&self) {
+        *self.lock() = None;
+    }
+
+    /// The trouble of this subtask as of `now`.
+    pub(crate) fn of(&self, subtask: SubtaskIndex, now: Duration) -> Option<Error> {
+        let failing = self.lock();
+        let Failing { since, times, last } = failing.as_ref()?;
+        let stood = now.saturating_sub(*since);
+        let message = format!(
+            "no base of subtask {subtask} can be taken: it has failed for {stood:.0?}, {times} time(s) in a row"
+        );
+        let error = Error::new(last.kind(), message).source(last.clone()).advice(
+            "check the local disk, and free disk space if it is full: until a base comes about, which is tried again \
+             and again, the changelog grows, and with it the time of a restore",
+        );
+        Some(match last.object_name() {
+            Some(object) => error.object(object),
+            None => error,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Failing>> {
+        // It is replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a failure of this kind lies here, and not in the object store or in how the attempt ended.
+fn is_of_this_machine(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Disk | ErrorKind::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::Path;
+
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_says_which_subtask_since_when_and_why_until_a_base_comes_about() {
+        let trouble = BaseTrouble::default();
+        let subtask = SubtaskIndex(3);
+        assert!(trouble.of(subtask, seconds(1)).is_none());
+        let broken = io::Error::from_raw_os_error(5);
+        let error = Error::disk("read a file of a snapshot", Path::new("/data/000012.sst"), broken);
+        trouble.failed(&error, seconds(10));
+        // What the object store says in between does not change where it began.
+        trouble.failed(&Error::new(ErrorKind::StoreUnavailable, "away"), seconds(20));
+        trouble.failed(&error, seconds(40));
+        let told = trouble.of(subtask, seconds(55)).unwrap();
+        assert_eq!((told.kind(), told.object_name()), (ErrorKind::Disk, Some("/data/000012.sst")));
+        for words in ["subtask 3", "for 45s", "2 time(s)", "os error 5", "changelog grows"] {
+            assert!(told.to_string().contains(words), "{words}: {told}");
+        }
+        trouble.succeeded();
+        assert!(trouble.of(subtask, seconds(60)).is_none());
+        trouble.failed(&error, seconds(70));
+        assert!(trouble.of(subtask, seconds(71)).unwrap().to_string().contains("for 1s"));
+    }
+
+    #[test]
+    fn what_the_object_store_refuses_and_how_an_attempt_ends_is_told_elsewhere() {
+        let trouble = BaseTrouble::default();
+        for kind in [ErrorKind::StoreUnavailable, ErrorKind::Aborted, ErrorKind::Fenced, ErrorKind::Corrupt] {
+            trouble.failed(&Error::new(kind, "x"), seconds(1));
+            assert!(trouble.of(SubtaskIndex(0), seconds(2)).is_none(), "{kind}");
+        }
+    }
+}

@@ -11,8 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::key_group::{KeyGroup, KeyGroupRange};
 
-/// Keys that all groups together keep, about; see [`Heads::batch`].
+/// Keys that all groups together keep, about; see [`Heads::batch`]. They are read together at the first look.
 const KEYS: usize = 8192;
+/// Up to so many keys a group they may be more, as far as there is memory for them: a read of a group costs the
+/// same for a few keys as for one, so where groups are many each pop would pay for most of a read.
+const WORTH_A_READ: usize = 16;
+/// What is set aside for each of these: a group keeps up to two batches of short keys.
+const BYTES_PER_KEY: usize = 2 * (OVERHEAD + 32);
 /// Bytes that all groups together keep, unless the memory is small ([`Heads::limited`]).
 const BYTES: usize = 4 << 20;
 /// What a key takes up beside its bytes: its vector, its part of a node.
@@ -153,6 +158,13 @@ impl Group {
     }
 }
 
+/// Keys that are read of a group at once where `groups` share so many bytes.
+fn batch(groups: usize, bytes: usize) -> usize {
+    let within = |keys: usize| keys / groups.max(1);
+    let more = within(bytes / BYTES_PER_KEY).min(WORTH_A_READ);
+    within(KEYS).max(more).clamp(FEWEST_PER_GROUP, MOST_PER_GROUP)
+}
+
 impl Heads {
     /// Knows nothing yet but that all keys lie at or above `from`.
     pub(crate) fn new(range: KeyGroupRange, from: &[u8]) -> Self {
@@ -160,7 +172,7 @@ impl Heads {
             range.groups().map(|_| Group { known: BTreeSet::new(), unread: Some(from.to_vec()), bytes: 0 });
         let groups: Vec<_> = groups.collect();
         let order = range.groups().map(|group| (from.to_vec(), group)).collect();
-        let batch = (KEYS / groups.len().max(1)).clamp(FEWEST_PER_GROUP, MOST_PER_GROUP);
+        let batch = batch(groups.len(), BYTES);
         let bytes = groups.iter().map(Group::weight).sum();
         Self {
             first: range.first,
@@ -182,6 +194,7 @@ impl Heads {
     #[must_use]
     pub(crate) fn limited(mut self, bytes: usize) -> Self {
         self.limit = bytes.clamp(MIN_BYTES, BYTES);
+        self.batch = batch(self.groups.len(), self.limit);
         self.trim_at = self.limit;
         self
     }
@@ -400,6 +413,58 @@ mod tests {
         // A key and what bounds it on both sides; a third more may gather before it is looked at again.
         let needed = 128 * 3 * 60_100;
         assert!(heads.bytes <= needed / 3 * 4 + 11 * 60_100, "{}", heads.bytes);
+    }
+
+    #[test]
+    fn of_many_groups_as_many_keys_are_read_at_once_as_there_is_memory_for() {
+        for (groups, limit, keys) in
+            [(1, BYTES, 256), (128, BYTES, 64), (1024, BYTES, 16), (4096, BYTES, 5), (4096, 1 << 20, 2)]
+        {
+            assert_eq!(batch(groups, limit), keys, "{groups} groups, {limit} bytes");
+        }
+        // A timer has 9 bytes before its key. Twice as many as are read are kept, and none is forgotten for its bytes.
+        let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(4095) };
+        let mut heads = Heads::new(all, b"").limited(usize::MAX);
+        for group in all.groups() {
+            heads.fill(group, FirstKeys::default());
+        }
+        for n in 0..12_u8 {
+            all.groups().for_each(|group| heads.insert(group, &[n; 30]));
+        }
+        assert_eq!(heads.kept(), 2 * 5 * 4096);
+        assert!(heads.bytes <= BYTES, "{}", heads.bytes);
+    }
+
+    /// Groups whose timers fire in turns: what a pop costs beside itself is its share of a read.
+    #[test]
+    fn a_pop_of_many_groups_pays_for_a_small_part_of_a_read() {
+        const EACH: u32 = 30;
+        let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(4095) };
+        let mut heads = Heads::new(all, b"").limited(usize::MAX);
+        let limit = heads.batch().keys;
+        // Each group has the times 0 to 29.
+        let read = |from: u32| FirstKeys {
+            keys: (from..EACH).take(limit).map(|time| time.to_be_bytes().to_vec()).collect(),
+            next: (from + limit as u32..EACH).next().map(|time| time.to_be_bytes().to_vec()),
+        };
+        let (mut popped, mut last) = (0, 0);
+        while let Some(head) = heads.head() {
+            match head {
+                Head::Unread(group, from) => {
+                    let from = from.first_chunk().map_or(0, |from| u32::from_be_bytes(*from));
+                    heads.fill(group, read(from));
+                }
+                Head::Key(group, key) => {
+                    let time = u32::from_be_bytes(*key.first_chunk().unwrap());
+                    assert!(time >= last, "in order");
+                    last = time;
+                    heads.remove(group, &key);
+                    popped += 1;
+                }
+            }
+        }
+        assert_eq!(popped, 4096 * EACH as usize);
+        assert!(heads.reads() * 5 <= popped, "{} reads for {popped}", heads.reads());
     }
 
     #[test]

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use alluvium::{
     CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Error, ErrorKind, Job, JobOptions,
-    MapState, MaterializationReport, OpenMode, Opened, StateStore, Ttl, TtlUpdate,
+    MapState, MaterializationReport, OpenMode, Opened, PendingCheckpoint, StateStore, Ttl, TtlUpdate,
 };
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use alluvium_testkit::clock::ManualClock;
 use alluvium_testkit::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
 use alluvium_testkit::staged::{Fate, Gate, Link, Op, Staged};
 use alluvium_testkit::{eventually, now};
@@ -462,6 +463,71 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
     assert_eq!(stores[0].stats().refreshed_bytes, 0);
     pending.wait().unwrap();
     assert_eq!(map.get(&stores[0], &7).unwrap(), Some(noise(7, 1000)));
+}
+
+/// Reads hand over what they make young and wait for memory as writes do; cuts come in the midst of it.
+#[test]
+fn i6_reads_that_make_young_and_cuts_wait_for_no_more_than_memory_and_lose_nothing() {
+    const ENTRIES: u64 = 4_000;
+    let (line, clock) = (Line::new(), ManualClock::at(1_000));
+    let options = || line.options().checkpoint_timeout(LONG).env(clock.env());
+    let descriptor = || {
+        let ttl = Ttl::new(Duration::from_millis(100)).update(TtlUpdate::OnReadAndWrite);
+        MapState::<u64, Vec<u8>>::descriptor("map").ttl(ttl)
+    };
+    let Opened { job, mut stores, .. } = line.open(options());
+    let map = stores[0].register(descriptor()).unwrap();
+    stores[0].set_key(&1_u64).unwrap();
+    for n in 0..ENTRIES {
+        map.put(&mut stores[0], &n, &noise(n, 1000)).unwrap();
+    }
+    checkpoint_at_last(&job, &mut stores, "all");
+    job.settle(LONG).unwrap();
+
+    // All of them are read shortly before they expire, while no upload gets through.
+    clock.set(1_090);
+    let gate = Gate::closed();
+    let held = gate.clone();
+    line.store.rule(move |call| if call.op == Op::Put { Fate::Hold(held.clone()) } else { Fate::Pass });
+    let waits = || job.stats().memory.deltas >= job.stats().memory.deltas_limit;
+    let (job_there, (done, outcome)) = (job.clone(), mpsc::channel());
+    std::thread::spawn(move || {
+        let mut pending = None;
+        for n in 0..ENTRIES {
+            assert_eq!(map.get(&stores[0], &n).unwrap(), Some(noise(n, 1000)), "{n}");
+            // One before memory is full, one after it was, each with what reads have gathered.
+            if n == 450 || n == ENTRIES - 250 {
+                pending.take().map(PendingCheckpoint::wait).transpose().unwrap();
+                let next = job_there.trigger("").unwrap();
+                stores[0].cut(next.id(), "").unwrap();
+                pending = Some(next);
+            }
+        }
+        pending.take().map(PendingCheckpoint::wait).transpose().unwrap();
+        // It holds the local directory.
+        drop(job_there);
+        done.send(stores).unwrap();
+    });
+    eventually("reads fill the memory", LONG, waits);
+    assert_bounded(&job);
+    assert!(outcome.try_recv().is_err(), "they wait");
+    line.store.heal();
+    gate.open();
+    let mut stores = outcome.recv_timeout(LONG).expect("reads and cuts wait for each other");
+    assert!(job.stats().stores[0].blocked_writes > 0);
+    assert_bounded(&job);
+    checkpoint_at_last(&job, &mut stores, "young");
+    drop((job, stores));
+
+    let Opened { mut stores, .. } = line.open(options());
+    let map = stores[0].register(descriptor()).unwrap();
+    stores[0].set_key(&1_u64).unwrap();
+    clock.set(1_189);
+    let found: Vec<_> = map.iter(&stores[0]).unwrap().map(Result::unwrap).collect();
+    assert!(found.iter().map(|(n, _)| *n).eq(0..ENTRIES), "{} of them are young", found.len());
+    assert!(found.iter().all(|(n, value)| *value == noise(*n, 1000)));
+    clock.set(1_190);
+    assert!(map.is_empty(&stores[0]).unwrap());
 }
 
 /// A link on which what is held takes many times longer than a request may: those under way must not

@@ -214,6 +214,11 @@ fn i1_what_compaction_removed_before_a_merge_does_not_show_after_a_crash() {
     maps.at(&1).put(store, "old", &1).unwrap();
     lists.at(&1).append(store, &1).unwrap();
     sums.at(&1).add(store, 1).unwrap();
+    // One that is to be merged where nothing lives.
+    values.at(&5).put(store, &5).unwrap();
+    maps.at(&5).put(store, "old", &5).unwrap();
+    lists.at(&5).append(store, &5).unwrap();
+    sums.at(&5).add(store, 5).unwrap();
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     opened.job.settle(Duration::from_secs(30)).unwrap();
     place.clock.set(1_020);
@@ -230,6 +235,10 @@ fn i1_what_compaction_removed_before_a_merge_does_not_show_after_a_crash() {
     maps.merge(store, &3, &[1, 2], |a, b| a + b).unwrap();
     lists.merge(store, &3, &[1, 2]).unwrap();
     sums.merge(store, &3, &[1, 2]).unwrap();
+    values.merge(store, &6, &[5], |a, b| a + b).unwrap();
+    maps.merge(store, &6, &[5], |a, b| a + b).unwrap();
+    lists.merge(store, &6, &[5]).unwrap();
+    sums.merge(store, &6, &[5]).unwrap();
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     drop(opened);
 
@@ -255,6 +264,7 @@ fn i1_what_compaction_removed_before_a_merge_does_not_show_after_a_crash() {
     assert_eq!(shown(1), (None, vec![], vec![], None));
     assert_eq!(shown(2), (None, vec![], vec![], None));
     assert_eq!(shown(3), (Some(2), vec![2], vec![2], Some(2)));
+    assert_eq!((shown(5), shown(6)), ((None, vec![], vec![], None), (None, vec![], vec![], None)));
 }
 
 #[test]

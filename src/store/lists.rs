@@ -233,6 +233,43 @@ mod tests {
         list.set(store, vec![&element; 10]).unwrap();
     }
 
+    /// Appends of a size that nobody counts, until a fold has shown what they come to.
+    #[test]
+    fn a_list_of_small_appends_is_known_once_it_was_folded() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = open(&dir);
+        let store = &mut opened.stores[0];
+        store.limit_lists(17 << 20);
+        let list = store.register(ListState::<Vec<u8>>::descriptor("visits")).unwrap();
+        let element = vec![7; LARGE_APPEND - 100];
+        for _ in 0..280 {
+            list.append(store, &element).unwrap();
+        }
+        assert_eq!(store.longest_list(), 0, "nothing was counted");
+        assert_eq!(list.get(store).unwrap().len(), 280);
+        // A fold by whomever tells of it, and appends are counted from the next one on.
+        opened.job.trigger("").and_then(|cut| store.cut(cut.id(), "")).unwrap();
+        opened.job.settle(std::time::Duration::from_secs(60)).unwrap();
+        opened.job.compact().unwrap();
+        store.set_key("user/1").unwrap();
+        assert_eq!(list.get(store).unwrap().len(), 280);
+        assert!(list.append(store, &element).is_err());
+        assert!(store.longest_list() > 16 << 20);
+    }
+
+    #[test]
+    fn what_is_appended_in_pieces_is_there_as_a_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut opened = open(&dir);
+        let store = &mut opened.stores[0];
+        store.limit_lists(70 << 20);
+        let list = store.register(ListState::<Vec<u8>>::descriptor("visits")).unwrap();
+        // Three pieces, of which two would fit.
+        let element = vec![7; 33 << 20];
+        assert!(list.extend(store, [&element, &element, &element]).is_err());
+        assert!(!list.contains(store).unwrap());
+    }
+
     #[test]
     fn a_merge_of_namespaces_that_would_be_too_long_moves_nothing() {
         let dir = tempfile::tempdir().unwrap();

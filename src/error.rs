@@ -5,11 +5,14 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Result of this crate's fallible functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the caller can do about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+// Errors cross processes with the number of their kind: new kinds go to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// An argument or option is wrong. Fix the call.
@@ -73,7 +76,7 @@ impl fmt::Display for ErrorKind {
 }
 
 /// What failed, on which object, and what to do. Cheap to clone, so that a background failure can be
-/// reported at every later call.
+/// reported at every later call. It can be sent to another process: there its causes are one text.
 #[derive(Clone)]
 pub struct Error {
     inner: Arc<Inner>,
@@ -87,6 +90,45 @@ struct Inner {
     advice: Option<String>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
+
+/// An error as a plain value.
+#[derive(Serialize, Deserialize)]
+struct Plain {
+    kind: ErrorKind,
+    message: String,
+    object: Option<String>,
+    advice: Option<String>,
+    causes: Option<String>,
+}
+
+// By hand: conversions from `Plain` would leave the compiler in doubt about what `?` makes of an error.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Inner { kind, message, object, advice, source } = Inner::clone(&self.inner);
+        let causes = source.map(|source| causes(&*source));
+        Plain { kind, message, object, advice, causes }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Plain { kind, message, object, advice, causes } = Plain::deserialize(deserializer)?;
+        let source = causes.map(|text| Arc::new(Causes(text)) as Arc<dyn StdError + Send + Sync>);
+        Ok(Self { inner: Arc::new(Inner { kind, message, object, advice, source }) })
+    }
+}
+
+/// The causes of an error that comes from another process.
+#[derive(Debug)]
+struct Causes(String);
+
+impl fmt::Display for Causes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Causes {}
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -272,6 +314,20 @@ mod tests {
         let error = Error::corrupt("no value").object("state \"x\"").within("key group 5").within("key 7");
         assert_eq!(error.object_name(), Some("state \"x\", key group 5, key 7"));
         assert_eq!(Error::corrupt("no value").within("key 7").object_name(), Some("key 7"));
+    }
+
+    #[test]
+    fn an_error_says_the_same_in_another_process() {
+        let full = Error::corrupt("checksum does not match")
+            .object("data/1/0/x.delta")
+            .advice("restore an older checkpoint")
+            .source(std::io::Error::other("refused"));
+        for error in [full, Error::internal("x")] {
+            let bytes = postcard::to_stdvec(&error).unwrap();
+            let there: Error = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(there.to_string(), error.to_string());
+            assert_eq!((there.kind(), there.object_name()), (error.kind(), error.object_name()));
+        }
     }
 
     #[test]

@@ -69,8 +69,8 @@
 //!   output), `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users,
 //!   `design.md` for how it works.
 
+mod budget;
 mod changelog;
-mod config;
 mod delta;
 mod env;
 mod error;
@@ -83,6 +83,7 @@ mod key_group;
 mod machine;
 mod manifest;
 mod materialize;
+mod messages;
 mod outside;
 mod pins;
 mod reader;
@@ -100,7 +101,6 @@ mod uploads;
 mod wait;
 
 pub use changelog::Receipt;
-pub use config::{JobOptions, MaterializationOptions, RestoreFrom};
 pub use delta::TableKind;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
@@ -109,12 +109,12 @@ pub use inspect::{
     InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
 };
 pub use job::{
-    CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobStats, JobStatus,
-    MaterializationReport, MemoryStats, Opened, Owes, PendingCheckpoint, SourceJob, StoreState,
-    SubtaskStatus, UnderWay,
+    CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobOptions, JobStats, JobStatus,
+    MemoryStats, Opened, Owes, PendingCheckpoint, SourceJob, StoreState, SubtaskStatus, UnderWay,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
-pub use manifest::{CheckpointMode, OpenMode};
+pub use manifest::{CheckpointMode, OpenMode, RestoreFrom};
+pub use materialize::{MaterializationOptions, MaterializationReport};
 pub use pins::{InspectedPin, PinHolder, Pins};
 pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::RemoteCounters;

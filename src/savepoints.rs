@@ -6,12 +6,12 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use serde::Serialize;
 
-use crate::config::RestoreFrom;
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::gc::Holder;
 use crate::gc::savepoint::{self, SavepointRecord};
 use crate::ids::CheckpointId;
+use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointRecord, read_manifest};
 use crate::outside::Outside;
 use crate::remote::{Remote, SavepointName, open_url};

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::manifest::DeltaRef;
@@ -46,7 +47,7 @@ pub(crate) struct Portion {
 }
 
 /// Deltas of one subtask that lie in another object from now on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Moved {
     pub(crate) deltas: Vec<DeltaRef>,
     /// References to several of them at once.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::budget::Budget;
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::manifest::{BaseRef, DeltaRef, Origin};
 use crate::remote::ObjectName;
-use crate::store::Budget;
 
 use super::joined::{Hold, Moved, Upload};
 use super::receipt::ReceiptDelta;

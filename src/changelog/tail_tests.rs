@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::joined::Moved;
 use super::receipt::ReceiptDelta;
 use super::tail::{Action, Flush, Retired, Tail};
+use crate::budget::Budget;
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce};
 use crate::ids::{Epoch, SubtaskIndex, Version};
 use crate::manifest::{BaseRef, DeltaRef};
 use crate::remote::DataKind;
 use crate::remote::ObjectName;
-use crate::store::Budget;
 
 const LIMIT: u64 = 100;
 const INSTANCE: Nonce = Nonce([7; 16]);

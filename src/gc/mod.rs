@@ -17,6 +17,7 @@ mod pin;
 mod plan;
 mod run;
 pub(crate) mod savepoint;
+mod savepoint_lookup;
 mod savepoint_record;
 mod slots;
 #[cfg(test)]

@@ -23,10 +23,10 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::savepoint;
-use crate::config::RestoreFrom;
+use super::savepoint_lookup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Nonce, Version};
+use crate::manifest::RestoreFrom;
 use crate::manifest::{Found, Manifest, Retained, read_manifest, read_newest_list, read_top};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
@@ -129,10 +129,10 @@ impl Pin {
 
     async fn take_savepoint(remote: &Arc<Remote>, name: &str, holder: Holder) -> Result<(Self, Found)> {
         let name = name.parse()?;
-        let record = savepoint::require(remote, &name).await?;
+        let record = savepoint_lookup::require(remote, &name).await?;
         let pin = Self::put(remote, record.checkpoint.version, holder).await?;
         let confirm = async {
-            if savepoint::find(remote, &name).await? != Some(record) {
+            if savepoint_lookup::find(remote, &name).await? != Some(record) {
                 return Err(Error::new(ErrorKind::NotFound, "the savepoint was released a moment ago")
                     .object(format!("savepoint {name}")));
             }
@@ -267,7 +267,7 @@ pub(super) struct Held {
 pub(super) async fn held(remote: &Remote, epoch: Epoch) -> Result<Held> {
     let mut held = Held::default();
     held.add_pins(remote, epoch).await?;
-    let savepoints = savepoint::look(remote).await?;
+    let savepoints = savepoint_lookup::look(remote).await?;
     held.versions.extend(savepoints.there.iter().map(|(_, record)| record.checkpoint.version));
     held.stale.extend(savepoints.stale);
     held.add_pins(remote, epoch).await?;

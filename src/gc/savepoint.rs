@@ -16,32 +16,20 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-
 use super::pin::{Holder, Pin};
+pub(crate) use super::savepoint_lookup::{find, list, names, require};
+use super::savepoint_lookup::{read, slots, unknown, void};
 pub(crate) use super::savepoint_record::SavepointRecord;
-use super::savepoint_record::{Slot, decode, encode};
-use super::slots::{Slots, by_name, release_of};
-use crate::config::RestoreFrom;
+use super::savepoint_record::{Slot, encode};
+use super::slots::{Slots, release_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
+use crate::manifest::RestoreFrom;
 use crate::manifest::{fenced_by, newest_attempt};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
-/// Savepoints read at the same time.
-const PARALLEL_READS: usize = 16;
-
 /// How often a name is looked at again that others give and release meanwhile.
 const TRIES: u32 = 16;
-
-/// All savepoints, and what their names stand for no more.
-#[derive(Debug, Default)]
-pub(super) struct Looked {
-    /// Ascending by name.
-    pub(super) there: Vec<(SavepointName, SavepointRecord)>,
-    /// Void for good, even if a late request still writes them.
-    pub(super) stale: Vec<ObjectName>,
-}
 
 /// Makes a savepoint of a checkpoint that the job retains, for `holder`.
 ///
@@ -141,78 +129,6 @@ pub(super) async fn settle(remote: &Remote, name: &SavepointName) -> Result<()> 
     Ok(())
 }
 
-/// The savepoint of this name, if there is one.
-///
-/// # Errors
-/// `Corrupt` and `UnsupportedVersion` naming the object; what the store answers.
-pub(crate) async fn find(remote: &Remote, name: &SavepointName) -> Result<Option<SavepointRecord>> {
-    read(remote, name, &slots(remote, name).await?).await
-}
-
-async fn slots(remote: &Remote, name: &SavepointName) -> Result<Slots> {
-    let listed = remote.list(ObjectName::SAVEPOINTS).await?;
-    Ok(by_name(&listed).remove(name).unwrap_or_default())
-}
-
-async fn read(remote: &Remote, name: &SavepointName, slots: &Slots) -> Result<Option<SavepointRecord>> {
-    let Some(generation) = slots.current() else { return Ok(None) };
-    let object = ObjectName::savepoint(name, generation);
-    // One that is gone by now was released.
-    let Some(bytes) = remote.get_optional(&object).await? else { return Ok(None) };
-    match decode(&bytes).map_err(|error| error.object(&object))? {
-        Slot::Savepoint(record) => Ok(Some(record)),
-        Slot::Released(_) => Ok(None),
-    }
-}
-
-/// As [`find`].
-///
-/// # Errors
-/// `NotFound`, naming the savepoints that there are.
-pub(crate) async fn require(remote: &Remote, name: &SavepointName) -> Result<SavepointRecord> {
-    match find(remote, name).await? {
-        Some(record) => Ok(record),
-        None => Err(unknown(name, &names(remote).await?)),
-    }
-}
-
-fn unknown(name: &SavepointName, known: &[SavepointName]) -> Error {
-    let known: Vec<_> = known.iter().map(ToString::to_string).collect();
-    let error = Error::new(ErrorKind::NotFound, "the job has no savepoint of this name")
-        .object(format!("savepoint {name}"));
-    match known.as_slice() {
-        [] => error.advice("it has none at all: make one first"),
-        known => error.advice(format!("choose one of [{}]", known.join(", "))),
-    }
-}
-
-/// The names of all savepoints, ascending.
-pub(crate) async fn names(remote: &Remote) -> Result<Vec<SavepointName>> {
-    let all = by_name(&remote.list(ObjectName::SAVEPOINTS).await?).into_iter();
-    Ok(all.filter(|(_, slots)| slots.current().is_some()).map(|(name, _)| name).collect())
-}
-
-/// All savepoints, ascending by name.
-///
-/// # Errors
-/// As [`find`]: one that does not read protects something, and there is no telling what.
-pub(crate) async fn list(remote: &Remote) -> Result<Vec<(SavepointName, SavepointRecord)>> {
-    look(remote).await.map(|looked| looked.there)
-}
-
-/// As [`list`], with what is left over.
-pub(super) async fn look(remote: &Remote) -> Result<Looked> {
-    let all = by_name(&remote.list(ObjectName::SAVEPOINTS).await?);
-    let stale = all.iter().flat_map(|(name, slots)| void(name, slots)).collect();
-    let reads = all.iter().map(async |(name, slots): (&SavepointName, &Slots)| {
-        // One that is gone by now was released.
-        Ok(read(remote, name, slots).await?.map(|record| (name.clone(), record)))
-    });
-    let reads: Vec<_> = reads.collect();
-    let found: Vec<_> = stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
-    Ok(Looked { there: found.into_iter().flatten().collect(), stale })
-}
-
 /// Lets a savepoint go: the next garbage collection takes what it alone kept. Also one that does
 /// not read.
 ///
@@ -245,10 +161,6 @@ async fn forget(remote: &Remote, name: &SavepointName, slots: &Slots) {
     if let Err(error) = remote.withdraw(void).await {
         tracing::warn!(%error, savepoint = %name, "a released savepoint's object stays behind");
     }
-}
-
-fn void(name: &SavepointName, slots: &Slots) -> impl Iterator<Item = ObjectName> {
-    slots.void().map(|generation| ObjectName::savepoint(name, generation))
 }
 
 fn taken(name: &SavepointName, there: &SavepointRecord) -> Error {

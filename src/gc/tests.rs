@@ -11,9 +11,9 @@ use rand::{RngExt, SeedableRng};
 use super::pin::{Holder, Pin, release_earlier};
 use super::run::{Collection, Collector, GcReport};
 use super::savepoint;
-use crate::config::RestoreFrom;
 use crate::error::ErrorKind;
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
+use crate::manifest::RestoreFrom;
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
 use crate::manifest::{

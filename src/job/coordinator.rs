@@ -10,23 +10,24 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
-use crate::config::RestoreFrom;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
+use crate::manifest::RestoreFrom;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, JoinedStates,
     Retained, StateInfo, States, SubtaskRecord, fenced_by, newest_attempt,
 };
+use crate::messages::{Committer, FromStore, ToStore};
 use crate::remote::{ObjectName, Remote, SavepointName};
-use crate::store::{Attempt, Event, EventSender, StoreShared};
+use crate::store::{Attempt, EventSender, StoreShared};
 
 use super::background::Busy;
 use super::early::Early;
 use super::overdue::{self, Missing};
 use super::packer::Packer;
-use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary, MaterializationReport};
+use super::report::{CheckpointListener, CheckpointReport, CheckpointSummary};
 use super::status::{self, Failures};
 use super::triggers::Triggers;
 
@@ -43,18 +44,19 @@ const LAST_COLLECTION: Duration = Duration::from_secs(10);
 /// A message to the coordinator.
 pub(crate) enum Command {
     Trigger(Trigger),
-    Receipt(Box<Receipt>),
-    /// The subtask's store has finished; it has cut for checkpoints up to this number by itself.
-    Finished(SubtaskIndex, u64),
-    /// A store cannot contribute to the checkpoint.
-    Refused(CheckpointId, Error),
+    /// What stores and the uploader say.
+    Told(FromStore),
     Abort(CheckpointId),
     /// Metadata for scheduled checkpoints.
     Metadata(Vec<u8>),
-    /// Objects that a store has written and refers to no more.
-    Retired(Vec<ObjectName>),
-    Materialized(MaterializationReport),
     Close(oneshot::Sender<Result<()>>),
+}
+
+/// Brings what stores say into the coordinator's inbox.
+pub(super) fn committer(commands: &mpsc::UnboundedSender<Command>) -> Committer {
+    let commands = commands.clone();
+    // Fails only when the job is going down.
+    Committer::new(move |message| drop(commands.send(Command::Told(message))))
 }
 
 /// A checkpoint that was asked for.
@@ -130,6 +132,8 @@ pub(crate) struct State {
     next_trigger: Option<Instant>,
     /// In changelog mode, with a schedule.
     early: Option<Early>,
+    /// How long the slowest upload of deltas took since the last barrier.
+    slowest_upload: Option<Duration>,
     retired: Vec<ObjectName>,
     /// The states of all subtasks as of the last checkpoint.
     described: JoinedStates,
@@ -186,28 +190,41 @@ impl Coordinator {
     async fn handle(&mut self, command: Command) {
         match command {
             Command::Trigger(trigger) => self.begin(trigger),
-            Command::Receipt(receipt) => self.receive(*receipt).await,
-            Command::Finished(subtask, cut) => self.finished(subtask, cut),
-            Command::Refused(id, error) => {
-                if self.pending_id() == Some(id) {
-                    self.give_up(&error);
-                }
-            }
+            Command::Told(message) => self.told(message).await,
             Command::Abort(id) => {
                 if self.pending_id() == Some(id) {
                     self.give_up(&Error::new(ErrorKind::Aborted, "the checkpoint was aborted by the caller"));
                 }
             }
             Command::Metadata(metadata) => self.state.metadata = metadata,
-            Command::Retired(objects) => self.state.retired.extend(objects),
-            Command::Materialized(report) => {
+            // Handled where the inbox is read.
+            Command::Close(_) => {}
+        }
+    }
+
+    async fn told(&mut self, message: FromStore) {
+        match message {
+            FromStore::Receipt(receipt) => self.receive(*receipt).await,
+            FromStore::Finished { subtask, last_cut } => self.finished(subtask, last_cut),
+            FromStore::Refused { checkpoint, error } => {
+                if self.pending_id() == Some(checkpoint) {
+                    self.give_up(&error);
+                }
+            }
+            FromStore::Retired(objects) => self.state.retired.extend(objects),
+            FromStore::Materialized(report) => {
                 self.look_for_successor();
                 if let Some(listener) = &self.listener {
                     listener.materialized(&report);
                 }
             }
-            // Handled where the inbox is read.
-            Command::Close(_) => {}
+            FromStore::Uploaded { took } => {
+                self.state.slowest_upload = self.state.slowest_upload.max(Some(took));
+            }
+            FromStore::Failed(error) => {
+                self.attempt.fail(error.clone());
+                self.give_up(&error);
+            }
         }
     }
 
@@ -240,7 +257,7 @@ impl Coordinator {
         let interval = self.schedule.interval.unwrap_or_default();
         self.state.next_trigger = Some(after(interval));
         if let Some(early) = &mut self.state.early {
-            early.triggered(self.attempt.take_slowest_upload());
+            early.triggered(self.state.slowest_upload.take());
         }
         if self.attempt.health().is_err() {
             return;
@@ -282,14 +299,14 @@ impl Coordinator {
         let Some(own) = self.subtasks.get_mut(&subtask) else { return };
         own.finished = true;
         if let Some(id) = self.pending_id().filter(|id| id.number > cut) {
-            self.tell(subtask, Event::CutFinished(id));
+            self.tell(subtask, ToStore::CutFinished(id));
         }
     }
 
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(self.schedule.timeout);
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
-            subtask.events.send(Event::CutFinished(trigger.id));
+            subtask.events.tell(ToStore::CutFinished(trigger.id));
         }
         let (id, start) = (trigger.id, trigger.start);
         self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
@@ -314,7 +331,7 @@ impl Coordinator {
                 }
             }
             // Too late: what it holds must become durable by itself.
-            _ => self.tell(subtask, Event::Aborted(id)),
+            _ => self.tell(subtask, ToStore::Aborted(id)),
         }
     }
 
@@ -421,7 +438,7 @@ impl Coordinator {
         let carrier = ObjectName::manifest(committed.manifest.version);
         for subtask in &record.subtasks {
             let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
-            self.tell(subtask.subtask, Event::Committed { refs: inlined.cloned().collect() });
+            self.tell(subtask.subtask, ToStore::Committed { refs: inlined.cloned().collect() });
         }
         let report = self.report(&pending, record, committed);
         for subtask in &record.subtasks {
@@ -579,7 +596,7 @@ impl Coordinator {
         let error = error.clone().object(format!("checkpoint {id}"));
         tracing::warn!(%error, "a checkpoint was given up");
         for subtask in self.subtasks.values() {
-            subtask.events.send(Event::Aborted(id));
+            subtask.events.tell(ToStore::Aborted(id));
         }
         {
             let now = self.monotonic();
@@ -603,9 +620,9 @@ impl Coordinator {
         self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
     }
 
-    fn tell(&self, subtask: SubtaskIndex, event: Event) {
+    fn tell(&self, subtask: SubtaskIndex, message: ToStore) {
         if let Some(subtask) = self.subtasks.get(&subtask) {
-            subtask.events.send(event);
+            subtask.events.tell(message);
         }
     }
 

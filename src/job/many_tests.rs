@@ -16,11 +16,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::background::Busy;
-use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, Trigger};
+use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::triggers::Triggers;
 use super::{CheckpointReport, Command};
+use crate::budget::Budget;
 use crate::changelog::{ReceiptCost, Tail};
 use crate::delta::{ActiveDelta, TableKind};
 use crate::env::{Env, splitmix64};
@@ -31,8 +32,7 @@ use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::remote::{ObjectName, Remote, RemoteCounters};
 use crate::store::{
-    Applier, Attempt, Budget, Event, EventSender, Held, Layer, StoreShared, TaskParts, Ticket, guarded,
-    start_task,
+    Applier, Attempt, Event, EventSender, Held, Layer, StoreShared, TaskParts, Ticket, guarded, start_task,
 };
 use crate::store_model::{SteppedTime, StoreModel};
 use crate::table::Expiries;
@@ -148,7 +148,7 @@ impl Process {
                 opened: Duration::ZERO,
                 first_base: None,
                 rescaled: false,
-                coordinator: commands.clone(),
+                committer: committer(&commands),
                 uploads: uploads.clone(),
             };
             let events = start_task(parts, &Handle::current());
@@ -165,8 +165,11 @@ impl Process {
         }
         let ways: std::collections::BTreeMap<_, _> =
             stores.iter().map(|store| (store.subtask, store.events.clone())).collect();
-        let outlet =
-            JobOutlet { attempt: Arc::clone(&attempt), stores: ways.clone(), coordinator: commands.clone() };
+        let outlet = JobOutlet {
+            attempt: Arc::clone(&attempt),
+            stores: ways.clone(),
+            committer: committer(&commands),
+        };
         tokio::spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
         let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), ways, PACKING / 2));
         let collecting = Busy::default();

@@ -1,6 +1,6 @@
 //! Who may hold how much of [`JobOptions::memory`](crate::JobOptions::memory).
 
-use crate::config::JobOptions;
+use super::JobOptions;
 use crate::manifest::CheckpointMode;
 
 const KIB: u64 = 1 << 10;

@@ -10,6 +10,7 @@ mod local_dir;
 mod many_tests;
 mod memory;
 mod open;
+mod options;
 mod outlet;
 mod overdue;
 mod packer;
@@ -29,27 +30,26 @@ use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
-use crate::config::JobOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{CheckpointMode, OpenMode};
+use crate::messages::{FromStore, ToStore};
 use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place_of};
 use crate::restore::RestoreReport;
 use crate::store::metadata;
-use crate::store::{Appliers, Attempt, Event, EventSender, StateStore, StoreShared, StoreStats};
+use crate::store::{Appliers, Attempt, EventSender, StateStore, StoreShared, StoreStats};
 use crate::table::{Table, TableResources};
 use crate::uploads::Uploads;
 use crate::wait::wait;
 
 use background::{Background, Busy};
-pub(crate) use coordinator::Command;
+use coordinator::Command;
 use coordinator::{Progress, Trigger};
 use local_dir::LocalDir;
+pub use options::JobOptions;
 use packer::Packer;
-pub use report::{
-    CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MaterializationReport, MemoryStats,
-};
+pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MemoryStats};
 pub use source::SourceJob;
 pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
 use triggers::Triggers;
@@ -264,7 +264,7 @@ impl Job {
                 inner.attempt.epoch
             )));
         }
-        inner.send(Command::Receipt(Box::new(receipt)))
+        inner.send(Command::Told(FromStore::Receipt(Box::new(receipt))))
     }
 
     /// The failure that ended the attempt, if any, or what makes every further checkpoint
@@ -316,7 +316,7 @@ impl Job {
     /// no state was ever written, and in native mode, in which every checkpoint is a base.
     pub fn materialize(&self) {
         for store in &self.inner.0.stores {
-            store.events.send(Event::Materialize);
+            store.events.tell(ToStore::Materialize);
         }
     }
 
@@ -332,7 +332,7 @@ impl Job {
         let start = clock.monotonic();
         let late = || Error::new(ErrorKind::Aborted, format!("work is left after {timeout:?}"));
         for store in &inner.stores {
-            store.events.send(Event::Flush);
+            store.events.tell(ToStore::Flush);
         }
         let busy = || {
             let uploading = !inner.uploads.is_settled();

@@ -11,26 +11,28 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::{Notify, mpsc};
 
+use crate::budget::Budget;
 use crate::changelog::Tail;
-use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, Result};
 use crate::gc::{Holder, Pin, choose, savepoint};
 use crate::ids::{Nonce, SubtaskIndex, Version};
 use crate::key_group::MaxParallelism;
 use crate::machine::{self, cores};
+use crate::manifest::RestoreFrom;
 use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
-    Appliers, Attempt, Budget, Mode, Registry, Revised, StateStore, StoreParts, StoreShared, TaskParts,
-    guarded, revise, start_task,
+    Appliers, Attempt, Mode, Registry, Revised, StateStore, StoreParts, StoreShared, TaskParts, guarded,
+    revise, start_task,
 };
 use crate::table::TableResources;
 use crate::uploads::{PARALLEL_DELTAS, UploadsTask};
 use crate::wait::wait;
 
 use super::background::{Background, Busy};
+use super::coordinator::committer;
 use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, follow};
 use super::files::OpenFiles;
 use super::local_dir::{self, LocalDir};
@@ -39,7 +41,7 @@ use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::source::{Foreign, Source};
 use super::triggers::Triggers;
-use super::{Inner, Job, JobHold, Opened, StoreHandle};
+use super::{Inner, Job, JobHold, JobOptions, Opened, StoreHandle};
 
 /// Threads of a job's own runtime, one for each core: encoding and hashing go to its blocking pool.
 const WORKERS: RangeInclusive<usize> = 2..=8;
@@ -321,6 +323,7 @@ fn assemble(
     let limiter = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let limiter = limiter.map(|rate| Arc::new(RateLimiter::new(rate)));
     let (commands, inbox) = mpsc::unbounded_channel();
+    let committer = committer(&commands);
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
 
@@ -373,7 +376,7 @@ fn assemble(
             share: Share { index: subtask.0, of: options.subtasks },
             opened: clock.monotonic(),
             first_base,
-            coordinator: commands.clone(),
+            committer: committer.clone(),
             uploads: uploads.clone(),
         };
         let events = start_task(task, runtime.handle());
@@ -408,8 +411,7 @@ fn assemble(
     let closing = Arc::new(Notify::new());
     let stores: BTreeMap<_, _> =
         owners.iter().map(|(subtask, owner)| (*subtask, owner.events.clone())).collect();
-    let outlet =
-        JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), coordinator: commands.clone() };
+    let outlet = JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), committer };
     runtime.spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
     let carried = plan.packing / 2;
     let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), stores, carried));
@@ -469,7 +471,7 @@ fn assemble(
                 clock: Arc::clone(&clock),
                 seq,
                 restored_metadata,
-                job: hold.clone(),
+                job: Arc::new(hold.clone()),
             };
             let mut store = StateStore::new(parts, mode);
             store.drop_states(&dropped)?;

@@ -5,19 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use crate::ids::SubtaskIndex;
+use crate::messages::{Committer, FromStore};
 use crate::remote::ObjectName;
 use crate::store::{Attempt, Event, EventSender};
 use crate::uploads::{Arrival, Outlet};
 
-use super::Command;
-
 pub(super) struct JobOutlet {
     pub(super) attempt: Arc<Attempt>,
     pub(super) stores: BTreeMap<SubtaskIndex, EventSender>,
-    pub(super) coordinator: mpsc::UnboundedSender<Command>,
+    pub(super) committer: Committer,
 }
 
 impl Outlet for JobOutlet {
@@ -28,12 +25,11 @@ impl Outlet for JobOutlet {
     }
 
     fn retired(&self, objects: Vec<ObjectName>) {
-        // If there is no receiver, the job is shutting down.
-        let _ = self.coordinator.send(Command::Retired(objects));
+        self.committer.tell(FromStore::Retired(objects));
     }
 
     fn took(&self, time: Duration) {
-        self.attempt.uploaded(time);
+        self.committer.tell(FromStore::Uploaded { took: time });
     }
 
     fn is_over(&self) -> bool {

@@ -82,8 +82,9 @@ impl fmt::Display for Missing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Budget;
     use crate::ids::{DeltaSeq, Epoch};
-    use crate::store::{Attempt, Budget};
+    use crate::store::Attempt;
 
     const TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::manifest::DeltaRef;
 use crate::materialize::NameSource;
+use crate::messages::ToStore;
 use crate::remote::{DataKind, ObjectName, Remote};
 use crate::restore::{Read, coalesce};
 use crate::store::{Event, EventSender};
@@ -204,7 +205,7 @@ impl Packer {
         put?;
         for (subtask, moved) in lay_out(&portions, &object) {
             if let Some(store) = self.stores.get(&subtask) {
-                store.send(Event::Packed(moved));
+                store.tell(ToStore::Packed(moved));
             }
         }
         Ok(())
@@ -226,10 +227,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::budget::Budget;
     use crate::env::Env;
     use crate::ids::{Epoch, Nonce};
     use crate::remote::faulty::{Fault, Faulty, Op};
-    use crate::store::{Attempt, Budget, StoreShared};
+    use crate::store::{Attempt, StoreShared};
     use crate::uploads::{Arrival, Outlet, UploadsTask};
 
     /// Objects that were retired.
@@ -308,7 +310,7 @@ mod tests {
                             let there = tail.iter().filter(|delta| objects.contains(&delta.object));
                             drop(reply.send(there.map(|delta| (delta.clone(), kept.clone())).collect()));
                         }
-                        Event::Packed(moved) => {
+                        Event::Told(ToStore::Packed(moved)) => {
                             tail.retain(|old| moved.deltas.iter().all(|new| new.last != old.last));
                             tail.extend(moved.deltas);
                         }
@@ -321,7 +323,7 @@ mod tests {
                 () = play => Ok(()),
             };
             // What it has sent at last.
-            while let Ok(Event::Packed(moved)) = self.store.try_recv() {
+            while let Ok(Event::Told(ToStore::Packed(moved))) = self.store.try_recv() {
                 tail.retain(|old| moved.deltas.iter().all(|new| new.last != old.last));
                 tail.extend(moved.deltas);
             }

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
+use crate::ids::CheckpointId;
+use crate::materialize::MaterializationReport;
 use crate::remote::RemoteCounters;
 use crate::store::StoreStats;
 
@@ -52,28 +53,6 @@ pub struct CheckpointSummary {
     pub unix_millis: u64,
     /// What a restore of it has to read, in bytes.
     pub full_bytes: u64,
-}
-
-/// A base that was taken in the background.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct MaterializationReport {
-    /// Whose state it holds.
-    pub subtask: SubtaskIndex,
-    /// When it began, in milliseconds since the job's clock began.
-    pub start_ms: f64,
-    /// How long it took, snapshot and uploads, in milliseconds.
-    pub duration_ms: f64,
-    /// The last delta in it.
-    pub seq: DeltaSeq,
-    /// Bytes of the files that were uploaded.
-    pub new_bytes: u64,
-    /// Number of files that were uploaded.
-    pub new_files: u64,
-    /// Bytes of the files that the store had already.
-    pub reused_bytes: u64,
-    /// Number of files that the store had already.
-    pub reused_files: u64,
 }
 
 /// What is in use of [`JobOptions::memory`](crate::JobOptions::memory), by purpose, in bytes.

@@ -10,16 +10,18 @@ use std::sync::Arc;
 
 use object_store::ObjectStore;
 
-use crate::config::{JobOptions, RestoreFrom};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, Pin, find_wanted, release_earlier, savepoint};
 use crate::ids::{DeltaSeq, Epoch, Nonce, Version};
 use crate::key_group::MaxParallelism;
+use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointMode, Found, read_manifest, read_newest};
 use crate::materialize::{CopySource, blocking};
 use crate::remote::{Remote, open_url, parse_prefix, place_of};
 use crate::restore::Restoration;
 use crate::table::TableFiles;
+
+use super::JobOptions;
 
 /// The directory of the snapshot that becomes the first base, beside the table's.
 const FIRST_BASE: &str = "base-0";

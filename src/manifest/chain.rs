@@ -7,33 +7,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::errors::{fenced, past_damage, unlisted};
 use super::format::{self, Inline};
 use super::live::Live;
 use super::model::{CheckpointRecord, Manifest};
-use super::open;
-use super::protocol::{Answer, Commit, CommitVerdict, Seen, Step};
-use super::read::{Damaged, find_manifest, newest_version};
+use super::open::{self, OpenMode};
+use super::protocol::{Commit, CommitVerdict, Step};
+use super::read::{Damaged, newest_version};
 use super::retained::{Entry, Retained};
 use super::roots::{Found, Roots};
+use super::tries::{Tries, look_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
 use crate::key_group::MaxParallelism;
-use crate::remote::{Created, ObjectName, Remote};
+use crate::remote::{ObjectName, Remote};
 
 /// A commit that has no verdict by then is given up, and resolved by the next one.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
-
-/// What the caller expects to find at the job's place. A mistyped URL must not silently start empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum OpenMode {
-    /// The job must not exist yet.
-    Create,
-    /// The job must exist.
-    Existing,
-    /// Either. The default.
-    #[default]
-    CreateOrOpen,
-}
 
 /// An attempt that has begun.
 #[derive(Debug)]
@@ -341,77 +331,4 @@ impl Chain {
     fn stop(&mut self, error: Error) -> Error {
         self.stopped.get_or_insert(error).clone()
     }
-}
-
-/// The tries of one conditional create.
-pub(super) struct Tries<'a> {
-    remote: &'a Remote,
-    made: u32,
-    /// What the last one ended with, if not a verdict.
-    failure: Option<Error>,
-}
-
-impl<'a> Tries<'a> {
-    pub(super) fn new(remote: &'a Remote) -> Self {
-        Self { remote, made: 0, failure: None }
-    }
-
-    /// Waits before the next try, or says that there is none.
-    pub(super) async fn next(&mut self, name: &ObjectName) -> Result<()> {
-        if self.made >= self.remote.retry_policy().attempts.max(1) {
-            let unclear =
-                || Error::new(ErrorKind::StoreUnavailable, "cannot create the manifest").object(name);
-            return Err(self.failure.take().unwrap_or_else(unclear));
-        }
-        self.remote.pause(self.made).await;
-        self.made += 1;
-        Ok(())
-    }
-
-    pub(super) async fn create(&mut self, name: &ObjectName, payload: &Bytes) -> Answer {
-        match self.remote.create(name, payload.clone()).await {
-            Created::Created => Answer::Created,
-            Created::Exists => Answer::Exists,
-            Created::Doubt(error) => {
-                tracing::debug!(%name, %error, "no verdict on the create of a manifest");
-                self.failure = Some(error);
-                Answer::Unclear
-            }
-        }
-    }
-}
-
-/// What is at a version, and the manifest if it can be read.
-pub(super) async fn look_at(remote: &Remote, version: Version) -> Result<(Seen, Option<Manifest>)> {
-    let there = match find_manifest(remote, version).await {
-        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok((Seen::Damaged, None)),
-        there => there?,
-    };
-    let record = |there: &Manifest| Seen::Record { nonce: there.nonce, epoch: there.epoch };
-    Ok((there.as_ref().map_or(Seen::Absent, record), there))
-}
-
-/// Says how to get past a version of the chain that cannot be read.
-pub(super) fn past_damage(error: Error) -> Error {
-    error.advice(
-        "allow JobOptions::fallback to go on from the newest checkpoint that is intact; what is damaged stays as it is",
-    )
-}
-
-/// Fenced by the attempt `by`, whose record is the version of this number.
-pub(crate) fn fenced_by(by: Epoch) -> Error {
-    fenced(&ObjectName::manifest(Version(by.0)), Some(by))
-}
-
-pub(super) fn fenced(name: &ObjectName, by: Option<Epoch>) -> Error {
-    let by = by.map_or_else(String::new, |epoch| format!(", epoch {epoch},"));
-    Error::new(ErrorKind::Fenced, format!("a later attempt of this job{by} has taken over"))
-        .object(name)
-        .advice("stop this process; the later attempt carries on")
-}
-
-pub(super) fn unlisted(name: &ObjectName) -> Error {
-    Error::new(ErrorKind::UnsafeStore, "the store does not list an object that it has just created")
-        .object(name)
-        .advice("use a store whose listings are consistent")
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::chain::{Chain, CommitDraft, Committed, OpenMode, Opened};
+use super::chain::{Chain, CommitDraft, Committed, Opened};
 use super::format::{self, Inline};
 use super::model::Manifest;
+use super::open::OpenMode;
 use super::read::{list_chain, read_kind, read_manifest, read_newest};
 use super::samples::{checkpoint, data, delta, id, nonce, subtask};
 use super::scripted::{Put, Scripted};

@@ -19,6 +19,7 @@ mod chain;
 mod chain_tests;
 #[cfg(feature = "test-util")]
 mod costs;
+mod errors;
 mod format;
 mod live;
 mod model;
@@ -28,6 +29,7 @@ mod open;
 mod origin;
 mod protocol;
 mod read;
+mod restore_from;
 mod retained;
 mod roots;
 #[cfg(test)]
@@ -35,26 +37,29 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod state_info;
+mod tries;
 mod value_info;
 mod varint;
 mod wire_v1;
 
 pub(crate) use carried::States;
-pub use chain::OpenMode;
-pub(crate) use chain::{Chain, CommitDraft, Committed, fenced_by};
+pub(crate) use chain::{Chain, CommitDraft, Committed};
 #[cfg(feature = "test-util")]
 pub use costs::{ManifestCosts, ManifestShape, manifest_costs};
+pub(crate) use errors::fenced_by;
 pub(crate) use format::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
 pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
+pub use open::OpenMode;
 pub(crate) use origin::{Origin, Segment};
 #[cfg(test)]
 pub(crate) use read::retained_now;
 pub(crate) use read::{
     Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list, read_top,
 };
+pub use restore_from::RestoreFrom;
 pub(crate) use retained::{Entry, Retained};
 pub(crate) use roots::{Found, Roots};
 pub(crate) use state_info::{JoinedStates, StateInfo, TtlInfo, ValueInfo};

@@ -1,16 +1,29 @@
 //! How an attempt begins: look before touching anything, probe, and put the `Open` record on top.
 
-use super::chain::{OpenMode, Tries, fenced, look_at, unlisted};
+use super::errors::{fenced, unlisted};
 use super::format::{self, Inline};
 use super::model::Manifest;
 use super::protocol::{Open, OpenVerdict, Step};
 use super::read::{Damaged, Top, newest_version, read_top};
 use super::retained::Entry;
 use super::roots::list_retained;
+use super::tries::{Tries, look_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
 use crate::key_group::MaxParallelism;
 use crate::remote::{ObjectName, Remote};
+
+/// What the caller expects to find at the job's place. A mistyped URL must not silently start empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum OpenMode {
+    /// The job must not exist yet.
+    Create,
+    /// The job must exist.
+    Existing,
+    /// Either. The default.
+    #[default]
+    CreateOrOpen,
+}
 
 /// How often an opener that loses a race looks again.
 const OPEN_ATTEMPTS: u32 = 16;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::chain::unlisted;
+use super::errors::{self, unlisted};
 use super::format::{self, HEADER_LEN, Header};
 use super::model::{Manifest, RecordKind};
 use super::retained::Entry;
@@ -142,7 +142,7 @@ impl Top {
     pub(crate) fn refusal(&self, past_damage: bool) -> Option<Error> {
         let newest = self.damaged.first()?;
         if !past_damage {
-            return Some(super::chain::past_damage(newest.error.clone()));
+            return Some(errors::past_damage(newest.error.clone()));
         }
         // The first version is always an open record: before it there was nothing.
         if self.head.is_none() && newest.version != Version(1) {

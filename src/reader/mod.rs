@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 
-use crate::config::RestoreFrom;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Pin;
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest, StateInfo};
 use crate::outside::Outside;
 use crate::remote::{open_url, parse_prefix};

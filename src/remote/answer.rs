@@ -6,7 +6,18 @@ use std::fmt;
 
 use crate::error::ErrorKind;
 
-use super::error::Verdict;
+/// What may be done after a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The store answered: such an object exists already.
+    Exists,
+    /// The store answered: there is no such object.
+    Absent,
+    /// It may go better next time. A write may or may not have been applied.
+    Passing,
+    /// It will not go better by itself.
+    Lasting,
+}
 
 /// An answer, as far as it could be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

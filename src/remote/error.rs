@@ -5,28 +5,18 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
+pub(super) use super::answer::Verdict;
 use super::answer::{Answer, Meaning};
-use super::write::CREATE;
 use crate::error::{Error, ErrorKind, causes};
+
+/// What a request to create an object is called in errors.
+pub(super) const CREATE: &str = "create the object";
 
 /// A failed request, and what may be done after it.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) verdict: Verdict,
     pub(super) error: Error,
-}
-
-/// What may be done after a [`Failure`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The store answered: such an object exists already.
-    Exists,
-    /// The store answered: there is no such object.
-    Absent,
-    /// It may succeed next time. A write may or may not have been applied.
-    Passing,
-    /// Trying again does not help.
-    Lasting,
 }
 
 impl Failure {

@@ -13,10 +13,8 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::error::{Error, ErrorKind, Result};
 
-use super::error::{Failure, Verdict};
+use super::error::{CREATE, Failure, Verdict};
 use super::{ObjectName, Remote};
-
-pub(super) const CREATE: &str = "create the object";
 
 /// What is known after one attempt to create an object.
 #[derive(Debug, Clone)]

@@ -326,9 +326,9 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::super::applier::Taken;
-    use super::super::budget::Budget;
     use super::super::shared::{Attempt, Layer};
     use super::*;
+    use crate::budget::Budget;
     use crate::delta::{ActiveDelta, TableKind};
     use crate::ids::{DeltaSeq, Epoch, StateId};
     use crate::key;

@@ -8,21 +8,24 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
-use crate::changelog::{Moved, Receipt, ReceiptBase, ReceiptCost};
+use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::manifest::{BaseRef, DeltaRef, StateInfo};
 use crate::materialize::Uploaded;
+use crate::messages::ToStore;
 use crate::remote::ObjectName;
 use crate::table::TableFiles;
 use crate::uploads::Arrival;
 
-use super::budget::BudgetShare;
 use super::shared::{Held, StoreShared};
+use crate::budget::BudgetShare;
 
 /// A message to a store's task.
 pub(crate) enum Event {
+    /// What the job says.
+    Told(ToStore),
     Frozen {
         held: Held,
         sealed_share: BudgetShare,
@@ -49,8 +52,6 @@ pub(crate) enum Event {
     },
     /// The store has finished: from now on the task cuts for it.
     Finished(Box<Last>),
-    /// A checkpoint was triggered that a finished store does not cut for itself.
-    CutFinished(CheckpointId),
     /// What a finished store's native checkpoint uploads.
     FinishedSnapshot {
         dir: PathBuf,
@@ -62,15 +63,6 @@ pub(crate) enum Event {
         ticket: Box<Ticket>,
         result: Result<NativeUpload>,
     },
-    /// The coordinator has committed a checkpoint; what was inlined lies in its manifest now.
-    Committed {
-        refs: Vec<DeltaRef>,
-    },
-    /// Durable deltas were copied together elsewhere.
-    Packed(Moved),
-    Aborted(CheckpointId),
-    /// Take a new base now.
-    Materialize,
     Snapshot {
         dir: PathBuf,
         result: Result<(DeltaSeq, TableFiles)>,
@@ -84,8 +76,6 @@ pub(crate) enum Event {
         objects: Arc<BTreeSet<ObjectName>>,
         reply: oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>,
     },
-    /// Upload everything that is held, whatever its size.
-    Flush,
 }
 
 /// What a native checkpoint has sent.
@@ -135,6 +125,11 @@ pub(crate) struct EventSender {
 impl EventSender {
     pub(crate) fn new(sender: mpsc::UnboundedSender<Event>, shared: Arc<StoreShared>) -> Self {
         Self { sender, shared }
+    }
+
+    /// Brings a message of the job.
+    pub(crate) fn tell(&self, message: ToStore) {
+        self.send(Event::Told(message));
     }
 
     pub(crate) fn send(&self, event: Event) {

@@ -12,7 +12,6 @@
 mod applier;
 mod appliers;
 mod base_trouble;
-mod budget;
 mod current;
 mod cut;
 mod description;
@@ -38,7 +37,6 @@ mod usage;
 mod value;
 
 pub(crate) use appliers::Appliers;
-pub(crate) use budget::Budget;
 pub(crate) use current::KeyType;
 pub use cut::Cut;
 pub use description::StateDescription;

@@ -3,16 +3,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use crate::delta::{FrozenDelta, Recycler};
 use crate::error::{Error, Result};
 use crate::ids::{DeltaSeq, Epoch};
 
 use super::base_trouble::BaseTrouble;
-use super::budget::{Budget, BudgetShare};
 use super::metadata;
 use super::presence::Presence;
+use crate::budget::{Budget, BudgetShare};
 
 /// A frozen delta between the operator's thread and the table.
 #[derive(Debug)]
@@ -58,8 +57,6 @@ pub(crate) struct Attempt {
     barrier: AtomicU64,
     /// How often operators were called on to cut ahead of a barrier.
     early: AtomicU64,
-    /// Microseconds that the slowest upload of deltas took since that was last asked; 0 without one.
-    slowest_upload: AtomicU64,
     /// Metadata of the stores' last cuts.
     pub(crate) metadata: metadata::Total,
 }
@@ -73,7 +70,6 @@ impl Attempt {
             abandoned: OnceLock::new(),
             barrier: AtomicU64::new(0),
             early: AtomicU64::new(0),
-            slowest_upload: AtomicU64::new(0),
             metadata: metadata::Total::default(),
         })
     }
@@ -131,17 +127,6 @@ impl Attempt {
     /// Asks all operators to cut deltas that do not fit the manifest, because a barrier is near.
     pub(crate) fn call_early(&self) {
         self.early.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn uploaded(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.slowest_upload.fetch_max(micros, Ordering::Relaxed);
-    }
-
-    /// How long the slowest upload took since the last call.
-    pub(crate) fn take_slowest_upload(&self) -> Option<Duration> {
-        let micros = self.slowest_upload.swap(0, Ordering::Relaxed);
-        (micros > 0).then(|| Duration::from_micros(micros))
     }
 
     pub(crate) fn set_barrier(&self, number: u64) {

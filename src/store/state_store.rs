@@ -1,5 +1,6 @@
 //! [`StateStore`]: what an operator's thread holds.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +16,9 @@ use crate::delta::{FrozenDelta, Lookup, MergeOp, Pooled, TableKind};
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, StateId, SubtaskIndex};
-use crate::job::JobHold;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
+use crate::messages::ToStore;
 use crate::table::{Expiry, Table, TableFiles};
 
 use super::applier::Work;
@@ -111,7 +112,7 @@ pub struct StateStore {
     // Ahead of the hold: what ends with the last store is no operator that went missing.
     _watch: Watch,
     /// Keeps the job's background alive.
-    _job: JobHold,
+    _job: Hold,
     /// `Send`, but not `Sync`.
     _single: PhantomData<Cell<()>>,
 }
@@ -126,6 +127,9 @@ enum Engine {
     },
 }
 
+/// Keeps what a store works with alive: it is dropped with the last store.
+pub(crate) type Hold = Arc<dyn Any + Send + Sync>;
+
 /// What a store is made of.
 pub(crate) struct StoreParts {
     pub(crate) subtask: SubtaskIndex,
@@ -138,7 +142,7 @@ pub(crate) struct StoreParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seq: DeltaSeq,
     pub(crate) restored_metadata: Option<Vec<u8>>,
-    pub(crate) job: JobHold,
+    pub(crate) job: Hold,
 }
 
 /// What the mode adds to [`StoreParts`].
@@ -615,7 +619,7 @@ impl StateStore {
         if matches!(&self.engine, Engine::Changelog(layers) if layers.needs_room()) {
             self.freeze();
             if self.shared.budget.is_full() {
-                self.events.send(Event::Flush);
+                self.events.tell(ToStore::Flush);
                 return Err(Error::new(ErrorKind::WouldBlock, "the memory for deltas is full")
                     .object(format!("subtask {}", self.subtask))
                     .advice("try again once the object store or the disk has caught up"));
@@ -1010,7 +1014,7 @@ fn take_keys(scan: &mut Scan, batch: Batch) -> Result<FirstKeys> {
 /// Waits until deltas that are held have become durable and applied.
 fn wait_for_room(shared: &StoreShared, events: &EventSender, mut purge: impl FnMut()) -> Result<()> {
     // Small sealed deltas may be waiting for a checkpoint that comes only after this write.
-    events.send(Event::Flush);
+    events.tell(ToStore::Flush);
     while !shared.has_room() {
         shared.attempt.health()?;
         shared.budget.wait(BLOCK_STEP);

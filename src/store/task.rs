@@ -16,18 +16,20 @@ use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retire
 use crate::delta::{self, DeltaHeader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
-use crate::job::{Command, MaterializationReport};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointMode, Origin};
-use crate::materialize::{self, Decision, History, Known, Settings, Share, Uploaded, Uploader, blocking};
+use crate::materialize::{
+    self, Decision, History, Known, MaterializationReport, Settings, Share, Uploaded, Uploader, blocking,
+};
+use crate::messages::{Committer, FromStore, ToStore};
 use crate::table::{self, Expiries, TableFiles};
 use crate::uploads::{Arrival, Uploads};
 
 use super::applier::{SnapshotOrder, Work};
 use super::appliers::Applier;
-use super::budget::BudgetShare;
 use super::event::{Event, EventSender, Last, NativeUpload, Ticket};
 use super::shared::{Attempt, Held, StoreShared};
+use crate::budget::BudgetShare;
 
 #[cfg(test)]
 mod tests;
@@ -58,7 +60,7 @@ pub(crate) struct TaskParts {
     pub(crate) first_base: Option<(TableFiles, DeltaSeq)>,
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
-    pub(crate) coordinator: mpsc::UnboundedSender<Command>,
+    pub(crate) committer: Committer,
     /// The process's uploader of deltas.
     pub(crate) uploads: Uploads,
 }
@@ -165,6 +167,7 @@ impl StoreTask {
     fn handle(&mut self, event: Event) {
         let tail = &mut self.parts.tail;
         match event {
+            Event::Told(message) => self.told(message),
             Event::Frozen { held, sealed_share } => {
                 tail.frozen(held.layer.seq);
                 self.frozen = held.layer.seq;
@@ -195,9 +198,8 @@ impl StoreTask {
             Event::Finished(last) => {
                 let (subtask, cut) = (self.parts.uploader.names.subtask(), last.cut);
                 self.last = Some(last);
-                let _ = self.parts.coordinator.send(Command::Finished(subtask, cut));
+                self.parts.committer.tell(FromStore::Finished { subtask, last_cut: cut });
             }
-            Event::CutFinished(id) => self.cut_finished(id),
             Event::FinishedSnapshot { dir, ticket, result } => match result {
                 Ok((seq, files)) => self.upload_native(seq, files, ticket),
                 Err(error) => {
@@ -224,25 +226,6 @@ impl StoreTask {
                     }
                 }
             }
-            Event::Committed { refs } => tail.committed(refs),
-            Event::Packed(packed) => tail.moved(packed),
-            Event::Aborted(id) => {
-                // What was held for it must not be held on: an aborted tail is uploaded.
-                self.flush = true;
-                self.given_up = self.given_up.max(Some(id));
-                if let Some(ticket) = tail.aborted(id, |ticket| ticket.id) {
-                    self.refuse(*ticket, given_up(id));
-                }
-                if let Some((_, stop)) = self.native.take_if(|(native, _)| *native == id) {
-                    // It may have ended by itself.
-                    let _ = stop.send(());
-                }
-            }
-            Event::Materialize => {
-                // A native checkpoint is a base.
-                self.wanted = self.parts.mode == CheckpointMode::Changelog;
-                self.demanded = self.wanted;
-            }
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable { objects, reply } => {
@@ -251,7 +234,32 @@ impl StoreTask {
                 // The asker may be gone: the job is going down.
                 let _ = reply.send(durable.collect());
             }
-            Event::Flush => self.flush = true,
+        }
+    }
+
+    fn told(&mut self, message: ToStore) {
+        match message {
+            ToStore::CutFinished(id) => self.cut_finished(id),
+            ToStore::Committed { refs } => self.parts.tail.committed(refs),
+            ToStore::Packed(packed) => self.parts.tail.moved(packed),
+            ToStore::Aborted(id) => {
+                // What was held for it must not be held on: an aborted tail is uploaded.
+                self.flush = true;
+                self.given_up = self.given_up.max(Some(id));
+                if let Some(ticket) = self.parts.tail.aborted(id, |ticket| ticket.id) {
+                    self.refuse(*ticket, given_up(id));
+                }
+                if let Some((_, stop)) = self.native.take_if(|(native, _)| *native == id) {
+                    // It may have ended by itself.
+                    let _ = stop.send(());
+                }
+            }
+            ToStore::Materialize => {
+                // A native checkpoint is a base.
+                self.wanted = self.parts.mode == CheckpointMode::Changelog;
+                self.demanded = self.wanted;
+            }
+            ToStore::Flush => self.flush = true,
         }
     }
 
@@ -277,7 +285,7 @@ impl StoreTask {
         self.flush &= !self.parts.tail.is_flushed();
         let Retired { own, shared } = self.parts.tail.take_retired(self.parts.uploader.names.instance());
         if !own.is_empty() {
-            let _ = self.parts.coordinator.send(Command::Retired(own));
+            self.parts.committer.tell(FromStore::Retired(own));
         }
         if !shared.is_empty() {
             self.parts.uploads.release(self.subtask(), shared);
@@ -476,7 +484,7 @@ impl StoreTask {
         self.run = Run::Under(self.now());
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());
-        let shared = Arc::clone(&self.parts.shared);
+        let (shared, committer) = (Arc::clone(&self.parts.shared), self.parts.committer.clone());
         let clock = Arc::clone(&uploader.remote.env().clock);
         runtime.spawn(async move {
             let mut pause = FIRST_PAUSE;
@@ -492,7 +500,10 @@ impl StoreTask {
                         return events.send(Event::Materialized { seq, result: Ok(done) });
                     }
                     Err(error) => {
-                        known.damage().into_iter().for_each(|damage| shared.fail(damage));
+                        if let Some(damage) = known.damage() {
+                            shared.fail(damage.clone());
+                            committer.tell(FromStore::Failed(damage));
+                        }
                         if shared.attempt.health().is_err() {
                             return;
                         }
@@ -527,7 +538,7 @@ impl StoreTask {
                     reused_bytes: uploaded.reused_bytes,
                     reused_files: uploaded.reused_files as u64,
                 };
-                let _ = self.parts.coordinator.send(Command::Materialized(report));
+                self.parts.committer.tell(FromStore::Materialized(report));
             }
             Err(error) => {
                 self.stop_if_damaged();
@@ -552,7 +563,8 @@ impl StoreTask {
     /// any time; what the store has is intact, and a restart begins from there.
     fn stop_if_damaged(&self) {
         if let Some(damage) = self.parts.known.damage() {
-            self.parts.shared.fail(damage);
+            self.parts.shared.fail(damage.clone());
+            self.parts.committer.tell(FromStore::Failed(damage));
         }
     }
 
@@ -560,8 +572,7 @@ impl StoreTask {
     fn retire_strays(&self) {
         let strays = self.parts.known.take_strays();
         if !strays.is_empty() {
-            // If there is no receiver, the job is shutting down.
-            let _ = self.parts.coordinator.send(Command::Retired(strays));
+            self.parts.committer.tell(FromStore::Retired(strays));
         }
     }
 
@@ -587,13 +598,13 @@ impl StoreTask {
             states: ticket.states,
             cost: ticket.cost,
         };
-        // Either of the two may not be listening; that is its own business.
-        let _ = self.parts.coordinator.send(Command::Receipt(Box::new(receipt.clone())));
+        // Who has cut may not be listening any more.
+        self.parts.committer.tell(FromStore::Receipt(Box::new(receipt.clone())));
         let _ = ticket.reply.send(Ok(receipt));
     }
 
     fn refuse(&self, ticket: Ticket, error: Error) {
-        let _ = self.parts.coordinator.send(Command::Refused(ticket.id, error.clone()));
+        self.parts.committer.tell(FromStore::Refused { checkpoint: ticket.id, error: error.clone() });
         let _ = ticket.reply.send(Err(error));
     }
 }

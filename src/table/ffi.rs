@@ -5,7 +5,6 @@
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
-use std::fmt;
 use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
@@ -13,32 +12,8 @@ use std::sync::Arc;
 use librocksdb_sys as ffi;
 use rocksdb::{AsRawPtr, DB, Options};
 
+use super::status::Status;
 use super::trouble::Trouble;
-
-/// A failure, as RocksDB hands it to C: `<code>: <detail>`.
-#[derive(Debug, Clone)]
-pub(super) struct Status(String);
-
-#[cfg(test)]
-impl Status {
-    pub(super) fn of(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl AsRef<str> for Status {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Status {}
 
 /// An SST file that a database's MANIFEST names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +51,7 @@ pub(super) fn set_db_option(db: &DB, name: &CStr, value: &CStr) -> Result<(), St
     unsafe {
         let text = CStr::from_ptr(error).to_string_lossy().into_owned();
         ffi::rocksdb_free(error.cast());
-        Err(Status(text))
+        Err(Status::from(text))
     }
 }
 
@@ -135,7 +110,7 @@ pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
 pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Status> {
     let path = |path: &PathBuf| CString::new(path.as_os_str().as_encoded_bytes());
     let paths = files.iter().map(path).collect::<Result<Vec<_>, _>>();
-    let paths = paths.map_err(|_| Status("Invalid argument: a path with a NUL in it".to_owned()))?;
+    let paths = paths.map_err(|_| Status::from("Invalid argument: a path with a NUL in it".to_owned()))?;
     let pointers: Vec<*const c_char> = paths.iter().map(|path| path.as_ptr()).collect();
     let mut error: *mut c_char = ptr::null_mut();
     // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on it itself.
@@ -185,7 +160,7 @@ fn result(error: *mut c_char) -> Result<(), Status> {
     unsafe {
         let status = CStr::from_ptr(error).to_string_lossy().into_owned();
         ffi::rocksdb_free(error.cast());
-        Err(Status(status))
+        Err(Status::from(status))
     }
 }
 
@@ -238,7 +213,7 @@ pub(super) fn storage_files(db: &DB) -> Result<Vec<StorageFile>, Status> {
     };
     result(error)?;
     if list.is_null() {
-        return Err(Status("Corruption: RocksDB gives no list of its files".to_owned()));
+        return Err(Status::from("Corruption: RocksDB gives no list of its files".to_owned()));
     }
     // SAFETY: the list is a copy of its own, which only this function knows; it is read at indexes below its count,
     // and destroyed once, after the last of them was read.

@@ -9,7 +9,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::ffi::LiveFile;
-use super::rescale::is_own;
+use super::marker::is_own;
 use crate::key;
 use crate::key_group::KeyGroupRange;
 

@@ -3,7 +3,8 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::DeltaSeq;
+use crate::ids::{DeltaSeq, StateId};
+use crate::key;
 
 const VERSION: u8 = 1;
 
@@ -35,6 +36,11 @@ pub(super) fn decode(value: Option<&[u8]>) -> Result<DeltaSeq> {
         )
         .advice("restore with the build that wrote it, or a later one")),
     }
+}
+
+/// Whether the key is Alluvium's own in its group.
+pub(super) fn is_own(stored: &[u8]) -> bool {
+    stored.get(2..key::PREFIX_LEN) == Some(&StateId::RESERVED.0.to_be_bytes())
 }
 
 #[cfg(test)]

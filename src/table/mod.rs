@@ -28,6 +28,7 @@ mod rescale_tests;
 mod rocks;
 mod snapshot;
 mod stats;
+mod status;
 #[cfg(test)]
 mod tests;
 mod trouble;

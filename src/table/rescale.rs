@@ -20,6 +20,7 @@ use std::thread;
 use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch, properties};
 
 use super::join::{Part, to_join, to_rewrite};
+use super::marker::is_own;
 use super::rocks::Table;
 use super::{ffi, options};
 use crate::error::{Error, Result};
@@ -339,11 +340,6 @@ fn sync(files: &[PathBuf]) {
             });
         }
     });
-}
-
-/// Whether the key is Alluvium's own in its group.
-pub(super) fn is_own(key: &[u8]) -> bool {
-    key.get(2..key::PREFIX_LEN) == Some(&StateId::RESERVED.0.to_be_bytes())
 }
 
 /// At most `count` parts of about as many key groups each.

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::TableResources;
 use super::join::{Part, to_rewrite};
+use super::marker::is_own;
 use super::options;
-use super::rescale::{Source, TakenOver, is_own};
+use super::rescale::{Source, TakenOver};
 use super::rocks::Table;
 use crate::delta::{Entry, MergeOp};
 use crate::ids::{DeltaSeq, StateId};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::ffi::Status;
+use super::status::Status;
 use crate::env::Clock;
 
 /// The last error of the background, until a compaction goes well.

@@ -6,6 +6,7 @@ use object_store::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::budget::Budget;
 use crate::changelog::ReceiptCost;
 use crate::delta::{ActiveDelta, TableKind};
 use crate::env::Env;
@@ -14,7 +15,6 @@ use crate::key_group::KeyGroup;
 use crate::materialize::NameSource;
 use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{ObjectName, Remote};
-use crate::store::Budget;
 use crate::store::shared::Layer;
 use crate::uploads::{Outlet, UploadsTask};
 
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 struct Fixture {
     task: StoreTask,
     inbox: mpsc::UnboundedReceiver<Event>,
-    commands: mpsc::UnboundedReceiver<Command>,
+    messages: mpsc::UnboundedReceiver<FromStore>,
     store: Arc<Faulty>,
     told: Arc<Told>,
     /// The uploader, until it is started.
@@ -73,7 +73,7 @@ impl Fixture {
         let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), DeltaSeq(0));
         let (sender, inbox) = mpsc::unbounded_channel();
         let events = EventSender::new(sender, Arc::clone(&shared));
-        let (coordinator, commands) = mpsc::unbounded_channel();
+        let (sender, messages) = mpsc::unbounded_channel();
         let dir = tempfile::tempdir().unwrap();
         let range = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(127) };
         let applier = Applier::idle();
@@ -105,12 +105,12 @@ impl Fixture {
             opened: Duration::ZERO,
             rescaled: false,
             first_base: None,
-            coordinator,
+            committer: Committer::new(move |message| drop(sender.send(message))),
             uploads,
         };
         let task = StoreTask::new(parts, events);
         let uploading = Some(uploading);
-        Self { task, inbox, commands, store, told, uploading, dir }
+        Self { task, inbox, messages, store, told, uploading, dir }
     }
 
     fn start_uploads(&mut self) {
@@ -163,8 +163,8 @@ impl Fixture {
 
     fn retired(&mut self) -> Vec<ObjectName> {
         let mut retired = Vec::new();
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Retired(objects) = command {
+        while let Ok(message) = self.messages.try_recv() {
+            if let FromStore::Retired(objects) = message {
                 retired.extend(objects);
             }
         }
@@ -206,7 +206,7 @@ async fn a_native_upload_is_work_until_it_has_ended() {
 #[tokio::test]
 async fn a_native_cut_for_a_checkpoint_that_was_given_up_is_refused() {
     let mut f = Fixture::new(CheckpointMode::NativeIncremental);
-    f.task.handle(Event::Aborted(id(2)));
+    f.task.handle(Event::Told(ToStore::Aborted(id(2))));
     for number in [1, 2] {
         let mut answer = f.native_cut(number, b"late");
         assert!(f.task.is_idle(), "nothing was begun");

@@ -6,47 +6,14 @@ use std::time::Duration;
 
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::ids::CheckpointId;
-use crate::job::{CheckpointListener, SourceJob};
 use crate::key_group::MaxParallelism;
 use crate::machine;
-use crate::manifest::{CheckpointMode, OpenMode};
+use crate::manifest::{CheckpointMode, OpenMode, RestoreFrom};
+use crate::materialize::MaterializationOptions;
 use crate::store::{Revision, validate_revisions};
 use crate::table::Tuning;
 
-/// Which checkpoint a job continues from, or is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum RestoreFrom {
-    /// The newest; an empty state where there is none yet.
-    #[default]
-    Latest,
-    /// This one, which must be among the retained ones.
-    Checkpoint(CheckpointId),
-    /// The savepoint of this name, however old it is.
-    Savepoint(String),
-}
-
-/// When the background takes a new base, and how fast it may upload.
-#[derive(Debug, Clone)]
-pub struct MaterializationOptions {
-    /// Time between two bases of a subtask; the first of each subtask is offset by its share, so
-    /// that they don't all start at once. None: never by time. Default 10 minutes.
-    pub interval: Option<Duration>,
-    /// A new base once the changelog since the last one exceeds this many bytes. Default 1 GiB.
-    pub changelog_bytes: Option<u64>,
-    /// Upload rate of all subtasks together in bytes per second. None: unlimited. Default None.
-    pub bytes_per_second: Option<u64>,
-}
-
-impl Default for MaterializationOptions {
-    fn default() -> Self {
-        Self {
-            interval: Some(Duration::from_secs(600)),
-            changelog_bytes: Some(1 << 30),
-            bytes_per_second: None,
-        }
-    }
-}
+use super::{CheckpointListener, SourceJob};
 
 /// Options of a job: where its local files live and how it checkpoints.
 #[derive(Clone, Debug)]

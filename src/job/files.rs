@@ -1,6 +1,6 @@
 //! How many SST files the tables of a job keep open.
 
-use crate::config::{JobOptions, LEAST_OPEN_FILES};
+use super::options::{JobOptions, LEAST_OPEN_FILES};
 use crate::error::{Error, Result};
 
 /// What a table has open beside its SST files: a lock, a log, a MANIFEST, directories, an empty write-ahead log.

@@ -7,12 +7,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$root"
 
 "$root/scripts/setup.sh"
-announce_build
-# With the examples, so that dependencies are resolved with the same features as for the tests.
-with_heartbeat cargo build --locked --all-features --bins --examples
+provide_rocksdb
+with_heartbeat cargo build --locked --profile "$profile" --all-features --bins
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/alluvium-demo.XXXXXX")
 trap 'stop_heartbeat; rm -rf "$work"' EXIT
 
 say "The same work with log-based checkpoints, with RocksDB's own, and with none: a minute and a half"
-"$target/debug/alluvium" compare --store "$work/store" --dir "$work/local" --duration 15s --steady 10s "$@"
+"$programs/alluvium" compare --store "$work/store" --dir "$work/local" --duration 15s --steady 10s "$@"

@@ -13,7 +13,8 @@ command -v valgrind >/dev/null || {
     exit 1
 }
 "$root/scripts/setup.sh"
-announce_build
+provide_rocksdb
+# Not the release profile: it inlines functions whose instructions are counted.
 with_heartbeat cargo build --locked --all-features --bench instructions
 new=$(cargo build --locked --all-features --bench instructions --message-format=json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p' | tail -n 1)

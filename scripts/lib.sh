@@ -4,14 +4,20 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 # A fresh rustup is not in the PATH of shells that were open before it, nor in that of some CI runners.
-PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+PATH=$PATH:${CARGO_HOME:-${HOME:-}/.cargo}/bin
 heartbeat=
 
 say() { printf '\n== %s\n' "$*"; }
 
-# How far RocksDB's compilation is, or nothing. Cargo itself shows one long step.
+# What the scripts build and run programs with, see provide_rocksdb.
+# shellcheck disable=SC2034 # used by those that source this
+profile=release
+programs=$target/release
+
+# How far cargo's own compilation of RocksDB is, or nothing. Cargo itself shows one long step.
 rocksdb_progress() {
     local out version list compiled total
+    [ -z "${ROCKSDB_LIB_DIR:-}" ] || return 0
     # The newest one: older builds may lie beside it.
     # shellcheck disable=SC2012 # cargo's names are plain
     out=$(ls -td "$target"/debug/build/librocksdb-sys-*/out 2>/dev/null | head -n 1)
@@ -49,10 +55,29 @@ stop_heartbeat() {
 }
 trap stop_heartbeat EXIT
 
-# Says beforehand what the first build costs.
-announce_build() {
-    if ls "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a >/dev/null 2>&1; then
-        return 0
+# Points cargo at the RocksDB that is compiled once for this machine. Where that cannot
+# be, cargo compiles it, and everything is built in the one profile `dev`, so that it does so once.
+provide_rocksdb() {
+    local library status=0
+    library=$("$root/scripts/rocksdb.sh") || status=$?
+    case $status in
+    0)
+        export ROCKSDB_LIB_DIR=$library ROCKSDB_STATIC=1
+        return
+        ;;
+    3) ;;
+    4) return 0 ;; # the user's own
+    *) return "$status" ;;
+    esac
+    # shellcheck disable=SC2034
+    profile=dev
+    # shellcheck disable=SC2034
+    programs=$target/debug
+    # What an earlier run has set must not point to a library that is not there.
+    if [ -n "${ROCKSDB_LIB_DIR:-}" ] || [ -e "$root/.cargo/config.toml" ]; then
+        export ROCKSDB_COMPILE=1
+        unset ROCKSDB_LIB_DIR
     fi
-    say "First build: RocksDB is compiled from source, once, in 10 to 16 minutes on 2 cores"
+    ls "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a >/dev/null 2>&1 ||
+        say "First build: cargo compiles RocksDB from source, in 10 to 16 minutes on 2 cores"
 }

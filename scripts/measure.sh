@@ -27,9 +27,9 @@ while [ $# -gt 0 ]; do
 done
 if [ -z "${BINARY:-}" ]; then
     "$root/scripts/setup.sh"
-    announce_build
-    with_heartbeat cargo build --locked --all-features --bins --examples
-    BINARY=$target/debug/alluvium
+    provide_rocksdb
+    with_heartbeat cargo build --locked --profile "$profile" --all-features --bins
+    BINARY=$programs/alluvium
 fi
 mkdir -p "$out"
 work=$(mktemp -d "$out/work.XXXXXX")

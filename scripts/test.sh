@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks: formatting, clippy with warnings as errors, all tests and doc tests, documentation.
-# One profile (dev) and one feature set (all) throughout, here and in demo.sh: RocksDB compiles once.
+# One profile (dev) and one feature set (all) throughout, so that dependencies are compiled once.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,7 +18,7 @@ done
 say "Formatting"
 cargo fmt --all --check
 
-announce_build
+provide_rocksdb
 say "Clippy"
 with_heartbeat cargo clippy --locked --all-features --all-targets -- -D warnings
 
@@ -28,5 +28,6 @@ with_heartbeat cargo test --locked --all-features
 
 say "Documentation"
 RUSTDOCFLAGS="-D warnings" with_heartbeat cargo doc --locked --all-features --no-deps --lib
+RUSTDOCFLAGS="-D warnings" with_heartbeat cargo doc --locked --all-features --no-deps --lib --document-private-items
 
 say "All checks passed"

@@ -417,6 +417,30 @@ fn work_left_over_can_be_awaited() {
     );
 }
 
+/// Scripts, shells and clones may point cargo at a library that was compiled earlier, and nothing
+/// else would notice one of another version.
+#[test]
+fn the_linked_rocksdb_is_the_pinned_one() {
+    let (_dir, table) = table();
+    let pinned = include_str!("../../Cargo.lock")
+        .split("[[package]]")
+        .find(|package| package.contains("name = \"librocksdb-sys\""))
+        .and_then(|package| package.lines().find(|line| line.starts_with("version = ")))
+        .and_then(|line| line.trim_end_matches('"').rsplit_once('+'))
+        .map(|(_, version)| version)
+        .unwrap();
+    let options = fs::read_dir(&table.dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("OPTIONS-"))
+        .unwrap();
+    let linked = fs::read_to_string(options).unwrap();
+    assert!(
+        linked.contains(&format!("rocksdb_version={pinned}\n")),
+        "{pinned} is pinned, linked is {linked}"
+    );
+}
+
 #[test]
 fn opening_names_what_is_wrong() {
     let (dir, table) = table();

@@ -45,7 +45,7 @@ respect_choice() {
 check_tools() {
     local tool
     [ "$(uname -s)" = Linux ] || unavailable "this is done on Linux only"
-    [ "${BASH_VERSINFO[0]}${BASH_VERSINFO[1]}" -ge 43 ] || unavailable "bash 4.3 or later is needed"
+    [ "${BASH_VERSINFO[0]}${BASH_VERSINFO[1]}" -ge 44 ] || unavailable "bash 4.4 or later is needed"
     for tool in cargo rustc "$cxx" ar awk flock nproc sha256sum sync; do
         command -v "$tool" >/dev/null || unavailable "$tool is missing"
     done
@@ -152,7 +152,7 @@ provide() {
 write_config() {
     if [ -e "$config" ] && [ "$(head -n 1 "$config")" != "$config_head" ]; then
         tell "rocksdb: $config is not by this script; add to it:"
-        tell "[env]" "ROCKSDB_LIB_DIR = \"$library\"" "ROCKSDB_STATIC = \"1\""
+        printf '[env]\nROCKSDB_LIB_DIR = "%s"\nROCKSDB_STATIC = "1"\n' "$library" >&2
         exit 1
     fi
     mkdir -p "$root/.cargo"

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The long forms, for a machine that has an hour or two: the tests that are ignored elsewhere (the model check of
+# the protocol with its larger bounds, memory at up to 256 subtasks and 4 GB), and many more seeds of the random
+# models.
+#
+#   scripts/nightly.sh [--seeds N]
+#
+# --seeds N   random histories of each model (default 300)
+#
+# It needs about 10 GB of memory and 30 GB of disk below TMPDIR.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$root"
+
+seeds=300
+while [ $# -gt 0 ]; do
+    case $1 in
+    --seeds) seeds=${2:?--seeds needs a number}; shift 2 ;;
+    *) echo "nightly: unknown option $1; see the head of $0" >&2; exit 2 ;;
+    esac
+done
+
+"$root/scripts/setup.sh"
+announce_build
+say "Build"
+with_heartbeat cargo test --locked --all-features --no-run
+
+# One failure must not hide what the others would have said.
+failed=()
+long_form() {
+    say "$1"
+    shift
+    with_heartbeat cargo test --locked --all-features "$@" || failed+=("$*")
+}
+
+long_form "The protocol, with larger bounds" --lib -- --ignored
+# One configuration at a time: each is held against the memory of a process of its own.
+long_form "Memory" --test memory -- --ignored --nocapture --test-threads 1
+export ALLUVIUM_SEEDS=$seeds
+for model in i1_model i1_state_model i9_rescale scans; do
+    long_form "$seeds seeds of $model" --test "$model"
+done
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'nightly: failed: cargo test %s\n' "${failed[@]}" >&2
+    exit 1
+fi
+say "All long forms passed"

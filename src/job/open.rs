@@ -51,6 +51,10 @@ const BLOCKING_FOR_EACH_CORE: usize = 4;
 const BLOCKING: RangeInclusive<usize> = 8..=64;
 /// RocksDB's background jobs (flushes and compactions) of all subtasks together, one for each core.
 const BACKGROUND_JOBS: RangeInclusive<usize> = 2..=16;
+/// Tables that wait for memory wait for the flush of one of them, and a flush waits for the disk. More than this many
+/// tables get a second flush thread on any machine: `docs/measurements/table.md`.
+const FEW_TABLES: u32 = 2;
+const LEAST_FOR_MANY: usize = 4;
 /// Files of one base that are uploaded at the same time, and objects fetched at the same time.
 const PARALLEL_UPLOADS: usize = 4;
 /// Parts of one file that a native checkpoint sends at the same time.
@@ -111,8 +115,9 @@ pub(super) fn open(
     assemble(begun, instances, runtime, remote, dir, options)
 }
 
-fn background_jobs() -> usize {
-    cores().clamp(*BACKGROUND_JOBS.start(), *BACKGROUND_JOBS.end())
+fn background_jobs(subtasks: u32, cores: usize) -> usize {
+    let least = if subtasks > FEW_TABLES { LEAST_FOR_MANY } else { *BACKGROUND_JOBS.start() };
+    cores.clamp(least, *BACKGROUND_JOBS.end())
 }
 
 /// A new store instance.
@@ -189,11 +194,14 @@ async fn begin(
     let plan = MemoryPlan::of(options);
     let files = OpenFiles::of(options, plan.tables);
     let files = files.within(machine::open_files(files.wanted()))?;
-    let resources = TableResources::new(plan.tables, options.background_jobs.unwrap_or_else(background_jobs))
-        .for_tables(options.subtasks)
-        .with_open_files(files)
-        .with_tuning(options.tuning.clone())
-        .with_clock(Arc::clone(&options.env.clock));
+    let resources = TableResources::new(
+        plan.tables,
+        options.background_jobs.unwrap_or_else(|| background_jobs(options.subtasks, cores())),
+    )
+    .for_tables(options.subtasks)
+    .with_open_files(files)
+    .with_tuning(options.tuning.clone())
+    .with_clock(Arc::clone(&options.env.clock));
     let notice = options.listener.clone().map(|listener| {
         let tell = move |error: &Error, waited| listener.restore_waits(error, waited);
         Arc::new(tell) as Notice
@@ -496,6 +504,12 @@ fn sharers(subtasks: u32, native: bool) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn background_jobs_follow_cores_and_many_tables_have_two_for_flushes() {
+        assert_eq!([1, 2, 8, 64].map(|cores| background_jobs(2, cores)), [2, 2, 8, 16]);
+        assert_eq!([1, 2, 8, 64].map(|cores| background_jobs(3, cores)), [4, 4, 8, 16]);
+    }
 
     #[test]
     fn i6_a_connection_that_hangs_is_noticed_however_many_subtasks_there_are() {

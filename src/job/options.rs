@@ -153,9 +153,13 @@ impl JobOptions {
     /// Bytes for block caches, memtables and deltas of all subtasks together: at least 1 MB for each, and at most
     /// what the machine or its control group has. Default 512 MB.
     ///
-    /// A process takes at most that, and 128 MB, and 1 MB for each subtask. What its allocator keeps for threads
-    /// comes on top: with glibc, set `MALLOC_ARENA_MAX=2` in the environment, or its arenas may hold half as much
-    /// again. What the program itself holds is its own.
+    /// A process takes at most that, and 128 MB, and 1 MB for each subtask. What the program itself holds comes on
+    /// top.
+    ///
+    /// With the defaults of glibc's allocator a process takes up to half as much again: set `MALLOC_ARENA_MAX=2` in
+    /// its environment. Or let the program's allocator be mimalloc or jemalloc, which take less than glibc with two
+    /// arenas; it must serve C++ as well, because most of the memory is RocksDB's (feature `override` of the crate
+    /// `mimalloc`, `unprefixed_malloc_on_supported_platforms` of `tikv-jemallocator`).
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
@@ -164,7 +168,8 @@ impl JobOptions {
 
     /// Flushes and compactions of RocksDB that run at a time, of all subtasks together: 1 to 64, a quarter of
     /// them flushes. Their threads belong to the process: RocksDB shares them between all jobs, and a job that
-    /// wants fewer than one before it does not end any. Default: one for each core, 2 to 16.
+    /// wants fewer than one before it ends none of them. Default: one for each core, 2 to 16, and at least 4 for
+    /// three subtasks or more.
     #[must_use]
     pub fn background_jobs(mut self, jobs: usize) -> Self {
         self.background_jobs = Some(jobs);

@@ -75,7 +75,7 @@ fn example() -> PathBuf {
     let path = profile.join("examples/flights");
     assert!(
         path.exists(),
-        "{} is missing: `cargo test` builds it, but `cargo test --test flights` does not; \
+        "{} is missing: `cargo test` builds it, but `cargo test --test all` does not; \
          run `cargo build --all-features --examples` first",
         path.display()
     );

@@ -60,7 +60,7 @@ fn replay() {
 fn run_printing_seed(seed: u64) {
     let outcome = std::panic::catch_unwind(|| World::new(seed).run());
     if let Err(payload) = outcome {
-        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test i1_model replay");
+        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test all i1_model::replay");
         std::panic::resume_unwind(payload);
     }
 }

@@ -65,7 +65,7 @@ fn replay() {
 fn run_printing_seed(seed: u64) {
     let outcome = std::panic::catch_unwind(|| World::new(seed).run());
     if let Err(payload) = outcome {
-        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test i9_rescale replay");
+        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test all i9_rescale::replay");
         std::panic::resume_unwind(payload);
     }
 }

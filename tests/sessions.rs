@@ -67,7 +67,7 @@ fn example() -> PathBuf {
     let path = profile.join("examples/sessions");
     assert!(
         path.exists(),
-        "{} is missing: `cargo test` builds it, but `cargo test --test sessions` does not; \
+        "{} is missing: `cargo test` builds it, but `cargo test --test all` does not; \
          run `cargo build --all-features --examples` first",
         path.display()
     );

@@ -48,7 +48,7 @@ fn example() -> PathBuf {
     let path = profile.join("examples/top_routes");
     assert!(
         path.exists(),
-        "{} is missing: `cargo test` builds it, but `cargo test --test top_routes` does not; \
+        "{} is missing: `cargo test` builds it, but `cargo test --test all` does not; \
          run `cargo build --all-features --examples` first",
         path.display()
     );

@@ -54,7 +54,7 @@ fn replay() {
 fn run_printing_seed(seed: u64, trace: bool) {
     let outcome = std::panic::catch_unwind(|| World::new(seed, trace).run());
     if let Err(payload) = outcome {
-        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test i1_state_model replay");
+        eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test all i1_state_model::replay");
         std::panic::resume_unwind(payload);
     }
 }

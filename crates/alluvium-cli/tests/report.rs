@@ -1,9 +1,6 @@
 //! `alluvium report` as a user runs it: results in, one page out.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/results.rs"]
-mod results;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

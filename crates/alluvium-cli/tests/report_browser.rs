@@ -4,9 +4,6 @@
 //! set; `scripts/setup.sh --browser` installs one. `ALLUVIUM_CHROMIUM` names one in an unusual place.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/results.rs"]
-mod results;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;

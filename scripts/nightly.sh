@@ -39,7 +39,7 @@ long_form "The protocol, with larger bounds" --lib -- --ignored
 long_form "Memory" --test memory -- --ignored --nocapture --test-threads 1
 export ALLUVIUM_SEEDS=$seeds
 for model in i1_model i1_state_model i9_rescale scans; do
-    long_form "$seeds seeds of $model" --test "$model"
+    long_form "$seeds seeds of $model" --test all -- "$model::"
 done
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -156,3 +156,19 @@ async fn a_passing_failure_is_tried_again_and_shows_its_cause() {
     assert!(text.contains("Connection refused") && text.contains("host and port"), "{text}");
     assert_eq!(text.matches("Connection refused").count(), 1, "{text}");
 }
+
+/// The client's TLS comes from a feature of a crate that only `object_store` uses.
+#[tokio::test]
+async fn a_store_behind_https_is_greeted_in_tls() {
+    const HANDSHAKE: u8 = 22;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("https://{}", listener.local_addr().unwrap());
+    let first_byte = std::thread::spawn(move || {
+        let mut byte = [0];
+        std::io::Read::read_exact(&mut listener.accept().unwrap().0, &mut byte).unwrap();
+        byte[0]
+    });
+    let once = super::RetryPolicy { attempts: 1, ..super::RetryPolicy::default() };
+    let error = remote(&endpoint).with_retry(once).get(&manifest()).await.unwrap_err();
+    assert_eq!(first_byte.join().unwrap(), HANDSHAKE, "{error}");
+}

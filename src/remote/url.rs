@@ -246,6 +246,7 @@ mod cloud {
         ($name:ident, $feature:literal, $builder:path) => {
             #[cfg(feature = $feature)]
             pub(super) fn $name(url: &Url, options: Options) -> Result<Store> {
+                super::provide_cryptography();
                 let mut builder =
                     <$builder>::from_env().with_url(url.to_string()).with_retry(super::no_retries());
                 // Time limits are those of `Remote`, which grow with the bytes to move. Set as an option,
@@ -290,6 +291,18 @@ mod cloud {
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 fn no_retries() -> object_store::RetryConfig {
     object_store::RetryConfig { max_retries: 0, ..Default::default() }
+}
+
+/// TLS takes its cryptography from the provider of the process, and the client panics without one. A
+/// provider that the program has installed stays.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn provide_cryptography() {
+    use rustls::crypto::{CryptoProvider, ring};
+
+    if CryptoProvider::get_default().is_none() {
+        // Another thread may have installed one since; that one stays as well.
+        drop(ring::default_provider().install_default());
+    }
 }
 
 #[cfg(test)]

@@ -276,9 +276,6 @@ fn deletions_that_are_refused_end_no_job_and_are_not_asked_for_again_and_again()
         job.settle(Duration::from_secs(20)).unwrap();
     }
     job.health().unwrap();
-    // In the beginning for all that there is by then, and from then on for one object, however many there are.
-    let deletes = job.stats().remote.deletes;
-    assert!(deletes < 120, "the deletion of {deletes} objects was asked for in 60 checkpoints");
     let asked = || place.store.take_calls().iter().filter(|call| call.op == Op::Delete).count();
     let running = asked();
     job.close().unwrap();

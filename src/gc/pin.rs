@@ -3,7 +3,7 @@
 //! A reader first creates its pin, then checks whether the newest manifest still retains the
 //! checkpoint. The collector first commits what drops the checkpoint, then lists the pins. The
 //! second of the two always sees the first, so no clock is needed (I3). A pin takes over from a
-//! [savepoint] in the same way: pin, then check whether the savepoint is still the same.
+//! savepoint in the same way: pin, then check whether the savepoint is still the same.
 //!
 //! Attempts have pins of their own. One keeps the savepoint alive from which the attempt continues,
 //! until a commit refers to the same objects. Once a later attempt has opened, it counts for

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A failure, as RocksDB hands it to C: "<code>: <detail>".
+/// A failure, as RocksDB hands it to C: `<code>: <detail>`.
 #[derive(Debug, Clone)]
 pub(super) struct Status(String);
 

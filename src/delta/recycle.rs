@@ -4,7 +4,6 @@
 //! page fault per 4 KiB on the operator's thread, and emptying an old table some tens of
 //! microseconds. So a delta that is dropped, on any thread, is only put on a list. The next seal,
 //! which runs in the background, cleans it, and the next cut finds it ready.
-
 //!
 //! Memory that waits here counts (I6): what a store holds of it is told, and where it would not fit beside the
 //! deltas that are on their way, a writer frees it before it waits.

@@ -46,8 +46,8 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
-    /// Defaults for a job whose local files live in `dir` (created if absent; one process at a time).
-    /// What is in it is a cache: the truth is in the object store.
+    /// The defaults, for a job whose local files live in `dir` (created if absent; used by one
+    /// process at a time). The directory is a cache: the truth is in the object store.
     pub fn new(dir: impl Into<PathBuf>, open_mode: OpenMode) -> Self {
         Self {
             dir: dir.into(),
@@ -78,9 +78,9 @@ impl JobOptions {
         }
     }
 
-    /// Number of parallel subtasks, each with a [`StateStore`](crate::StateStore) of its own. It may be
-    /// another at every start, up to the max parallelism: a restore gives each subtask the state of the key
-    /// groups that it owns now. Default 1.
+    /// Number of parallel subtasks, each with a [`StateStore`](crate::StateStore) of its own. It
+    /// may differ at every start, up to the max parallelism: a restore gives each subtask the state
+    /// of the key groups that it owns now. Default 1.
     #[must_use]
     pub fn subtasks(mut self, subtasks: u32) -> Self {
         self.subtasks = subtasks;
@@ -108,42 +108,47 @@ impl JobOptions {
         self
     }
 
-    /// Drops a state that the program no longer has: its entries are deleted when the job opens, and its name
-    /// is free from the first checkpoint on. Nothing happens if there is no such state, so the option may stay;
-    /// the attempt refuses to register the name. Files shrink as RocksDB compacts, at once by
-    /// [`Job::compact`](crate::Job::compact) and [`Job::materialize`](crate::Job::materialize). A state that nobody registers and
-    /// nobody drops stays in every checkpoint ([`StateStore::states`](crate::StateStore::states)). Default none.
+    /// Drops a state that the program no longer has. Its entries are deleted when the job opens,
+    /// and its name is free from the first checkpoint on. Nothing happens if there is no such
+    /// state, so the option may stay in the program; the attempt refuses to register the name.
+    /// Files shrink as RocksDB compacts, or at once by [`Job::compact`](crate::Job::compact) and
+    /// [`Job::materialize`](crate::Job::materialize). A state that is neither registered nor
+    /// dropped stays in every checkpoint ([`StateStore::states`](crate::StateStore::states)).
+    /// Default none.
     #[must_use]
     pub fn drop_state(mut self, name: impl Into<String>) -> Self {
         self.revisions.push(Revision::Drop(name.into()));
         self
     }
 
-    /// Gives a state another name when the job opens; nothing of it is rewritten. Nothing happens if that was done
-    /// at an earlier start, so the option may stay. Opening fails with [`NotFound`](crate::ErrorKind::NotFound) if the checkpoint has
-    /// neither name, and with [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if it has both. Default none.
+    /// Gives a state another name when the job opens; nothing is rewritten. Nothing happens if an
+    /// earlier start has done it, so the option may stay in the program. Opening fails with
+    /// [`NotFound`](crate::ErrorKind::NotFound) if the checkpoint has neither name, and with
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if it has both. Default none.
     #[must_use]
     pub fn rename_state(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.revisions.push(Revision::Rename { from: from.into(), to: to.into() });
         self
     }
 
-    /// Starts a new job from a checkpoint or savepoint of another one, which stays as it is (Flink's
-    /// NO_CLAIM mode). What the new job needs is copied in the background, within the object store where both
-    /// jobs live in the same one; its first checkpoint waits for that. From then on the new job needs nothing of the
-    /// other ([`Job::is_independent`](crate::Job::is_independent)), which may go on, or be deleted.
+    /// Starts a new job from a checkpoint or savepoint of another job, which stays as it is
+    /// (Flink's NO_CLAIM mode). The files that the new job needs are copied in the background,
+    /// within the object store if both jobs live in the same one. The first checkpoint of the new
+    /// job waits for that. From then on the new job needs nothing of the other job
+    /// ([`Job::is_independent`](crate::Job::is_independent)), which may go on, or be deleted.
     ///
-    /// The new job takes over the other's max parallelism. A job that has a checkpoint of its own goes on from
-    /// that, and the option is ignored: so it may stay when the program is started again. Default none.
+    /// The new job takes over the other job's max parallelism. A job that has a checkpoint of its
+    /// own continues from that and ignores the option, so the option may stay in the program.
+    /// Default none.
     #[must_use]
     pub fn start_from(mut self, source: SourceJob) -> Self {
         self.start_from = Some(source);
         self
     }
 
-    /// Whether a restore may fall back to the retained checkpoint before, when an object of the
-    /// wanted one is corrupt or missing. What was skipped and why is in the
-    /// [`RestoreReport`](crate::RestoreReport). Default false.
+    /// Whether a restore may fall back to an earlier retained checkpoint when an object of the
+    /// wanted one is corrupt or missing. The [`RestoreReport`](crate::RestoreReport) says what was
+    /// skipped and why. Default false.
     #[must_use]
     pub fn fallback(mut self, allowed: bool) -> Self {
         self.fallback = allowed;
@@ -204,8 +209,8 @@ impl JobOptions {
     }
 
     /// Size in bytes at which a subtask's active delta is cut between two barriers and uploaded
-    /// early: what a checkpoint has to upload at its barrier is at most that. Default: its share of the memory
-    /// divided by 64, 1 to 4 MiB, but never more than a sixteenth of the share.
+    /// early. A checkpoint has to upload at most that much at its barrier. Default: the subtask's
+    /// share of the memory divided by 64, 1 to 4 MiB, but never more than a sixteenth of the share.
     #[must_use]
     pub fn delta_bytes(mut self, bytes: u64) -> Self {
         self.delta_bytes = Some(bytes);
@@ -231,6 +236,9 @@ impl JobOptions {
     /// Triggers a checkpoint every `interval`; operators find it by
     /// [`StateStore::due`](crate::StateStore::due). Default: only when
     /// [`Job::trigger`](crate::Job::trigger) is called.
+    ///
+    /// Each store finds the checkpoint at its own place in the stream. With a shared source, or
+    /// records that travel between subtasks, trigger by hand and send barriers instead.
     #[must_use]
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = Some(interval);
@@ -244,8 +252,8 @@ impl JobOptions {
         self
     }
 
-    /// A checkpoint that is not durable after this time is aborted; what it had cut is uploaded and
-    /// belongs to the next one. Default 10 minutes.
+    /// A checkpoint that is not durable after this time is aborted. Its deltas are uploaded and
+    /// belong to the next checkpoint. Default 10 minutes.
     #[must_use]
     pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
         self.checkpoint_timeout = timeout;
@@ -260,12 +268,12 @@ impl JobOptions {
         self
     }
 
-    /// How long a restore waits for an object store that fails or does not answer, counted for each request from its
-    /// first failure or its last byte on. Meanwhile it tries again, says so as a warning and by
-    /// [`CheckpointListener::restore_waits`]. After that the job does not
-    /// open; the next start goes on with the files that are here. What will not pass by itself, such as missing
-    /// permissions, ends it at once, and so does any failure before the restore has begun, when nothing says yet that
-    /// there is a store. Default 10 minutes.
+    /// How long a restore waits for an object store that fails or does not answer, counted for each
+    /// request from its first failure or its last byte. Meanwhile it tries again, logs a warning,
+    /// and calls [`CheckpointListener::restore_waits`]. After that time the job does not open; the
+    /// next start continues with the files that are already on disk. A failure that does not pass
+    /// by itself, such as missing permissions, ends the restore at once. So does any failure before
+    /// the restore has begun, when it is not known yet that there is a store. Default 10 minutes.
     #[must_use]
     pub fn restore_patience(mut self, patience: Duration) -> Self {
         self.restore_patience = patience;
@@ -280,16 +288,17 @@ impl JobOptions {
     }
 
     /// A configuration key of the object store, as `object_store` names them (`aws_region`,
-    /// `azure_storage_account_name`, …). Default none. What is not given is taken from the environment
-    /// (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). Where the store's certificate comes from an authority of your own, the
-    /// environment variable `SSL_CERT_FILE` names a file with that authority's certificate.
+    /// `azure_storage_account_name`, …). Default none. Keys that are not given are taken from the
+    /// environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). For a store whose certificate comes from
+    /// your own authority, set the environment variable `SSL_CERT_FILE` to a file with that
+    /// authority's certificate.
     #[must_use]
     pub fn store_option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.store_options.push((key.into(), value.into()));
         self
     }
 
-    /// Is told of every checkpoint that completes or fails, on a background thread. Default none.
+    /// Receives the outcome of every checkpoint, on a background thread. Default none.
     #[must_use]
     pub fn listener(mut self, listener: Arc<dyn CheckpointListener>) -> Self {
         self.listener = Some(listener);

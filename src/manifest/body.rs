@@ -1,12 +1,12 @@
 //! The body of a manifest in format 2, written and read in one pass.
 //!
-//! A manifest of a large job names hundreds of thousands of objects, and each checkpoint names them again:
-//! what that costs must hardly depend on the size of the state (I5). So
+//! A manifest of a large job names hundreds of thousands of objects, and each checkpoint names them
+//! again. That cost must hardly depend on the size of the state (I5). Therefore
 //!
-//! - numbers are varints, and those that follow from what stands before are differences or not there at all;
-//! - a *place* (a folder of data objects, or a manifest) is spelled out where it is met first, and is a
-//!   number from then on; so is the nonce of a store instance. An object is then a place, a kind, and the
-//!   distance from the last object that was named there: one byte for most files of a base.
+//! - numbers are varints, and a number that follows from earlier ones is a difference or left out;
+//! - a *place* (a folder of data objects, or a manifest) is spelled out where it is met first, and
+//!   is a number from then on, and so is the nonce of a store instance. An object is then a place,
+//!   a kind, and the distance from the last object named there: one byte for most files of a base.
 //!
 //! ```text
 //! version, nonce 16, parent 16, version - epoch, max parallelism, retained (see retained.rs), then, in a checkpoint:

@@ -1,7 +1,8 @@
-//! What manifests say once and later ones refer to: it would otherwise be repeated by every checkpoint.
+//! Parts that one manifest carries and later ones refer to. Otherwise every checkpoint would repeat
+//! them.
 //!
-//! The bytes travel in the manifest that says it first, beside its deltas, so that a commit stays one
-//! request. A reference names the manifest, the place in it, and the bytes' checksum.
+//! The bytes travel in the first manifest that needs them, beside its deltas, so that a commit
+//! stays one request. A reference names the manifest, the place in it, and the bytes' checksum.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -1,5 +1,5 @@
-//! What a manifest of a given shape costs, from records that are made up: for benches and for the tests that
-//! hold its size.
+//! The cost of a manifest of a given shape, measured on made-up records, for benches and for the
+//! tests that bound its size.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

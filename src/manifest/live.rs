@@ -1,10 +1,10 @@
-//! What the retained checkpoints refer to, kept by difference: a commit changes little of it, however many
-//! objects a checkpoint names and however many are retained.
+//! The objects that the retained checkpoints refer to, kept by difference: a commit changes little
+//! of it, however many objects a checkpoint names and however many checkpoints are retained.
 //!
-//! Retention drops from the old end. So of an object that the newest checkpoint does not refer to, only the
-//! last one that does counts: when that is dropped, the object is garbage. Manifests that an earlier
-//! attempt wrote are taken in one by one, whenever somebody has read them; until all are, nothing is said to
-//! be garbage (I3).
+//! Retention drops checkpoints from the old end. For an object that the newest checkpoint does not
+//! refer to, only the last retained checkpoint that does counts: when that is dropped, the object
+//! is garbage. Manifests of earlier attempts are added one by one, as they are read. Until all of
+//! them have been added, nothing is garbage (I3).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! The manifest chain: numbered objects, each created once, that together say which checkpoints of a
 //! job exist and who may add the next one.
 //!
-//! - [`model`]: what a manifest says, and the rules it obeys.
-//! - [`origin`]: what a rescaled subtask has taken over from others.
-//! - [`mod@format`]: its bytes; [`body`]: what stands in them, [`wire_v1`]: what stood in them once.
-//! - [`carried`], [`retained`]: what is said once and referred to by later manifests.
-//! - [`protocol`]: which answer of the store means what, as pure state machines.
+//! - [`model`]: the content of a manifest, and the rules it obeys.
+//! - [`origin`]: the state that a rescaled subtask has taken over from other subtasks.
+//! - [`mod@format`]: its bytes; [`body`]: their main part; [`wire_v1`]: that part in format 1.
+//! - [`carried`], [`retained`]: parts that one manifest carries and later ones refer to.
+//! - [`protocol`]: the meaning of each answer of the store, as pure state machines.
 //! - [`chain`]: the protocol carried out: open an attempt, commit, notice that one is fenced.
-//! - [`read`]: looking at a chain without taking part in it.
+//! - [`read`]: reads a chain without taking part in it.
 //!
 //! The only primitive that the protocol needs of a store is "create unless it exists", because it is
 //! the only one that every backend has. It needs no clock: see [`protocol`] for why.

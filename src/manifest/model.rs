@@ -1,5 +1,5 @@
-//! What a manifest says: plain values, the rules that every manifest obeys, and how one follows
-//! from another. No I/O and no bytes here.
+//! The content of a manifest: plain values, the rules that every manifest obeys, and how one
+//! follows from another. No I/O and no bytes here.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -1,4 +1,4 @@
-//! Looking at a chain without taking part in it.
+//! Reads a chain without taking part in it.
 
 use bytes::Bytes;
 

@@ -1,13 +1,13 @@
-//! Which checkpoints can be restored, as manifests say it: by difference, so that neither a manifest nor a
-//! commit grows with their number.
+//! The list of checkpoints that can be restored, as manifests store it: by difference, so that
+//! neither a manifest nor a commit grows with its length.
 //!
-//! A manifest names the last few. Each [`FANOUT`] of them move into a *chunk*, which the next manifest
-//! carries; each `FANOUT` chunks of one level become one of the next. So an entry is written once a level,
-//! and a manifest refers to fewer than `FANOUT` chunks of each level. Retention drops from the old end:
-//! from where on entries count is a number in the manifest.
+//! A manifest names the last few. Each [`FANOUT`] of them move into a *chunk*, which the next
+//! manifest carries, and each `FANOUT` chunks of one level become one of the next. An entry is thus
+//! written once per level, and a manifest refers to fewer than `FANOUT` chunks of each level.
+//! Retention drops from the old end: a number in the manifest says from where on entries count.
 //!
-//! The manifest that carries a chunk is a checkpoint later than all in it. So it is itself retained for as
-//! long as any of them is, and chunks keep nothing alive.
+//! The manifest that carries a chunk is a checkpoint later than all in the chunk. It is itself
+//! retained as long as any of them, so chunks keep nothing alive.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

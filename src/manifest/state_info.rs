@@ -1,4 +1,4 @@
-//! What a checkpoint says of a named state: enough to refuse a program that would misread it.
+//! The record of a named state in a checkpoint: enough to refuse a program that would misread it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

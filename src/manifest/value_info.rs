@@ -1,7 +1,8 @@
 //! How [`ValueInfo`] is stored.
 //!
-//! Checkpoints of version 0.1 have no field for the shape of a type. In binary forms it stands behind the type's name, after a
-//! character that no name has, so that those read as before, with no shape. In JSON it is a field that may be absent.
+//! Checkpoints of version 0.1 have no field for the shape of a type. In binary forms the shape is
+//! appended to the type's name, after a character that no name contains. Old records therefore read
+//! as before, with no shape. In JSON the shape is a field that may be absent.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What can be read of each kind of state.
+//! The reads of each kind of state.
 
 use std::borrow::Borrow;
 use std::ops::RangeBounds;

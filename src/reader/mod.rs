@@ -1,7 +1,7 @@
-//! Reading a checkpoint from outside: the job may be running, and does not notice.
+//! Reads a checkpoint from outside. The job may be running, and is not disturbed.
 //!
-//! The reader pins the checkpoint (I3), restores what it is asked for into a directory of its own, and
-//! releases the pin at the end. It has no way to write.
+//! The reader pins the checkpoint (I3), restores the needed subtasks into a directory of its own,
+//! and releases the pin at the end. It cannot write.
 
 mod by_group;
 mod kinds;

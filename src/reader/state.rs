@@ -1,7 +1,7 @@
 //! [`StateReader`]: a typed state of a checkpoint, read by the descriptor that its program declares.
 //!
-//! What is stored is decoded by what the live state is decoded by (`Typed`, `Keys`, `MapIter`); only
-//! where the bytes come from differs: the table of a subtask, with nothing above it.
+//! Stored bytes are decoded by the same code as in the live state (`Typed`, `Keys`, `MapIter`).
+//! Only their source differs: the table of a subtask, with nothing above it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What each state of a checkpoint takes up.
+//! The size of each state of a checkpoint.
 
 use crate::error::Result;
 use crate::key;

@@ -1,4 +1,4 @@
-//! Whether values of one shape are read rightly as values of another.
+//! Whether values of one shape can be read correctly as values of another.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -1,5 +1,6 @@
-//! The shape of a type of values: what its bytes consist of, as a short text that a checkpoint records, so that a program
-//! whose type has changed is refused when it registers the state rather than misreads what is stored.
+//! The shape of a type of values: what its bytes consist of, as a short text. A checkpoint records
+//! it, so that a program whose type has changed is refused when it registers the state, rather than
+//! misreading stored values.
 //!
 //! ```text
 //! leaf          bool, i8 … i128, u8 … u128, f32, f64, char, str, bytes, ()
@@ -10,8 +11,9 @@
 //! ?                                             not known; fits everything
 //! ```
 //!
-//! Names of types are not part of it: renaming one changes nothing. [`trace()`] finds the shape of a type out by
-//! watching its [`Deserialize`](serde::Deserialize) implementation ask for what it is made of.
+//! Names of types are not part of it, so renaming a type changes nothing. [`trace()`] finds the
+//! shape of a type by watching what its [`Deserialize`](serde::Deserialize) implementation asks
+//! for.
 
 mod compare;
 mod deserializer;

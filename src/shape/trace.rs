@@ -1,10 +1,10 @@
-//! Finds the shape of a type out by having it deserialize made-up values, again and again, until it has shown all of
-//! its parts.
+//! Finds the shape of a type by having it deserialize made-up values, again and again, until it has
+//! shown all of its parts.
 //!
-//! A run ends early where a value is refused that has to be a particular one (a date, a number that is not 0); the next
-//! run tries another. Each run makes one choice at each option, list and enum: something of which not all is known yet,
-//! and otherwise the least. A type that contains itself is recognised by its name, as the compiler has it, and is not followed
-//! a second time.
+//! A run ends early if the type refuses a made-up value because it wants a particular one (a date,
+//! a number that is not 0); the next run tries another. At each option, list and enum a run makes
+//! one choice: a part that is not fully known yet, or otherwise the smallest. A type that contains
+//! itself is recognised by the compiler's name for it, and is not followed a second time.
 
 use std::any::type_name;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,5 +1,5 @@
-//! What a typed state stores beside the user's bytes: when they were last accessed (states with TTL)
-//! and the schema version they were written with (states with a version other than 0).
+//! What a typed state stores beside the user's bytes: the time of their last access (states with
+//! TTL) and the schema version that wrote them (states with a version other than 0).
 //!
 //! ```text
 //! cell    = flags (1 byte) ‖ head ‖ payload                    value, map entry, reduced or aggregated value

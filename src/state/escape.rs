@@ -1,7 +1,7 @@
-//! Byte strings that say themselves where they end, and sort as they did before.
+//! Byte strings that mark their own end, and sort as the originals do.
 //!
-//! A zero byte becomes `00 ff`, and the end is `00 01`. So no string's form is a prefix of another's, and a
-//! string sorts before all that continue it. (FoundationDB's tuples escape in the same way.)
+//! A zero byte becomes `00 ff`, and the end is `00 01`. No string's form is a prefix of another's,
+//! and a string sorts before all its continuations. (FoundationDB's tuples escape in the same way.)
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

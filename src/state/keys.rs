@@ -1,4 +1,4 @@
-//! [`Keys`]: which keys and namespaces a state has.
+//! [`Keys`]: iterates over the keys and namespaces of a state.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Typed keyed state on top of [`StateStore`](crate::StateStore): its current key, and for it a
-//! value, a list, a map, or what a function folds, each with namespaces where the program wants them.
+//! Typed keyed state on top of [`StateStore`](crate::StateStore). Under the current key a state has
+//! a value, a list, a map, or a folded value, each with namespaces if the program wants them.
 //!
 //! What is stored for a typed state, within `key group ‖ state id` (see [`crate::key`]):
 //!

@@ -1,4 +1,4 @@
-//! Which part of a key's state a handle means: all of it, or that of one namespace.
+//! The scope of a handle: all of a key's state, or that of one namespace.
 
 use std::fmt;
 use std::marker::PhantomData;

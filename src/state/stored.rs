@@ -1,4 +1,4 @@
-//! [`StoredValue`]: what a program that does not know a state's types can still tell of its values.
+//! [`StoredValue`]: a stored value as a program sees it that does not know the state's types.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -1,9 +1,9 @@
 //! [`Ttl`]: entries expire that were not accessed for a while.
 //!
-//! What is stored with an entry is the time of its last access, not the time at which it expires, so a
-//! TTL can be switched on, off or changed without rewriting anything. An entry without a time, written
-//! while the state had no TTL, never expires until it is written (or, with
-//! [`TtlUpdate::OnReadAndWrite`], read) again.
+//! An entry stores the time of its last access, not the time at which it expires, so a TTL can be
+//! switched on, off or changed without rewriting anything. An entry without a time, written while
+//! the state had no TTL, never expires until it is written (or, with [`TtlUpdate::OnReadAndWrite`],
+//! read) again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What all kinds of typed state share: a registered state whose values have a type.
+//! The common part of all kinds of typed state: a registered state whose values have a type.
 
 use std::error::Error as StdError;
 use std::fmt;

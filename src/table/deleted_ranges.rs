@@ -1,8 +1,9 @@
-//! What a replay makes of deleted ranges.
+//! How a replay writes deleted ranges.
 //!
-//! Each tombstone that a table holds makes reads of it slower until it is compacted, and writing a million of them takes
-//! several times as long as a million puts. While a replay runs nobody else reads or writes, so it can
-//! look: most ranges that programs delete hold little by then, or nothing.
+//! Each tombstone in a table makes reads slower until it is compacted, and writing a million of
+//! them takes several times as long as a million puts. While a replay runs, nothing else reads or
+//! writes the table, so it can check each range first: most ranges that programs delete hold little
+//! by then, or nothing.
 
 use rocksdb::{WriteBatch, properties};
 

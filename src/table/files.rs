@@ -1,9 +1,9 @@
 //! [`TableFiles`]: the files of a table as of one delta, with the checksums that RocksDB gave them.
 //!
-//! RocksDB computes a file's checksum from the bytes in its memory, while it writes them, and keeps it in
-//! its MANIFEST. So a file that is read back later can be told from what was written (I4): a base that is
-//! built from files which nobody has compared would carry the rot of a disk into the object store, in place
-//! of the deltas that could still rebuild the state.
+//! RocksDB computes a file's checksum from the bytes in its memory while it writes them, and keeps
+//! it in its MANIFEST. A file that is read back later can therefore be compared with what was
+//! written (I4). A base that is built from files without that comparison would carry the rot of a
+//! disk into the object store, in place of the deltas that could still rebuild the state.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,14 +1,15 @@
 //! The compaction filter: how expired entries of states with a TTL leave the table.
 //!
-//! It is the one place where RocksDB drops something that nobody deleted, so it looks at nothing but
-//! puts of states that the running program has registered with a TTL. It never touches the marker and whatever
-//! else belongs to the reserved state, states that it does not know, and merge operands (RocksDB does
-//! not even show them to it). A put that it removes leaves a tombstone behind where older
-//! versions of the key may lie below, so nothing older shows through.
+//! It is the one place where RocksDB drops something that no program deleted, so it looks only at
+//! puts of states that the running program has registered with a TTL. It never touches the reserved
+//! state with the marker, states that it does not know, or merge operands (RocksDB does not even
+//! show them to it). A put that it removes leaves a tombstone where older versions of the key may
+//! lie below, so nothing older shows through.
 //!
 //! Time and TTLs are read once for each compaction: one run never judges by two clocks.
 //!
-//! What folds lists leaves out what has expired at their front (`merge.rs`). Deltas lose what has expired by the same rules when they are sealed and when they are applied, see
+//! The merge operator leaves out expired elements at the front of lists (`merge.rs`). Deltas lose
+//! expired entries by the same rules when they are sealed and when they are applied, see
 //! [`ExpiriesAt::live`].
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -1,10 +1,12 @@
-//! Which tables can go into one as the files that they are: a pure function of where their files lie.
+//! Which tables can be joined into one as the files that they are: a pure function of where their
+//! files lie.
 //!
-//! RocksDB takes in a file that another database has written under the sequence numbers in it, and so it has no
-//! way to tell which of two databases' entries of one key is newer. So **no part may have anything where
-//! another one has something, or owns**: neither old values nor tombstones nor markers. The parts of a new table were
-//! written by subtasks that owned disjoint key groups, so that is how it is, unless files hold foreign key groups from
-//! an earlier rescale. Those are rewritten first, or the part is copied, whichever writes less.
+//! RocksDB ingests a file of another database under the sequence numbers in it, so it cannot tell
+//! which of two databases' entries of one key is newer. Therefore **no part may have anything where
+//! another part has something, or owns key groups**: neither old values nor tombstones nor markers.
+//! The parts of a new table were written by subtasks that owned disjoint key groups, so this holds
+//! unless files contain foreign key groups from an earlier rescale. Such files are rewritten first,
+//! or the part is copied, whichever writes less.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

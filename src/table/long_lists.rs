@@ -1,7 +1,8 @@
-//! What folding has shown of how long lists are.
+//! The lengths of lists, as far as folding has shown them.
 //!
-//! An append reads nothing, so nobody knows how long a list is until its operands are folded: by a flush, a compaction
-//! or a read, wherever RocksDB does it. What is long is noted here, for the operator's thread to look at.
+//! An append reads nothing, so the length of a list is unknown until its operands are folded: by a
+//! flush, a compaction or a read, wherever RocksDB does it. Long lists are noted here, for the
+//! operator's thread to read.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -4,10 +4,11 @@
 //! folded is the plain value. The name is written into every SST file, and a table that holds
 //! operands opens only with an operator of the same name, so a change of the rules needs a new one.
 //!
-//! Folding is also where lists that are always appended to lose what has expired: the elements at the front, by the TTLs
-//! that the running program has registered, as the compaction filter does it with whole values. An element hides nothing
-//! that lies below it, so to leave it out is right in every fold, of a few operands or of all. A list of which nothing is left
-//! becomes empty; the filter removes it the next time it sees it.
+//! Folding also removes expired elements from lists that are always appended to: the elements at
+//! the front, by the TTLs that the running program has registered, as the compaction filter does it
+//! with whole values. An element hides nothing below it, so leaving it out is right in every fold,
+//! of a few operands or of all. A list that loses all its elements becomes empty, and the filter
+//! removes it the next time it sees it.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -1,16 +1,18 @@
-//! What a rescale does to tables: one goes on under another range of key groups, and takes in key
-//! groups of others.
+//! The effect of a rescale on tables: one table continues under another range of key groups, and
+//! takes in key groups of other tables.
 //!
 //! Three things must not happen, and none of them shows at once:
-//! - **Foreign key groups come back.** Files hold what an earlier owner had. It is deleted, files that
-//!   hold nothing else as a whole, before anything of another table may come into the same place.
-//! - **A stale marker is believed.** The marker lies in the first owned group. One that an earlier
-//!   owner has left in the midst of the range would be read as this table's by whoever owns from that
-//!   group on after the next rescale. So all of Alluvium's own keys are deleted, in every owned group,
-//!   and none is ever copied.
-//! - **A file goes on under a sequence number that is not its own.** The files that a copy comes in as
-//!   hold sequence number 0; the number that counts is in the database's MANIFEST alone. They must
-//!   never be brought into another database as files, only by another copy ([`join`](super::join) sees to it).
+//! - **Foreign key groups come back.** Files hold key groups of an earlier owner. These are deleted
+//!   (files that hold nothing else go as a whole) before data of another table may come into the
+//!   same place.
+//! - **A stale marker is believed.** The marker lies in the first owned group. If an earlier owner
+//!   left one in the middle of the range, the subtask that owns from that group on after the next
+//!   rescale would read it as its own. So all of Alluvium's own keys are deleted, in every owned
+//!   group, and none is ever copied.
+//! - **A file continues under a sequence number that is not its own.** The files of a copy hold
+//!   sequence number 0, and the effective number is in the database's MANIFEST alone. They must
+//!   never be brought into another database as files, only by another copy ([`join`](super::join)
+//!   ensures that).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
-//! What RocksDB's background cannot do at the moment, though writes still go through.
+//! Work that RocksDB's background cannot do at the moment, though writes still go through.
 //!
-//! A compaction that finds the disk full is no error to RocksDB that ends anything: it tries again when there is
-//! space. Meanwhile level 0 fills up, until a flush or a write would wait for a compaction that never comes. So
-//! whoever is about to wait asks here first, and so does whoever wants to know how the job is.
+//! A compaction that finds the disk full is no final error to RocksDB: it tries again when there is
+//! space. Meanwhile level 0 fills up, until a flush or a write would wait for a compaction that
+//! never comes. Code that is about to wait therefore checks here first, and so does the job's
+//! health.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -160,7 +160,7 @@ impl Error {
         let full = source.kind() == std::io::ErrorKind::StorageFull;
         let error =
             Self::new(ErrorKind::Disk, format!("cannot {what}")).object(path.display()).source(source);
-        if full { error.advice("free disk space and open the job again") } else { error }
+        if full { error.advise("free disk space and open the job again") } else { error }
     }
 
     /// Names the object (key, path, state) that the error is about. The innermost name wins: it is
@@ -185,7 +185,7 @@ impl Error {
 
     /// Says what the user can do.
     #[must_use]
-    pub(crate) fn advice(mut self, advice: impl Into<String>) -> Self {
+    pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.inner).advice = Some(advice.into());
         self
     }
@@ -196,9 +196,9 @@ impl Error {
         match &self.inner.advice {
             Some(there) => {
                 let all = format!("{there}; {advice}");
-                self.advice(all)
+                self.advise(all)
             }
-            None => self.advice(advice.to_string()),
+            None => self.advise(advice.to_string()),
         }
     }
 
@@ -218,6 +218,18 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
+    }
+
+    /// What the caller can do about this very failure, where that is known. [`ErrorKind`] says what can be done about
+    /// its kind.
+    pub fn advice(&self) -> Option<&str> {
+        self.inner.advice.as_deref()
+    }
+
+    /// What led to the error, as the layer below reported it. The text of this error says it already, so that
+    /// [`source`](StdError::source) does not: programs that print an error and its sources would repeat it.
+    pub fn cause(&self) -> Option<&(dyn StdError + Send + Sync + 'static)> {
+        self.inner.source.as_deref()
     }
 
     /// The object, path, state or option that the error is about, where there is one.
@@ -265,11 +277,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.inner.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
-    }
-}
+// Without a source, see `Error::cause`.
+impl StdError for Error {}
 
 #[cfg(test)]
 mod tests {
@@ -280,13 +289,14 @@ mod tests {
         let error = Error::corrupt("checksum does not match")
             .object("data/1/0/x.delta")
             .object("an outer name")
-            .advice("restore an older checkpoint");
+            .advise("restore an older checkpoint");
         assert_eq!(
             error.to_string(),
             "corrupt: checksum does not match (data/1/0/x.delta); restore an older checkpoint"
         );
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(error.object_name(), Some("data/1/0/x.delta"));
+        assert_eq!(error.advice(), Some("restore an older checkpoint"));
     }
 
     #[test]
@@ -305,6 +315,8 @@ mod tests {
         }
         let silent = Error::internal("x").source(Outer("it failed", std::io::Error::other("refused")));
         assert_eq!(silent.to_string(), "internal error: x: it failed: refused");
+        // A program that prints the sources of an error as well says nothing twice.
+        assert!(StdError::source(&silent).is_none() && silent.cause().is_some());
         let open = Error::internal("x").source(Outer("it was refused", std::io::Error::other("refused")));
         assert_eq!(open.to_string(), "internal error: x: it was refused");
     }
@@ -320,7 +332,7 @@ mod tests {
     fn an_error_says_the_same_in_another_process() {
         let full = Error::corrupt("checksum does not match")
             .object("data/1/0/x.delta")
-            .advice("restore an older checkpoint")
+            .advise("restore an older checkpoint")
             .source(std::io::Error::other("refused"));
         for error in [full, Error::internal("x")] {
             let bytes = postcard::to_stdvec(&error).unwrap();
@@ -338,6 +350,6 @@ mod tests {
             std::io::Error::from(std::io::ErrorKind::StorageFull),
         );
         assert!(error.clone().to_string().contains("free disk space"));
-        assert!(StdError::source(&error).is_some());
+        assert!(error.clone().cause().is_some());
     }
 }

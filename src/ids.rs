@@ -77,7 +77,7 @@ impl FromStr for CheckpointId {
             Some(Self { epoch: Epoch(epoch.parse().ok()?), number: number.parse().ok()? })
         };
         text.split_once('-').and_then(parse).ok_or_else(|| {
-            Error::invalid(format!("{text:?} is not a checkpoint id")).advice("write it as in 3-17")
+            Error::invalid(format!("{text:?} is not a checkpoint id")).advise("write it as in 3-17")
         })
     }
 }

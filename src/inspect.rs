@@ -207,7 +207,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
     let Some(newest) = chain.last() else {
         return Err(Error::new(ErrorKind::NotFound, "there is no job at this place")
             .object(url)
-            .advice("check the URL"));
+            .advise("check the URL"));
     };
     let reads: Vec<_> = chain.iter().map(|entry| read(remote, entry.version, entry.size)).collect();
     let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;

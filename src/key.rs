@@ -39,7 +39,7 @@ pub(crate) fn user_len(form: &[u8]) -> usize {
 
 pub(crate) fn too_long(len: usize, longest: usize) -> Error {
     Error::invalid(format!("a key of {len} bytes is too long"))
-        .advice(format!("keys may have up to {longest} bytes"))
+        .advise(format!("keys may have up to {longest} bytes"))
 }
 
 pub(crate) fn prefix(group: KeyGroup, state: StateId) -> [u8; PREFIX_LEN] {

@@ -29,7 +29,7 @@ pub(crate) fn check_memory(memory: u64) -> Result<()> {
         Some(there) if memory > there => Err(Error::invalid(format!(
             "{memory} bytes of memory are more than the {there} that this machine or its control group has"
         ))
-        .advice("give the job what the process may use, less what the program needs itself")),
+        .advise("give the job what the process may use, less what the program needs itself")),
         None if memory > MOST_MEMORY => {
             Err(Error::invalid(format!("{memory} bytes of memory are more than any machine has")))
         }

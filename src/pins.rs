@@ -146,14 +146,14 @@ impl Pins {
                 let known: Vec<_> = listed.iter().map(|pin| pin.nonce.to_string()).collect();
                 return Err(Error::new(ErrorKind::NotFound, "the job has no pin of this id")
                     .object(format!("pin {id}"))
-                    .advice(format!("choose one of [{}]", known.join(", "))));
+                    .advise(format!("choose one of [{}]", known.join(", "))));
             };
             // Attempts only grow: one that is fenced now stays so.
             let inspected = inspect_pin(&remote, pin, newest_epoch(&remote).await?).await?;
             if matches!(inspected.holder, PinHolder::Attempt { fenced: false, .. }) {
                 return Err(Error::invalid("the pin belongs to the job's newest attempt, which may need it")
                     .object(format!("pin {id}"))
-                    .advice("leave it: the attempt takes it away with its first checkpoint, or the next attempt does"));
+                    .advise("leave it: the attempt takes it away with its first checkpoint, or the next attempt does"));
             }
             remote.withdraw(vec![pin.name.clone()]).await?;
             Ok(inspected)
@@ -176,7 +176,7 @@ pub(crate) async fn inspect_pins(remote: &Remote) -> Result<Vec<InspectedPin>> {
 async fn newest_epoch(remote: &Remote) -> Result<Epoch> {
     // Where the newest version is damaged, that of one below: no attempt that it calls fenced is not.
     read_top(remote).await?.head.map(|newest| newest.epoch).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
+        Error::new(ErrorKind::NotFound, "there is no job at this place").advise("check the URL")
     })
 }
 

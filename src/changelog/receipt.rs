@@ -183,7 +183,7 @@ impl Receipt {
                 format!("receipt format {format} is unknown; this build reads {FORMAT}"),
             )
             .object("receipt")
-            .advice("run the same version of alluvium in all processes"));
+            .advise("run the same version of alluvium in all processes"));
         }
         let (crc, body) = rest.split_first_chunk::<4>().ok_or_else(|| corrupt("the receipt is cut short"))?;
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {

@@ -64,7 +64,7 @@ fn merge_limited(deltas: Vec<DecodedDelta>, max_folded: usize) -> Result<MergedD
                     let message = format!("what was appended to one key exceeds {max_folded} bytes");
                     return Err(Error::new(ErrorKind::Incompatible, message)
                         .object(format!("key {}", key.escape_ascii()))
-                        .advice("restore an older checkpoint, and clear lists before they grow that long"));
+                        .advise("restore an older checkpoint, and clear lists before they grow that long"));
                 }
                 let value = op.fold(None, operands);
                 order.push((folded_source, folded.len() as u32));

@@ -101,7 +101,7 @@ impl Pin {
                     ErrorKind::StoreUnavailable,
                     "checkpoints come and go faster than they can be pinned",
                 )
-                .advice("retain more of them"))
+                .advise("retain more of them"))
             }
         }
     }
@@ -138,7 +138,7 @@ impl Pin {
             }
             read(remote, record.checkpoint).await.map_err(|error| match error.kind() {
                 ErrorKind::MissingObject => {
-                    error.advice(format!("savepoint {name} was made too late: release it and choose another"))
+                    error.advise(format!("savepoint {name} was made too late: release it and choose another"))
                 }
                 _ => error,
             })
@@ -189,14 +189,14 @@ async fn newest(remote: &Remote, past_damage: bool) -> Result<Manifest> {
     if let Some(damaged) = top.damaged.first().filter(|_| !past_damage) {
         let error = damaged.error.clone();
         return Err(
-            error.advice("ask for a checkpoint by its id, or for a savepoint: inspect shows what is intact")
+            error.advise("ask for a checkpoint by its id, or for a savepoint: inspect shows what is intact")
         );
     }
     top.head.ok_or_else(no_job)
 }
 
 fn no_job() -> Error {
-    Error::new(ErrorKind::NotFound, "there is no job at this place").advice("check the URL")
+    Error::new(ErrorKind::NotFound, "there is no job at this place").advise("check the URL")
 }
 
 /// The checkpoint that is meant.
@@ -224,14 +224,14 @@ pub(crate) async fn find_wanted(remote: &Remote, from: &RestoreFrom, past_damage
 pub(crate) fn choose(from: &RestoreFrom, retained: &[Retained]) -> Result<Retained> {
     let RestoreFrom::Checkpoint(id) = from else {
         return retained.last().copied().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "the job has no checkpoint yet").advice("take one first")
+            Error::new(ErrorKind::NotFound, "the job has no checkpoint yet").advise("take one first")
         });
     };
     retained.iter().find(|retained| retained.id == *id).copied().ok_or_else(|| {
         let known: Vec<_> = retained.iter().map(|retained| retained.id.to_string()).collect();
         Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
             .object(format!("checkpoint {id}"))
-            .advice(format!("choose one of [{}]", known.join(", ")))
+            .advise(format!("choose one of [{}]", known.join(", ")))
     })
 }
 
@@ -338,7 +338,7 @@ async fn find(remote: &Remote, name: &ObjectName) -> Result<Option<(Version, Hol
     bytes
         .map(|bytes| decode(&bytes))
         .transpose()
-        .map_err(|error| error.object(name).advice("release it if no reader is at work"))
+        .map_err(|error| error.object(name).advise("release it if no reader is at work"))
 }
 
 /// Releases the pins of attempts of `job`, another one, before `epoch`: they were fenced or have ended.

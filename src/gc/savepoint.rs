@@ -56,7 +56,7 @@ pub(crate) async fn create(
             return pin.release().await.and(Err(error));
         }
         // The pin stays: the request may yet be applied, and its savepoint must be a good one.
-        Err(error) => return Err(error.advice("list the savepoints: it may exist all the same")),
+        Err(error) => return Err(error.advise("list the savepoints: it may exist all the same")),
     };
     if let Err(error) = pin.release().await {
         tracing::warn!(%error, savepoint = %name, "the pin under which a savepoint was made stays behind");
@@ -103,7 +103,7 @@ async fn put(
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "others give this name and release it all the time")
         .object(format!("savepoint {name}"))
-        .advice("choose another name"))
+        .advise("choose another name"))
 }
 
 /// Finds out what became of a savepoint that an attempt was making when it was fenced: afterwards it either exists, or
@@ -146,7 +146,7 @@ pub(crate) async fn release(remote: &Remote, name: &SavepointName) -> Result<()>
         Ok(()) => {}
         // Another process releases it at the same time.
         Err(error) if error.kind() == ErrorKind::Corrupt => {}
-        Err(error) => return Err(error.advice("release it again: whether it is gone is not known")),
+        Err(error) => return Err(error.advise("release it again: whether it is gone is not known")),
     }
     forget(remote, name, &self::slots(remote, name).await.unwrap_or(slots)).await;
     Ok(())
@@ -167,5 +167,5 @@ fn taken(name: &SavepointName, there: &SavepointRecord) -> Error {
     let message = format!("a savepoint of this name exists, of checkpoint {}", there.checkpoint.id);
     Error::new(ErrorKind::AlreadyExists, message)
         .object(format!("savepoint {name}"))
-        .advice("choose another name, or release it first")
+        .advise("choose another name, or release it first")
 }

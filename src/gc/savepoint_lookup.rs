@@ -65,8 +65,8 @@ pub(super) fn unknown(name: &SavepointName, known: &[SavepointName]) -> Error {
     let error = Error::new(ErrorKind::NotFound, "the job has no savepoint of this name")
         .object(format!("savepoint {name}"));
     match known.as_slice() {
-        [] => error.advice("it has none at all: make one first"),
-        known => error.advice(format!("choose one of [{}]", known.join(", "))),
+        [] => error.advise("it has none at all: make one first"),
+        known => error.advise(format!("choose one of [{}]", known.join(", "))),
     }
 }
 

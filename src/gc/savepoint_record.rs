@@ -79,7 +79,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Slot> {
         format => {
             let message = format!("savepoint has format {format}, this build reads up to {RELEASED}");
             let error = Error::new(ErrorKind::UnsupportedVersion, message);
-            return Err(error.advice("use a newer version of alluvium"));
+            return Err(error.advise("use a newer version of alluvium"));
         }
     };
     let checked = bytes.len().saturating_sub(fields.0.len());
@@ -104,11 +104,11 @@ impl Fields<'_> {
 
 fn damaged() -> Error {
     Error::corrupt("checksum of a savepoint does not match")
-        .advice("release it if no one needs it; nothing is collected until then")
+        .advise("release it if no one needs it; nothing is collected until then")
 }
 
 fn not_one() -> Error {
-    Error::corrupt("not a savepoint").advice("release it if no one needs it; nothing is collected until then")
+    Error::corrupt("not a savepoint").advise("release it if no one needs it; nothing is collected until then")
 }
 
 #[cfg(test)]

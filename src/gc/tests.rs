@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::pin::{Holder, Pin, release_earlier};
 use super::run::{Collection, Collector, GcReport};
 use super::savepoint;
+use crate::env::Env;
 use crate::error::ErrorKind;
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
 use crate::manifest::RestoreFrom;
@@ -20,6 +22,7 @@ use crate::manifest::{
     BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Retained, Roots,
     StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
 };
+use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};
 
 /// A job of one subtask, as far as its checkpoints' references go.
@@ -665,6 +668,36 @@ async fn what_openers_have_left_goes() {
     assert_eq!(second.sweep().await.len(), 3);
     let left: Vec<_> = remote.list(ObjectName::PROBES).await.unwrap();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// A store that keeps what it has by its own rules is not asked for all of it again after each commit.
+#[tokio::test]
+async fn a_store_that_refuses_is_asked_for_one_object_until_it_gives_way() {
+    let faulty = Faulty::new(InMemory::new());
+    let remote = Remote::new(Arc::clone(&faulty) as _, "job".into(), Env::default());
+    let mut job = Job::open(Arc::new(remote), |_| 0).await;
+    let mut asked = Vec::new();
+    for round in 0..8 {
+        job.cut();
+        job.persist().await;
+        job.pack().await;
+        assert!(job.commit(1).await);
+        // One that met nothing to delete is still to come.
+        if round < 7 && faulty.planned() == 0 {
+            faulty.plan(Op::Delete, Fault::Denied);
+        }
+        let (roots, dropped) = (job.chain.roots(), job.chain.take_dropped());
+        let before = job.remote.counters().deletes;
+        let report = done(job.collector.run(&job.remote, &roots, dropped).await.unwrap());
+        let deletes = job.remote.counters().deletes - before;
+        asked.push((deletes, report.refused as u64));
+    }
+    let (last, refused) = asked.split_last().unwrap();
+    // The first rounds have nothing to delete, and then one asks for all there is.
+    let all = refused.iter().position(|(_, refused)| *refused > 0).unwrap();
+    assert!(refused[all..].iter().any(|(_, refused)| *refused > 3), "it becomes more: {asked:?}");
+    assert!(refused[all + 1..].iter().all(|(deletes, _)| *deletes == 1), "{asked:?}");
+    assert!(last.0 > 3 && last.1 == 0, "now all of it goes: {asked:?}");
 }
 
 /// What cannot be collected for long is not kept in mind without end.

@@ -339,7 +339,7 @@ impl Coordinator {
         let Some(mut pending) = self.state.pending.take() else { return };
         let aborted = |message: String| {
             Err(Error::new(ErrorKind::Aborted, message)
-                .advice("whether it counts is found out by the next commit"))
+                .advise("whether it counts is found out by the next commit"))
         };
         let draft = self.draft(&mut pending).inspect_err(|error| {
             // It would be the same at every checkpoint to come.
@@ -690,7 +690,7 @@ fn clash(receipts: &BTreeMap<SubtaskIndex, Receipt>, cause: Error) -> Error {
             return Error::new(cause.kind(), message)
                 .object(format!("state {:?}", state.name))
                 .source(cause)
-                .advice(
+                .advise(
                     "no checkpoint of this attempt can be complete: mend the program, and open the job again",
                 );
         }

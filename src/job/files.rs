@@ -51,7 +51,7 @@ impl OpenFiles {
                 "{} subtasks may need {needed} open files, and this process may open {limit}",
                 self.subtasks
             ))
-            .advice(format!("raise the hard limit of open files to {}: ulimit -Hn", self.wanted())));
+            .advise(format!("raise the hard limit of open files to {}: ulimit -Hn", self.wanted())));
         }
         let limit = limit.unwrap_or(u64::MAX);
         let allowed = (limit / 4 * 3).saturating_sub(self.subtasks * OTHER_FILES);

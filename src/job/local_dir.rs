@@ -35,7 +35,7 @@ impl LocalDir {
             Err(TryLockError::WouldBlock) => {
                 Err(Error::new(ErrorKind::Locked, "another process uses the job's local directory")
                     .object(path.display())
-                    .advice("stop it, or give this one a directory of its own"))
+                    .advise("stop it, or give this one a directory of its own"))
             }
             Err(TryLockError::Error(error)) => Err(Error::disk("lock the lock file", &lock, error)),
         }

@@ -274,7 +274,7 @@ fn check_damage(top: &Top, fallback: bool, chosen: bool) -> Result<()> {
 }
 
 fn nothing_left(error: &Error) -> Error {
-    error.clone().advice(
+    error.clone().advise(
         "no checkpoint below it is left to go back to: go on from a savepoint, bring the object back, or choose another place",
     )
 }
@@ -290,7 +290,7 @@ fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
                     "{subtasks} subtasks are more than the max parallelism of {}",
                     max.get()
                 ))
-                .advice("open the job with fewer subtasks")
+                .advise("open the job with fewer subtasks")
             })?;
         Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
     };

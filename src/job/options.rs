@@ -327,11 +327,11 @@ impl JobOptions {
                 self.subtasks,
                 max.get()
             ))
-            .advice("choose a larger max parallelism when the job is created"));
+            .advise("choose a larger max parallelism when the job is created"));
         }
         if self.start_from.is_some() && self.open_mode == OpenMode::Existing {
             return Err(Error::invalid("a job that starts from another one is not an existing one")
-                .advice("open it with OpenMode::Create or OpenMode::CreateOrOpen"));
+                .advise("open it with OpenMode::Create or OpenMode::CreateOrOpen"));
         }
         validate_revisions(&self.revisions)?;
         if self.retained == 0 {
@@ -342,7 +342,7 @@ impl JobOptions {
                 "{} bytes of memory are too few for {} subtasks",
                 self.memory, self.subtasks
             ))
-            .advice(format!(
+            .advise(format!(
                 "give at least {MIN_MEMORY_PER_SUBTASK} bytes for each subtask: a delta, a memtable and some \
                  blocks of files must fit at once"
             )));
@@ -353,7 +353,7 @@ impl JobOptions {
         }
         if self.max_open_files.is_some_and(|files| files / self.subtasks < LEAST_OPEN_FILES) {
             return Err(Error::invalid("the tables may keep too few files open")
-                .advice(format!("let them have at least {LEAST_OPEN_FILES} for each subtask")));
+                .advise(format!("let them have at least {LEAST_OPEN_FILES} for each subtask")));
         }
         self.tuning.validate()?;
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {

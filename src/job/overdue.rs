@@ -40,7 +40,7 @@ pub(super) fn error(timeout: Duration, all: usize, missing: &[(SubtaskIndex, Mis
     } else {
         "every store has to cut when StateStore::due says so; one whose input has ended says so by StateStore::finish"
     };
-    Error::new(ErrorKind::Aborted, message).advice(advice)
+    Error::new(ErrorKind::Aborted, message).advise(advice)
 }
 
 /// The subtasks, of `all`, that a checkpoint waits for, as the end of a sentence.

@@ -94,7 +94,7 @@ impl Source {
     /// Checks, before anything is written, that the checkpoint to start from exists.
     pub(super) async fn look(&self, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
         let newest = read_newest(&self.remote).await?.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "there is no job to start from").advice("check the URL")
+            Error::new(ErrorKind::NotFound, "there is no job to start from").advise("check the URL")
         })?;
         match &self.from {
             RestoreFrom::Savepoint(name) => drop(savepoint::require(&self.remote, &name.parse()?).await?),
@@ -106,7 +106,7 @@ impl Source {
                 let message =
                     format!("the job to start from has max parallelism {there}, and {wanted} was asked for");
                 Err(Error::new(ErrorKind::Incompatible, message)
-                    .advice("leave it unset: keys are placed by it"))
+                    .advise("leave it unset: keys are placed by it"))
             }
             _ => Ok(newest.max_parallelism),
         }

@@ -35,7 +35,7 @@ impl Triggers {
         if let Some(pending) = state.pending {
             return Err(Error::new(ErrorKind::WouldBlock, "a checkpoint is still under way")
                 .object(format!("checkpoint {pending}"))
-                .advice("wait for it, or abort it"));
+                .advise("wait for it, or abort it"));
         }
         state.last += 1;
         let id = CheckpointId { epoch: self.epoch, number: state.last };

@@ -315,7 +315,7 @@ impl Chain {
                         self.epoch
                     );
                     let error = Error::corrupt(message).object(&name);
-                    return Err(self.stop(error.advice(
+                    return Err(self.stop(error.advise(
                         "check that nothing else writes below this prefix, and start the job again",
                     )));
                 }

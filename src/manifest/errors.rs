@@ -6,7 +6,7 @@ use crate::remote::ObjectName;
 
 /// Says how to get past a version of the chain that cannot be read.
 pub(super) fn past_damage(error: Error) -> Error {
-    error.advice(
+    error.advise(
         "allow JobOptions::fallback to go on from the newest checkpoint that is intact; what is damaged stays as it is",
     )
 }
@@ -20,11 +20,11 @@ pub(super) fn fenced(name: &ObjectName, by: Option<Epoch>) -> Error {
     let by = by.map_or_else(String::new, |epoch| format!(", epoch {epoch},"));
     Error::new(ErrorKind::Fenced, format!("a later attempt of this job{by} has taken over"))
         .object(name)
-        .advice("stop this process; the later attempt carries on")
+        .advise("stop this process; the later attempt carries on")
 }
 
 pub(super) fn unlisted(name: &ObjectName) -> Error {
     Error::new(ErrorKind::UnsafeStore, "the store does not list an object that it has just created")
         .object(name)
-        .advice("use a store whose listings are consistent")
+        .advise("use a store whose listings are consistent")
 }

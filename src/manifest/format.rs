@@ -137,7 +137,7 @@ impl Fields<'_> {
 }
 
 pub(super) fn newer(message: String) -> Error {
-    Error::new(ErrorKind::UnsupportedVersion, message).advice("use a newer version of alluvium")
+    Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer version of alluvium")
 }
 
 /// The bytes of `manifest` with the deltas that it carries.

@@ -79,7 +79,7 @@ pub(super) async fn open(
     }
     Err(Error::new(ErrorKind::StoreUnavailable, "other attempts of this job keep getting in first")
         .object(ObjectName::MANIFESTS)
-        .advice("see that only one is started at a time"))
+        .advise("see that only one is started at a time"))
 }
 
 /// Nothing has been written yet when this refuses.
@@ -90,7 +90,7 @@ async fn check_mode(remote: &Remote, mode: OpenMode, newest: Option<Version>) ->
             "a job exists here, and the caller said that it must not",
         )
         .object(ObjectName::manifest(newest))
-        .advice("open it as an existing job, or choose another place")),
+        .advise("open it as an existing job, or choose another place")),
         (Some(_), OpenMode::Existing | OpenMode::CreateOrOpen) => Ok(()),
         (None, mode) => {
             refuse_foreign(remote).await?;
@@ -99,7 +99,7 @@ async fn check_mode(remote: &Remote, mode: OpenMode, newest: Option<Version>) ->
                     ErrorKind::NotFound,
                     "no job exists here, and the caller said that it must",
                 )
-                .advice("check the URL, or open it as a new job"));
+                .advise("check the URL, or open it as a new job"));
             }
             Ok(())
         }
@@ -111,7 +111,7 @@ async fn refuse_foreign(remote: &Remote) -> Result<()> {
     let foreign = |name: &str| {
         Error::new(ErrorKind::ForeignData, "the place holds something that is not a job of alluvium")
             .object(name)
-            .advice("give the job a prefix or directory of its own; nothing was touched")
+            .advise("give the job a prefix or directory of its own; nothing was touched")
     };
     let top = remote.list_top().await?;
     if let Some(name) = top.iter().find(|name| !ObjectName::FOLDERS.contains(&name.as_str())) {
@@ -125,7 +125,7 @@ async fn refuse_foreign(remote: &Remote) -> Result<()> {
             if folder == ObjectName::DATA {
                 return Err(Error::corrupt("the place holds a job's data, but its manifests are gone")
                     .object(listed.name)
-                    .advice("choose another place, or restore the folder manifest/"));
+                    .advise("choose another place, or restore the folder manifest/"));
             }
         }
     }
@@ -139,7 +139,7 @@ fn agree(head: Option<&Manifest>, wanted: Option<MaxParallelism>) -> Result<MaxP
             let (fixed, wanted) = (fixed.get(), wanted.get());
             let message = format!("the job was created with max parallelism {fixed}, not {wanted}");
             Err(Error::new(ErrorKind::Incompatible, message)
-                .advice("leave it unset or as it is: keys are placed by it"))
+                .advise("leave it unset or as it is: keys are placed by it"))
         }
         (Some(fixed), _) => Ok(fixed),
         (None, wanted) => Ok(wanted.unwrap_or_default()),
@@ -170,7 +170,7 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
                         "the store goes on listing a version above this one that it does not have",
                     )
                     .object(&name)
-                    .advice("try again later, or use a store whose listings are consistent"));
+                    .advise("try again later, or use a store whose listings are consistent"));
                 }
                 remote.pause(listings).await;
                 listings += 1;

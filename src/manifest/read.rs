@@ -37,7 +37,7 @@ pub(crate) async fn list_chain(remote: &Remote) -> Result<Vec<ChainEntry>> {
         let message = "the store does not list an object that it has";
         return Err(Error::new(ErrorKind::StoreUnavailable, message)
             .object(first)
-            .advice("what answers at this address may be no object store: check the endpoint"));
+            .advise("what answers at this address may be no object store: check the endpoint"));
     }
     Ok(again)
 }

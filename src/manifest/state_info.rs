@@ -78,7 +78,7 @@ impl StateInfo {
             let message = format!("subtasks do not agree on a state: {clash}");
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(format!("state {:?}", other.name))
-                .advice("register the same states in all subtasks, and use one type of key for each"));
+                .advise("register the same states in all subtasks, and use one type of key for each"));
         }
         if self.key.is_empty() {
             self.key.clone_from(&other.key);
@@ -90,7 +90,7 @@ impl StateInfo {
             );
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(format!("state {:?}", other.name))
-                .advice("register it with one codec in all subtasks"));
+                .advise("register it with one codec in all subtasks"));
         }
         if self.value.schema == other.value.schema {
             let (mine, others) = (&self.value.shape, &other.value.shape);
@@ -101,7 +101,7 @@ impl StateInfo {
                     format!("subtasks write values of different types: {difference} in another subtask");
                 return Err(Error::new(ErrorKind::Incompatible, message)
                     .object(format!("state {:?}", other.name))
-                    .advice("register it with one type of values in all subtasks"));
+                    .advise("register it with one type of values in all subtasks"));
             }
             if difference.is_none() && !others.is_empty() {
                 self.value.shape.clone_from(others);

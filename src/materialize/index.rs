@@ -225,7 +225,7 @@ fn checked_body(bytes: &[u8]) -> Result<&[u8]> {
     let (format, flags) = (u16::from_le_bytes(*format), u16::from_le_bytes(*flags));
     if format != FORMAT {
         let message = format!("base index of format {format}; this build reads format {FORMAT}");
-        return Err(Error::new(ErrorKind::UnsupportedVersion, message).advice("use a newer build"));
+        return Err(Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer build"));
     }
     let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(short)?;
     if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {

@@ -330,7 +330,7 @@ impl CheckpointReader {
             names.sort_unstable();
             Error::new(ErrorKind::NotFound, format!("checkpoint {} has no such state", self.checkpoint()))
                 .object(format!("state {name:?}"))
-                .advice(format!("choose one of [{}]", names.join(", ")))
+                .advise(format!("choose one of [{}]", names.join(", ")))
         })
     }
 
@@ -338,7 +338,7 @@ impl CheckpointReader {
         self.parts.iter().find(|part| part.range.contains(group)).ok_or_else(|| {
             let groups = self.max_parallelism().get();
             Error::invalid(format!("the checkpoint has no key group {group}"))
-                .advice(format!("groups are 0 to {}", groups - 1))
+                .advise(format!("groups are 0 to {}", groups - 1))
         })
     }
 

@@ -46,14 +46,14 @@ impl Failure {
 
         let new = |verdict, kind, advice: Option<&str>, error: Store| {
             let mapped = Error::new(kind, format!("cannot {what}")).object(&object).source(error);
-            Self { verdict, error: if let Some(advice) = advice { mapped.advice(advice) } else { mapped } }
+            Self { verdict, error: if let Some(advice) = advice { mapped.advise(advice) } else { mapped } }
         };
         if let Some((answer, meaning)) = answered(what, &error) {
             if answer.is_telling() {
                 // Shorter than the whole of the error, with an address and XML in it.
                 tracing::debug!(%error, "the store's answer in full");
                 let text = format!("cannot {what}: {answer}");
-                let error = Error::new(meaning.kind, text).object(&object).advice(meaning.advice);
+                let error = Error::new(meaning.kind, text).object(&object).advise(meaning.advice);
                 return Self { verdict: meaning.verdict, error };
             }
             return new(meaning.verdict, meaning.kind, Some(meaning.advice), error);

@@ -202,7 +202,7 @@ impl FromStr for SavepointName {
         if first && rest && text.len() <= MAX_SAVEPOINT_NAME {
             return Ok(Self(text.into()));
         }
-        Err(Error::invalid(format!("{text:?} cannot be the name of a savepoint")).advice(format!(
+        Err(Error::invalid(format!("{text:?} cannot be the name of a savepoint")).advise(format!(
             "use 1 to {MAX_SAVEPOINT_NAME} letters (a to z, A to Z), digits, '-', '_' and '.', and begin with a letter or digit"
         )))
     }

@@ -81,6 +81,6 @@ impl Remote {
 
 fn unsafe_store(did: &str) -> Failure {
     let error = Error::new(ErrorKind::UnsafeStore, format!("the object store {did}"))
-        .advice("commits would not be safe on it; use one that honours conditional creates (If-None-Match)");
+        .advise("commits would not be safe on it; use one that honours conditional creates (If-None-Match)");
     Failure::lasting(error)
 }

@@ -221,7 +221,7 @@ fn too_short(name: &ObjectName, range: &Range<u64>, size: u64) -> Error {
 /// exist.
 fn absent_place(failure: Failure) -> Failure {
     if failure.verdict == Verdict::Absent {
-        let error = failure.error.advice("check that the bucket or container exists");
+        let error = failure.error.advise("check that the bucket or container exists");
         return Failure::lasting(error);
     }
     failure

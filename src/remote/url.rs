@@ -36,7 +36,7 @@ pub(crate) fn open_url(
     };
     if let Some(part) = unused_part(&parsed) {
         // The URL itself is not shown: it may hold a secret.
-        return Err(Error::invalid(format!("a store URL has no {part}")).advice(
+        return Err(Error::invalid(format!("a store URL has no {part}")).advise(
             "write it as in s3://bucket/path and give credentials as options or in the environment",
         ));
     }
@@ -92,13 +92,13 @@ pub(crate) fn place_of(url: &str, options: &[(String, String)]) -> Option<[u8; 3
 fn parse(text: &str) -> Result<Option<Url>> {
     let first = text.split(['/', '\\']).next().unwrap_or_default();
     if text.is_empty() {
-        return Err(Error::invalid("the store URL is empty").advice("give a URL or a directory"));
+        return Err(Error::invalid("the store URL is empty").advise("give a URL or a directory"));
     }
     if first.starts_with('~') {
         // The shell replaces it, but not within quotes; a directory called "~" is never meant.
         return Err(Error::invalid("the store is given as a path with ~")
             .object(text)
-            .advice("write it in full"));
+            .advise("write it in full"));
     }
     if !first.contains(':') {
         return Ok(None);
@@ -106,7 +106,7 @@ fn parse(text: &str) -> Result<Option<Url>> {
     if !text.contains("://") {
         return Err(Error::invalid("the store is neither a URL nor a path")
             .object(text)
-            .advice("write a URL with ://, or a path beginning with ./ or /"));
+            .advise("write a URL with ://, or a path beginning with ./ or /"));
     }
     let wrong = |error| Error::invalid("the store URL cannot be read").object(text).source(error);
     Url::parse(text).map(Some).map_err(wrong)
@@ -133,9 +133,9 @@ fn unknown(url: &Url) -> Error {
     let text = format!("no object store is known by the scheme {}://", url.scheme());
     let error = Error::invalid(text).object(url);
     if matches!(url.scheme(), "http" | "https") {
-        error.advice("a plain web server cannot hold a job; for a store that speaks S3 give s3://bucket/path and the option endpoint")
+        error.advise("a plain web server cannot hold a job; for a store that speaks S3 give s3://bucket/path and the option endpoint")
     } else {
-        error.advice("use file://, memory://, s3://, gs:// or az://, or a local path")
+        error.advise("use file://, memory://, s3://, gs:// or az://, or a local path")
     }
 }
 
@@ -150,9 +150,9 @@ fn file_path(url: &Url) -> Result<PathBuf> {
     let advice = "write file:///absolute/path, or a relative path as ./path";
     if let Some(host) = url.host_str() {
         let text = format!("a file URL names no host, but this one names {host:?}");
-        return Err(Error::invalid(text).object(url).advice(advice));
+        return Err(Error::invalid(text).object(url).advise(advice));
     }
-    url.to_file_path().map_err(|()| Error::invalid("the file URL is no path").object(url).advice(advice))
+    url.to_file_path().map_err(|()| Error::invalid("the file URL is no path").object(url).advise(advice))
 }
 
 /// The directory that a URL names, if it is that of a local store.
@@ -170,13 +170,13 @@ fn open_dir(dir: &FilePath, create_dir: bool) -> Result<Place> {
         Ok(_) => {
             return Err(Error::invalid("the store is a file, not a directory")
                 .object(dir.display())
-                .advice("give a directory of its own to each job"));
+                .advise("give a directory of its own to each job"));
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             if !create_dir {
                 return Err(Error::new(ErrorKind::NotFound, "the directory of the store does not exist")
                     .object(dir.display())
-                    .advice("check the path"));
+                    .advise("check the path"));
             }
             create(dir)?;
         }
@@ -265,7 +265,7 @@ mod cloud {
                 {
                     return Err(Error::invalid("the endpoint of the store is not encrypted")
                         .object(url)
-                        .advice("give an https:// endpoint, or set the option allow_http to true"));
+                        .advise("give an https:// endpoint, or set the option allow_http to true"));
                 }
                 let store = builder.build().map_err(|error| {
                     Error::invalid("the object store cannot be set up").object(url).source(error)
@@ -277,7 +277,7 @@ mod cloud {
             pub(super) fn $name(url: &Url, _options: Options) -> Result<Store> {
                 Err(Error::invalid(format!("support for {}:// is not compiled in", url.scheme()))
                     .object(url)
-                    .advice(concat!("build with the cargo feature `", $feature, "`")))
+                    .advise(concat!("build with the cargo feature `", $feature, "`")))
             }
         };
     }

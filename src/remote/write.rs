@@ -82,7 +82,7 @@ impl Remote {
         match self.timed(CREATE, name, bytes as u64, limit, put).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
-                error: failure.error.advice("check that the bucket or container exists"),
+                error: failure.error.advise("check that the bucket or container exists"),
                 // S3 says so, too, to a create that meets a deletion of the same name.
                 verdict: Verdict::Passing,
             }),
@@ -289,5 +289,5 @@ fn not_ours(name: &ObjectName, there: &Bytes, payload: &Bytes) -> Error {
         crc32c::crc32c(payload),
     ))
     .object(name)
-    .advice("another process writes below this prefix; give each job a prefix of its own")
+    .advise("another process writes below this prefix; give each job a prefix of its own")
 }

@@ -109,7 +109,7 @@ fn not_all(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroup
         "subtask {subtask} wants key groups {range}, but the checkpoint has only [{}]",
         held.join(", ")
     );
-    Error::new(ErrorKind::Incompatible, message).advice("restore a checkpoint of the whole job")
+    Error::new(ErrorKind::Incompatible, message).advise("restore a checkpoint of the whole job")
 }
 
 /// A gap between two wanted parts of an object that is read along rather than requested apart:

@@ -75,7 +75,7 @@ impl StateDescription {
                 ErrorKind::UnsupportedVersion,
                 "the state is of a kind that this build does not know",
             )
-            .advice("use a newer version")),
+            .advise("use a newer version")),
         };
         values.map_err(|error| error.object(format!("state {:?}", self.name())))
     }

@@ -182,7 +182,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         let timer = self.decode(&key).map_err(|error| {
             error
                 .within(store.place_in(self.state, group, &key))
-                .advice("read it as it was written, or take it out with `TimerService::discard_unreadable`")
+                .advise("read it as it was written, or take it out with `TimerService::discard_unreadable`")
         })?;
         self.remove(store, domain, group, &key)?;
         Ok(Some(timer))
@@ -265,7 +265,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
                 );
                 Err(Error::new(ErrorKind::Incompatible, message)
                     .object(format!("state {:?}", self.name))
-                    .advice("use one type of key for each timer service"))
+                    .advise("use one type of key for each timer service"))
             }
             _ => Ok(()),
         }

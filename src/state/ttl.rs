@@ -99,7 +99,7 @@ impl Ttl {
     pub(super) fn check(self) -> Result<()> {
         if self.millis == 0 {
             return Err(Error::invalid("a TTL of 0 would let every entry expire before it can be read")
-                .advice("give a longer one, or none for entries that never expire"));
+                .advise("give a longer one, or none for entries that never expire"));
         }
         Ok(())
     }

@@ -200,7 +200,7 @@ impl<T, X> Typed<T, X> {
                 Error::corrupt("stored bytes are not a value of the state's type")
                     .object(self)
                     .boxed_source(source)
-                    .advice(
+                    .advise(
                         "read the state as the type it was written as, or register a higher `schema` version and \
                          say with `migrate` how to read older values",
                     )
@@ -211,12 +211,12 @@ impl<T, X> Typed<T, X> {
                 format!("a value was written with schema {written}, which is newer than {}", self.schema);
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .object(self)
-                .advice("run the program that wrote it, or a later one"));
+                .advise("run the program that wrote it, or a later one"));
         }
         let Some(migrate) = &self.migrate else {
             return Err(Error::new(ErrorKind::Incompatible, format!("a value has schema {written}"))
                 .object(self)
-                .advice("say with `migrate` how to read older values"));
+                .advise("say with `migrate` how to read older values"));
         };
         migrate(written, cell.payload).map_err(|source| {
             Error::corrupt(format!("a value of schema {written} cannot be migrated"))

@@ -45,7 +45,7 @@ impl BaseTrouble {
         let message = format!(
             "no base of subtask {subtask} can be taken: it has failed for {stood:.0?}, {times} time(s) in a row"
         );
-        let error = Error::new(last.kind(), message).source(last.clone()).advice(
+        let error = Error::new(last.kind(), message).source(last.clone()).advise(
             "check the local disk, and free disk space if it is full: until a base comes about, which is tried again \
              and again, the changelog grows, and with it the time of a restore",
         );

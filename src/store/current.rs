@@ -176,7 +176,7 @@ impl StateStore {
         self.current.key.ok_or_else(|| {
             Error::invalid("there is no current key")
                 .object(self.registry.name_of(state.id))
-                .advice("call `StateStore::set_key` before typed state is used")
+                .advise("call `StateStore::set_key` before typed state is used")
         })
     }
 
@@ -184,7 +184,7 @@ impl StateStore {
         let mut key = self.current.buffer.take();
         // It is not there if a key's encoder panicked, and the panic was caught.
         if key.len() != self.current.len {
-            return Err(Error::invalid("the current key was lost").advice("call `StateStore::set_key` again"));
+            return Err(Error::invalid("the current key was lost").advise("call `StateStore::set_key` again"));
         }
         tail(&mut key);
         let length = key.get(self.current.len..).map_or(0, key::user_len);

@@ -157,7 +157,7 @@ impl StateStore {
     fn too_long(&self, key: &[u8], bytes: u64) -> Error {
         Error::invalid(format!("the list would come to {bytes} bytes, more than {}", self.lists.limit))
             .object(self.registry.place_of(key))
-            .advice("remove elements (`retain`, `set`, `clear`), give the state a TTL, or spread them over several keys")
+            .advise("remove elements (`retain`, `set`, `clear`), give the state a TTL, or spread them over several keys")
     }
 
     fn warn_of_list(&self, key: &[u8], bytes: u64) {

@@ -30,12 +30,12 @@ impl Total {
 pub(crate) fn check(len: usize, others: u64) -> Result<()> {
     if len > LONGEST {
         return Err(Error::invalid(format!("metadata of {len} bytes is too long"))
-            .advice(format!("a cut or trigger may carry up to {LONGEST} bytes; keep more in a state")));
+            .advise(format!("a cut or trigger may carry up to {LONGEST} bytes; keep more in a state")));
     }
     let sum = others.saturating_add(len as u64);
     if sum > TOGETHER {
         return Err(Error::invalid(format!("metadata of {len} bytes makes {sum} of all subtasks together"))
-            .advice(format!("together they may carry up to {TOGETHER} bytes; keep more in a state")));
+            .advise(format!("together they may carry up to {TOGETHER} bytes; keep more in a state")));
     }
     Ok(())
 }

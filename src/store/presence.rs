@@ -104,7 +104,7 @@ fn gone(subtask: SubtaskIndex, panicking: bool, last: Option<(CheckpointId, Dura
     message.push_str("; no later checkpoint can be complete without it");
     Error::new(ErrorKind::Closed, message)
         .object(format!("subtask {subtask}"))
-        .advice("open the job again; a subtask whose input has ended says so by StateStore::finish")
+        .advise("open the job again; a subtask whose input has ended says so by StateStore::finish")
 }
 
 #[cfg(test)]

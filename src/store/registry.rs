@@ -164,7 +164,7 @@ impl Registry {
         if self.gone.iter().any(|gone| gone == name) {
             return Err(Error::invalid("the job's options drop or rename this state at every start")
                 .object(format!("state {name:?}"))
-                .advice("take that out of the options, or register the state under another name"));
+                .advise("take that out of the options, or register the state under another name"));
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Registry {
         if *self.ttls.entry(id).or_insert(options.ttl) != options.ttl {
             return Err(Error::new(ErrorKind::Incompatible, "the state is in use with another TTL")
                 .object(format!("state {:?}", options.name))
-                .advice("register it with the same TTL everywhere; a restored state may be given another"));
+                .advise("register it with the same TTL everywhere; a restored state may be given another"));
         }
         self.set(info);
         Ok(State { id, table: options.table, raw: options.kind == StateKind::Raw })
@@ -243,7 +243,7 @@ impl Registry {
                 };
                 return Err(Error::new(ErrorKind::Incompatible, message)
                     .object(format!("state {:?}", info.name))
-                    .advice("bring it into a job of its own"));
+                    .advise("bring it into a job of its own"));
             }
         }
         self.set(info.clone());
@@ -299,7 +299,7 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 /// How its values are read can change if there is a way to migrate them, and its TTL at any time.
 fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
     let clash =
-        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advise(advice));
     if known.name != wanted.name {
         return clash(
             format!("the name has the same id as the state {:?}", known.name),
@@ -337,12 +337,12 @@ fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Result<()> {
 /// What is wrong where a state with keys of type `known` is used with those of type `other`.
 pub(super) fn wrong_keys(known: &str, other: &str) -> Error {
     let message = format!("the state's keys are of type {known:?}, not {other:?}");
-    Error::new(ErrorKind::Incompatible, message).advice("use one type of key for each state")
+    Error::new(ErrorKind::Incompatible, message).advise("use one type of key for each state")
 }
 
 fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result<()> {
     let clash =
-        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advice(advice));
+        |message: String, advice: &str| Err(Error::new(ErrorKind::Incompatible, message).advise(advice));
     let written = known.schema;
     if written > wanted.schema {
         return clash(

@@ -59,7 +59,7 @@ pub(crate) fn validate(revisions: &[Revision]) -> Result<()> {
             "a state can be dropped or renamed once, and not to a name that is dropped or renamed",
         )
         .object(format!("state {name:?}"))
-        .advice("take a drop or rename out of the options once a checkpoint has been taken with it"))
+        .advise("take a drop or rename out of the options once a checkpoint has been taken with it"))
     })
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn revise(states: Vec<StateInfo>, revisions: &[Revision]) -> Result<R
                 (Some(_), Some(_)) => {
                     return Err(Error::new(ErrorKind::AlreadyExists, format!("there is a state {to:?} already"))
                         .object(format!("state {from:?}"))
-                        .advice("drop one of them first, or take the rename out of the options if it was done earlier"));
+                        .advise("drop one of them first, or take the rename out of the options if it was done earlier"));
                 }
             },
         }
@@ -97,7 +97,7 @@ fn unknown(name: &str, states: &[StateInfo]) -> Error {
     names.sort_unstable();
     Error::new(ErrorKind::NotFound, "the checkpoint has no state of this name to rename")
         .object(format!("state {name:?}"))
-        .advice(format!("choose one of [{}]", names.join(", ")))
+        .advise(format!("choose one of [{}]", names.join(", ")))
 }
 
 #[cfg(test)]

@@ -622,7 +622,7 @@ impl StateStore {
                 self.events.tell(ToStore::Flush);
                 return Err(Error::new(ErrorKind::WouldBlock, "the memory for deltas is full")
                     .object(format!("subtask {}", self.subtask))
-                    .advice("try again once the object store or the disk has caught up"));
+                    .advise("try again once the object store or the disk has caught up"));
             }
         }
         Ok(())
@@ -831,7 +831,7 @@ impl StateStore {
                 "subtask {} owns key groups {}, not {group}",
                 self.subtask, self.range
             ))
-            .advice("send each record to the subtask that owns its key's group"));
+            .advise("send each record to the subtask that owns its key's group"));
         }
         self.alive()
     }
@@ -1026,7 +1026,7 @@ fn wait_for_room(shared: &StoreShared, events: &EventSender, mut purge: impl FnM
 pub(crate) fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > MAX_VALUE_LEN {
         return Err(Error::invalid(format!("a value of {} bytes is too long", value.len()))
-            .advice(format!("values may have up to {MAX_VALUE_LEN} bytes")));
+            .advise(format!("values may have up to {MAX_VALUE_LEN} bytes")));
     }
     Ok(())
 }

@@ -165,7 +165,7 @@ impl fmt::Display for StoreModelOptions {
 fn wrong(text: &str) -> Error {
     Error::invalid("the store model cannot be read")
         .object(format!("{text:?}"))
-        .advice("write LATENCY,STREAM,SHARED as in 30ms,50MB/s,100MB/s or 30ms..200ms,unlimited,1GB/s")
+        .advise("write LATENCY,STREAM,SHARED as in 30ms,50MB/s,100MB/s or 30ms..200ms,unlimited,1GB/s")
 }
 
 /// A number and its unit.

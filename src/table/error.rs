@@ -14,7 +14,7 @@ where
     let (kind, advice) = classify(source.as_ref());
     let error = Error::new(kind, format!("cannot {what}")).object(dir.display()).source(source);
     match advice {
-        Some(advice) => error.advice(advice),
+        Some(advice) => error.advise(advice),
         None => error,
     }
 }

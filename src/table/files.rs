@@ -55,7 +55,7 @@ impl TableFiles {
     pub(crate) fn damaged(&self, name: &str) -> Error {
         Error::corrupt("a file of the local table is not what was written to it")
             .object(self.table.join(name).display())
-            .advice(
+            .advise(
                 "check the disk, and open the job again: its state is then restored from the last checkpoint, \
                  whose base and deltas are untouched",
             )

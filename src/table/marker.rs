@@ -34,7 +34,7 @@ pub(super) fn decode(value: Option<&[u8]>) -> Result<DeltaSeq> {
             ErrorKind::UnsupportedVersion,
             format!("the marker of the applied delta has format {version}, this build knows {VERSION}"),
         )
-        .advice("restore with the build that wrote it, or a later one")),
+        .advise("restore with the build that wrote it, or a later one")),
     }
 }
 

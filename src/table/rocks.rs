@@ -79,7 +79,7 @@ impl Table {
         if content.next().is_some() {
             return Err(Error::new(ErrorKind::AlreadyExists, "the directory for a new table is not empty")
                 .object(dir.display())
-                .advice("name an empty directory, or delete what is in it"));
+                .advise("name an empty directory, or delete what is in it"));
         }
         Self::start(dir, range, resources, Access::Create)
     }
@@ -117,7 +117,7 @@ impl Table {
         if !dir.join("CURRENT").is_file() {
             return Err(Error::new(ErrorKind::NotFound, "there is no table in this directory")
                 .object(dir.display())
-                .advice("restore it from a checkpoint"));
+                .advise("restore it from a checkpoint"));
         }
         Ok(())
     }
@@ -462,7 +462,7 @@ impl Table {
         let error = error::map("compact or flush the table", &self.dir, status);
         // Other than where it ends the attempt.
         let advice = format!("free disk space: it has failed for {stood:.0?}, and goes on by itself then");
-        Some(if error.kind() == ErrorKind::Disk { error.advice(advice) } else { error })
+        Some(if error.kind() == ErrorKind::Disk { error.advise(advice) } else { error })
     }
 
     pub(super) fn memtable_is_empty(&self) -> Result<bool> {
@@ -540,7 +540,7 @@ impl Table {
                     format!("cannot {what}: what was appended to one key has come to {bytes} bytes");
                 Error::new(ErrorKind::Incompatible, message)
                     .object(format!("key {}", key.escape_ascii()))
-                    .advice("go on from an older checkpoint, and clear the list, or let it expire, before it grows that long")
+                    .advise("go on from an older checkpoint, and clear the list, or let it expire, before it grows that long")
             }
             _ => error,
         }

@@ -151,7 +151,7 @@ fn check(name: &str, value: &str) -> Result<()> {
             "RocksDB's {name:?} may not be set: {}",
             reason.unwrap_or("it is not among those that were looked at")
         ))
-        .advice(format!("these may be: {}", allowed.join(", "))));
+        .advise(format!("these may be: {}", allowed.join(", "))));
     };
     let refuse =
         |reason: String| Error::invalid(format!("the RocksDB option {name} cannot be {value:?}: {reason}"));

@@ -234,7 +234,7 @@ fn read_header(bytes: &[u8]) -> Result<DeltaHeader> {
     if version > VERSION {
         let message = format!("a delta has format version {version}, this build reads up to {VERSION}");
         return Err(
-            Error::new(ErrorKind::UnsupportedVersion, message).advice("use a newer version of Alluvium")
+            Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer version of Alluvium")
         );
     }
     let flags = cursor.u16()?;

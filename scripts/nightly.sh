@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
 done
 
 "$root/scripts/setup.sh"
-announce_build
+provide_rocksdb
 say "Build"
 with_heartbeat cargo test --locked --all-features --no-run
 
@@ -34,9 +34,8 @@ long_form() {
     with_heartbeat cargo test --locked --all-features "$@" || failed+=("$*")
 }
 
-long_form "The protocol, with larger bounds" --lib -- --ignored
-# One configuration at a time: each is held against the memory of a process of its own.
-long_form "Memory" --test memory -- --ignored --nocapture --test-threads 1
+# One at a time: memory is that of a process of its own, beside which no other should take any.
+long_form "Tests that are ignored elsewhere" --tests -- --ignored --nocapture --test-threads 1
 export ALLUVIUM_SEEDS=$seeds
 for model in i1_model i1_state_model i9_rescale scans; do
     long_form "$seeds seeds of $model" --test all -- "$model::"

@@ -19,6 +19,10 @@ const UNCOUNTED_DELTAS: u64 = 2;
 /// come on top of the memory, and the most.
 const UPLOADS: std::ops::RangeInclusive<u64> = 64 * MIB..=512 * MIB;
 
+/// Of more memory than this, an eighth is what an allocator loses between the pieces that it hands out. What it loses
+/// of less is within the constant that a process may take on top.
+const LOSSES_BEYOND: u64 = 1 << 30;
+
 /// The memory of a job, divided up. All of it in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemoryPlan {
@@ -47,15 +51,15 @@ impl MemoryPlan {
         let delta = options.delta_bytes.unwrap_or_else(|| default_delta(share));
         let packing = (memory / 16).min(MOST_PACKING);
         let uploads = (memory / 16).clamp(*UPLOADS.start(), *UPLOADS.end());
-        let uploads_within = uploads - UPLOADS.start();
+        let elsewhere = uploads - UPLOADS.start() + losses(memory);
         let tables = match options.mode {
             // A delta size that was asked for by name may exceed what is set aside for it.
             CheckpointMode::Changelog => {
                 let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
-                memory / 4 * 3 - uncounted - uploads_within
+                memory / 4 * 3 - uncounted - elsewhere
             }
             // It holds no deltas.
-            CheckpointMode::NativeIncremental => memory - uploads_within,
+            CheckpointMode::NativeIncremental => memory - elsewhere,
         };
         Self {
             tables,
@@ -67,6 +71,10 @@ impl MemoryPlan {
             uploads,
         }
     }
+}
+
+fn losses(memory: u64) -> u64 {
+    memory.saturating_sub(LOSSES_BEYOND) / 8
 }
 
 fn default_delta(share: u64) -> u64 {
@@ -103,7 +111,7 @@ mod tests {
                     CheckpointMode::NativeIncremental => 0,
                 };
                 let uploads = plan.uploads - UPLOADS.start();
-                let all = plan.tables + deltas + uploads;
+                let all = plan.tables + deltas + uploads + losses(memory);
                 assert!(all <= memory, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
                 assert!(all >= memory / 10 * 9, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
                 assert!(plan.tables >= memory / 2 && plan.restore <= memory / 2);

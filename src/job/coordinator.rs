@@ -157,7 +157,7 @@ impl Coordinator {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         self.state.next_trigger = self.schedule.interval.map(after);
         let early = self.schedule.interval.map(Early::new);
-        self.state.early = early.filter(|_| self.mode == CheckpointMode::Changelog);
+        self.state.early = early.filter(|_| self.mode.logs_changes());
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -19,7 +19,7 @@ use crate::ids::{Nonce, SubtaskIndex, Version};
 use crate::key_group::MaxParallelism;
 use crate::machine::{self, cores};
 use crate::manifest::RestoreFrom;
-use crate::manifest::{Chain, CheckpointMode, Found, OpenMode, Top, read_top};
+use crate::manifest::{Chain, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
 use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
@@ -348,7 +348,7 @@ fn assemble(
         let shared = StoreShared::new(Arc::clone(&attempt), budget, restored.seq);
         let table = Arc::new(restored.table);
         let applier = appliers.add(Arc::clone(&table), Arc::clone(&shared));
-        let native = options.mode == CheckpointMode::NativeIncremental;
+        let native = !options.mode.logs_changes();
         let uploader = Uploader {
             remote: Arc::clone(&remote),
             names: Arc::new(NameSource::new(chain.epoch(), subtask, nonce)),

@@ -144,7 +144,7 @@ impl Source {
             let objects = restored.detach();
             let copies = self.copies.then(|| CopySource { remote: Arc::clone(&self.remote), objects });
             // In native mode each checkpoint brings a base of its own.
-            let state = restored.seq > DeltaSeq(0) && mode == CheckpointMode::Changelog;
+            let state = restored.seq > DeltaSeq(0) && mode.logs_changes();
             all.push((Foreign { copies, first_base: None }, state));
         }
         // Tables are not shared yet, so they are lent to the blocking pool and come back.

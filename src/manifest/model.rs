@@ -25,6 +25,17 @@ pub enum CheckpointMode {
     NativeIncremental,
 }
 
+impl CheckpointMode {
+    /// Whether every change goes into the changelog, and bases follow in the background. Where a mode only needs to
+    /// say this, it says it here; where it does something of its own, a `match` names every mode.
+    pub(crate) fn logs_changes(self) -> bool {
+        match self {
+            Self::Changelog => true,
+            Self::NativeIncremental => false,
+        }
+    }
+}
+
 /// A run of a subtask's changelog: one delta, or several packed into one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DeltaRef {

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::ids::StateId;
 use crate::manifest::{StateInfo, TtlInfo};
 
-use super::registry::{StateKind, check_name};
+use super::kind::StateKind;
+use super::registry::check_name;
 
 /// A named state as a checkpoint records it: name, kind, and everything else that its program
 /// declared. It serializes completely, so that the state can be created elsewhere exactly as it

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use crate::key;
 use crate::manifest::StateInfo;
 
-use super::registry::StateKind;
+use super::kind::StateKind;
 
 /// Bytes of a key that are shown.
 const SHOWN: usize = 64;

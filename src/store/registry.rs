@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::delta::{MergeOp, TableKind};
+use crate::delta::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
 use crate::key;
 use crate::manifest::{StateInfo, TtlInfo, ValueInfo};
 use crate::shape;
 
+use super::kind::StateKind;
 use super::place::{key_of, place_of};
 use super::revision::Revision;
 
@@ -66,56 +67,6 @@ impl StateOptions {
             map_key: self.map_key.clone(),
             value: ValueInfo { oldest_schema: self.value.schema, ..self.value.clone() },
             ttl: self.ttl,
-        }
-    }
-}
-
-/// The kind of a state: how its bytes are to be read. The number is stored with every checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
-pub(crate) enum StateKind {
-    Raw = 0,
-    Value = 1,
-    List = 2,
-    Map = 3,
-    Reducing = 4,
-    Aggregating = 5,
-    Timers = 6,
-}
-
-impl StateKind {
-    /// None if this build does not know the code.
-    pub(crate) fn of(code: u16) -> Option<Self> {
-        const ALL: [StateKind; 7] = [
-            StateKind::Raw,
-            StateKind::Value,
-            StateKind::List,
-            StateKind::Map,
-            StateKind::Reducing,
-            StateKind::Aggregating,
-            StateKind::Timers,
-        ];
-        ALL.into_iter().find(|kind| *kind as u16 == code)
-    }
-
-    pub(crate) fn name_of(code: u16) -> &'static str {
-        match code {
-            0 => "raw",
-            1 => "value",
-            2 => "list",
-            3 => "map",
-            4 => "reducing",
-            5 => "aggregating",
-            6 => "timers",
-            _ => "a kind that this build does not know",
-        }
-    }
-
-    /// Id of the merge operator of the kind; 0 is none.
-    fn merge(self) -> u8 {
-        match self {
-            Self::Raw | Self::List => MergeOp::ListAppend.id(),
-            Self::Value | Self::Map | Self::Reducing | Self::Aggregating | Self::Timers => 0,
         }
     }
 }

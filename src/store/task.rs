@@ -256,7 +256,7 @@ impl StoreTask {
             }
             ToStore::Materialize => {
                 // A native checkpoint is a base.
-                self.wanted = self.parts.mode == CheckpointMode::Changelog;
+                self.wanted = self.parts.mode.logs_changes();
                 self.demanded = self.wanted;
             }
             ToStore::Flush => self.flush = true,
@@ -314,7 +314,7 @@ impl StoreTask {
             return;
         }
         // A run under way is the answer to what the policy says now.
-        if self.run != Run::Idle || self.parts.mode != CheckpointMode::Changelog {
+        if self.run != Run::Idle || !self.parts.mode.logs_changes() {
             return;
         }
         let decision = materialize::decide(
@@ -371,7 +371,7 @@ impl StoreTask {
     fn cut_finished(&mut self, id: CheckpointId) {
         let Some(last) = &self.last else { return };
         let (seq, ticket) = (last.seq, last.ticket(id));
-        if self.parts.mode == CheckpointMode::Changelog {
+        if self.parts.mode.logs_changes() {
             return self.barrier(seq, ticket);
         }
         let dir = self.parts.dir.join(format!("cut-{}", id.number));
@@ -427,7 +427,7 @@ impl StoreTask {
 
     /// Starts a materialization if one is wanted and none is under way.
     fn start_run(&mut self) {
-        if !self.wanted || self.run != Run::Idle || self.parts.mode != CheckpointMode::Changelog {
+        if !self.wanted || self.run != Run::Idle || !self.parts.mode.logs_changes() {
             return;
         }
         self.wanted = false;

@@ -83,7 +83,7 @@ fn main() {
         .inline_limit(0)
         .materialization(by_hand);
     let store = Arc::new(InMemory::new());
-    let Opened { job, mut stores, .. } = Job::open_on(store, "job", options).unwrap();
+    let Opened { job, mut stores, .. } = Job::open((store, "job"), options).unwrap();
     let store = &mut stores[0];
     for kind in [TableKind::Hash, TableKind::Ordered] {
         let state = store.state(&StateOptions::new(format!("{kind:?}")).table(kind)).unwrap();

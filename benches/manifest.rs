@@ -61,7 +61,7 @@ fn commits(retained: usize) {
         .memory(16_000_000)
         .retained(retained)
         .materialization(by_hand);
-    let Opened { job, mut stores, .. } = Job::open_on(Arc::new(InMemory::new()), "job", options).unwrap();
+    let Opened { job, mut stores, .. } = Job::open((Arc::new(InMemory::new()), "job"), options).unwrap();
     println!("\nretained  manifest bytes  CPU ms a checkpoint (whole process)");
     let step = (retained / 5).max(1);
     let mut before = cpu_ms();

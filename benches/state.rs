@@ -91,7 +91,7 @@ impl Quiet {
             .materialization(never)
             .memory(1 << 30)
             .delta_bytes(16 << 20);
-        let opened = Job::open_on(Arc::new(InMemory::new()), "job", change(options)).unwrap();
+        let opened = Job::open((Arc::new(InMemory::new()), "job"), change(options)).unwrap();
         let Opened { job, mut stores, .. } = opened;
         let store = stores.remove(0);
         Self { store, others: stores, job, _dir: dir }
@@ -130,7 +130,7 @@ impl Subject {
         let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
         let options =
             JobOptions::new(dir, OpenMode::Create).mode(CheckpointMode::Changelog).materialization(never);
-        let Opened { job, mut stores, .. } = Job::open_on(Arc::new(InMemory::new()), "job", options).unwrap();
+        let Opened { job, mut stores, .. } = Job::open((Arc::new(InMemory::new()), "job"), options).unwrap();
         let mut store = stores.pop().unwrap();
         let mut subject = Self {
             raw: store.state(&StateOptions::new("raw")).unwrap(),

@@ -64,7 +64,7 @@ impl Subject {
             .mode(CheckpointMode::Changelog)
             .materialization(never);
         let remote = Arc::<InMemory>::clone(remote);
-        let Opened { job, mut stores, .. } = Job::open_on(remote, "job", options).unwrap();
+        let Opened { job, mut stores, .. } = Job::open((remote, "job"), options).unwrap();
         let mut store = stores.pop().unwrap();
         let state = store.state(&StateOptions::new("values").table(TableKind::Ordered)).unwrap();
         Self { job, store, state, draw: 0 }

@@ -300,7 +300,7 @@ impl Alluvium {
         if let Some(bytes) = options.delta_bytes {
             job = job.delta_bytes(bytes);
         }
-        let Opened { job, mut stores, .. } = Job::open_on(remote, "job", job).unwrap();
+        let Opened { job, mut stores, .. } = Job::open((remote, "job"), job).unwrap();
         let mut store = stores.pop().unwrap();
         let state = store.state(&StateOptions::new("values")).unwrap();
         Self { job, store, state, cuts }

@@ -14,10 +14,10 @@ use crate::manifest::{
     CheckpointMode, CheckpointRecord, Entry, Manifest, Origin, StateInfo, SubtaskRecord, list_chain,
     read_manifest,
 };
+use crate::outside::Outside;
 use crate::pins::{InspectedPin, inspect_pins};
-use crate::remote::{ObjectName, Remote, Staged, count_staged, dir_of, open_url};
+use crate::remote::{JobLocation, ObjectName, Remote, Staged, count_staged};
 use crate::savepoints::{Savepoint, describe as describe_savepoint};
-use crate::wait::wait;
 
 /// A running job may collect what was listed a moment ago; then everything is looked at anew.
 const TRIES: usize = 8;
@@ -153,32 +153,20 @@ pub struct InspectedOrigin {
     pub delta_bytes: u64,
 }
 
-/// Looks at the job at `url` (see [`Job::open`](crate::Job::open)). Reads all manifests that exist and
+/// Looks at a job. Reads all manifests that exist and
 /// lists all objects.
 ///
 /// # Errors
 /// [`NotFound`](ErrorKind::NotFound) if there is no job, [`Corrupt`](ErrorKind::Corrupt) if no manifest can be read,
 /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming the manifest that a newer version has written,
 /// [`InvalidArgument`](ErrorKind::InvalidArgument), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
-pub fn inspect(url: &str, store_options: &[(String, String)]) -> Result<Inspection> {
-    let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
-    let remote = Arc::new(Remote::new(store, prefix, Env::default()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("alluvium-inspect")
-        .enable_all()
-        .build()
-        .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
-    let task = {
-        let url = url.to_owned();
-        runtime.spawn(async move { look(&remote, &url).await })
-    };
-    let result = wait(task);
-    runtime.shutdown_background();
-    let mut inspection = result
-        .unwrap_or_else(|error| Err(Error::internal("the inspection came to a bad end").source(error)))?;
+pub fn inspect(location: impl Into<JobLocation>) -> Result<Inspection> {
+    let location = location.into();
+    let (outside, dir) = Outside::at(&location, Env::default())?;
+    let (remote, name) = (Arc::clone(&outside.remote), location.name().to_owned());
+    let mut inspection = outside.run(async move { look(&remote, &name).await })?;
     // No listing shows them.
-    let Staged { files, bytes } = dir_of(url).map(|dir| count_staged(&dir)).unwrap_or_default();
+    let Staged { files, bytes } = dir.map(|dir| count_staged(&dir)).unwrap_or_default();
     (inspection.staged_files, inspection.staged_bytes) = (files, bytes);
     Ok(inspection)
 }

@@ -117,7 +117,7 @@ pub use manifest::{CheckpointMode, OpenMode, RestoreFrom};
 pub use materialize::{MaterializationOptions, MaterializationReport};
 pub use pins::{InspectedPin, PinHolder, Pins};
 pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
-pub use remote::RemoteCounters;
+pub use remote::{JobLocation, RemoteCounters};
 pub use restore::RestoreReport;
 pub use savepoints::{Savepoint, Savepoints};
 pub use state::{

@@ -2,16 +2,15 @@
 //! attempt begins, so a running job is not fenced.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
-use object_store::path::Path;
 use tokio::runtime::Runtime;
 
 use crate::env::Env;
 use crate::error::{Error, Result};
-use crate::remote::Remote;
+use crate::remote::{Connected, JobLocation, Remote};
 use crate::wait::wait;
 
 /// Threads of the runtime: hashing and decompression go to its blocking pool.
@@ -25,20 +24,21 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) fn new(
-        store: Arc<dyn ObjectStore>,
-        prefix: Path,
-        env: Env,
-        request_timeout: Duration,
-    ) -> Result<Self> {
-        let remote = Arc::new(Remote::new(store, prefix, env).with_timeout(request_timeout));
+    pub(crate) fn new(location: &JobLocation, env: Env) -> Result<Self> {
+        Self::at(location, env).map(|(outside, _)| outside)
+    }
+
+    /// As [`Outside::new`], with the directory that the location is, if it is one.
+    pub(crate) fn at(location: &JobLocation, env: Env) -> Result<(Self, Option<PathBuf>)> {
+        let Connected { remote, dir, .. } = location.connect(env, false)?;
+        let remote = Arc::new(remote);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("alluvium-outside")
             .enable_all()
             .build()
             .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
-        Ok(Self { remote, runtime: Some(runtime) })
+        Ok((Self { remote, runtime: Some(runtime) }, dir))
     }
 
     /// Runs `task` to its end; blocks. May be called inside a caller's own runtime.

@@ -1,9 +1,7 @@
 //! A job's pins from outside: what keeps a checkpoint alive that no savepoint and no retention does.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::ObjectStore;
 use serde::Serialize;
 
 use crate::env::Env;
@@ -12,11 +10,9 @@ use crate::gc::{Holder, ListedPin, list_pins};
 use crate::ids::{CheckpointId, Epoch};
 use crate::manifest::{CheckpointRecord, read_manifest, read_top};
 use crate::outside::Outside;
-use crate::remote::{Remote, open_url, parse_prefix};
+use crate::remote::{JobLocation, Remote};
 
 /// How long the object store may take to answer a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A pin: it keeps a checkpoint alive until whoever made it takes it away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -88,7 +84,7 @@ pub enum PinHolder {
 /// // As if the process had been killed.
 /// std::mem::forget(CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?);
 ///
-/// let pins = Pins::open(&url, &[])?;
+/// let pins = Pins::open(&url)?;
 /// let left = pins.list()?;
 /// assert_eq!(left[0].holder, PinHolder::Reader);
 /// pins.release(&left[0].id)?;
@@ -102,24 +98,13 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The pins of the job at `url` (see [`Job::open`](crate::Job::open)), with the options of its
-    /// object store. Looks at nothing yet.
+    /// The pins of the job at a location. Looks at nothing yet.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
     /// [`NotFound`](ErrorKind::NotFound) if it is a directory that does not exist.
-    pub fn open(url: &str, store_options: &[(String, String)]) -> Result<Self> {
-        let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
-        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
-    }
-
-    /// As [`Pins::open`], on an object store that the caller has made.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `prefix` is not a path.
-    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
-        let prefix = parse_prefix(prefix)?;
-        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    pub fn open(location: impl Into<JobLocation>) -> Result<Self> {
+        Outside::new(&location.into(), Env::default()).map(|outside| Self { outside })
     }
 
     /// All pins, oldest first. Those that are damaged are among them.

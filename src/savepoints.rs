@@ -1,9 +1,7 @@
 //! A job's savepoints from outside: the job may be running, and does not notice.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::ObjectStore;
 use serde::Serialize;
 
 use crate::env::Env;
@@ -14,11 +12,9 @@ use crate::ids::CheckpointId;
 use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointRecord, read_manifest};
 use crate::outside::Outside;
-use crate::remote::{Remote, SavepointName, open_url};
+use crate::remote::{JobLocation, Remote, SavepointName};
 
 /// How long the object store may take to answer a request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// A named checkpoint that garbage collection never touches until it is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -55,7 +51,7 @@ pub struct Savepoint {
 /// opened.stores[0].cut(pending.id(), "")?;
 /// pending.wait()?;
 ///
-/// let savepoints = Savepoints::open(&url, &[])?;
+/// let savepoints = Savepoints::open(&url)?;
 /// assert_eq!(savepoints.list()?[0].name, "before-upgrade");
 /// savepoints.release("before-upgrade")?;
 /// assert!(savepoints.list()?.is_empty());
@@ -68,24 +64,13 @@ pub struct Savepoints {
 }
 
 impl Savepoints {
-    /// The savepoints of the job at `url` (see [`Job::open`](crate::Job::open)), with the options of its
-    /// object store. Looks at nothing yet.
+    /// The savepoints of the job at a location. Looks at nothing yet.
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
     /// [`NotFound`](ErrorKind::NotFound) if it is a directory that does not exist.
-    pub fn open(url: &str, store_options: &[(String, String)]) -> Result<Self> {
-        let (store, prefix) = open_url(url, store_options.iter().cloned(), false)?;
-        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
-    }
-
-    /// As [`Savepoints::open`], on an object store that the caller has made.
-    ///
-    /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if `prefix` is not a path.
-    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self> {
-        let prefix = crate::remote::parse_prefix(prefix)?;
-        Outside::new(store, prefix, Env::default(), REQUEST_TIMEOUT).map(|outside| Self { outside })
+    pub fn open(location: impl Into<JobLocation>) -> Result<Self> {
+        Outside::new(&location.into(), Env::default()).map(|outside| Self { outside })
     }
 
     /// All savepoints, ascending by name.

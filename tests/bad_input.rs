@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointMode, Error, ErrorKind, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode, Opened, Receipt,
-    RestoreFrom, State, StateOptions, StateStore, TableKind, ValueState,
+    CheckpointMode, Error, ErrorKind, Job, JobLocation, JobOptions, KeyGroup, MaxParallelism, OpenMode,
+    Opened, Receipt, RestoreFrom, State, StateOptions, StateStore, TableKind, ValueState,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -65,15 +65,15 @@ fn wrong_urls_are_refused_and_create_nothing() {
             let error = Job::open(url, options(dir.path(), mode)).unwrap_err();
             assert_error(&error, ErrorKind::InvalidArgument, &[]);
             assert!(!error.to_string().contains("secret"), "{error}");
-            assert!(alluvium::inspect(url, &[]).is_err());
+            assert!(alluvium::inspect(url).is_err());
         }
     }
     assert!(!dir.path().join("local").exists(), "a refused call has made a local directory");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    let prefix = Job::open_on(Arc::new(InMemory::new()), "a//b", options(dir.path(), OpenMode::Create));
+    let prefix = Job::open((Arc::new(InMemory::new()), "a//b"), options(dir.path(), OpenMode::Create));
     assert_error(&prefix.unwrap_err(), ErrorKind::InvalidArgument, &["prefix"]);
-    let options = options(dir.path(), OpenMode::Create).store_option("region", "x");
-    let error = Job::open(&dir.path().join("job").display().to_string(), options).unwrap_err();
+    let location = JobLocation::url(dir.path().join("job").display().to_string()).store_option("region", "x");
+    let error = Job::open(location, options(dir.path(), OpenMode::Create)).unwrap_err();
     assert_error(&error, ErrorKind::InvalidArgument, &["region"]);
     assert!(!dir.path().join("job").exists());
 }
@@ -109,14 +109,13 @@ fn a_directory_of_something_else_is_left_alone() {
 fn a_job_that_must_exist_is_not_created() {
     let dir = tempfile::tempdir().unwrap();
     let absent = dir.path().join("not/there");
-    let error =
-        Job::open(&absent.display().to_string(), options(dir.path(), OpenMode::Existing)).unwrap_err();
+    let error = Job::open(absent.display().to_string(), options(dir.path(), OpenMode::Existing)).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &["check the path"]);
     assert!(!dir.path().join("not").exists());
 
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
-    let error = Job::open(&empty.display().to_string(), options(dir.path(), OpenMode::Existing)).unwrap_err();
+    let error = Job::open(empty.display().to_string(), options(dir.path(), OpenMode::Existing)).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &["must", "check the URL"]);
     assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "something was left in an empty place");
 
@@ -124,7 +123,7 @@ fn a_job_that_must_exist_is_not_created() {
     let error = open(&store, options(dir.path(), OpenMode::Existing)).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &[]);
     assert!(store.calls().iter().all(|call| matches!(call.op, Op::List | Op::Get)), "only looked");
-    let error = alluvium::inspect(&empty.display().to_string(), &[]).unwrap_err();
+    let error = alluvium::inspect(empty.display().to_string()).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &[]);
 }
 
@@ -175,7 +174,7 @@ fn two_jobs_may_live_side_by_side_but_not_one_within_the_other() {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let open = |prefix: &str, name: &str| {
-        Job::open_on(Arc::clone(&store), prefix, quiet(&dir.path().join(name), OpenMode::Create))
+        Job::open((Arc::clone(&store), prefix), quiet(&dir.path().join(name), OpenMode::Create))
     };
     let mut one = open("jobs/a", "1").unwrap();
     let mut two = open("jobs/ab", "2").unwrap();
@@ -187,7 +186,7 @@ fn two_jobs_may_live_side_by_side_but_not_one_within_the_other() {
     drop((one, two));
     for (prefix, value) in [("jobs/a", "one"), ("jobs/ab", "two")] {
         let options = quiet(&dir.path().join("4"), OpenMode::Existing);
-        let mut opened = Job::open_on(Arc::clone(&store), prefix, options).unwrap();
+        let mut opened = Job::open((Arc::clone(&store), prefix), options).unwrap();
         assert_eq!(get(&mut opened.stores[0], "k"), Some(value.into()));
     }
 }

@@ -56,7 +56,7 @@ impl World {
         let open = |mode| {
             let options =
                 options(dir.path(), "a").mode(mode).max_parallelism(MaxParallelism::new(64).unwrap());
-            Job::open_on(dynamic(&store), "a", options).unwrap()
+            Job::open((dynamic(&store), "a"), options).unwrap()
         };
         let Opened { job, mut stores, .. } = open(CheckpointMode::Changelog);
         for n in 0..300_u64 {
@@ -79,7 +79,7 @@ impl World {
     }
 
     fn source(&self, from: RestoreFrom) -> SourceJob {
-        SourceJob::on(dynamic(&self.store), "a", from)
+        SourceJob::new((dynamic(&self.store), "a"), from)
     }
 
     fn options(&self) -> JobOptions {
@@ -87,7 +87,7 @@ impl World {
     }
 
     fn try_start(&self, store: &Arc<Staged>, options: JobOptions) -> Result<Opened, Error> {
-        Job::open_on(dynamic(store), "b", options)
+        Job::open((dynamic(store), "b"), options)
     }
 
     fn start(&self, store: &Arc<Staged>, options: JobOptions) -> Opened {
@@ -335,7 +335,7 @@ fn i1_a_store_that_does_not_answer_at_first_makes_no_job_that_starts_empty() {
 #[test]
 fn any_retained_checkpoint_and_any_savepoint_will_do() {
     let mut world = World::new(CheckpointMode::Changelog);
-    let savepoints = Savepoints::open_on(dynamic(&world.store), "a").unwrap();
+    let savepoints = Savepoints::open((dynamic(&world.store), "a")).unwrap();
     savepoints.create("old", None).unwrap();
     let source = world.opened.as_mut().unwrap();
     for _ in 0..3 {
@@ -349,9 +349,9 @@ fn any_retained_checkpoint_and_any_savepoint_will_do() {
     let id = checkpoint(&job, &mut stores, "").unwrap().id;
     drop((job, stores));
     // And from that one, a third.
-    let from = SourceJob::on(dynamic(&world.store), "b", RestoreFrom::Checkpoint(id));
+    let from = SourceJob::new((dynamic(&world.store), "b"), RestoreFrom::Checkpoint(id));
     let options = options(world.dir.path(), "c").start_from(from);
-    let Opened { job, mut stores, .. } = Job::open_on(dynamic(&world.other), "c", options).unwrap();
+    let Opened { job, mut stores, .. } = Job::open((dynamic(&world.other), "c"), options).unwrap();
     assert!(contents(&mut stores, "words") == world.expected);
     checkpoint(&job, &mut stores, "").unwrap();
     assert!(job.is_independent());
@@ -373,7 +373,7 @@ fn a_job_that_has_a_checkpoint_goes_on_from_its_own() {
     let Opened { mut stores, .. } = world.start(&world.store, world.options());
     assert!(contents(&mut stores, "words") == expected);
     drop(stores);
-    let gone = SourceJob::at("/no/longer/there", &[], RestoreFrom::Latest);
+    let gone = SourceJob::new("/no/longer/there", RestoreFrom::Latest);
     let Opened { mut stores, .. } = world.start(&world.store, world.options().start_from(gone));
     assert!(contents(&mut stores, "words") == expected);
 }
@@ -398,7 +398,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let error = refused(world.options().max_parallelism(MaxParallelism::new(128).unwrap()));
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert!(error.to_string().contains("64"), "{error}");
-    let nowhere = SourceJob::on(dynamic(&world.store), "nowhere", RestoreFrom::Latest);
+    let nowhere = SourceJob::new((dynamic(&world.store), "nowhere"), RestoreFrom::Latest);
     let error = refused(world.options().start_from(nowhere));
     assert_eq!(error.kind(), ErrorKind::NotFound);
     let error = refused(world.options().start_from(world.source(RestoreFrom::Savepoint("x".into()))));
@@ -423,18 +423,18 @@ fn an_empty_job_can_be_started_from() {
         let prefix = format!("{mode:?}");
         let options = |name: &str| options(dir.path(), &format!("{prefix}-{name}")).mode(mode);
         let Opened { job, mut stores, .. } =
-            Job::open_on(dynamic(&store), &prefix, options("source")).unwrap();
+            Job::open((dynamic(&store), &prefix), options("source")).unwrap();
         checkpoint(&job, &mut stores, "").unwrap();
-        let from = SourceJob::on(dynamic(&store), &prefix, RestoreFrom::Latest);
+        let from = SourceJob::new((dynamic(&store), &prefix), RestoreFrom::Latest);
         let target = format!("{prefix}-target");
         let Opened { job, mut stores, .. } =
-            Job::open_on(dynamic(&store), &target, options("target").start_from(from)).unwrap();
+            Job::open((dynamic(&store), &target), options("target").start_from(from)).unwrap();
         assert!(contents(&mut stores, "words").is_empty());
         put_any(&mut stores, "a", b"b");
         checkpoint(&job, &mut stores, "").unwrap();
         assert!(job.is_independent());
         drop((job, stores));
-        let Opened { mut stores, .. } = Job::open_on(dynamic(&store), &target, options("target")).unwrap();
+        let Opened { mut stores, .. } = Job::open((dynamic(&store), &target), options("target")).unwrap();
         assert_eq!(contents(&mut stores, "words").len(), 1);
     }
 }

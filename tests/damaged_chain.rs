@@ -61,7 +61,7 @@ impl Place {
     }
 
     fn open(&self, options: JobOptions) -> Result<Opened, Error> {
-        Job::open(&self.url(), options)
+        Job::open(self.url(), options)
     }
 
     fn newest(&self) -> PathBuf {
@@ -230,7 +230,7 @@ fn i1_a_job_whose_only_checkpoint_is_damaged_does_not_begin_anew() {
 fn a_damaged_retained_checkpoint_in_the_middle_is_passed_over() {
     let place = Place::new();
     let checkpoints = place.sample(CheckpointMode::Changelog);
-    let seen = inspect(&place.url(), &[]).unwrap();
+    let seen = inspect(place.url()).unwrap();
     let middle = seen.records.iter().rev().filter(|record| record.checkpoint.is_some()).nth(1).unwrap();
     let path = place.objects().join(format!("manifest/{:020}", middle.version));
     place.damage(&path, Damage::Body);
@@ -247,16 +247,16 @@ fn a_damaged_retained_checkpoint_in_the_middle_is_passed_over() {
 fn what_is_intact_can_be_looked_at_and_read() {
     let place = Place::new();
     let checkpoints = place.sample(CheckpointMode::Changelog);
-    Savepoints::open(&place.url(), &[]).unwrap().create("kept", Some(checkpoints[3].0)).unwrap();
+    Savepoints::open(place.url()).unwrap().create("kept", Some(checkpoints[3].0)).unwrap();
     let newest = place.newest();
     place.damage(&newest, Damage::Body);
-    let seen = inspect(&place.url(), &[]).unwrap();
+    let seen = inspect(place.url()).unwrap();
     assert_eq!(seen.damaged_versions.len(), 1);
     assert_eq!(seen.damaged_versions[0].0, seen.newest_version);
     assert_eq!(seen.savepoints.len(), 1);
     let read = |from: &RestoreFrom| {
         let options = ReaderOptions::new().dir(place.dir.path().join("reader"));
-        let reader = CheckpointReader::open(&place.url(), from, options)?;
+        let reader = CheckpointReader::open(place.url(), from, options)?;
         let scan = reader.scan("words", b"")?;
         let found = scan.map(|entry| entry.map(|(group, key, value)| ((group, key), value)));
         let found = found.collect::<Result<Contents, _>>()?;

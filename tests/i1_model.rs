@@ -249,8 +249,8 @@ impl World {
 
     fn try_open(&self, options: JobOptions) -> alluvium::Result<Opened> {
         match &self.place {
-            Place::Memory(store) => Job::open_on(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX, options),
-            Place::File(dir) => Job::open(&format!("file://{}/job", dir.path().display()), options),
+            Place::Memory(store) => Job::open((Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX), options),
+            Place::File(dir) => Job::open(format!("file://{}/job", dir.path().display()), options),
         }
     }
 

@@ -346,7 +346,7 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
                 .checkpoint_timeout(Duration::from_secs(3))
                 .materialization(by_hand())
         };
-        let open = || Job::open_on(Arc::clone(&store) as Arc<dyn ObjectStore>, "", options());
+        let open = || Job::open((Arc::clone(&store) as Arc<dyn ObjectStore>, ""), options());
         let Opened { job, mut stores, .. } = open().unwrap();
         let mut fates = StdRng::seed_from_u64(seed);
         store.rule(move |call| match (fates.random_range(0..10), call.op) {
@@ -382,7 +382,7 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         assert!(reported.len() >= 10, "seed {seed}: only {} of 20 came through", reported.len());
         drop((job, stores));
 
-        let seen = alluvium::inspect(url.to_str().unwrap(), &[]).unwrap();
+        let seen = alluvium::inspect(url.to_str().unwrap()).unwrap();
         assert_eq!(seen.missing, Vec::<String>::new(), "seed {seed}");
         let ids: Vec<_> =
             seen.records.iter().filter_map(|record| Some(record.checkpoint.as_ref()?.id)).collect();
@@ -398,7 +398,7 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         for id in sample {
             let from = alluvium::RestoreFrom::Checkpoint(id);
             let mut opened =
-                Job::open_on(Arc::clone(&store) as Arc<dyn ObjectStore>, "", options().restore_from(from))
+                Job::open((Arc::clone(&store) as Arc<dyn ObjectStore>, ""), options().restore_from(from))
                     .unwrap();
             let Some((_, n)) = triggered.iter().find(|(triggered, _)| *triggered == id) else { continue };
             assert_eq!(

@@ -49,11 +49,11 @@ impl Place {
     }
 
     fn open(&self, options: JobOptions) -> Opened {
-        Job::open_on(Arc::clone(&self.store) as Arc<dyn ObjectStore>, "", options).unwrap()
+        Job::open((Arc::clone(&self.store) as Arc<dyn ObjectStore>, ""), options).unwrap()
     }
 
     fn inspect(&self) -> Inspection {
-        inspect(self.objects().to_str().unwrap(), &[]).unwrap()
+        inspect(self.objects().to_str().unwrap()).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -316,7 +316,7 @@ fn what_a_killed_process_was_writing_is_removed() {
         std::fs::write(path, "x").unwrap();
     }
     let staged = || {
-        let seen = inspect(url.to_str().unwrap(), &[]).unwrap();
+        let seen = inspect(url.to_str().unwrap()).unwrap();
         (seen.staged_files, seen.staged_bytes)
     };
     assert_eq!(staged(), (3, 3), "and what is not ours is not counted");

@@ -52,7 +52,7 @@ impl Sample {
     fn changelog(reopened: bool) -> Self {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let dir = tempfile::tempdir().unwrap();
-        let open = || Job::open_on(Arc::clone(&store), PREFIX, options(&dir)).unwrap();
+        let open = || Job::open((Arc::clone(&store), PREFIX), options(&dir)).unwrap();
         let Opened { job, mut stores, .. } = open();
         for n in 0..80 {
             put_any(&mut stores, &format!("key {n}"), &noise(n, 60));
@@ -90,7 +90,7 @@ impl Sample {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let dir = tempfile::tempdir().unwrap();
         let options = options(&dir).mode(CheckpointMode::NativeIncremental).inline_limit(0);
-        let Opened { job, mut stores, .. } = Job::open_on(Arc::clone(&store), PREFIX, options).unwrap();
+        let Opened { job, mut stores, .. } = Job::open((Arc::clone(&store), PREFIX), options).unwrap();
         let mut checkpoints = Vec::new();
         for round in 0..5 {
             for n in 0..40 {
@@ -115,7 +115,7 @@ impl Sample {
         let staged = Staged::around(store_with(&sample.objects, PREFIX));
         let dir = tempfile::tempdir().unwrap();
         let mut opened =
-            Job::open_on(Arc::clone(&staged) as Arc<dyn ObjectStore>, PREFIX, options(&dir)).unwrap();
+            Job::open((Arc::clone(&staged) as Arc<dyn ObjectStore>, PREFIX), options(&dir)).unwrap();
         assert!(contents(&mut opened.stores, "words") == *sample.newest());
         let relative = |path: &str| path.strip_prefix(PREFIX).unwrap().trim_start_matches('/').to_owned();
         let gets = staged.calls().into_iter().filter(|call| call.op == Op::Get);
@@ -199,7 +199,7 @@ fn open(
 ) -> (tempfile::TempDir, Result<Opened, Error>) {
     let store = store_with(objects, PREFIX);
     let dir = tempfile::tempdir().unwrap();
-    let result = Job::open_on(Arc::clone(&store), PREFIX, more(options(&dir)));
+    let result = Job::open((Arc::clone(&store), PREFIX), more(options(&dir)));
     let after = objects_of(&store, PREFIX);
     for (name, bytes) in objects {
         assert_eq!(after.get(name), Some(bytes), "{name} was changed by an open: {result:?}");
@@ -464,7 +464,7 @@ fn i4_damaged_local_files_are_never_believed() {
     let mut expected = Contents::new();
     let mut reused = 0;
     for round in 0..12_u64 {
-        let opened = Job::open_on(Arc::clone(&store), PREFIX, options(&dir)).unwrap();
+        let opened = Job::open((Arc::clone(&store), PREFIX), options(&dir)).unwrap();
         let Opened { job, mut stores, restored, .. } = opened;
         assert!(contents(&mut stores, "words") == expected, "round {round}");
         reused += restored.bytes_reused;
@@ -511,13 +511,13 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
         dir
     };
     let dir = write(&sample.objects);
-    let seen = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap();
+    let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
     assert_eq!(seen.missing, Vec::<String>::new());
     assert_eq!(seen.total_objects, sample.objects.len() as u64);
     for name in sample.objects.keys() {
         let deleted = Damage::Delete.apply(&sample.objects, name);
         let dir = write(&deleted);
-        let seen = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap();
+        let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
         let live = sample.needs(name, 0) && name.starts_with("data/");
         assert!(!live || seen.missing == vec![name.clone()], "{name}: {:?}", seen.missing);
         assert_eq!(
@@ -528,7 +528,7 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
     }
     let newest = sample.newest_manifest();
     let dir = write(&Damage::Flip { at: 40, mask: 4 }.apply(&sample.objects, newest));
-    let seen = alluvium::inspect(dir.path().to_str().unwrap(), &[]).unwrap();
+    let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
     assert_eq!(seen.damaged_versions.len(), 1);
     assert!(seen.damaged_versions[0].1.contains(newest), "{:?}", seen.damaged_versions);
     let intact = seen.records.last().unwrap();
@@ -543,7 +543,7 @@ fn i4_rot_on_the_local_disk_never_takes_the_place_of_what_can_repair_it() {
     for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let dir = tempfile::tempdir().unwrap();
-        let open = || Job::open_on(Arc::clone(&store), PREFIX, options(&dir).subtasks(1).mode(mode)).unwrap();
+        let open = || Job::open((Arc::clone(&store), PREFIX), options(&dir).subtasks(1).mode(mode)).unwrap();
         let Opened { job, mut stores, .. } = open();
         for n in 0..3000 {
             put_any(&mut stores, &format!("key {n}"), &noise(n, 60));
@@ -580,7 +580,7 @@ fn i4_rot_on_the_local_disk_never_takes_the_place_of_what_can_repair_it() {
         drop(stores);
         let elsewhere = tempfile::tempdir().unwrap();
         let mut opened =
-            Job::open_on(Arc::clone(&store), PREFIX, options(&elsewhere).subtasks(1).mode(mode)).unwrap();
+            Job::open((Arc::clone(&store), PREFIX), options(&elsewhere).subtasks(1).mode(mode)).unwrap();
         assert!(contents(&mut opened.stores, "words") == expected, "{mode:?}: a key is lost elsewhere");
     }
 }

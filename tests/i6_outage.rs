@@ -9,15 +9,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Error, ErrorKind, Job, JobOptions,
-    MapState, MaterializationReport, OpenMode, Opened, PendingCheckpoint, StateStore, Ttl, TtlUpdate,
+    CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Error, ErrorKind, Job, JobLocation,
+    JobOptions, MapState, MaterializationReport, OpenMode, Opened, PendingCheckpoint, StateStore, Ttl,
+    TtlUpdate,
 };
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::clock::ManualClock;
-use alluvium_testkit::drive::{checkpoint, contents, get, noise, open, put, put_any, quiet};
+use alluvium_testkit::drive::{PREFIX, checkpoint, contents, get, noise, open, put, put_any, quiet};
 use alluvium_testkit::staged::{Fate, Gate, Link, Op, Staged};
 use alluvium_testkit::{eventually, now};
 
@@ -58,6 +60,12 @@ impl Line {
 
     fn open(&self, options: JobOptions) -> Opened {
         open(&self.store, options).unwrap()
+    }
+
+    /// Requests may take half a second, beside the time that their bytes need.
+    fn open_in_haste(&self, options: JobOptions) -> Opened {
+        let location = JobLocation::store(Arc::clone(&self.store) as Arc<dyn ObjectStore>, PREFIX);
+        Job::open(location.request_timeout(Duration::from_millis(500)), options).unwrap()
     }
 }
 
@@ -394,8 +402,8 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
 #[test]
 fn i6_a_base_gets_through_a_slow_link() {
     let line = Line::new();
-    let options = line.options().request_timeout(Duration::from_millis(500)).checkpoint_timeout(LONG);
-    let Opened { job, mut stores, .. } = line.open(options);
+    let options = line.options().checkpoint_timeout(LONG);
+    let Opened { job, mut stores, .. } = line.open_in_haste(options);
     for n in 0..4_000 {
         put(&mut stores[0], &format!("key {n}"), &noise(n, 1000)).unwrap();
     }
@@ -540,8 +548,8 @@ fn i6_reads_that_make_young_and_cuts_wait_for_no_more_than_memory_and_lose_nothi
 #[test]
 fn i6_a_slow_link_is_used_by_few_at_a_time() {
     let line = Line::new();
-    let options = line.options().request_timeout(Duration::from_millis(500)).inline_limit(10_000);
-    let Opened { job, mut stores, .. } = line.open(options.checkpoint_timeout(LONG));
+    let options = line.options().inline_limit(10_000);
+    let Opened { job, mut stores, .. } = line.open_in_haste(options.checkpoint_timeout(LONG));
     // A quarter of the memory takes 4 s, eight times the timeout.
     let link = Link::new(500_000);
     line.store.rule(move |call| match call.op {

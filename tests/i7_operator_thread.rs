@@ -9,16 +9,24 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointMode, JobOptions, KeyGroup, OpenMode, Opened, StateOptions, StateStore, TableKind, ValueState,
+    CheckpointMode, Error, Job, JobLocation, JobOptions, KeyGroup, OpenMode, Opened, StateOptions,
+    StateStore, TableKind, ValueState,
 };
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
-use alluvium_testkit::drive::{checkpoint, get, materialize, noise, open, put, quiet};
+use alluvium_testkit::drive::{PREFIX, checkpoint, get, materialize, noise, put, quiet};
 use alluvium_testkit::staged::{Fate, Gate, Staged};
 use alluvium_testkit::{PATIENCE, eventually, unheld};
 
 /// A deadline that no test lives to see: who waits for the store hangs.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
+
+/// No request is given up, however long it takes.
+fn open(store: &Arc<Staged>, options: JobOptions) -> Result<Opened, Error> {
+    let location = JobLocation::store(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX);
+    Job::open(location.request_timeout(NEVER), options)
+}
 
 /// Every call that a store has, many times over, with deltas that overflow.
 fn use_everything(store: &mut StateStore, round: u64) {
@@ -136,11 +144,8 @@ fn i7_no_call_of_a_store_or_job_reaches_the_object_store_on_its_own_thread() {
 fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
     let dir = tempfile::tempdir().unwrap();
     let store = Staged::new(InMemory::new());
-    let options = quiet(dir.path(), OpenMode::Create)
-        .memory(256_000_000)
-        .inline_limit(0)
-        .request_timeout(NEVER)
-        .checkpoint_timeout(NEVER);
+    let options =
+        quiet(dir.path(), OpenMode::Create).memory(256_000_000).inline_limit(0).checkpoint_timeout(NEVER);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
     for round in 0..5_u64 {
         let gate = Gate::closed();
@@ -178,7 +183,7 @@ fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
 fn i7_a_hanging_store_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
     let store = Staged::new(InMemory::new());
-    let options = quiet(dir.path(), OpenMode::Create).request_timeout(NEVER).checkpoint_timeout(NEVER);
+    let options = quiet(dir.path(), OpenMode::Create).checkpoint_timeout(NEVER);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
     let gate = Gate::closed();
     let held = gate.clone();
@@ -264,9 +269,9 @@ fn i7_everything_works_inside_an_async_runtime() {
         drop(stores);
         // An open that fails leaves a runtime of its own behind as well.
         open(&store, quiet(dir.path(), OpenMode::Create)).unwrap_err();
-        let seen = tokio::task::spawn_blocking(|| alluvium::inspect("memory:///nothing", &[]));
+        let seen = tokio::task::spawn_blocking(|| alluvium::inspect("memory:///nothing"));
         seen.await.unwrap().unwrap_err();
-        alluvium::inspect("memory:///nothing", &[]).unwrap_err();
+        alluvium::inspect("memory:///nothing").unwrap_err();
     });
 }
 
@@ -281,7 +286,6 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
                 .inline_limit(0)
                 .checkpoint_interval(Duration::from_millis(1))
                 .min_pause(Duration::ZERO)
-                .request_timeout(NEVER)
                 .checkpoint_timeout(NEVER)
                 .subtasks(2);
             let Opened { job, mut stores, .. } = open(&store, options).unwrap();

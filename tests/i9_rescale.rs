@@ -642,7 +642,7 @@ fn a_rescaled_subtask_takes_a_base_of_its_own() {
             .materialization(MaterializationOptions::default())
     };
     let origins = || {
-        let inspection = inspect(objects.path().join(PREFIX).to_str().unwrap(), &[]).unwrap();
+        let inspection = inspect(objects.path().join(PREFIX).to_str().unwrap()).unwrap();
         assert_eq!(inspection.missing, Vec::<String>::new());
         let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.clone()).unwrap();
         newest.subtasks.into_iter().map(|subtask| subtask.origins).collect::<Vec<_>>()
@@ -680,7 +680,7 @@ fn i3_the_old_subtasks_objects_go_with_their_last_reference() {
         let store = Staged::new(LocalFileSystem::new_with_prefix(objects.path()).unwrap());
         let place = objects.path().join(PREFIX);
         let look = || {
-            let inspection = inspect(place.to_str().unwrap(), &[]).unwrap();
+            let inspection = inspect(place.to_str().unwrap()).unwrap();
             assert_eq!(inspection.missing, Vec::<String>::new());
             inspection
         };
@@ -741,7 +741,7 @@ fn more_subtasks_than_key_groups_are_refused() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let groups = |groups| MaxParallelism::new(groups).unwrap();
     let options = || quiet(dir.path(), OpenMode::CreateOrOpen).memory(40_000_000);
-    let open = |options| Job::open_on(Arc::clone(&store), PREFIX, options);
+    let open = |options| Job::open((Arc::clone(&store), PREFIX), options);
     drop(open(options().subtasks(2).max_parallelism(groups(4))).unwrap());
     assert_eq!(open(options().subtasks(5)).unwrap_err().kind(), ErrorKind::InvalidArgument);
     let other = open(options().subtasks(4).max_parallelism(groups(8))).unwrap_err();

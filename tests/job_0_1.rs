@@ -123,7 +123,7 @@ impl Copy {
 
     fn open(&self, subtasks: u32, from: RestoreFrom) -> Opened {
         let options = options(self.dir.path(), subtasks, 4, self.mode).restore_from(from);
-        Job::open(&self.url(), options).unwrap()
+        Job::open(self.url(), options).unwrap()
     }
 }
 
@@ -142,7 +142,7 @@ const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::N
 fn i1_a_job_of_0_1_restores_to_each_of_its_checkpoints() {
     for mode in MODES {
         let copy = Copy::new(mode);
-        let seen = inspect(&copy.url(), &[]).unwrap();
+        let seen = inspect(copy.url()).unwrap();
         assert_eq!((seen.missing, seen.damaged), (vec![], vec![]));
         for (id, rounds) in retained(mode) {
             let copy = Copy::new(mode);
@@ -176,12 +176,12 @@ fn i3_a_job_of_0_1_goes_on_and_its_savepoint_and_pin_stay_good() {
             drop(stores);
             job.close().unwrap();
         }
-        let seen = inspect(&copy.url(), &[]).unwrap();
+        let seen = inspect(copy.url()).unwrap();
         assert_eq!((seen.missing, seen.damaged), (vec![], vec![]));
         for back in 0..4 {
             let read = RestoreFrom::Checkpoint(ids[ids.len() - 1 - back]);
             let reader = ReaderOptions::new().dir(copy.dir.path().join("reader"));
-            let reader = CheckpointReader::open(&copy.url(), &read, reader).unwrap();
+            let reader = CheckpointReader::open(copy.url(), &read, reader).unwrap();
             let found = reader.scan("words", b"").unwrap().map(|entry| entry.unwrap());
             let found: BTreeMap<_, _> = found.map(|(_, key, value)| (key, value)).collect();
             assert!(found == words(rounds - back as u64), "{back} checkpoints ago");

@@ -39,7 +39,7 @@ impl Place {
             .inline_limit(0)
             .materialization(by_hand())
             .restore_from(from);
-        Job::open_on(self.dynamic(), "job", options).unwrap()
+        Job::open((self.dynamic(), "job"), options).unwrap()
     }
 
     fn url(&self) -> String {
@@ -48,11 +48,11 @@ impl Place {
 
     fn try_read(&self) -> Result<CheckpointReader, Error> {
         let options = ReaderOptions::new().dir(self.dir.path().join("reader"));
-        CheckpointReader::open_on(self.dynamic(), "job", &RestoreFrom::Latest, options)
+        CheckpointReader::open((self.dynamic(), "job"), &RestoreFrom::Latest, options)
     }
 
     fn pins(&self) -> Pins {
-        Pins::open_on(self.dynamic(), "job").unwrap()
+        Pins::open((self.dynamic(), "job")).unwrap()
     }
 
     fn pin_objects(&self) -> Vec<String> {
@@ -88,7 +88,7 @@ fn i3_what_a_killed_reader_holds_stays_until_its_pin_is_released() {
     assert_eq!((&pin.holder, pin.checkpoint), (&PinHolder::Reader, Some(id)));
     assert!(pin.full_bytes > Some(3_000) && pin.unix_millis > 1_600_000_000_000, "{pin:?}");
     assert_eq!(place.pin_objects(), [format!("pin/{}", pin.id)]);
-    let seen = inspect(&place.url(), &[]).unwrap();
+    let seen = inspect(place.url()).unwrap();
     assert_eq!(seen.pins, listed);
     assert!(seen.held_objects >= 2 && seen.held_bytes > 3_000, "{seen:?}");
 
@@ -102,7 +102,7 @@ fn i3_what_a_killed_reader_holds_stays_until_its_pin_is_released() {
         change(&mut opened, n);
     }
     opened.job.close().unwrap();
-    let seen = inspect(&place.url(), &[]).unwrap();
+    let seen = inspect(place.url()).unwrap();
     assert_eq!((seen.held_objects, seen.held_bytes), (0, 0));
     let kept = seen.records.iter().filter_map(|record| record.checkpoint.as_ref()).map(|one| one.id);
     assert!(!kept.collect::<Vec<_>>().contains(&id));
@@ -113,7 +113,7 @@ fn the_pin_of_the_newest_attempt_is_left_alone() {
     let place = Place::new();
     let mut opened = place.open(RestoreFrom::Latest);
     change(&mut opened, 1);
-    Savepoints::open_on(place.dynamic(), "job").unwrap().create("base", None).unwrap();
+    Savepoints::open((place.dynamic(), "job")).unwrap().create("base", None).unwrap();
     drop(opened);
     // It depends on the savepoint until it commits, and dies before that.
     let opened = place.open(RestoreFrom::Savepoint("base".to_owned()));
@@ -142,9 +142,9 @@ fn the_pin_of_another_job_says_so() {
     let place = Place::new();
     let mut opened = place.open(RestoreFrom::Latest);
     change(&mut opened, 1);
-    let source = SourceJob::on(place.dynamic(), "job", RestoreFrom::Latest);
+    let source = SourceJob::new((place.dynamic(), "job"), RestoreFrom::Latest);
     let options = JobOptions::new(place.dir.path().join("other"), OpenMode::Create).memory(16_000_000);
-    let other = Job::open_on(place.dynamic(), "other", options.start_from(source)).unwrap();
+    let other = Job::open((place.dynamic(), "other"), options.start_from(source)).unwrap();
     let listed = place.pins().list().unwrap();
     let [pin] = listed.as_slice() else { panic!("{listed:?}") };
     assert!(matches!(&pin.holder, PinHolder::OtherJob { job, .. } if job.len() == 32), "{pin:?}");
@@ -159,8 +159,8 @@ fn what_is_damaged_is_shown_and_can_be_released() {
     let id = "ab".repeat(16);
     place.write(&format!("pin/{id}"), b"no pin");
     place.write("savepoint/broken", b"no savepoint");
-    Savepoints::open_on(place.dynamic(), "job").unwrap().create("good", None).unwrap();
-    let seen = inspect(&place.url(), &[]).unwrap();
+    Savepoints::open((place.dynamic(), "job")).unwrap().create("good", None).unwrap();
+    let seen = inspect(place.url()).unwrap();
     assert!(matches!(&seen.pins[..], [pin] if pin.id == id && pin.version.is_none()), "{seen:?}");
     let PinHolder::Damaged { problem } = &seen.pins[0].holder else { panic!("{seen:?}") };
     assert!(problem.contains(&id), "{problem}");

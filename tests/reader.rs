@@ -34,7 +34,7 @@ impl World {
             .retained(2)
             .inline_limit(1_000)
             .materialization(by_hand());
-        let opened = Job::open_on(Arc::clone(&store) as Arc<dyn ObjectStore>, "job", options).unwrap();
+        let opened = Job::open((Arc::clone(&store) as Arc<dyn ObjectStore>, "job"), options).unwrap();
         Self { dir, store, opened }
     }
 
@@ -84,12 +84,7 @@ impl World {
     }
 
     fn try_read(&self, from: &RestoreFrom) -> Result<CheckpointReader, Error> {
-        CheckpointReader::open_on(
-            Arc::clone(&self.store) as Arc<dyn ObjectStore>,
-            "job",
-            from,
-            self.options(),
-        )
+        CheckpointReader::open((Arc::clone(&self.store) as Arc<dyn ObjectStore>, "job"), from, self.options())
     }
 
     fn read(&self) -> CheckpointReader {
@@ -284,7 +279,7 @@ fn i4_damage_is_an_error_that_names_the_object() {
         damaged.insert(name.clone(), flipped.into());
         let damaged = store_with(&damaged, "job");
         let reader =
-            CheckpointReader::open_on(Arc::clone(&damaged), "job", &RestoreFrom::Latest, world.options())
+            CheckpointReader::open((Arc::clone(&damaged), "job"), &RestoreFrom::Latest, world.options())
                 .unwrap();
         let failed: Vec<_> = reader.scan("words", b"").unwrap().filter_map(Result::err).collect();
         // An object that only an older checkpoint needs is not looked at.

@@ -64,7 +64,7 @@ impl Place {
     }
 
     fn try_open(&self, options: JobOptions) -> Result<Opened, Error> {
-        Job::open_on(Arc::clone(&self.store) as Arc<dyn ObjectStore>, "", options)
+        Job::open((Arc::clone(&self.store) as Arc<dyn ObjectStore>, ""), options)
     }
 
     fn open(&self, options: JobOptions) -> Opened {
@@ -72,7 +72,7 @@ impl Place {
     }
 
     fn savepoints(&self) -> Savepoints {
-        Savepoints::open(&self.url(), &[]).unwrap()
+        Savepoints::open(self.url()).unwrap()
     }
 
     /// What a copy of the job has when it is opened at a savepoint, so that the job itself goes on.
@@ -89,7 +89,7 @@ impl Place {
 
     /// What a reader from outside sees of a savepoint.
     fn read(&self, name: &str) -> Contents {
-        let reader = CheckpointReader::open(&self.url(), &from(name), self.reader_options()).unwrap();
+        let reader = CheckpointReader::open(self.url(), &from(name), self.reader_options()).unwrap();
         let scan = reader.scan("words", b"").unwrap();
         let found = scan.map(|entry| entry.map(|(group, key, value)| ((group, key), value)));
         let found = found.collect::<Result<_, _>>().unwrap();
@@ -104,7 +104,7 @@ impl Place {
     /// Objects of a job that was closed in order: open records, what the retained checkpoint reaches,
     /// and nothing else.
     fn assert_nothing_but_live(&self) {
-        let seen = inspect(&self.url(), &[]).unwrap();
+        let seen = inspect(self.url()).unwrap();
         assert_eq!(seen.missing, Vec::<String>::new());
         // Each name that was ever released is remembered by one object.
         let released = self.names().iter().filter(|name| name.starts_with("savepoint/")).count() as u64;
@@ -308,7 +308,7 @@ fn switch(mode: CheckpointMode, inline_limit: u64, in_flight: bool) {
     let place = Place::new();
     let options = |dir| place.options_in(dir).mode(mode).inline_limit(inline_limit);
     let sleepy = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
-    let mut old = Job::open_on(Arc::clone(&sleepy) as Arc<dyn ObjectStore>, "", options("blue")).unwrap();
+    let mut old = Job::open((Arc::clone(&sleepy) as Arc<dyn ObjectStore>, ""), options("blue")).unwrap();
     put_any(&mut old.stores, "a", &noise(1, 900));
     savepoint(&old.job, &mut old.stores, "switch").unwrap();
     let at_savepoint = contents(&mut old.stores, "words");
@@ -350,7 +350,7 @@ fn switch(mode: CheckpointMode, inline_limit: u64, in_flight: bool) {
         old.job.close().unwrap();
     }
     drop((old.stores, job, stores));
-    assert_eq!(inspect(&place.url(), &[]).unwrap().missing, Vec::<String>::new());
+    assert_eq!(inspect(place.url()).unwrap().missing, Vec::<String>::new());
     let Opened { mut stores, restored, .. } = place.open(options("green"));
     assert_eq!(restored.checkpoint, Some(committed.id));
     assert!(contents(&mut stores, "words") == state);
@@ -377,7 +377,7 @@ fn i3_a_late_delete_does_not_hit_a_newer_savepoint_of_the_same_name() {
     put_any(&mut stores, "a", b"1");
     savepoint(&job, &mut stores, "daily").unwrap();
     let outside = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
-    let savepoints = Savepoints::open_on(Arc::clone(&outside) as Arc<dyn ObjectStore>, "").unwrap();
+    let savepoints = Savepoints::open((Arc::clone(&outside) as Arc<dyn ObjectStore>, "")).unwrap();
     savepoints.release("daily").unwrap();
     put_any(&mut stores, "a", b"2");
     savepoint(&job, &mut stores, "daily").unwrap();
@@ -519,7 +519,7 @@ fn a_savepoint_from_outside_does_not_fence_the_job() {
         checkpoint(&job, &mut stores, "").unwrap();
     }
     job.health().unwrap();
-    assert_eq!(inspect(&place.url(), &[]).unwrap().epochs.len(), 1);
+    assert_eq!(inspect(place.url()).unwrap().epochs.len(), 1);
     let error = savepoints.create("late", Some(ids[1])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("choose one of ["), "{error}");
@@ -551,7 +551,7 @@ fn an_unknown_savepoint_names_those_that_there_are_and_touches_nothing() {
     let error = place.savepoints().release("c").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("[a, b]"), "{error}");
-    let nowhere = Savepoints::open(place.dir.path().join("no").to_str().unwrap(), &[]);
+    let nowhere = Savepoints::open(place.dir.path().join("no").to_str().unwrap());
     assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
@@ -591,7 +591,7 @@ fn i1_modes_switch_any_number_of_times_and_old_savepoints_of_both_stay_readable(
     }
     for (n, (name, state)) in expected.iter().enumerate() {
         assert!(place.read(name) == *state, "{name}");
-        let reader = CheckpointReader::open(&place.url(), &from(name), place.reader_options()).unwrap();
+        let reader = CheckpointReader::open(place.url(), &from(name), place.reader_options()).unwrap();
         let native = reader.mode() == CheckpointMode::NativeIncremental;
         assert_eq!(native, n % 2 == 1, "{name}");
         reader.close().unwrap();
@@ -611,7 +611,7 @@ fn i3_readers_and_releases_race_a_job_that_collects() {
         let reader = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let reader =
-                    CheckpointReader::open(&place.url(), &RestoreFrom::Latest, place.reader_options())
+                    CheckpointReader::open(place.url(), &RestoreFrom::Latest, place.reader_options())
                         .unwrap();
                 // Both keys change together: a reader sees one checkpoint or another, nothing between.
                 let (one, two) = (reader.get("words", b"n").unwrap(), reader.get("words", b"again").unwrap());
@@ -630,7 +630,7 @@ fn i3_readers_and_releases_race_a_job_that_collects() {
                 match savepoints.create(&name, None) {
                     Ok(_) => {
                         let reader =
-                            CheckpointReader::open(&place.url(), &from(&name), place.reader_options())
+                            CheckpointReader::open(place.url(), &from(&name), place.reader_options())
                                 .unwrap();
                         savepoints.release(&name).unwrap();
                         let one = reader.get("words", b"n").unwrap();

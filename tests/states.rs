@@ -45,7 +45,7 @@ impl Home {
     fn read(&self) -> CheckpointReader {
         let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
         let options = ReaderOptions::new().dir(self.dir.path().join("reader"));
-        CheckpointReader::open_on(remote, PREFIX, &RestoreFrom::Latest, options).unwrap()
+        CheckpointReader::open((remote, PREFIX), &RestoreFrom::Latest, options).unwrap()
     }
 
     /// A checkpoint with these states.

@@ -26,16 +26,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use object_store::ObjectStore;
 use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{CheckpointMode, OpenMode};
+use crate::manifest::CheckpointMode;
 use crate::messages::{FromStore, ToStore};
-use crate::remote::{Remote, SavepointName, dir_of, open_url, parse_prefix, place_of};
+use crate::remote::{JobLocation, Remote, SavepointName};
 use crate::restore::RestoreReport;
 use crate::store::metadata;
 use crate::store::{Appliers, Attempt, EventSender, StateStore, StoreShared, StoreStats};
@@ -144,12 +143,8 @@ pub struct Opened {
 }
 
 impl Job {
-    /// Opens the job that lives at `url`, and restores its newest checkpoint if there is one. From
-    /// here on every earlier attempt of the job is fenced (I2).
-    ///
-    /// `url` is `file:///path` or a plain path, `memory:///`, and with the cargo features of the same
-    /// names `s3://bucket/prefix` (`aws`), `gs://bucket/prefix` (`gcp`), `az://container/prefix`
-    /// (`azure`).
+    /// Opens the job that lives at `location`, a URL or an object store and a prefix in it, and restores its newest
+    /// checkpoint if there is one. From here on every earlier attempt of the job is fenced (I2).
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
@@ -161,22 +156,9 @@ impl Job {
     /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) and
     /// [`Incompatible`](ErrorKind::Incompatible) if the checkpoint cannot be restored,
     /// [`Disk`](ErrorKind::Disk) and [`StoreUnavailable`](ErrorKind::StoreUnavailable).
-    pub fn open(url: &str, options: JobOptions) -> Result<Opened> {
+    pub fn open(location: impl Into<JobLocation>, options: JobOptions) -> Result<Opened> {
         options.validate()?;
-        let create = options.open_mode != OpenMode::Existing;
-        let (store, prefix) = open_url(url, options.store_options.iter().cloned(), create)?;
-        let place = open::Place { cloud: place_of(url, &options.store_options), dir: dir_of(url) };
-        open::open(store, prefix, place, &options)
-    }
-
-    /// As [`Job::open`], on an object store that the caller has made. `prefix` is the job's place in
-    /// it; it must not lie within another job's.
-    ///
-    /// # Errors
-    /// As [`Job::open`].
-    pub fn open_on(store: Arc<dyn ObjectStore>, prefix: &str, options: JobOptions) -> Result<Opened> {
-        options.validate()?;
-        open::open(store, parse_prefix(prefix)?, open::Place::default(), &options)
+        open::open(&location.into(), &options)
     }
 
     /// The attempt's epoch: greater than that of every earlier attempt.

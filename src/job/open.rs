@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
-use object_store::ObjectStore;
-use object_store::path::Path;
 use tokio::sync::{Notify, mpsc};
 
 use crate::budget::Budget;
@@ -21,7 +19,7 @@ use crate::machine::{self, cores};
 use crate::manifest::RestoreFrom;
 use crate::manifest::{Chain, Found, OpenMode, Top, read_top};
 use crate::materialize::{NameSource, Settings, Share, Uploader, blocking};
-use crate::remote::{Notice, Patience, RateLimiter, Remote, remove_staged};
+use crate::remote::{Connected, JobLocation, Notice, Patience, RateLimiter, Remote, remove_staged};
 use crate::restore::{Restoration, Restorer, Target};
 use crate::store::{
     Appliers, Attempt, Mode, Registry, Revised, StateStore, StoreParts, StoreShared, TaskParts, guarded,
@@ -65,21 +63,9 @@ const PARALLEL_DOWNLOADS: usize = 16;
 /// The table's directory within its instance's.
 const TABLE: &str = "table";
 
-/// Where a job lives, as far as its URL says.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Place {
-    /// Tells a cloud store from others, see [`place_of`](crate::remote::place_of).
-    pub(super) cloud: Option<[u8; 32]>,
-    /// Of a local store.
-    pub(super) dir: Option<PathBuf>,
-}
-
-pub(super) fn open(
-    store: Arc<dyn ObjectStore>,
-    prefix: Path,
-    place: Place,
-    options: &JobOptions,
-) -> Result<Opened> {
+pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opened> {
+    let create = options.open_mode != OpenMode::Existing;
+    let Connected { remote, cloud, dir: objects } = location.connect(options.env.clone(), create)?;
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let cores = cores();
@@ -90,10 +76,7 @@ pub(super) fn open(
         .enable_all()
         .build()
         .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
-    let remote = Remote::new(store, prefix, options.env.clone())
-        .with_timeout(options.request_timeout)
-        .with_upload_room(MemoryPlan::of(options).uploads);
-    let remote = Arc::new(remote);
+    let remote = Arc::new(remote.with_upload_room(MemoryPlan::of(options).uploads));
     let instances = (0..options.subtasks).map(|subtask| {
         let nonce = options.env.nonces.nonce();
         Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
@@ -103,7 +86,7 @@ pub(super) fn open(
     let task = {
         let (remote, options) = (Arc::clone(&remote), options.clone());
         let instances = instances.clone();
-        async move { begin(&remote, place, &options, &instances, earlier).await }
+        async move { begin(&remote, (cloud, objects), &options, &instances, earlier).await }
     };
     // Whatever fails from here on, also inside a caller's runtime.
     let runtime = Background::new(runtime);
@@ -140,7 +123,7 @@ struct Begun {
 
 async fn begin(
     remote: &Arc<Remote>,
-    place: Place,
+    (cloud, objects): (Option<[u8; 32]>, Option<PathBuf>),
     options: &JobOptions,
     instances: &[Instance],
     earlier: Vec<PathBuf>,
@@ -160,7 +143,7 @@ async fn begin(
     if let Some(newest) = top.map(|top| top.head) {
         if let Some(wanted) = &options.start_from {
             let empty = newest.as_ref().is_none_or(|newest| newest.retained.is_empty());
-            let found = Source::open(wanted, remote, place.cloud, options);
+            let found = Source::open(wanted, remote, cloud, options);
             if empty {
                 let found = found?;
                 max_parallelism = Some(found.look(max_parallelism).await?);
@@ -242,7 +225,7 @@ async fn begin(
         }
     };
     restoration.report.damaged = damaged;
-    if let Some(dir) = place.dir {
+    if let Some(dir) = objects {
         // Nobody waits for it.
         tokio::task::spawn_blocking(move || {
             let files = remove_staged(&dir, epoch);

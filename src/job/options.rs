@@ -37,10 +37,8 @@ pub struct JobOptions {
     pub(crate) checkpoint_interval: Option<Duration>,
     pub(crate) min_pause: Duration,
     pub(crate) checkpoint_timeout: Duration,
-    pub(crate) request_timeout: Duration,
     pub(crate) restore_patience: Duration,
     pub(crate) materialization: MaterializationOptions,
-    pub(crate) store_options: Vec<(String, String)>,
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
     pub(crate) env: Env,
 }
@@ -69,10 +67,8 @@ impl JobOptions {
             checkpoint_interval: None,
             min_pause: Duration::from_millis(100),
             checkpoint_timeout: Duration::from_secs(600),
-            request_timeout: Duration::from_secs(30),
             restore_patience: Duration::from_secs(600),
             materialization: MaterializationOptions::default(),
-            store_options: Vec::new(),
             listener: None,
             env: Env::default(),
         }
@@ -260,14 +256,6 @@ impl JobOptions {
         self
     }
 
-    /// How long a request to the object store may take, beside the time that its bytes need at
-    /// 256 KiB/s. Default 30 seconds.
-    #[must_use]
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.request_timeout = timeout;
-        self
-    }
-
     /// How long a restore waits for an object store that fails or does not answer, counted for each
     /// request from its first failure or its last byte. Meanwhile it tries again, logs a warning,
     /// and calls [`CheckpointListener::restore_waits`]. After that time the job does not open; the
@@ -284,17 +272,6 @@ impl JobOptions {
     #[must_use]
     pub fn materialization(mut self, options: MaterializationOptions) -> Self {
         self.materialization = options;
-        self
-    }
-
-    /// A configuration key of the object store, as `object_store` names them (`aws_region`,
-    /// `azure_storage_account_name`, …). Default none. Keys that are not given are taken from the
-    /// environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). For a store whose certificate comes from
-    /// your own authority, set the environment variable `SSL_CERT_FILE` to a file with that
-    /// authority's certificate.
-    #[must_use]
-    pub fn store_option(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.store_options.push((key.into(), value.into()));
         self
     }
 
@@ -359,7 +336,7 @@ impl JobOptions {
         if self.checkpoint_interval.is_some_and(|interval| interval.is_zero()) {
             return refuse("the checkpoint interval must be longer than 0");
         }
-        if self.checkpoint_timeout.is_zero() || self.request_timeout.is_zero() {
+        if self.checkpoint_timeout.is_zero() {
             return refuse("a timeout must be longer than 0");
         }
         if self.delta_bytes.is_some_and(|bytes| !DELTA_BYTES.contains(&bytes)) {

@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 
-use object_store::ObjectStore;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, Pin, find_wanted, release_earlier, savepoint};
 use crate::ids::{DeltaSeq, Epoch, Nonce, Version};
@@ -17,7 +15,7 @@ use crate::key_group::MaxParallelism;
 use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointMode, Found, read_manifest, read_newest};
 use crate::materialize::{CopySource, blocking};
-use crate::remote::{Remote, open_url, parse_prefix, place_of};
+use crate::remote::{Connected, JobLocation, Remote};
 use crate::restore::Restoration;
 use crate::table::TableFiles;
 
@@ -30,27 +28,14 @@ const FIRST_BASE: &str = "base-0";
 /// [`JobOptions::start_from`].
 #[derive(Debug, Clone)]
 pub struct SourceJob {
-    place: Place,
+    location: JobLocation,
     from: RestoreFrom,
 }
 
-/// Where it is.
-#[derive(Debug, Clone)]
-enum Place {
-    Url { url: String, options: Vec<(String, String)> },
-    Store { store: Arc<dyn ObjectStore>, prefix: String },
-}
-
 impl SourceJob {
-    /// The job at `url` (see [`Job::open`](crate::Job::open)), with the options of its object store. It is
-    /// looked at only when a new job starts from it.
-    pub fn at(url: &str, store_options: &[(String, String)], from: RestoreFrom) -> Self {
-        Self { place: Place::Url { url: url.to_owned(), options: store_options.to_vec() }, from }
-    }
-
-    /// As [`SourceJob::at`], on an object store that the caller has made.
-    pub fn on(store: Arc<dyn ObjectStore>, prefix: &str, from: RestoreFrom) -> Self {
-        Self { place: Place::Store { store, prefix: prefix.to_owned() }, from }
+    /// A checkpoint of the job at a location. It is looked at only when a new job starts from it.
+    pub fn new(location: impl Into<JobLocation>, from: RestoreFrom) -> Self {
+        Self { location: location.into(), from }
     }
 }
 
@@ -77,17 +62,9 @@ impl Source {
         place: Option<[u8; 32]>,
         options: &JobOptions,
     ) -> Result<Self> {
-        let SourceJob { place: there, from } = source.clone();
-        let (store, prefix, there) = match there {
-            Place::Url { url, options } => {
-                let there = place_of(&url, &options);
-                let (store, prefix) = open_url(&url, options, false)?;
-                (store, prefix, there)
-            }
-            Place::Store { store, prefix } => (store, parse_prefix(&prefix)?, None),
-        };
-        let remote = Remote::new(store, prefix, options.env.clone()).with_timeout(options.request_timeout);
-        let copies = remote.shares_store_with(target) || (place.is_some() && place == there);
+        let SourceJob { location, from } = source.clone();
+        let Connected { remote, cloud, .. } = location.connect(options.env.clone(), false)?;
+        let copies = remote.shares_store_with(target) || (place.is_some() && place == cloud);
         Ok(Self { remote: Arc::new(remote), from, copies })
     }
 

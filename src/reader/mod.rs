@@ -15,8 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use object_store::ObjectStore;
-
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Pin;
@@ -26,7 +24,7 @@ use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest, StateInfo};
 use crate::outside::Outside;
-use crate::remote::{open_url, parse_prefix};
+use crate::remote::JobLocation;
 use crate::restore::{Restorer, Target};
 use crate::store::StateDescription;
 use crate::table::{Table, TableResources};
@@ -118,7 +116,7 @@ impl Drop for Scratch {
 }
 
 impl CheckpointReader {
-    /// Opens a checkpoint or savepoint of the job at `url` (see [`Job::open`](crate::Job::open)).
+    /// Opens a checkpoint or savepoint of a job.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is no such job, checkpoint or savepoint, naming those
@@ -126,35 +124,20 @@ impl CheckpointReader {
     /// [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject) and
     /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) if its manifest cannot be read;
     /// [`Disk`](ErrorKind::Disk), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
-    pub fn open(url: &str, from: &RestoreFrom, options: ReaderOptions) -> Result<Self> {
-        let (store, prefix) = open_url(url, options.store_options.iter().cloned(), false)?;
-        Self::start(store, prefix, from, options)
-    }
-
-    /// As [`CheckpointReader::open`], on an object store that the caller has made.
-    ///
-    /// # Errors
-    /// As [`CheckpointReader::open`].
-    pub fn open_on(
-        store: Arc<dyn ObjectStore>,
-        prefix: &str,
+    pub fn open(
+        location: impl Into<JobLocation>,
         from: &RestoreFrom,
         options: ReaderOptions,
     ) -> Result<Self> {
-        Self::start(store, parse_prefix(prefix)?, from, options)
+        Self::start(&location.into(), from, options)
     }
 
-    fn start(
-        store: Arc<dyn ObjectStore>,
-        prefix: object_store::path::Path,
-        from: &RestoreFrom,
-        options: ReaderOptions,
-    ) -> Result<Self> {
-        let ReaderOptions { dir, memory, request_timeout, env, .. } = options;
+    fn start(location: &JobLocation, from: &RestoreFrom, options: ReaderOptions) -> Result<Self> {
+        let ReaderOptions { dir, memory, env } = options;
         crate::machine::check_memory(memory)?;
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
         let clock = Arc::clone(&env.clock);
-        let outside = Outside::new(store, prefix, env, request_timeout)?;
+        let outside = Outside::new(location, env)?;
         std::fs::create_dir_all(&dir)
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
         let dir = Scratch(dir);

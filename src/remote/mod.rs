@@ -16,6 +16,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
 mod limit;
+mod location;
 mod names;
 mod pace;
 mod probe;
@@ -46,12 +47,14 @@ use counters::Counters;
 pub use counters::RemoteCounters;
 use error::Failure;
 pub(crate) use limit::RateLimiter;
+pub(crate) use location::Connected;
+pub use location::JobLocation;
 pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
 use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
 pub(crate) use staging::{Staged, count_staged, remove_staged};
-pub(crate) use url::{dir_of, open_url, parse_prefix, place_of};
+pub(crate) use url::open_url;
 pub(crate) use write::{Created, NeededByNothing, Refused};
 
 /// How long a store may take to answer, unless the caller says otherwise.

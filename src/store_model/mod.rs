@@ -55,7 +55,7 @@ const CHUNK: usize = 64 * 1024;
 const FILE_CHUNK: usize = 256 * 1024;
 
 /// The store and the place in it that `url` names, as [`Job::open`](crate::Job::open) takes it: for
-/// [`Job::open_on`](crate::Job::open_on) with a decorator between. A directory that does not exist is
+/// [`Job::open`](crate::Job::open) with a decorator between. A directory that does not exist is
 /// created if `create` says so.
 ///
 /// # Errors
@@ -84,7 +84,7 @@ pub fn open_store(
 /// # let dir = tempfile::tempdir()?;
 /// let model = StoreModel::new(Arc::new(InMemory::new()), "2ms,50MB/s,100MB/s".parse()?);
 /// let options = JobOptions::new(dir.path().join("local"), OpenMode::Create);
-/// let opened = Job::open_on(Arc::new(model.clone()), "job", options)?;
+/// let opened = Job::open((Arc::new(model.clone()), "job"), options)?;
 /// assert!(model.stored_bytes() > 0);
 /// # Ok(())
 /// # }

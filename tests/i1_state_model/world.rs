@@ -148,7 +148,7 @@ impl World {
     }
 
     fn try_open(&self, options: JobOptions) -> alluvium::Result<Opened> {
-        Job::open_on(Arc::clone(&self.remote) as Arc<dyn ObjectStore>, PREFIX, options)
+        Job::open((Arc::clone(&self.remote) as Arc<dyn ObjectStore>, PREFIX), options)
     }
 
     fn begin(&mut self, opened: Opened, snapshot: Option<Snapshot>, keep: usize) -> Attempt {

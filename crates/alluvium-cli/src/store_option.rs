@@ -1,4 +1,10 @@
-//! Options of an object store on the command line.
+//! Where a job lives, on the command line.
+
+use alluvium::JobLocation;
+
+pub(crate) fn location(url: &str, options: &[(String, String)]) -> JobLocation {
+    JobLocation::url(url).store_options(options.iter().cloned())
+}
 
 /// `KEY=VALUE` of an object store's option.
 pub(crate) fn parse_store_option(text: &str) -> Result<(String, String), String> {

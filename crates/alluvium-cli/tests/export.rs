@@ -41,7 +41,7 @@ impl World {
 
     /// A job with raw, appended and typed values, of which some are no text.
     fn job(&self, name: &str) -> Opened {
-        let mut opened = Job::open(&self.text(name), self.options(name)).unwrap();
+        let mut opened = Job::open(self.text(name), self.options(name)).unwrap();
         for n in 0..200_u64 {
             put_any(&mut opened.stores, &format!("key {n}"), &noise(n, 20));
             put_any(&mut opened.stores, &format!("Schlüssel {n}"), format!("Wert \"{n}\"\n").as_bytes());
@@ -62,7 +62,7 @@ impl World {
 
     fn all(&self, name: &str) -> All {
         let options = ReaderOptions::new().dir(self.path("reader"));
-        let reader = CheckpointReader::open(&self.text(name), &RestoreFrom::Latest, options).unwrap();
+        let reader = CheckpointReader::open(self.text(name), &RestoreFrom::Latest, options).unwrap();
         let mut all = Vec::new();
         for state in reader.states() {
             for entry in reader.scan(state.name(), b"").unwrap() {
@@ -96,7 +96,7 @@ impl World {
     }
 
     fn checkpoints(&self, name: &str) -> usize {
-        let seen = inspect(&self.text(name), &[]).unwrap();
+        let seen = inspect(self.text(name)).unwrap();
         seen.records.iter().filter(|record| record.checkpoint.is_some()).count()
     }
 }
@@ -139,7 +139,7 @@ fn export_import_export_is_byte_identical_in_both_formats() {
         assert_eq!(world.checkpoints(target), 1, "one checkpoint");
     }
     // A job goes on from what was imported, with the types that it had.
-    let mut opened = Job::open(&world.text("b"), world.options("b").subtasks(3)).unwrap();
+    let mut opened = Job::open(world.text("b"), world.options("b").subtasks(3)).unwrap();
     let mut found = 0;
     for store in &mut opened.stores {
         let counts = store.register(ValueState::<u64>::descriptor("counts")).unwrap();
@@ -230,7 +230,7 @@ fn what_is_there_is_not_overwritten_unless_told() {
     world.write("words.jsonl", &words);
 
     // Another job, with a state of its own and one of the same name.
-    let mut opened = Job::open(&world.text("target"), world.options("target")).unwrap();
+    let mut opened = Job::open(world.text("target"), world.options("target")).unwrap();
     put_any(&mut opened.stores, "key 1", b"mine");
     put_any(&mut opened.stores, "own", b"mine");
     for store in &mut opened.stores {
@@ -259,18 +259,18 @@ fn what_is_there_is_not_overwritten_unless_told() {
     assert_eq!(after.len(), imported.len() + 3, "one key of its own, and two of another state");
     assert!(after.iter().any(|(_, _, key, value)| key == b"own" && value == b"mine"));
     // The source offsets are still those of the job.
-    let opened = Job::open(&world.text("target"), world.options("target")).unwrap();
+    let opened = Job::open(world.text("target"), world.options("target")).unwrap();
     assert_eq!(opened.metadata.as_deref(), Some(b"offset".as_slice()));
     assert_eq!(opened.stores[1].restored_metadata(), Some(b"offset/1".as_slice()));
     drop(opened);
 
     // A job that does not fit.
     let options = world.options("small").max_parallelism(MaxParallelism::new(64).unwrap());
-    let mut opened = Job::open(&world.text("small"), options).unwrap();
+    let mut opened = Job::open(world.text("small"), options).unwrap();
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     drop(opened);
     fails(&world.import("small", "words.jsonl", &[]), 1, "64");
-    let mut opened = Job::open(&world.text("typed"), world.options("typed")).unwrap();
+    let mut opened = Job::open(world.text("typed"), world.options("typed")).unwrap();
     opened.stores.iter_mut().for_each(|store| {
         store.register(ValueState::<u64>::descriptor("words")).unwrap();
     });

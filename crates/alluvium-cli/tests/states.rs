@@ -51,7 +51,7 @@ fn the_command_line_lists_states_and_makes_jobs_without_them_or_with_other_names
     let path = |name: &str| place.path().join(name).display().to_string();
     let options =
         |name: &str| JobOptions::new(path(name), OpenMode::CreateOrOpen).subtasks(2).memory(32_000_000);
-    let Opened { job, mut stores, .. } = Job::open(&path("job"), options("local")).unwrap();
+    let Opened { job, mut stores, .. } = Job::open(path("job"), options("local")).unwrap();
     fill(&mut stores, "clicks", 1);
     fill(&mut stores, "views", 2);
     checkpoint(&job, &mut stores, "offsets").unwrap();
@@ -73,11 +73,11 @@ fn the_command_line_lists_states_and_makes_jobs_without_them_or_with_other_names
     // The job was not disturbed.
     checkpoint(&job, &mut stores, "goes on").unwrap();
     drop((stores, job));
-    let Opened { job, mut stores, metadata, .. } = Job::open(&path("less"), options("local 2")).unwrap();
+    let Opened { job, mut stores, metadata, .. } = Job::open(path("less"), options("local 2")).unwrap();
     assert_eq!((all(&mut stores, "views"), all(&mut stores, "clicks")), (times(2), None));
     assert_eq!(metadata.as_deref(), Some("offsets".as_bytes()));
     assert_eq!(stores[1].restored_metadata(), Some("offsets/1".as_bytes()));
     drop((stores, job));
-    let Opened { job: _job, mut stores, .. } = Job::open(&path("renamed"), options("local 3")).unwrap();
+    let Opened { job: _job, mut stores, .. } = Job::open(path("renamed"), options("local 3")).unwrap();
     assert_eq!((all(&mut stores, "hits"), all(&mut stores, "views")), (times(1), times(2)));
 }

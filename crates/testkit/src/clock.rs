@@ -102,6 +102,6 @@ impl ClockedJob {
     pub fn read(&self) -> CheckpointReader {
         let options = ReaderOptions::new().dir(self.dir.path().join("reader")).env(self.clock.env());
         let remote = Arc::clone(&self.store) as Arc<dyn ObjectStore>;
-        CheckpointReader::open_on(remote, PREFIX, &RestoreFrom::Latest, options).unwrap()
+        CheckpointReader::open((remote, PREFIX), &RestoreFrom::Latest, options).unwrap()
     }
 }

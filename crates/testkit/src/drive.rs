@@ -24,7 +24,7 @@ pub fn by_hand() -> MaterializationOptions {
 }
 
 pub fn open(store: &Arc<impl ObjectStore>, options: JobOptions) -> Result<Opened, Error> {
-    Job::open_on(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX, options)
+    Job::open((Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX), options)
 }
 
 /// One checkpoint of all stores, waited for.

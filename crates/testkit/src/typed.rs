@@ -66,7 +66,7 @@ impl Home {
 
     pub fn read_with(&self, options: ReaderOptions) -> CheckpointReader {
         let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
-        CheckpointReader::open_on(remote, PREFIX, &RestoreFrom::Latest, options).unwrap()
+        CheckpointReader::open((remote, PREFIX), &RestoreFrom::Latest, options).unwrap()
     }
 
     pub fn try_open(&self, from: RestoreFrom) -> Result<Attempt, Error> {
@@ -78,7 +78,7 @@ impl Home {
             .materialization(by_hand())
             .restore_from(from);
         let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
-        let Opened { job, stores, .. } = Job::open_on(remote, PREFIX, options)?;
+        let Opened { job, stores, .. } = Job::open((remote, PREFIX), options)?;
         Ok(Attempt { job, stores })
     }
 }

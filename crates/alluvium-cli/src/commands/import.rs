@@ -18,7 +18,7 @@ use crate::failure::{Failure, Result, io};
 use crate::output::Output;
 use crate::portable::{Header, Source};
 use crate::scratch::Scratch;
-use crate::store_option::parse_store_option;
+use crate::store_option::{location, parse_store_option};
 use crate::units::{self, parse_bytes};
 
 /// Bytes of a value that are written at a time.
@@ -81,16 +81,13 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     // Looked at from outside first, so that a job that must be left alone is not even opened.
     let existing = look(args, &header, &scratch)?;
 
-    let mut options = JobOptions::new(scratch.path("local"), OpenMode::CreateOrOpen)
+    let options = JobOptions::new(scratch.path("local"), OpenMode::CreateOrOpen)
         .subtasks(args.subtasks.or(existing).unwrap_or(1))
         .max_parallelism(MaxParallelism::new(header.max_parallelism)?)
         // Straight into files: there is nothing to coalesce, and no changelog to replay afterwards.
         .mode(CheckpointMode::NativeIncremental)
         .memory(args.memory);
-    for (key, value) in &args.store_option {
-        options = options.store_option(key, value);
-    }
-    let mut opened = Job::open(&args.url, options)?;
+    let mut opened = Job::open(location(&args.url, &args.store_option), options)?;
     let (_, source) = input.open(&bar)?;
     let entries = fill(&mut opened.stores, &header, source, &input.name, &interrupt)?;
     bar.finish_and_clear();
@@ -144,11 +141,9 @@ fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> R
 
 /// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
 fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
-    let mut options = ReaderOptions::new().dir(scratch.path("look"));
-    for (key, value) in &args.store_option {
-        options = options.store_option(key, value);
-    }
-    let reader = match CheckpointReader::open(&args.url, &RestoreFrom::Latest, options) {
+    let options = ReaderOptions::new().dir(scratch.path("look"));
+    let job = location(&args.url, &args.store_option);
+    let reader = match CheckpointReader::open(job, &RestoreFrom::Latest, options) {
         Ok(reader) => reader,
         // No job, or no checkpoint of it.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -9,7 +9,7 @@ use crate::display::table::{cell, empty, right};
 use crate::failure::Result;
 use crate::harness::job::mode_of;
 use crate::output::Output;
-use crate::store_option::parse_store_option;
+use crate::store_option::{location, parse_store_option};
 use crate::units::{self, utc};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
-    let inspection = alluvium::inspect(&args.url, &args.store_option)?;
+    let inspection = alluvium::inspect(location(&args.url, &args.store_option))?;
     let output = if args.json { Output::JsonOnly } else { Output::Text };
     output.write(&inspection, || text(&args.url, &inspection))
 }

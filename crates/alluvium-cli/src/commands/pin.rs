@@ -8,6 +8,7 @@ use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
+use crate::store_option::location;
 use crate::units::{self, utc};
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +74,7 @@ pub(crate) fn run(command: &PinCommand) -> Result<()> {
 }
 
 fn open(job: &JobArgs) -> Result<Pins> {
-    Ok(Pins::open(&job.url, &job.store_option)?)
+    Ok(Pins::open(location(&job.url, &job.store_option))?)
 }
 
 fn find(pins: &Pins, id: &str) -> Result<InspectedPin> {

@@ -7,6 +7,7 @@ use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::Result;
 use crate::output::{Output, print};
+use crate::store_option::location;
 use crate::units;
 use crate::units::utc;
 
@@ -60,7 +61,7 @@ pub(crate) struct ReleaseArgs {
 }
 
 fn open(job: &JobArgs) -> Result<Savepoints> {
-    Ok(Savepoints::open(&job.url, &job.store_option)?)
+    Ok(Savepoints::open(location(&job.url, &job.store_option))?)
 }
 
 pub(crate) fn run(command: &SavepointCommand) -> Result<()> {

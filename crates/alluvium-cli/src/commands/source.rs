@@ -9,7 +9,7 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::failure::{Failure, Result, io};
-use crate::store_option::parse_store_option;
+use crate::store_option::{location, parse_store_option};
 use crate::units::parse_bytes;
 
 /// The exit code of a process that was interrupted a second time.
@@ -56,11 +56,8 @@ impl SourceArgs {
         if let Some(dir) = &which.dir {
             options = options.dir(dir);
         }
-        for (key, value) in &which.store_option {
-            options = options.store_option(key, value);
-        }
         let interrupt = Interrupt::new()?;
-        let reader = CheckpointReader::open(&self.url, &from, options)?;
+        let reader = CheckpointReader::open(location(&self.url, &which.store_option), &from, options)?;
         let done = work(&reader, &interrupt);
         let closed = reader.close();
         let done = done?;

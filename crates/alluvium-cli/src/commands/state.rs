@@ -9,6 +9,7 @@ use crate::display::table::{cell, empty, right};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::scratch::Scratch;
+use crate::store_option::location;
 use crate::units::{self, parse_bytes};
 
 #[derive(Debug, Subcommand)]
@@ -156,17 +157,15 @@ fn revised(
     let subtasks =
         u32::try_from(subtasks).map_err(|_| Failure::new("the checkpoint has too many subtasks"))?;
     let scratch = Scratch::new(source.which.dir())?;
-    let from = SourceJob::at(&source.url, source.which.store_options(), source.which.from());
-    let mut options = JobOptions::new(scratch.path("local"), OpenMode::Create)
+    let from = SourceJob::new(location(&source.url, source.which.store_options()), source.which.from());
+    let options = JobOptions::new(scratch.path("local"), OpenMode::Create)
         .subtasks(subtasks)
         // One checkpoint of files as they are, and nothing to replay.
         .mode(CheckpointMode::NativeIncremental)
         .memory(into.job_memory)
         .start_from(from);
-    for (key, value) in source.which.store_options() {
-        options = options.store_option(key, value);
-    }
-    let Opened { job, mut stores, metadata, .. } = Job::open(&into.into, revise(options))?;
+    let new = location(&into.into, source.which.store_options());
+    let Opened { job, mut stores, metadata, .. } = Job::open(new, revise(options))?;
     if compact {
         // What was dropped shall not be copied.
         job.compact()?;

@@ -74,7 +74,7 @@ impl JobBackend {
         let events = Arc::new(Events::default());
         let listener = Listener { events: Arc::clone(&events), clock: Arc::clone(&env.clock) };
         let options = options.env(env.clone()).listener(Arc::new(listener)).mode(checkpoint_mode(mode));
-        let opened = Job::open_on(place.object_store(), &place.prefix, options)?;
+        let opened = Job::open((place.object_store(), &place.prefix), options)?;
         let positions = positions(&opened)?;
         let Opened { job, stores, restored, metadata, .. } = opened;
         let backend =

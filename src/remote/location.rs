@@ -1,0 +1,213 @@
+//! Where a job lives.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+
+use super::Remote;
+use super::url::{dir_of, open_url, parse_prefix, place_of};
+use crate::env::Env;
+use crate::error::{Error, Result};
+
+/// Where a job lives: a URL with the options of its object store, or an object store that the caller has made and
+/// a prefix in it. Made from either by `into()`, so that `Job::open("s3://bucket/job", …)` and
+/// `Job::open((store, "job"), …)` do as well.
+///
+/// A URL is `file:///path` or a plain path, `memory:///`, and with the cargo features of the same names
+/// `s3://bucket/prefix` (`aws`), `gs://bucket/prefix` (`gcp`), `az://container/prefix` (`azure`). A prefix must not
+/// lie within that of another job. Nothing is looked at before a job, reader or the like is opened.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use alluvium::JobLocation;
+///
+/// let location = JobLocation::url("s3://bucket/job")
+///     .store_option("region", "eu-central-1")
+///     .request_timeout(Duration::from_secs(10));
+/// ```
+#[derive(Clone)]
+pub struct JobLocation {
+    place: Place,
+    request_timeout: Duration,
+    /// Options were given to a store that has its own.
+    misplaced: bool,
+}
+
+#[derive(Clone)]
+enum Place {
+    Url { url: String, options: Vec<(String, String)> },
+    Store { store: Arc<dyn ObjectStore>, prefix: String },
+}
+
+/// An opened location.
+pub(crate) struct Connected {
+    pub(crate) remote: Remote,
+    /// Identifies a cloud store: equal values mean the same one.
+    pub(crate) cloud: Option<[u8; 32]>,
+    /// The directory, where it is one.
+    pub(crate) dir: Option<PathBuf>,
+}
+
+impl JobLocation {
+    /// A job at a URL.
+    pub fn url(url: impl Into<String>) -> Self {
+        Self::new(Place::Url { url: url.into(), options: Vec::new() })
+    }
+
+    /// A job in an object store that the caller has made.
+    pub fn store(store: Arc<dyn ObjectStore>, prefix: impl Into<String>) -> Self {
+        Self::new(Place::Store { store, prefix: prefix.into() })
+    }
+
+    fn new(place: Place) -> Self {
+        Self { place, request_timeout: Duration::from_secs(30), misplaced: false }
+    }
+
+    /// A configuration key of the object store of a URL, as `object_store` names them (`aws_region`,
+    /// `azure_storage_account_name`, …). Default none. What is not given is taken from the environment (`AWS_REGION`,
+    /// `AWS_ACCESS_KEY_ID`, …). Where the store's certificate comes from an authority of your own, the environment
+    /// variable `SSL_CERT_FILE` names a file with that authority's certificate. An object store that the caller has
+    /// made has its options already: opening one with more is refused.
+    #[must_use]
+    pub fn store_option(self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.store_options([(key, value)])
+    }
+
+    /// As [`JobLocation::store_option`], for any number of them.
+    #[must_use]
+    pub fn store_options<K: Into<String>, V: Into<String>>(
+        mut self,
+        options: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let more = options.into_iter().map(|(key, value)| (key.into(), value.into()));
+        self.place = match self.place {
+            Place::Url { url, mut options } => {
+                options.extend(more);
+                Place::Url { url, options }
+            }
+            place @ Place::Store { .. } => {
+                self.misplaced |= more.count() > 0;
+                place
+            }
+        };
+        self
+    }
+
+    /// How long a request to the object store may take, beside the time that its bytes need at 256 KiB/s. Default 30
+    /// seconds.
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// As the location is called in reports: the URL, or the prefix.
+    pub(crate) fn name(&self) -> &str {
+        match &self.place {
+            Place::Url { url, .. } => url,
+            Place::Store { prefix, .. } => prefix,
+        }
+    }
+
+    /// # Errors
+    /// `InvalidArgument` for a wrong URL, option or prefix, `NotFound` for a directory that does not exist, unless it
+    /// may be made.
+    pub(crate) fn connect(&self, env: Env, create_dir: bool) -> Result<Connected> {
+        if self.request_timeout.is_zero() {
+            return Err(Error::invalid("a timeout must be longer than 0"));
+        }
+        if self.misplaced {
+            return Err(Error::invalid("an object store that the caller has made takes no options")
+                .object(self.name())
+                .advise("give them where the store is made"));
+        }
+        let (store, prefix, cloud, dir) = match &self.place {
+            Place::Url { url, options } => {
+                let (store, prefix) = open_url(url, options.iter().cloned(), create_dir)?;
+                (store, prefix, place_of(url, options), dir_of(url))
+            }
+            Place::Store { store, prefix } => (Arc::clone(store), parse_prefix(prefix)?, None, None),
+        };
+        let remote = Remote::new(store, prefix, env).with_timeout(self.request_timeout);
+        Ok(Connected { remote, cloud, dir })
+    }
+}
+
+/// Options may hold secrets, and so may what a store says of itself.
+impl fmt::Debug for JobLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobLocation").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+impl From<&str> for JobLocation {
+    fn from(url: &str) -> Self {
+        Self::url(url)
+    }
+}
+
+impl From<String> for JobLocation {
+    fn from(url: String) -> Self {
+        Self::url(url)
+    }
+}
+
+impl From<&String> for JobLocation {
+    fn from(url: &String) -> Self {
+        Self::url(url)
+    }
+}
+
+impl From<&JobLocation> for JobLocation {
+    fn from(location: &JobLocation) -> Self {
+        location.clone()
+    }
+}
+
+impl<P: Into<String>> From<(Arc<dyn ObjectStore>, P)> for JobLocation {
+    fn from((store, prefix): (Arc<dyn ObjectStore>, P)) -> Self {
+        Self::store(store, prefix)
+    }
+}
+
+impl<S: ObjectStore, P: Into<String>> From<(Arc<S>, P)> for JobLocation {
+    fn from((store, prefix): (Arc<S>, P)) -> Self {
+        Self::store(store, prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn problem(location: impl Into<JobLocation>) -> Error {
+        location.into().connect(Env::default(), false).err().unwrap()
+    }
+
+    #[test]
+    fn a_location_is_looked_at_when_it_is_opened() {
+        assert_eq!(problem("").kind(), ErrorKind::InvalidArgument);
+        assert_eq!(problem("/no/such/directory").kind(), ErrorKind::NotFound);
+        assert_eq!(problem((Arc::new(InMemory::new()), "a//b")).kind(), ErrorKind::InvalidArgument);
+        let hurried = JobLocation::url("memory://").request_timeout(Duration::ZERO);
+        assert_eq!(problem(&hurried).kind(), ErrorKind::InvalidArgument);
+        let optional = JobLocation::url("memory://").store_option("region", "x");
+        assert_eq!(problem(optional).kind(), ErrorKind::InvalidArgument, "a store in memory has no options");
+        let made = JobLocation::from((Arc::new(InMemory::new()), "job")).store_option("region", "x");
+        assert_eq!(problem(made).kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn what_is_printed_has_no_secrets() {
+        let location = JobLocation::url("s3://bucket/job").store_option("secret", "squirrel");
+        let text = format!("{location:?}");
+        assert!(text.contains("s3://bucket/job") && !text.contains("squirrel"), "{text}");
+    }
+}

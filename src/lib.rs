@@ -69,6 +69,7 @@
 //!   output), `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users,
 //!   `design.md` for how it works.
 
+pub mod admin;
 mod budget;
 mod changelog;
 mod delta;
@@ -76,7 +77,6 @@ mod env;
 mod error;
 mod gc;
 mod ids;
-mod inspect;
 mod job;
 mod key;
 mod key_group;
@@ -84,14 +84,11 @@ mod machine;
 mod manifest;
 mod materialize;
 mod messages;
-mod outside;
-mod pins;
 mod reader;
 mod remote;
 mod restore;
-mod savepoints;
 mod shape;
-mod state;
+pub mod state;
 mod state_map;
 mod store;
 #[cfg(feature = "test-util")]
@@ -105,9 +102,6 @@ pub use delta::TableKind;
 pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
-pub use inspect::{
-    InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
-};
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobOptions, JobStats, JobStatus,
     MemoryStats, Opened, Owes, PendingCheckpoint, SourceJob, StoreState, SubtaskStatus, UnderWay,
@@ -115,16 +109,12 @@ pub use job::{
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode, RestoreFrom};
 pub use materialize::{MaterializationOptions, MaterializationReport};
-pub use pins::{InspectedPin, PinHolder, Pins};
 pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::{JobLocation, RemoteCounters};
 pub use restore::RestoreReport;
-pub use savepoints::{Savepoint, Savepoints};
 pub use state::{
-    Aggregate, AggregatingState, At, Codec, KeyCodec, KeyPrefix, KeyTimers, KeyedState, Keys, ListIter,
-    ListState, MapIter, MapState, Namespaced, Postcard, RawBytes, ReducingState, Scope, StartsWith,
-    StateDescriptor, StoredValue, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate,
-    TtlVisibility, ValueEntries, ValueState,
+    Aggregate, AggregatingState, ListState, MapState, Namespaced, ReducingState, StateDescriptor, TimeDomain,
+    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueState,
 };
 pub use store::{
     Cut, Scan, State, StateDescription, StateOptions, StateStore, StateUsage, StoreStats, Value,

@@ -65,7 +65,7 @@ fn wrong_urls_are_refused_and_create_nothing() {
             let error = Job::open(url, options(dir.path(), mode)).unwrap_err();
             assert_error(&error, ErrorKind::InvalidArgument, &[]);
             assert!(!error.to_string().contains("secret"), "{error}");
-            assert!(alluvium::inspect(url).is_err());
+            assert!(alluvium::admin::inspect(url).is_err());
         }
     }
     assert!(!dir.path().join("local").exists(), "a refused call has made a local directory");
@@ -123,7 +123,7 @@ fn a_job_that_must_exist_is_not_created() {
     let error = open(&store, options(dir.path(), OpenMode::Existing)).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &[]);
     assert!(store.calls().iter().all(|call| matches!(call.op, Op::List | Op::Get)), "only looked");
-    let error = alluvium::inspect(empty.display().to_string()).unwrap_err();
+    let error = alluvium::admin::inspect(empty.display().to_string()).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &[]);
 }
 

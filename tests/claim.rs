@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alluvium::admin::Savepoints;
 use alluvium::{
     CheckpointId, CheckpointListener, CheckpointMode, Error, ErrorKind, Job, JobOptions, KeyGroup,
-    MaxParallelism, OpenMode, Opened, RestoreFrom, Savepoints, SourceJob,
+    MaxParallelism, OpenMode, Opened, RestoreFrom, SourceJob,
 };
 use bytes::Bytes;
 use object_store::memory::InMemory;

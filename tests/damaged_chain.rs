@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alluvium::admin::{Savepoints, inspect};
 use alluvium::{
     CheckpointId, CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, KeyGroup, OpenMode,
-    Opened, ReaderOptions, RestoreFrom, Savepoints, inspect,
+    Opened, ReaderOptions, RestoreFrom,
 };
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, noise, put_any};

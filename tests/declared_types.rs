@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 
+use alluvium::state::{Codec, KeyedState, Postcard, RawBytes};
 use alluvium::{
-    Codec, Error, ErrorKind, KeyedState, ListState, MapState, Postcard, RawBytes, ReducingState,
-    StateDescriptor, TimeDomain, TimerService, ValueState,
+    Error, ErrorKind, ListState, MapState, ReducingState, StateDescriptor, TimeDomain, TimerService,
+    ValueState,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The library's modules, the highest floor first. Those of one floor don't use each other.
 const LIBRARY: &[&[&str]] = &[
-    &["inspect"],
-    &["reader", "savepoints", "pins"],
-    &["outside", "state"],
+    &["reader"],
+    &["admin", "state"],
     &["job"],
     &["store"],
     &["messages", "uploads"],

@@ -382,7 +382,7 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         assert!(reported.len() >= 10, "seed {seed}: only {} of 20 came through", reported.len());
         drop((job, stores));
 
-        let seen = alluvium::inspect(url.to_str().unwrap()).unwrap();
+        let seen = alluvium::admin::inspect(url.to_str().unwrap()).unwrap();
         assert_eq!(seen.missing, Vec::<String>::new(), "seed {seed}");
         let ids: Vec<_> =
             seen.records.iter().filter_map(|record| Some(record.checkpoint.as_ref()?.id)).collect();

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::{
-    CheckpointId, CheckpointMode, Inspection, Job, JobOptions, OpenMode, Opened, RestoreFrom, inspect,
-};
+use alluvium::admin::{Inspection, inspect};
+use alluvium::{CheckpointId, CheckpointMode, Job, JobOptions, OpenMode, Opened, RestoreFrom};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;

@@ -511,13 +511,13 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
         dir
     };
     let dir = write(&sample.objects);
-    let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
+    let seen = alluvium::admin::inspect(dir.path().to_str().unwrap()).unwrap();
     assert_eq!(seen.missing, Vec::<String>::new());
     assert_eq!(seen.total_objects, sample.objects.len() as u64);
     for name in sample.objects.keys() {
         let deleted = Damage::Delete.apply(&sample.objects, name);
         let dir = write(&deleted);
-        let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
+        let seen = alluvium::admin::inspect(dir.path().to_str().unwrap()).unwrap();
         let live = sample.needs(name, 0) && name.starts_with("data/");
         assert!(!live || seen.missing == vec![name.clone()], "{name}: {:?}", seen.missing);
         assert_eq!(
@@ -528,7 +528,7 @@ fn i4_inspect_names_what_is_damaged_or_missing() {
     }
     let newest = sample.newest_manifest();
     let dir = write(&Damage::Flip { at: 40, mask: 4 }.apply(&sample.objects, newest));
-    let seen = alluvium::inspect(dir.path().to_str().unwrap()).unwrap();
+    let seen = alluvium::admin::inspect(dir.path().to_str().unwrap()).unwrap();
     assert_eq!(seen.damaged_versions.len(), 1);
     assert!(seen.damaged_versions[0].1.contains(newest), "{:?}", seen.damaged_versions);
     let intact = seen.records.last().unwrap();

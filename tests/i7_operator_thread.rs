@@ -269,9 +269,9 @@ fn i7_everything_works_inside_an_async_runtime() {
         drop(stores);
         // An open that fails leaves a runtime of its own behind as well.
         open(&store, quiet(dir.path(), OpenMode::Create)).unwrap_err();
-        let seen = tokio::task::spawn_blocking(|| alluvium::inspect("memory:///nothing"));
+        let seen = tokio::task::spawn_blocking(|| alluvium::admin::inspect("memory:///nothing"));
         seen.await.unwrap().unwrap_err();
-        alluvium::inspect("memory:///nothing").unwrap_err();
+        alluvium::admin::inspect("memory:///nothing").unwrap_err();
     });
 }
 

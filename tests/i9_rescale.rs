@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alluvium::admin::inspect;
 use alluvium::{
     CheckpointId, CheckpointMode, ErrorKind, Job, JobOptions, KeyGroup, KeyGroupRange,
     MaterializationOptions, MaxParallelism, OpenMode, Opened, RestoreFrom, State, StateOptions, StateStore,
-    SubtaskIndex, inspect,
+    SubtaskIndex,
 };
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;

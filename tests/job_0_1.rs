@@ -9,9 +9,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use alluvium::admin::inspect;
 use alluvium::{
     CheckpointId, CheckpointMode, CheckpointReader, Epoch, Job, JobOptions, OpenMode, Opened, ReaderOptions,
-    RestoreFrom, StateStore, ValueState, inspect,
+    RestoreFrom, StateStore, ValueState,
 };
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any, state};

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use alluvium::admin::{PinHolder, Pins, Savepoints, inspect};
 use alluvium::{
-    CheckpointReader, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, PinHolder, Pins, ReaderOptions,
-    RestoreFrom, Savepoints, SourceJob, inspect,
+    CheckpointReader, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, ReaderOptions, RestoreFrom,
+    SourceJob,
 };
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};

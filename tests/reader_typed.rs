@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use alluvium::state::{Codec, Postcard};
 use alluvium::{
-    Aggregate, AggregatingState, CheckpointReader, Codec, ErrorKind, KeyGroup, KeyGroupRange, ListState,
-    MapState, Postcard, ReaderOptions, ReducingState, StateDescriptor, StateStore, TimeDomain, TimerService,
-    Ttl, TtlUpdate, TtlVisibility, ValueState,
+    Aggregate, AggregatingState, CheckpointReader, ErrorKind, KeyGroup, KeyGroupRange, ListState, MapState,
+    ReaderOptions, ReducingState, StateDescriptor, StateStore, TimeDomain, TimerService, Ttl, TtlUpdate,
+    TtlVisibility, ValueState,
 };
 
 use alluvium_testkit::clock::{ClockedJob, MODES, owner};

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use alluvium::admin::{Savepoints, inspect};
 use alluvium::{
     CheckpointMode, CheckpointReader, CheckpointReport, Error, ErrorKind, Job, JobOptions, KeyGroup,
-    OpenMode, Opened, ReaderOptions, RestoreFrom, Savepoints, StateStore, inspect,
+    OpenMode, Opened, ReaderOptions, RestoreFrom, StateStore,
 };
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;

@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use alluvium::{
-    Job, KeyGroup, MapIter, MapState, Namespaced, Scan, State, StateOptions, StateStore, TableKind, Ttl,
-};
+use alluvium::state::MapIter;
+use alluvium::{Job, KeyGroup, MapState, Namespaced, Scan, State, StateOptions, StateStore, TableKind, Ttl};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 

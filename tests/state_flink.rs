@@ -4,10 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use alluvium::state::{Codec, KeyCodec, Postcard, RawBytes, StartsWith};
 use alluvium::{
-    Aggregate, AggregatingState, CheckpointId, Codec, ErrorKind, KeyCodec, ListState, MapState, Namespaced,
-    Postcard, RawBytes, ReducingState, StartsWith, StateDescriptor, StateStore, TimeDomain, TimerService,
-    ValueState,
+    Aggregate, AggregatingState, CheckpointId, ErrorKind, ListState, MapState, Namespaced, ReducingState,
+    StateDescriptor, StateStore, TimeDomain, TimerService, ValueState,
 };
 
 use alluvium_testkit::typed::{Attempt, all, assert_error, in_both_modes};
@@ -806,7 +806,7 @@ impl Codec<(u64, u64, u64)> for Shapeless {
 }
 
 /// The version before: what counts were once.
-fn old<S: alluvium::KeyedState>(descriptor: StateDescriptor<S>) -> StateDescriptor<S> {
+fn old<S: alluvium::state::KeyedState>(descriptor: StateDescriptor<S>) -> StateDescriptor<S> {
     descriptor.schema(1)
 }
 

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use alluvium::state::KeyedState;
 use alluvium::{
-    Aggregate, AggregatingState, CheckpointMode, ErrorKind, KeyGroup, KeyedState, ListState, MapState,
-    Opened, ReducingState, StateDescriptor, StateOptions, StateStore, TimeDomain, TimerService, Ttl,
-    TtlUpdate, TtlVisibility, ValueState,
+    Aggregate, AggregatingState, CheckpointMode, ErrorKind, KeyGroup, ListState, MapState, Opened,
+    ReducingState, StateDescriptor, StateOptions, StateStore, TimeDomain, TimerService, Ttl, TtlUpdate,
+    TtlVisibility, ValueState,
 };
 use alluvium_testkit::clock::{ClockedJob, MODES, owner};
 use alluvium_testkit::drive::{checkpoint, materialize, noise};

@@ -36,7 +36,7 @@ use crate::store::{
 };
 use crate::store_model::{SteppedTime, StoreModel};
 use crate::table::Expiries;
-use crate::uploads::{Uploads, UploadsTask};
+use crate::uploads::{MAX_OBJECT, PARALLEL_DELTAS, Uploads, UploadsTask};
 
 const LATENCY: Duration = Duration::from_millis(30);
 const INLINE: u64 = 16 << 10;
@@ -283,10 +283,13 @@ async fn i5_a_checkpoint_takes_as_many_requests_whatever_the_number_of_subtasks(
             let Taken { report, round_trips, requests } = process.checkpoint(bytes).await;
             let what = format!("{subtasks} × {bytes}, round {round}: {round_trips}, {requests:?}");
             assert!(round_trips <= 3, "{what}");
-            assert!(requests.puts <= 10, "{what}");
+            // Deltas that are sealed one after the other may go in as many objects as there are requests at a time,
+            // before the others gather. How fast they are sealed says nothing.
+            let sent = u64::from(subtasks) * bytes as u64;
+            let most = u64::from(PARALLEL_DELTAS) + sent.div_ceil(MAX_OBJECT) + 1;
+            assert!(requests.puts <= most, "{what}");
             assert_eq!(report.puts, requests.puts, "a shared request counts once: {what}");
             assert_eq!(requests.gets, 0, "{what}");
-            let sent = u64::from(subtasks) * bytes as u64;
             assert!(report.bytes_after_trigger >= sent, "{what}");
             assert_eq!(report.bytes_after_trigger, requests.put_bytes, "{what}");
             process.settle().await;

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::admin::Outside;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::Pin;
@@ -23,7 +24,6 @@ use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest, StateInfo};
-use crate::outside::Outside;
 use crate::remote::JobLocation;
 use crate::restore::{Restorer, Target};
 use crate::store::StateDescription;
@@ -50,7 +50,7 @@ const LAST_RELEASE: Duration = Duration::from_secs(10);
 ///
 /// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in the
 /// background. Of a process that is killed the pin stays, and keeps the checkpoint's objects until
-/// someone releases it, see [`Pins`](crate::Pins).
+/// someone releases it, see [`Pins`](crate::admin::Pins).
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};

@@ -13,7 +13,8 @@ use crate::shape;
 /// ```
 /// use std::error::Error;
 ///
-/// use alluvium::{Codec, Job, JobOptions, OpenMode, ValueState};
+/// use alluvium::{Job, JobOptions, OpenMode, ValueState};
+/// use alluvium::state::Codec;
 ///
 /// /// Numbers in 3 bytes.
 /// struct Small;

@@ -92,7 +92,7 @@ impl<S: KeyedState> StateDescriptor<S> {
         }
     }
 
-    /// How values become bytes. Default [`Postcard`](crate::Postcard).
+    /// How values become bytes. Default [`Postcard`](crate::state::Postcard).
     #[must_use]
     pub fn codec(mut self, codec: impl Codec<S::Value> + 'static) -> Self {
         self.codec = Arc::new(codec);
@@ -155,7 +155,8 @@ impl<S: KeyedState> StateDescriptor<S> {
     /// change too; kind, keys and namespaces cannot.
     ///
     /// ```
-    /// use alluvium::{Codec, Job, JobOptions, OpenMode, Postcard, ValueState};
+    /// use alluvium::{Job, JobOptions, OpenMode, ValueState};
+    /// use alluvium::state::{Codec, Postcard};
     ///
     /// # fn main() -> alluvium::Result<()> {
     /// # let dir = tempfile::tempdir().unwrap();

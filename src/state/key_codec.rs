@@ -20,7 +20,7 @@ use super::escape;
 /// field by field; other types are implemented on top of those:
 ///
 /// ```
-/// use alluvium::KeyCodec;
+/// use alluvium::state::KeyCodec;
 ///
 /// /// A session, sorted by its start.
 /// #[derive(Debug, PartialEq)]
@@ -88,7 +88,8 @@ pub trait KeyCodec {
 /// beginning of a tuple's first component is [`StartsWith`].
 ///
 /// ```
-/// use alluvium::{Job, JobOptions, MapState, OpenMode, StartsWith};
+/// use alluvium::{Job, JobOptions, MapState, OpenMode};
+/// use alluvium::state::StartsWith;
 ///
 /// # fn main() -> alluvium::Result<()> {
 /// # let dir = tempfile::tempdir().unwrap();

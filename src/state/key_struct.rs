@@ -1,6 +1,6 @@
 //! [`key_codec!`](crate::key_codec): structs as keys.
 
-/// Makes a struct a key, namespace or key of a map: implements [`KeyCodec`](crate::KeyCodec) for it, by the fields that
+/// Makes a struct a key, namespace or key of a map: implements [`KeyCodec`](crate::state::KeyCodec) for it, by the fields that
 /// are listed and in their order, of which the first decides the order of keys first. Each is of a type that is a
 /// key itself. The bytes are those of the tuple of the fields.
 ///
@@ -8,7 +8,7 @@
 /// it another one: the bytes of the old type are then refused rather than misread.
 ///
 /// ```
-/// use alluvium::KeyCodec;
+/// use alluvium::state::KeyCodec;
 ///
 /// /// A session, sorted by its start.
 /// #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,7 @@
 #[macro_export]
 macro_rules! key_codec {
     ($type:ident as $name:literal { $($field:ident: $kind:ty),+ $(,)? }) => {
-        impl $crate::KeyCodec for $type {
+        impl $crate::state::KeyCodec for $type {
             type Owned = Self;
             const NAME: &'static str = $name;
 
@@ -43,28 +43,28 @@ macro_rules! key_codec {
             }
 
             fn encode_part(&self, out: &mut Vec<u8>) {
-                $($crate::KeyCodec::encode_part(&self.$field, out);)+
+                $($crate::state::KeyCodec::encode_part(&self.$field, out);)+
             }
 
             fn decode_part(bytes: &mut &[u8]) -> Option<Self> {
-                $(let $field = <$kind as $crate::KeyCodec>::decode_part(bytes)?;)+
+                $(let $field = <$kind as $crate::state::KeyCodec>::decode_part(bytes)?;)+
                 Some(Self { $($field),+ })
             }
         }
     };
     // All fields but the last in part form, the last as the whole is.
     (@encode $self:ident $out:ident; $last:ident) => {
-        $crate::KeyCodec::encode(&$self.$last, $out);
+        $crate::state::KeyCodec::encode(&$self.$last, $out);
     };
     (@encode $self:ident $out:ident; $first:ident $($rest:ident)+) => {
-        $crate::KeyCodec::encode_part(&$self.$first, $out);
+        $crate::state::KeyCodec::encode_part(&$self.$first, $out);
         $crate::key_codec!(@encode $self $out; $($rest)+);
     };
     (@decode $bytes:ident; $last:ident: $kind:ty,) => {
-        let $last = <$kind as $crate::KeyCodec>::decode($bytes)?;
+        let $last = <$kind as $crate::state::KeyCodec>::decode($bytes)?;
     };
     (@decode $bytes:ident; $first:ident: $kind:ty, $($rest:ident: $kinds:ty,)+) => {
-        let $first = <$kind as $crate::KeyCodec>::decode_part($bytes)?;
+        let $first = <$kind as $crate::state::KeyCodec>::decode_part($bytes)?;
         $crate::key_codec!(@decode $bytes; $($rest: $kinds,)+);
     };
 }
@@ -73,7 +73,7 @@ macro_rules! key_codec {
 mod tests {
     use proptest::prelude::*;
 
-    use crate::KeyCodec;
+    use crate::state::KeyCodec;
 
     #[derive(Debug, Clone, PartialEq)]
     struct One {

@@ -4,7 +4,7 @@
 //! domain (1 byte) ‖ timestamp (8 bytes, big-endian, sign bit flipped) ‖ key ‖ namespace
 //! ```
 //!
-//! Key and namespace are in the part form of their [`KeyCodec`](crate::KeyCodec), so that timers of one
+//! Key and namespace are in the part form of their [`KeyCodec`](crate::state::KeyCodec), so that timers of one
 //! time sort by key, then by namespace. Nothing is stored as the value.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]

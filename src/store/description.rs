@@ -27,7 +27,7 @@ impl StateDescription {
         StateKind::name_of(self.0.kind)
     }
 
-    /// The type of its keys, as [`KeyCodec::name`](crate::KeyCodec::name) has it. Empty for a raw state, and until a key is written.
+    /// The type of its keys, as [`KeyCodec::name`](crate::state::KeyCodec::name) has it. Empty for a raw state, and until a key is written.
     pub fn key_type(&self) -> &str {
         &self.0.key
     }
@@ -53,7 +53,7 @@ impl StateDescription {
         self.0.value.type_is_named
     }
 
-    /// The id of the codec of its values ([`Codec::id`](crate::Codec::id)); empty for raw states and timers.
+    /// The id of the codec of its values ([`Codec::id`](crate::state::Codec::id)); empty for raw states and timers.
     pub fn codec(&self) -> &str {
         &self.0.value.codec
     }

@@ -21,7 +21,7 @@ pub(crate) const PARALLEL_DELTAS: u32 = 8;
 /// Of these, the ones that are reserved for hurried deltas.
 const RESERVED: usize = 1;
 /// Largest object that is made of several deltas: a request that fails starts over with all of it.
-const MAX_OBJECT: u64 = 8 << 20;
+pub(crate) const MAX_OBJECT: u64 = 8 << 20;
 /// From this size on, deltas are not held for more.
 const ENOUGH: u64 = LARGE;
 

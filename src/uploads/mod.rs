@@ -10,5 +10,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use gather::MAX_OBJECT;
 pub(crate) use gather::PARALLEL_DELTAS;
 pub(crate) use task::{Arrival, Outlet, Uploads, UploadsTask};

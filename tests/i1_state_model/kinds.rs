@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use alluvium::state::{At, KeyedState, Scope};
 use alluvium::{
-    Aggregate, AggregatingState, At, KeyGroup, KeyedState, ListState, MapState, Namespaced, ReducingState,
-    Scope, StateDescriptor, StateStore, TableKind, TimerService, Ttl, ValueState,
+    Aggregate, AggregatingState, KeyGroup, ListState, MapState, Namespaced, ReducingState, StateDescriptor,
+    StateStore, TableKind, TimerService, Ttl, ValueState,
 };
 use rand::RngExt;
 use rand::rngs::StdRng;

@@ -5,9 +5,10 @@ use std::error::Error;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use alluvium::state::{Codec, KeyCodec, RawBytes};
 use alluvium::{
-    AggregatingState, Codec, Env, Job, KeyCodec, ListState, MapState, OpenMode, RawBytes, ReducingState,
-    StateStore, TimeDomain, TimerService, Ttl, TtlVisibility, ValueState,
+    AggregatingState, Env, Job, ListState, MapState, OpenMode, ReducingState, StateStore, TimeDomain,
+    TimerService, Ttl, TtlVisibility, ValueState,
 };
 use serde_json::{Value, json};
 

@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use alluvium::admin::inspect;
 use alluvium::{
     CheckpointReader, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode, Opened, ReaderOptions,
-    RestoreFrom, StateOptions, ValueState, inspect,
+    RestoreFrom, StateOptions, ValueState,
 };
 use serde_json::Value;
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use alluvium::state::KeyCodec;
 use alluvium::{
-    CheckpointMode, CheckpointReader, Clock, Env, JobOptions, KeyCodec, OpenMode, Opened, ReaderOptions,
-    RestoreFrom, StateStore,
+    CheckpointMode, CheckpointReader, Clock, Env, JobOptions, OpenMode, Opened, ReaderOptions, RestoreFrom,
+    StateStore,
 };
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

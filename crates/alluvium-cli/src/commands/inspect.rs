@@ -1,6 +1,6 @@
 //! `alluvium inspect`: what lies in a job's object store.
 
-use alluvium::{InspectedCheckpoint, Inspection};
+use alluvium::admin::{InspectedCheckpoint, Inspection};
 use clap::Args;
 
 use crate::commands::pin;
@@ -26,7 +26,7 @@ pub(crate) struct InspectArgs {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
-    let inspection = alluvium::inspect(location(&args.url, &args.store_option))?;
+    let inspection = alluvium::admin::inspect(location(&args.url, &args.store_option))?;
     let output = if args.json { Output::JsonOnly } else { Output::Text };
     output.write(&inspection, || text(&args.url, &inspection))
 }

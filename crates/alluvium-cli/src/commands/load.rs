@@ -145,7 +145,7 @@ pub(crate) fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
 
 /// The number of subtasks of the newest checkpoint.
 fn earlier_subtasks(url: &str, store: &StoreArgs) -> Result<Option<u32>> {
-    let inspection = alluvium::inspect(location(url, &store.store_option))?;
+    let inspection = alluvium::admin::inspect(location(url, &store.store_option))?;
     let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
     Ok(newest.map(|checkpoint| checkpoint.subtasks.len() as u32))
 }

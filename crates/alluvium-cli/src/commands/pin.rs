@@ -1,6 +1,6 @@
 //! `alluvium pin`: what keeps checkpoints alive for readers, and what killed ones have left.
 
-use alluvium::{InspectedPin, PinHolder, Pins};
+use alluvium::admin::{InspectedPin, PinHolder, Pins};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 

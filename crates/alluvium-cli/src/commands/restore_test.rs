@@ -45,7 +45,7 @@ pub(crate) struct RestoreTestArgs {
 pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let output = args.output.open()?;
     must_be_empty(&args.dir)?;
-    let inspection = alluvium::inspect(location(&args.store, &args.object_store.store_option))?;
+    let inspection = alluvium::admin::inspect(location(&args.store, &args.object_store.store_option))?;
     let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
     let Some(newest) = newest else {
         return Err(Failure::new(format!("{} holds no checkpoint to restore", args.store)));

@@ -1,6 +1,7 @@
 //! `alluvium savepoint`: named checkpoints that stay until they are released.
 
-use alluvium::{CheckpointId, Savepoint, Savepoints};
+use alluvium::CheckpointId;
+use alluvium::admin::{Savepoint, Savepoints};
 use clap::{Args, Subcommand};
 
 use crate::commands::job_args::JobArgs;

@@ -1,7 +1,7 @@
 //! The types of keys by their recorded names, to read and write keys whose type this program learns only at
 //! run time.
 
-use alluvium::KeyCodec;
+use alluvium::state::KeyCodec;
 use serde_json::Value as Json;
 
 use crate::display::tagged::{KeyFormat, Tagged};

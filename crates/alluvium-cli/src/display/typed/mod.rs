@@ -4,7 +4,8 @@
 mod key_type;
 mod value_type;
 
-use alluvium::{CheckpointReader, KeyGroup, MaxParallelism, StateDescription, StoredValue};
+use alluvium::state::StoredValue;
+use alluvium::{CheckpointReader, KeyGroup, MaxParallelism, StateDescription};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::outside::Outside;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Holder, ListedPin, list_pins};
 use crate::ids::{CheckpointId, Epoch};
 use crate::manifest::{CheckpointRecord, read_manifest, read_top};
-use crate::outside::Outside;
 use crate::remote::{JobLocation, Remote};
 
 /// How long the object store may take to answer a request.
@@ -71,7 +71,8 @@ pub enum PinHolder {
 /// reader is at work: that cannot be told from the pin.
 ///
 /// ```
-/// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, PinHolder, Pins, ReaderOptions, RestoreFrom};
+/// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom};
+/// use alluvium::admin::{PinHolder, Pins};
 ///
 /// # fn main() -> alluvium::Result<()> {
 /// # let place = tempfile::tempdir().unwrap();

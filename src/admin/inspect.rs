@@ -6,6 +6,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use super::outside::Outside;
+use super::pins::{InspectedPin, inspect_pins};
+use super::savepoints::{Savepoint, describe as describe_savepoint};
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::savepoint;
@@ -14,10 +17,7 @@ use crate::manifest::{
     CheckpointMode, CheckpointRecord, Entry, Manifest, Origin, StateInfo, SubtaskRecord, list_chain,
     read_manifest,
 };
-use crate::outside::Outside;
-use crate::pins::{InspectedPin, inspect_pins};
 use crate::remote::{JobLocation, ObjectName, Remote, Staged, count_staged};
-use crate::savepoints::{Savepoint, describe as describe_savepoint};
 
 /// A running job may collect what was listed a moment ago; then everything is looked at anew.
 const TRIES: usize = 8;

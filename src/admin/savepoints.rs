@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::outside::Outside;
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::gc::Holder;
@@ -11,7 +12,6 @@ use crate::gc::savepoint::{self, SavepointRecord};
 use crate::ids::CheckpointId;
 use crate::manifest::RestoreFrom;
 use crate::manifest::{CheckpointRecord, read_manifest};
-use crate::outside::Outside;
 use crate::remote::{JobLocation, Remote, SavepointName};
 
 /// How long the object store may take to answer a request.
@@ -41,7 +41,8 @@ pub struct Savepoint {
 /// [`RestoreFrom::Savepoint`], in any checkpoint mode.
 ///
 /// ```
-/// use alluvium::{Job, JobOptions, OpenMode, Savepoints};
+/// use alluvium::{Job, JobOptions, OpenMode};
+/// use alluvium::admin::Savepoints;
 ///
 /// # fn main() -> alluvium::Result<()> {
 /// # let place = tempfile::tempdir().unwrap();

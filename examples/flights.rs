@@ -19,7 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use alluvium::{
-    CheckpointId, CheckpointMode, ErrorKind, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode, Opened,
+    CheckpointId, CheckpointMode, ErrorKind, Job, JobOptions, MaxParallelism, OpenMode, Opened,
     PendingCheckpoint, StateStore, ValueState,
 };
 use clap::{Parser, ValueEnum};
@@ -203,26 +203,23 @@ fn operate(mut store: StateStore, messages: &Receiver<Message>) -> Result<Vec<(S
     Ok(all)
 }
 
-/// Which subtask owns which key group.
+/// Which subtask owns which key.
 struct Router {
     max_parallelism: MaxParallelism,
-    /// Index of the subtask for each key group.
-    owners: Vec<usize>,
+    subtasks: u32,
 }
 
 impl Router {
     fn new(stores: &[StateStore]) -> Self {
         let max_parallelism =
             stores.first().map_or_else(MaxParallelism::default, StateStore::max_parallelism);
-        let owner = |group| stores.iter().position(|store| store.range().contains(group));
-        let owners = (0..max_parallelism.get())
-            .map(|group| owner(KeyGroup(group)).expect("the subtasks' ranges cover every key group"))
-            .collect();
-        Self { max_parallelism, owners }
+        Self { max_parallelism, subtasks: stores.len() as u32 }
     }
 
     fn subtask_of(&self, key: &str) -> usize {
-        self.owners[usize::from(self.max_parallelism.group_of_key(key).0)]
+        let group = self.max_parallelism.group_of_key(key);
+        let subtask = self.max_parallelism.subtask_of(group, self.subtasks);
+        subtask.expect("a job has a subtask for each of its key groups").0 as usize
     }
 }
 

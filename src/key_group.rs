@@ -67,6 +67,19 @@ impl MaxParallelism {
     }
 }
 
+impl MaxParallelism {
+    /// The subtask of `parallelism` that owns `group`: the one whose [`range_of`](Self::range_of) contains it. None for
+    /// a group that the job does not have, and for a parallelism of 0 or above the number of groups.
+    pub fn subtask_of(self, group: KeyGroup, parallelism: u32) -> Option<SubtaskIndex> {
+        if group.0 >= self.0 || parallelism == 0 || parallelism > u32::from(self.0) {
+            return None;
+        }
+        let index = u64::from(group.0) * u64::from(parallelism) / u64::from(self.0);
+        // Below the parallelism, because the group is below the number of groups.
+        u32::try_from(index).ok().map(SubtaskIndex)
+    }
+}
+
 impl Default for MaxParallelism {
     fn default() -> Self {
         Self(128)
@@ -178,6 +191,18 @@ mod tests {
                     .flat_map(KeyGroupRange::groups)
                     .collect();
                 assert_eq!(groups, (0..max.get()).map(KeyGroup).collect::<Vec<_>>());
+                for group in groups {
+                    let owner = max.subtask_of(group, parallelism);
+                    let range = owner.and_then(|owner| max.range_of(owner, parallelism));
+                    let there = parallelism <= u32::from(max.get());
+                    assert_eq!(
+                        range.is_some_and(|range| range.contains(group)),
+                        there,
+                        "{owner:?} of {group}"
+                    );
+                }
+                assert_eq!(max.subtask_of(KeyGroup(max.get()), parallelism), None);
+                assert_eq!(max.subtask_of(KeyGroup(0), 0), None);
             }
         }
     }

@@ -27,4 +27,5 @@ mod state_flink;
 mod states;
 mod timers;
 mod top_routes;
+mod triggers;
 mod ttl;

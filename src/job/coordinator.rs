@@ -311,6 +311,9 @@ impl Coordinator {
         let (id, start) = (trigger.id, trigger.start);
         self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
         self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
+        if let Some(listener) = &self.listener {
+            listener.triggered(id);
+        }
     }
 
     async fn receive(&mut self, receipt: Receipt) {

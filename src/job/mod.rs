@@ -218,6 +218,15 @@ impl Job {
         Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
     }
 
+    /// The checkpoint that was triggered last, by a call or by the schedule, and is not complete yet. One load of an
+    /// atomic: a source asks between two records, and sends the id with the records, as a barrier. See also
+    /// [`CheckpointListener::triggered`].
+    pub fn due(&self) -> Option<CheckpointId> {
+        let attempt = &self.inner.0.attempt;
+        let number = attempt.barrier();
+        (number > 0).then_some(CheckpointId { epoch: attempt.epoch, number })
+    }
+
     /// The metadata that scheduled checkpoints carry from now on: up to 1 MiB, as with [`Job::trigger`].
     ///
     /// # Errors

@@ -150,6 +150,12 @@ pub struct JobStats {
 /// # }
 /// ```
 pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
+    /// A checkpoint was triggered, by a call or by the schedule. A source that is asleep can be woken here, to send the
+    /// barrier.
+    fn triggered(&self, id: CheckpointId) {
+        let _ = id;
+    }
+
     /// A checkpoint became durable.
     fn completed(&self, report: &CheckpointReport) {
         let _ = report;

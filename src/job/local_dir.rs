@@ -15,7 +15,15 @@ const INSTANCES: &str = "instances";
 #[derive(Debug)]
 pub(crate) struct LocalDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for LocalDir {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that another thread has just forked has it open until it
+        // starts its program, and the lock with it.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl LocalDir {
@@ -31,7 +39,7 @@ impl LocalDir {
             .open(&lock)
             .map_err(|error| Error::disk("open the lock file", &lock, error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: file }),
+            Ok(()) => Ok(Self { path: path.to_owned(), lock: file }),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::new(ErrorKind::Locked, "another process uses the job's local directory")
                     .object(path.display())
@@ -100,8 +108,11 @@ mod tests {
         let error = LocalDir::open(dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Locked);
         assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+        // As a child process would have it for a moment.
+        let inherited = first.lock.try_clone().unwrap();
         drop(first);
         LocalDir::open(dir.path()).unwrap();
+        drop(inherited);
     }
 
     #[test]

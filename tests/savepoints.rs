@@ -554,6 +554,10 @@ fn an_unknown_savepoint_names_those_that_there_are_and_touches_nothing() {
     assert!(error.to_string().contains("[a, b]"), "{error}");
     let nowhere = Savepoints::open(place.dir.path().join("no").to_str().unwrap());
     assert_eq!(nowhere.unwrap_err().kind(), ErrorKind::NotFound);
+    // A directory without a job has no savepoints because it is the wrong one.
+    let empty = tempfile::tempdir().unwrap();
+    let error = Savepoints::open(empty.path().to_str().unwrap()).unwrap().list().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
 /// Six switches of the mode, with a savepoint before each; each attempt goes on from the savepoint.

@@ -6,9 +6,14 @@ mod outside;
 mod pins;
 mod savepoints;
 
+use crate::error::{Error, ErrorKind};
 pub use inspect::{
     InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection, inspect,
 };
 pub(crate) use outside::Outside;
 pub use pins::{InspectedPin, PinHolder, Pins};
 pub use savepoints::{Savepoint, Savepoints};
+
+fn no_job() -> Error {
+    Error::new(ErrorKind::NotFound, "there is no job at this place").advise("check the URL")
+}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::no_job;
 use super::outside::Outside;
 use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,9 +131,12 @@ impl Pins {
             let listed = list_pins(&remote).await?;
             let Some(pin) = listed.iter().find(|pin| pin.nonce.to_string() == id) else {
                 let known: Vec<_> = listed.iter().map(|pin| pin.nonce.to_string()).collect();
-                return Err(Error::new(ErrorKind::NotFound, "the job has no pin of this id")
-                    .object(format!("pin {id}"))
-                    .advise(format!("choose one of [{}]", known.join(", "))));
+                let error = Error::new(ErrorKind::NotFound, "the job has no pin of this id")
+                    .object(format!("pin {id}"));
+                return Err(match known.as_slice() {
+                    [] => error.advise("it has none at all"),
+                    known => error.advise(format!("choose one of [{}]", known.join(", "))),
+                });
             };
             // Attempts only grow: one that is fenced now stays so.
             let inspected = inspect_pin(&remote, pin, newest_epoch(&remote).await?).await?;
@@ -161,9 +165,7 @@ pub(crate) async fn inspect_pins(remote: &Remote) -> Result<Vec<InspectedPin>> {
 
 async fn newest_epoch(remote: &Remote) -> Result<Epoch> {
     // Where the newest version is damaged, that of one below: no attempt that it calls fenced is not.
-    read_top(remote).await?.head.map(|newest| newest.epoch).ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, "there is no job at this place").advise("check the URL")
-    })
+    read_top(remote).await?.head.map(|newest| newest.epoch).ok_or_else(no_job)
 }
 
 async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<InspectedPin> {

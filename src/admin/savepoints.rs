@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::no_job;
 use super::outside::Outside;
 use crate::env::Env;
 use crate::error::{ErrorKind, Result};
 use crate::gc::Holder;
 use crate::gc::savepoint::{self, SavepointRecord};
 use crate::ids::CheckpointId;
-use crate::manifest::RestoreFrom;
-use crate::manifest::{CheckpointRecord, read_manifest};
+use crate::manifest::{CheckpointRecord, RestoreFrom, read_manifest, read_top};
 use crate::remote::{JobLocation, Remote, SavepointName};
 
 /// How long the object store may take to answer a request.
@@ -77,12 +77,17 @@ impl Savepoints {
     /// All savepoints, ascending by name.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) and [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming
-    /// the object that does not read, [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    /// [`NotFound`](ErrorKind::NotFound) if there is no job, [`Corrupt`](ErrorKind::Corrupt) and
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) naming the object that does not read,
+    /// [`StoreUnavailable`](ErrorKind::StoreUnavailable).
     pub fn list(&self) -> Result<Vec<Savepoint>> {
         let remote = Arc::clone(&self.outside.remote);
         self.outside.run(async move {
             let records = savepoint::list(&remote).await?;
+            // Where there is none, there may be no job either: then the URL is wrong, and that none was found says nothing.
+            if records.is_empty() && read_top(&remote).await?.newest.is_none() {
+                return Err(no_job());
+            }
             let reads = records.iter().map(|(name, record)| describe(&remote, name, record));
             futures::future::try_join_all(reads).await
         })

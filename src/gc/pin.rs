@@ -26,8 +26,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::savepoint_lookup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Epoch, Nonce, Version};
-use crate::manifest::RestoreFrom;
-use crate::manifest::{Found, Manifest, Retained, read_manifest, read_newest_list, read_top};
+use crate::manifest::{Found, Manifest, RestoreFrom, Retained, read_manifest, read_newest_list, read_top};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
 const MAGIC: [u8; 4] = *b"ALVP";

@@ -24,8 +24,7 @@ use super::savepoint_record::{Slot, encode};
 use super::slots::{Slots, release_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
-use crate::manifest::RestoreFrom;
-use crate::manifest::{fenced_by, newest_attempt};
+use crate::manifest::{RestoreFrom, fenced_by, newest_attempt};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
 /// How often a name is looked at again that others give and release meanwhile.

@@ -15,12 +15,11 @@ use super::savepoint;
 use crate::env::Env;
 use crate::error::ErrorKind;
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
-use crate::manifest::RestoreFrom;
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
 use crate::manifest::{
-    BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, Retained, Roots,
-    StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
+    BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, RestoreFrom,
+    Retained, Roots, StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
 };
 use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};

@@ -14,10 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Collection, Collector, Holder, Pin, savepoint};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, StateId, SubtaskIndex, Version};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::RestoreFrom;
 use crate::manifest::{
     Chain, CheckpointMode, CheckpointRecord, CommitDraft, Committed, DeltaRef, Inline, JoinedStates,
-    Retained, StateInfo, States, SubtaskRecord, fenced_by, newest_attempt,
+    RestoreFrom, Retained, StateInfo, States, SubtaskRecord, fenced_by, newest_attempt,
 };
 use crate::messages::{Committer, FromStore, ToStore};
 use crate::remote::{ObjectName, Remote, SavepointName};

@@ -58,8 +58,8 @@
 //! - A job may be opened with another number of [`subtasks`](JobOptions::subtasks): each gets the
 //!   key groups that it owns now. [`Opened::subtask_metadata`] has the old offsets.
 //! - [`Receipt`] joins cut and commit where they are not in one process.
-//! - From outside: [`Savepoints`] keep a checkpoint until it is released, [`CheckpointReader`]
-//!   reads one with the program's own descriptors, [`inspect()`] looks at a whole job, [`Pins`] at
+//! - From outside: [`Savepoints`](admin::Savepoints) keep a checkpoint until it is released, [`CheckpointReader`]
+//!   reads one with the program's own descriptors, [`inspect`](admin::inspect()) looks at a whole job, [`Pins`](admin::Pins) at
 //!   its readers.
 //! - Cargo features, none by default: `aws`, `azure`, `gcp` for object stores beyond `file://` and
 //!   `memory://`; `test-util` for a model of an object store. The command line is the crate

@@ -61,7 +61,7 @@ pub struct Inspection {
     pub missing: Vec<String>,
     /// Savepoints that cannot be read, or whose checkpoint cannot, each with what is wrong. No garbage is collected
     /// while there are such, because there is no telling what they keep. Empty in a sound job; for pins see
-    /// [`PinHolder::Damaged`](crate::PinHolder::Damaged).
+    /// [`PinHolder::Damaged`](crate::admin::PinHolder::Damaged).
     pub damaged: Vec<String>,
     /// Versions of the manifest chain that cannot be read, each with what is wrong; oldest first. What is said above is as
     /// of the newest that can. Above that one they keep a job from being opened, unless

@@ -38,7 +38,7 @@ pub struct InspectedPin {
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum PinHolder {
-    /// A reader: a [`CheckpointReader`](crate::CheckpointReader), or [`Savepoints::create`](crate::Savepoints::create)
+    /// A reader: a [`CheckpointReader`](crate::CheckpointReader), or [`Savepoints::create`](crate::admin::Savepoints::create)
     /// under way. One that was killed cannot be told from one that is slow.
     Reader,
     /// An attempt of the job itself, that goes on from a savepoint or makes one.

@@ -187,7 +187,7 @@ impl Job {
 
     /// Starts a checkpoint and makes a savepoint of it. Garbage collection never touches a
     /// savepoint, through any number of later checkpoints and attempts, until it is released
-    /// ([`Savepoints::release`](crate::Savepoints::release)). Operators cut for it as for any other
+    /// ([`Savepoints::release`](crate::admin::Savepoints::release)). Operators cut for it as for any other
     /// checkpoint. The returned checkpoint is done once the savepoint is durable.
     ///
     /// `name` is 1 to 100 ASCII letters, digits, `-`, `_` and `.`, the first a letter or digit, and no

@@ -188,7 +188,12 @@ impl Coordinator {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::Trigger(trigger) => self.begin(trigger),
+            Command::Trigger(trigger) => {
+                let id = trigger.id;
+                self.begin(trigger);
+                self.triggers.started();
+                self.tell_triggered(id);
+            }
             Command::Told(message) => self.told(message).await,
             Command::Abort(id) => {
                 if self.pending_id() == Some(id) {
@@ -264,10 +269,20 @@ impl Coordinator {
         // A caller's own trigger may be in the inbox already; then this one is left out.
         let (triggers, attempt) = (Arc::clone(&self.triggers), Arc::clone(&self.attempt));
         let (start, metadata) = (self.monotonic(), self.state.metadata.clone());
-        let _ = triggers.start(&attempt, |id| {
+        let started = triggers.start(&attempt, |id| {
             self.begin(Trigger { id, metadata, start, savepoint: None, reply: None });
             Ok(())
         });
+        if let Ok(id) = started {
+            self.tell_triggered(id);
+        }
+    }
+
+    /// Only where the checkpoint is due already: whoever is woken looks for it at once.
+    fn tell_triggered(&self, id: CheckpointId) {
+        if let Some(listener) = &self.listener {
+            listener.triggered(id);
+        }
     }
 
     /// Ends a checkpoint that cannot complete. This is polled rather than signalled, because stores
@@ -310,9 +325,6 @@ impl Coordinator {
         let (id, start) = (trigger.id, trigger.start);
         self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
         self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
-        if let Some(listener) = &self.listener {
-            listener.triggered(id);
-        }
     }
 
     async fn receive(&mut self, receipt: Receipt) {

@@ -150,8 +150,8 @@ pub struct JobStats {
 /// # }
 /// ```
 pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
-    /// A checkpoint was triggered, by a call or by the schedule. A source that is asleep can be woken here, to send the
-    /// barrier.
+    /// A checkpoint was triggered, by a call or by the schedule, and is due ([`Job::due`](crate::Job::due)). A source
+    /// that is asleep can be woken here, to send the barrier.
     fn triggered(&self, id: CheckpointId) {
         let _ = id;
     }

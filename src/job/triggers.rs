@@ -45,6 +45,11 @@ impl Triggers {
         Ok(id)
     }
 
+    /// Returns when no start is under way on another thread. The checkpoint that it has announced is due then.
+    pub(crate) fn started(&self) {
+        drop(self.lock());
+    }
+
     /// Ends the checkpoint `id`, if it is the one under way.
     pub(crate) fn done(&self, attempt: &Attempt, id: CheckpointId) {
         let mut state = self.lock();

@@ -204,14 +204,13 @@ impl StoreTask {
                 Ok((seq, files)) => self.upload_native(seq, files, ticket),
                 Err(error) => {
                     tokio::spawn(remove_snapshot(dir));
-                    self.note_base(Some(&error));
                     self.refuse(*ticket, error);
                 }
             },
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
-                self.note_base(result.as_ref().err());
+                // A native checkpoint that fails says so itself, and is not tried again without being asked for.
                 match result {
                     Ok(sent) => {
                         ticket.cost.sst_bytes = sent.bytes;

@@ -204,13 +204,15 @@ impl StoreTask {
                 Ok((seq, files)) => self.upload_native(seq, files, ticket),
                 Err(error) => {
                     tokio::spawn(remove_snapshot(dir));
+                    self.note_base(Some(&error));
                     self.refuse(*ticket, error);
                 }
             },
             Event::NativeUploaded { seq, mut ticket, result } => {
                 self.native.take_if(|(native, _)| *native == ticket.id);
                 self.retire_strays();
-                // A native checkpoint that fails says so itself, and is not tried again without being asked for.
+                // It is not tried again by itself: health tells of it until the next checkpoint.
+                self.note_base(result.as_ref().err());
                 match result {
                     Ok(sent) => {
                         ticket.cost.sst_bytes = sent.bytes;

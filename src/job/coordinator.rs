@@ -278,7 +278,7 @@ impl Coordinator {
         }
     }
 
-    /// Only where the checkpoint is due already: whoever is woken looks for it at once.
+    /// Called once the checkpoint is due: a source that is woken asks [`Job::due`](crate::Job::due) at once.
     fn tell_triggered(&self, id: CheckpointId) {
         if let Some(listener) = &self.listener {
             listener.triggered(id);

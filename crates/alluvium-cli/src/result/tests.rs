@@ -143,7 +143,7 @@ fn the_checked_in_schema_is_that_of_the_types() {
     let checked_in = std::fs::read_to_string(&path).unwrap();
     assert!(
         checked_in == schema,
-        "docs/result.schema.json is not the schema of the types in src/bin/alluvium/result; \
+        "docs/result.schema.json is not the schema of the types in crates/alluvium-cli/src/result; \
          if they were meant to change, raise SCHEMA_VERSION once a version was released, and run this test with \
          ALLUVIUM_WRITE_GOLDEN=1"
     );

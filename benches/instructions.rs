@@ -76,7 +76,7 @@ fn main() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let by_hand = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+    let by_hand = MaterializationOptions::on_demand();
     let options = JobOptions::new(dir.path(), OpenMode::Create)
         .memory(512_000_000)
         .delta_bytes(256 << 20)

@@ -56,7 +56,7 @@ fn cpu_ms() -> f64 {
 
 fn commits(retained: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let by_hand = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+    let by_hand = MaterializationOptions::on_demand();
     let options = JobOptions::new(dir.path(), OpenMode::Create)
         .memory(16_000_000)
         .retained(retained)

@@ -75,8 +75,7 @@ impl Options {
     }
 
     fn job(&self, local: &Path, subtasks: u32) -> JobOptions {
-        let by_hand =
-            MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let by_hand = MaterializationOptions::on_demand();
         let mode = if self.native { CheckpointMode::NativeIncremental } else { CheckpointMode::Changelog };
         JobOptions::new(local, OpenMode::CreateOrOpen)
             .subtasks(subtasks)

@@ -85,7 +85,7 @@ impl Quiet {
 
     fn open_with(change: impl FnOnce(JobOptions) -> JobOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let never = MaterializationOptions::on_demand();
         let options = JobOptions::new(dir.path(), OpenMode::Create)
             .mode(CheckpointMode::Changelog)
             .materialization(never)
@@ -127,7 +127,7 @@ struct Subject {
 impl Subject {
     /// With all keys in a settled table.
     fn loaded(dir: &Path) -> Self {
-        let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let never = MaterializationOptions::on_demand();
         let options =
             JobOptions::new(dir, OpenMode::Create).mode(CheckpointMode::Changelog).materialization(never);
         let Opened { job, mut stores, .. } = Job::open((Arc::new(InMemory::new()), "job"), options).unwrap();

@@ -59,7 +59,7 @@ struct Subject {
 impl Subject {
     fn open(remote: &Arc<InMemory>, dir: &Path) -> Self {
         // No base of its own accord: it would run into the measurement.
-        let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let never = MaterializationOptions::on_demand();
         let options = JobOptions::new(dir, OpenMode::CreateOrOpen)
             .mode(CheckpointMode::Changelog)
             .materialization(never);

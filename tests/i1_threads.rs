@@ -121,11 +121,9 @@ fn threads(mode: CheckpointMode, attempts: u64) {
             .retained(2)
             .checkpoint_interval(Duration::from_millis(15))
             .min_pause(Duration::from_millis(1))
-            .materialization(MaterializationOptions {
-                interval: Some(Duration::from_millis(120)),
-                changelog_bytes: Some(100_000),
-                bytes_per_second: None,
-            })
+            .materialization(
+                MaterializationOptions::new().interval(Duration::from_millis(120)).changelog_bytes(100_000),
+            )
             .listener(Arc::clone(&last) as Arc<dyn CheckpointListener>);
         let Opened { job, mut stores, restored, .. } = open(&store, options).unwrap();
         let reported = *last.0.lock().unwrap();

@@ -62,8 +62,7 @@ impl Case {
 
     fn run(self) {
         let dir = tempfile::tempdir().unwrap();
-        let materialization =
-            MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+        let materialization = MaterializationOptions::on_demand();
         let options = JobOptions::new(dir.path().join("local"), OpenMode::Create)
             .mode(self.mode)
             .subtasks(self.subtasks)

@@ -9,7 +9,7 @@ use crate::{Job, JobOptions, MapState, MaterializationOptions, Namespaced, OpenM
 const LITTLE: usize = 60;
 
 fn open(dir: &tempfile::TempDir) -> Opened {
-    let never = MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None };
+    let never = MaterializationOptions::on_demand();
     // So much memory that nothing is cut by itself.
     let options = JobOptions::new(dir.path(), OpenMode::Create).memory(64_000_000).materialization(never);
     Job::open("memory:///", options).unwrap()

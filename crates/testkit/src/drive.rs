@@ -20,7 +20,7 @@ pub fn quiet(dir: &std::path::Path, mode: OpenMode) -> JobOptions {
 
 /// No base is taken but on demand.
 pub fn by_hand() -> MaterializationOptions {
-    MaterializationOptions { interval: None, changelog_bytes: None, bytes_per_second: None }
+    MaterializationOptions::on_demand()
 }
 
 pub fn open(store: &Arc<impl ObjectStore>, options: JobOptions) -> Result<Opened, Error> {

@@ -69,10 +69,7 @@ impl Session {
     /// Opens the job, which begins to take checkpoints.
     pub(crate) fn open(&self, open: OpenMode, subtasks: u32, env: &Env) -> Result<OpenedJob> {
         meter::reset_rss_peak();
-        let materialization = MaterializationOptions {
-            interval: self.materialization_interval,
-            ..MaterializationOptions::default()
-        };
+        let materialization = MaterializationOptions::new().interval(self.materialization_interval);
         let interval = self.run.checkpoint_interval;
         let options = job_options(&self.dir, open, subtasks, &self.run).materialization(materialization);
         let options = match self.mode {

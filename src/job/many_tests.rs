@@ -15,12 +15,12 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
+use super::CheckpointReport;
 use super::background::Busy;
-use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
+use super::coordinator::{Command, Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::triggers::Triggers;
-use super::{CheckpointReport, Command};
 use crate::budget::Budget;
 use crate::changelog::{ReceiptCost, Tail};
 use crate::delta::{ActiveDelta, TableKind};

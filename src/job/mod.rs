@@ -4,54 +4,46 @@ mod background;
 mod coordinator;
 mod early;
 mod files;
+mod inner;
 mod local_dir;
 #[cfg(test)]
 #[cfg(feature = "test-util")]
 mod many_tests;
 mod memory;
 mod open;
+mod opened;
 mod options;
 mod outlet;
 mod overdue;
 mod packer;
+mod pending;
 mod report;
 mod source;
 mod status;
 mod triggers;
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::oneshot;
-use tokio::sync::{Notify, mpsc};
 
 use crate::changelog::Receipt;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
-use crate::key_group::KeyGroupRange;
 use crate::manifest::CheckpointMode;
 use crate::messages::{FromStore, ToStore};
-use crate::remote::{JobLocation, Remote, SavepointName};
-use crate::restore::RestoreReport;
-use crate::store::metadata;
-use crate::store::{Appliers, Attempt, EventSender, StateStore, StoreShared, StoreStats};
-use crate::table::{Table, TableResources};
-use crate::uploads::Uploads;
+use crate::remote::{JobLocation, SavepointName};
+use crate::store::{StoreStats, metadata};
 use crate::wait::wait;
 
-use background::{Background, Busy};
-use coordinator::Command;
-use coordinator::{Progress, Trigger};
-use local_dir::LocalDir;
+use coordinator::{Command, Trigger};
+use inner::{JobHold, closed};
+pub use opened::Opened;
 pub use options::JobOptions;
-use packer::Packer;
+pub use pending::PendingCheckpoint;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MemoryStats};
 pub use source::SourceJob;
 pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
-use triggers::Triggers;
 
 /// A running attempt of a job. Cheap to clone, and usable from any thread.
 ///
@@ -85,61 +77,6 @@ use triggers::Triggers;
 #[derive(Clone)]
 pub struct Job {
     inner: JobHold,
-}
-
-/// What keeps a job's background alive.
-#[derive(Clone)]
-pub(crate) struct JobHold(Arc<Inner>);
-
-struct Inner {
-    // Held for its drop, which ends the background.
-    _runtime: Background,
-    mode: CheckpointMode,
-    attempt: Arc<Attempt>,
-    remote: Arc<Remote>,
-    commands: mpsc::UnboundedSender<Command>,
-    triggers: Arc<Triggers>,
-    progress: Arc<Mutex<Progress>>,
-    // Ends before the tables are closed.
-    _appliers: Appliers,
-    stores: Vec<StoreHandle>,
-    uploads: Uploads,
-    packer: Arc<Packer>,
-    collecting: Busy,
-    closing: Arc<Notify>,
-    checkpoint_timeout: Duration,
-    memory: u64,
-    resources: TableResources,
-    _dir: LocalDir,
-}
-
-/// What the job holds of a store that is in an operator's hands.
-struct StoreHandle {
-    shared: Arc<StoreShared>,
-    events: EventSender,
-    table: Arc<Table>,
-}
-
-/// A job that was opened.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Opened {
-    /// The job.
-    pub job: Job,
-    /// One store for each subtask, in their order: to be handed to the operators' threads.
-    pub stores: Vec<StateStore>,
-    /// What was restored, and what it took.
-    pub restored: RestoreReport,
-    /// What was given to [`Job::trigger`] at the checkpoint that was restored.
-    pub metadata: Option<Vec<u8>>,
-    /// What each subtask of the restored checkpoint gave to its [`StateStore::cut`], with the key groups
-    /// that it owned; empty after a fresh start.
-    ///
-    /// At an unchanged number of subtasks each entry is what [`StateStore::restored_metadata`]
-    /// returns. After a rescale this is the only source of offsets: they follow the partitions of a
-    /// source and not key groups. Read those of *all* old subtasks, and assign each partition to
-    /// the subtask that reads it from now on.
-    pub subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
 }
 
 impl Job {
@@ -403,7 +340,7 @@ impl Job {
             // Closed by another clone.
             Err(_) => Ok(()),
         };
-        self.inner.0.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
+        self.inner.0.attempt.fail_quietly(closed());
         result
     }
 }
@@ -413,52 +350,6 @@ fn check_metadata(metadata: &[u8]) -> Result<()> {
     metadata::check(metadata.len(), 0).map_err(|error| error.object("the coordinator's metadata"))
 }
 
-impl Inner {
-    fn send(&self, command: Command) -> Result<()> {
-        self.commands.send(command).map_err(|_| Error::new(ErrorKind::Closed, "the job was closed"))
-    }
-
-    /// What cannot be done in the background of one of the stores.
-    fn trouble(&self) -> Option<Error> {
-        let now = self.remote.env().clock.monotonic();
-        let table = self.stores.iter().find_map(|store| store.table.trouble());
-        table.or_else(|| {
-            let mut stores = (0..).zip(&self.stores);
-            stores.find_map(|(subtask, store)| store.shared.bases.of(SubtaskIndex(subtask), now))
-        })
-    }
-
-    fn memory_stats(&self) -> MemoryStats {
-        let budgets = || self.stores.iter().map(|store| &store.shared.budget);
-        let tables = self.resources.held();
-        let (memtable_waits, waited) = tables.waits;
-        MemoryStats {
-            limit: self.memory,
-            deltas: budgets().map(|budget| budget.held()).sum(),
-            deltas_limit: budgets().map(|budget| budget.limit()).sum(),
-            recycled: self.stores.iter().map(|store| store.shared.recycler.bytes() as u64).sum(),
-            memtables: tables.memtables,
-            memtables_limit: tables.memtables_limit,
-            memtable_waits,
-            memtable_wait_ms: waited.as_secs_f64() * 1e3,
-            cache: tables.cache,
-            cache_pinned: tables.cache_pinned,
-            cache_limit: tables.cache_limit,
-        }
-    }
-
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Whatever is still queued at the appliers is not worth doing.
-        self.attempt.fail_quietly(Error::new(ErrorKind::Closed, "the job was closed"));
-    }
-}
-
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Job")
@@ -466,50 +357,5 @@ impl fmt::Debug for Job {
             .field("mode", &self.mode())
             .field("stores", &self.inner.0.stores.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A checkpoint under way. Wait for it with [`PendingCheckpoint::wait`], or `.await` it.
-///
-/// Dropping it changes nothing: the checkpoint goes on.
-#[derive(Debug)]
-pub struct PendingCheckpoint {
-    id: CheckpointId,
-    result: oneshot::Receiver<Result<CheckpointReport>>,
-    commands: mpsc::UnboundedSender<Command>,
-}
-
-impl PendingCheckpoint {
-    /// Its id.
-    pub fn id(&self) -> CheckpointId {
-        self.id
-    }
-
-    /// Blocks until the checkpoint is durable.
-    ///
-    /// # Errors
-    /// [`Aborted`](ErrorKind::Aborted) after a timeout or [`PendingCheckpoint::abort`],
-    /// [`Fenced`](ErrorKind::Fenced), [`StoreUnavailable`](ErrorKind::StoreUnavailable),
-    /// [`Closed`](ErrorKind::Closed). Whatever it is, the state is unharmed.
-    pub fn wait(self) -> Result<CheckpointReport> {
-        wait(self.into_future())
-    }
-
-    /// Gives the checkpoint up, unless it is being committed already.
-    pub fn abort(&self) {
-        // Nothing to abort if the job is gone.
-        let _ = self.commands.send(Command::Abort(self.id));
-    }
-}
-
-impl IntoFuture for PendingCheckpoint {
-    type Output = Result<CheckpointReport>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let closed = |_| Err(Error::new(ErrorKind::Closed, "the job was closed"));
-            self.result.await.unwrap_or_else(closed)
-        })
     }
 }

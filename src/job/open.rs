@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
 use tokio::sync::{Notify, mpsc};
@@ -29,16 +29,16 @@ use crate::uploads::{PARALLEL_DELTAS, UploadsTask};
 use crate::wait::wait;
 
 use super::background::{Background, Busy};
-use super::coordinator::committer;
-use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, follow};
+use super::coordinator::{Coordinator, Progress, Schedule, State, Subtask, committer};
 use super::files::OpenFiles;
+use super::inner::{Inner, JobHold, StoreHandle};
 use super::local_dir::{self, LocalDir};
 use super::memory::MemoryPlan;
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::source::{Foreign, Source};
 use super::triggers::Triggers;
-use super::{Inner, Job, JobHold, JobOptions, Opened, StoreHandle};
+use super::{Job, JobOptions, Opened};
 
 /// Threads of a job's own runtime, one for each core: encoding and hashing go to its blocking pool.
 const WORKERS: RangeInclusive<usize> = 2..=8;
@@ -396,8 +396,9 @@ fn assemble(
 
     let max_parallelism = chain.max_parallelism();
     let triggers = Arc::new(Triggers::new(chain.epoch()));
-    let progress = Arc::new(Mutex::new(Progress { dependent, ..Progress::default() }));
-    follow(&mut progress.lock().unwrap_or_else(PoisonError::into_inner).retained, &chain);
+    let mut progress = Progress { dependent, ..Progress::default() };
+    progress.follow(&chain);
+    let progress = Arc::new(Mutex::new(progress));
     let closing = Arc::new(Notify::new());
     let stores: BTreeMap<_, _> =
         owners.iter().map(|(subtask, owner)| (*subtask, owner.events.clone())).collect();

@@ -1,0 +1,294 @@
+//! The task that decides about checkpoints. It triggers them, gathers the receipts, commits, gives
+//! up what takes too long, and has garbage collected after commits.
+
+mod command;
+mod commit;
+mod garbage;
+mod outcome;
+mod progress;
+mod savepoint;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::changelog::Receipt;
+use crate::error::{Error, ErrorKind};
+use crate::gc::{Collector, Pin};
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
+use crate::key_group::KeyGroupRange;
+use crate::manifest::{Chain, CheckpointMode, JoinedStates, Retained};
+use crate::messages::{FromStore, ToStore};
+use crate::remote::{ObjectName, Remote};
+use crate::store::{Attempt, EventSender, StoreShared};
+
+use super::background::Busy;
+use super::early::Early;
+use super::packer::Packer;
+use super::report::CheckpointListener;
+use super::status;
+use super::triggers::Triggers;
+
+pub(super) use command::{Command, Trigger, committer};
+pub(super) use progress::Progress;
+
+/// How often a checkpoint under way looks whether the attempt has failed.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// The schedule of checkpoints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Schedule {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) min_pause: Duration,
+    pub(crate) timeout: Duration,
+}
+
+pub(crate) struct Coordinator {
+    pub(crate) chain: Chain,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) triggers: Arc<Triggers>,
+    pub(crate) progress: Arc<std::sync::Mutex<Progress>>,
+    /// The job's subtasks. A checkpoint is complete with a receipt of each.
+    pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
+    pub(crate) packer: Arc<Packer>,
+    pub(crate) mode: CheckpointMode,
+    pub(crate) keep: usize,
+    pub(crate) schedule: Schedule,
+    pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
+    /// Ends a commit that is under way, because the job is being closed.
+    pub(crate) closing: Arc<Notify>,
+    /// The pin of the savepoint, or of another job's checkpoint, from which the attempt continues.
+    /// It is held until a commit of the attempt's own refers to the same state.
+    pub(crate) origin: Option<Pin>,
+    /// Whether garbage is being collected.
+    pub(super) collecting: Busy,
+    pub(crate) state: State,
+}
+
+/// What the coordinator knows of a subtask.
+pub(crate) struct Subtask {
+    pub(crate) range: KeyGroupRange,
+    pub(crate) instance: Nonce,
+    pub(crate) events: EventSender,
+    pub(crate) shared: Arc<StoreShared>,
+    /// The last delta in the newest checkpoint.
+    pub(crate) committed: DeltaSeq,
+    /// Its store has said that its state stays as it is.
+    pub(crate) finished: bool,
+}
+
+/// What changes while the coordinator runs.
+#[derive(Default)]
+pub(crate) struct State {
+    pending: Option<Pending>,
+    metadata: Vec<u8>,
+    next_trigger: Option<Instant>,
+    /// In changelog mode, with a schedule.
+    early: Option<Early>,
+    /// How long the slowest upload of deltas took since the last barrier.
+    slowest_upload: Option<Duration>,
+    retired: Vec<ObjectName>,
+    /// The states of all subtasks as of the last checkpoint.
+    described: JoinedStates,
+    /// Dropped by commits and not yet collected.
+    dropped: Vec<Retained>,
+    collected: Option<Instant>,
+    collector: Arc<Mutex<Collector>>,
+    /// Whether anything was committed since a base was made.
+    committed: bool,
+    /// Versions of which savepoints are being made, for as long as that takes.
+    saving: Vec<Weak<Version>>,
+}
+
+struct Pending {
+    trigger: Trigger,
+    deadline: Instant,
+    receipts: BTreeMap<SubtaskIndex, Receipt>,
+}
+
+impl Coordinator {
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
+        self.state.next_trigger = self.schedule.interval.map(after);
+        let early = self.schedule.interval.map(Early::new);
+        self.state.early = early.filter(|_| self.mode.logs_changes());
+        let mut watch = tokio::time::interval(WATCH);
+        watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
+            let due = self.state.next_trigger.filter(|_| self.state.pending.is_none());
+            let early = self.state.early.zip(due).and_then(|(early, due)| early.next(due));
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    Some(Command::Close(reply)) => {
+                        self.give_up(&Error::new(ErrorKind::Closed, "the job was closed"));
+                        // If the caller was cancelled, there is no receiver for the answer.
+                        let _ = reply.send(self.collect_all().await);
+                        return;
+                    }
+                    Some(command) => self.handle(command).await,
+                    None => return,
+                },
+                () = sleep_until(deadline) => self.give_up_overdue(),
+                () = sleep_until(due) => self.trigger_by_schedule(),
+                () = sleep_until(early) => {
+                    self.state.early.as_mut().into_iter().for_each(Early::made);
+                    self.attempt.call_early();
+                }
+                // An operator that has seen the failure never cuts, so the wait must be ended here.
+                _ = watch.tick(), if self.state.pending.is_some() => self.give_up_hopeless(),
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::Trigger(trigger) => {
+                let id = trigger.id;
+                self.begin(trigger);
+                self.triggers.started();
+                self.tell_triggered(id);
+            }
+            Command::Told(message) => self.told(message).await,
+            Command::Abort(id) => {
+                if self.pending_id() == Some(id) {
+                    self.give_up(&Error::new(ErrorKind::Aborted, "the checkpoint was aborted by the caller"));
+                }
+            }
+            Command::Metadata(metadata) => self.state.metadata = metadata,
+            // Handled where the inbox is read.
+            Command::Close(_) => {}
+        }
+    }
+
+    async fn told(&mut self, message: FromStore) {
+        match message {
+            FromStore::Receipt(receipt) => self.receive(*receipt).await,
+            FromStore::Finished { subtask, last_cut } => self.finished(subtask, last_cut),
+            FromStore::Refused { checkpoint, error } => {
+                if self.pending_id() == Some(checkpoint) {
+                    self.give_up(&error);
+                }
+            }
+            FromStore::Retired(objects) => self.state.retired.extend(objects),
+            FromStore::Materialized(report) => {
+                self.look_for_successor();
+                if let Some(listener) = &self.listener {
+                    listener.materialized(&report);
+                }
+            }
+            FromStore::Uploaded { took } => {
+                self.state.slowest_upload = self.state.slowest_upload.max(Some(took));
+            }
+            FromStore::Failed(error) => {
+                self.attempt.fail(error.clone());
+                self.give_up(&error);
+            }
+        }
+    }
+
+    fn pending_id(&self) -> Option<CheckpointId> {
+        self.state.pending.as_ref().map(|pending| pending.trigger.id)
+    }
+
+    fn trigger_by_schedule(&mut self) {
+        let interval = self.schedule.interval.unwrap_or_default();
+        self.state.next_trigger = Some(after(interval));
+        if let Some(early) = &mut self.state.early {
+            early.triggered(self.state.slowest_upload.take());
+        }
+        if self.attempt.health().is_err() {
+            return;
+        }
+        // If a caller's own trigger is in the inbox already, the scheduled one is left out.
+        let (triggers, attempt) = (Arc::clone(&self.triggers), Arc::clone(&self.attempt));
+        let (start, metadata) = (self.monotonic(), self.state.metadata.clone());
+        let started = triggers.start(&attempt, |id| {
+            self.begin(Trigger { id, metadata, start, savepoint: None, reply: None });
+            Ok(())
+        });
+        if let Ok(id) = started {
+            self.tell_triggered(id);
+        }
+    }
+
+    /// Called once the checkpoint is due: a source that is woken asks [`Job::due`](crate::Job::due) at once.
+    fn tell_triggered(&self, id: CheckpointId) {
+        if let Some(listener) = &self.listener {
+            listener.triggered(id);
+        }
+    }
+
+    /// The operator makes no more cuts. From now on the subtask's task cuts for its store, beginning with
+    /// the checkpoint under way.
+    fn finished(&mut self, subtask: SubtaskIndex, cut: u64) {
+        let Some(own) = self.subtasks.get_mut(&subtask) else { return };
+        own.finished = true;
+        if let Some(id) = self.pending_id().filter(|id| id.number > cut) {
+            self.tell(subtask, ToStore::CutFinished(id));
+        }
+    }
+
+    fn begin(&mut self, trigger: Trigger) {
+        let deadline = after(self.schedule.timeout);
+        for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
+            subtask.events.tell(ToStore::CutFinished(trigger.id));
+        }
+        let (id, start) = (trigger.id, trigger.start);
+        self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
+        self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
+    }
+
+    async fn receive(&mut self, receipt: Receipt) {
+        let (id, subtask) = (receipt.checkpoint, receipt.subtask);
+        match &mut self.state.pending {
+            Some(pending) if pending.trigger.id == id => {
+                // A receipt of another instance, or another job, would commit a state that never was (I1).
+                let own = self.subtasks.get(&subtask);
+                if !own.is_some_and(|own| own.range == receipt.range && own.instance == receipt.instance) {
+                    tracing::warn!(%subtask, checkpoint = %id, "a receipt of another store was ignored");
+                    return;
+                }
+                pending.receipts.entry(subtask).or_insert(receipt);
+                let complete = pending.receipts.len() == self.subtasks.len();
+                self.progress().pending.iter_mut().for_each(|pending| _ = pending.receipts.insert(subtask));
+                if complete {
+                    self.commit().await;
+                }
+            }
+            // Too late for this checkpoint. The store must make what it holds durable by itself.
+            _ => self.tell(subtask, ToStore::Aborted(id)),
+        }
+    }
+
+    fn tell(&self, subtask: SubtaskIndex, message: ToStore) {
+        if let Some(subtask) = self.subtasks.get(&subtask) {
+            subtask.events.tell(message);
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.remote.env().clock.monotonic()
+    }
+}
+
+/// A moment on the runtime's clock, which its timers follow (and a test may pause). "For ever" is
+/// taken for a year.
+fn after(duration: Duration) -> Instant {
+    Instant::now() + duration.min(Duration::from_secs(365 * 24 * 3600))
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,165 @@
+//! Changelog mode: the active delta, and the frozen ones that the table does not hold yet.
+
+use std::sync::Arc;
+
+use crate::delta::{ActiveDelta, FrozenDelta, Lookup, Pooled, Recycler};
+use crate::error::Result;
+use crate::ids::DeltaSeq;
+use crate::store::event::Event;
+use crate::store::scan::ScanBuilder;
+use crate::store::shared::Layer;
+
+use super::background::Background;
+use super::found::{Found, Operands};
+
+pub(in crate::store) struct Changelog {
+    pub(super) active: ActiveDelta,
+    /// Not yet applied, oldest first.
+    frozen: Vec<Arc<Layer>>,
+    /// Size at which the active delta is cut between two barriers.
+    delta_bytes: usize,
+    /// Size up to which it may wait for the barrier: about what travels in the manifest.
+    inline_limit: usize,
+    /// The last call to cut ahead of a barrier that was heeded.
+    early: u64,
+    background: Background,
+}
+
+impl Changelog {
+    pub(super) fn new(
+        background: Background,
+        recycler: &Arc<Recycler>,
+        delta_bytes: usize,
+        inline_limit: usize,
+    ) -> Self {
+        let active = ActiveDelta::recycled_by(Arc::clone(recycler));
+        Self { active, frozen: Vec::new(), delta_bytes, inline_limit, early: 0, background }
+    }
+
+    pub(super) fn seq(&self) -> DeltaSeq {
+        self.background.seq()
+    }
+
+    /// Looked at once per write: an empty delta is where memory is asked for, a full one is cut.
+    #[inline]
+    fn needs_room(&self) -> bool {
+        self.active.is_empty() || self.active.bytes() >= self.delta_bytes
+    }
+
+    /// Lets go of what the table holds.
+    fn purge(&mut self) {
+        self.frozen.retain(|layer| !layer.is_applied());
+    }
+
+    /// Cuts a full active delta, and waits where memory is at its bound.
+    #[inline]
+    pub(super) fn make_room(&mut self) -> Result<()> {
+        if !self.needs_room() {
+            self.cut_early();
+            return Ok(());
+        }
+        self.freeze();
+        if self.background.shared.has_room() {
+            return Ok(());
+        }
+        let Self { frozen, background, .. } = self;
+        background.wait_for_room(|| frozen.retain(|layer| !layer.is_applied()))
+    }
+
+    /// Cuts a large delta ahead of a barrier if the job has asked for it since the last write, so
+    /// that less has to be uploaded after the barrier.
+    #[inline]
+    fn cut_early(&mut self) {
+        let early = self.background.shared.attempt.early();
+        if early == self.early {
+            return;
+        }
+        self.early = early;
+        if self.active.bytes() > self.inline_limit {
+            self.freeze();
+            self.background.events.send(Event::Hurry);
+        }
+    }
+
+    /// Cuts a full active delta. False if memory is at its bound, and the next write would wait.
+    pub(super) fn freeze_if_due(&mut self) -> bool {
+        if !self.needs_room() {
+            return true;
+        }
+        self.freeze();
+        !self.background.shared.budget.is_full()
+    }
+
+    /// Swaps the active delta for an empty one and hands it to the background (I7: no flush, no
+    /// copy, no I/O).
+    pub(super) fn freeze(&mut self) {
+        self.purge();
+        // Once, unless scans hold parts of the delta.
+        while !self.active.is_empty() {
+            let delta = self.active.cut();
+            let layer = self.background.hand_over(delta);
+            self.take_in([layer]);
+        }
+    }
+
+    /// Adds layers that lie below the active delta and above all others.
+    pub(in crate::store) fn take_in(&mut self, layers: impl IntoIterator<Item = Arc<Layer>>) {
+        self.frozen.extend(layers);
+        debug_assert!(
+            self.frozen.is_sorted_by_key(|layer| layer.seq),
+            "a read takes the first layer from the back that knows the key"
+        );
+    }
+
+    /// Whether the active delta says anything of a key.
+    pub(in crate::store) fn touches(&self, key: &[u8]) -> bool {
+        let unknown = |table: &Pooled| matches!(table.get(key), Lookup::Unknown);
+        self.active.tables().any(|table| !unknown(table))
+    }
+
+    /// Hands a delta to the background that comes before the active one, and waits where memory is
+    /// at its bound. `handed` learns of its layer before this call waits, `purge` meanwhile.
+    pub(in crate::store) fn hand_over(
+        &self,
+        delta: FrozenDelta,
+        handed: impl FnOnce(Arc<Layer>),
+        purge: impl FnMut(),
+    ) -> Result<()> {
+        handed(self.background.hand_over(delta));
+        if self.background.shared.has_room() {
+            return Ok(());
+        }
+        self.background.wait_for_room(purge)
+    }
+
+    /// Adds the layers to a scan, newest first.
+    pub(super) fn scan(&self, builder: &mut ScanBuilder) {
+        builder.active(&self.active);
+        self.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
+    }
+
+    /// What the layers know of a key.
+    pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
+        let mut operands = Operands::default();
+        // The newest table is looked up separately, because most reads that memory answers end
+        // there.
+        if let Some(found) = operands.settle(None, self.active.newest(key)) {
+            return found;
+        }
+        for table in self.active.older() {
+            if let Some(found) = operands.settle(None, table.get(key)) {
+                return found;
+            }
+        }
+        for layer in self.frozen.iter().rev() {
+            // Deltas are applied in order: whatever is older than an applied one is in the table as well.
+            if layer.is_applied() {
+                break;
+            }
+            if let Some(found) = operands.settle(Some(layer.seq), layer.delta.get(key)) {
+                return found;
+            }
+        }
+        if operands.is_empty() { Found::Nothing } else { Found::Operands(operands) }
+    }
+}

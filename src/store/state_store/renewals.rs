@@ -1,0 +1,79 @@
+//! Access times that reads renew, and the writes that these leave behind.
+
+use crate::error::Result;
+use crate::key;
+use crate::key_group::KeyGroup;
+use crate::store::engine::Engine;
+use crate::store::registry::State;
+
+use super::StateStore;
+
+/// Renewed bytes at which a portion is handed over in changelog mode, unless a delta is smaller.
+/// In native mode they are written then.
+pub(super) const REFRESHED_AT_ONCE: u64 = 1 << 20;
+
+impl StateStore {
+    /// Gives a value a new access time, because it was read. Reads see the new time at once. The
+    /// next call that may write, at the latest [`StateStore::set_key`], writes it. If much has
+    /// gathered for one key, this call hands it over, and waits for memory as a write does.
+    pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
+        let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
+        key::encode_into(&mut encoded, group, state.id, key);
+        if self.refreshed.insert(encoded, state.table, value) {
+            self.hand_over();
+        }
+    }
+
+    /// Hands over what reads have gathered, from a call that has the store shared.
+    fn hand_over(&self) {
+        match &self.engine {
+            Engine::Changelog(changelog) => {
+                let Some(delta) = self.refreshed.portion(|key| changelog.touches(key)) else { return };
+                let handed = |layer| self.refreshed.handed(layer);
+                // The next call reports a failure, because this one only reads.
+                let _ = changelog.hand_over(delta, handed, || self.refreshed.purge());
+            }
+            Engine::Native(native) => {
+                for (key, (_, value)) in self.refreshed.take_values() {
+                    if let Err(error) = native.put(&key, &value) {
+                        return self.shared.fail(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings what reads have refreshed to where writes go, and waits for memory as they do.
+    #[inline]
+    pub(in crate::store) fn write_refreshed(&mut self) -> Result<()> {
+        if self.refreshed.is_empty() {
+            return Ok(());
+        }
+        self.put_refreshed(Engine::make_room)
+    }
+
+    /// As [`StateStore::write_refreshed`], but never waits: what it writes is in memory already.
+    pub(super) fn write_refreshed_at_once(&mut self) -> Result<()> {
+        if self.refreshed.is_empty() {
+            return Ok(());
+        }
+        self.put_refreshed(|engine| {
+            engine.freeze_if_due();
+            Ok(())
+        })
+    }
+
+    fn put_refreshed(&mut self, make_room: impl Fn(&mut Engine) -> Result<()>) -> Result<()> {
+        let (handed, values) = self.refreshed.take();
+        match &mut self.engine {
+            Engine::Changelog(changelog) => changelog.take_in(handed),
+            Engine::Native(_) => debug_assert!(handed.is_empty(), "they are written, not handed over"),
+        }
+        for (key, (kind, value)) in values {
+            make_room(&mut self.engine)?;
+            self.engine.put(kind, &key, &value)?;
+        }
+        debug_assert!(self.refreshed.is_empty(), "what reads have left behind comes before what follows");
+        Ok(())
+    }
+}

@@ -16,6 +16,21 @@ use crate::table::Tuning;
 use super::{CheckpointListener, SourceJob};
 
 /// Options of a job: where its local files live and how it checkpoints.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use alluvium::{JobOptions, OpenMode};
+///
+/// let options = JobOptions::new("/var/cache/job", OpenMode::CreateOrOpen)
+///     .subtasks(8) // may differ at every start
+///     .memory(4_000_000_000) // of all subtasks together, in bytes
+///     .checkpoint_interval(Duration::from_secs(10))
+///     .retained(5);
+/// ```
+///
+/// With an interval, the source must still send barriers where records travel between subtasks
+/// ([`checkpoint_interval`](Self::checkpoint_interval)).
 #[derive(Clone, Debug)]
 pub struct JobOptions {
     pub(crate) dir: PathBuf,
@@ -234,7 +249,9 @@ impl JobOptions {
     /// [`Job::trigger`](crate::Job::trigger) is called.
     ///
     /// Each store finds the checkpoint at its own place in the stream. With a shared source, or
-    /// records that travel between subtasks, trigger by hand and send barriers instead.
+    /// records that travel between subtasks, the source asks [`Job::due`](crate::Job::due) between
+    /// two records and sends the checkpoint's id to all operators as a barrier; the operators then
+    /// do not ask `StateStore::due`.
     #[must_use]
     pub fn checkpoint_interval(mut self, interval: Duration) -> Self {
         self.checkpoint_interval = Some(interval);

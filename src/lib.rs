@@ -69,6 +69,9 @@
 //!   output), `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users,
 //!   `design.md` for how it works.
 
+// docs.rs alone sets this: it shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod admin;
 mod budget;
 mod changelog;

@@ -10,7 +10,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "test-util"))]
 pub(crate) use gather::MAX_OBJECT;
 pub(crate) use gather::PARALLEL_DELTAS;
 pub(crate) use task::{Arrival, Outlet, Uploads, UploadsTask};

@@ -30,7 +30,9 @@ const COMMAND_LINE: &[&[&str]] = &[
     &["portable"],
     &["display"],
     &["result"],
-    &["output", "scratch", "signals", "store_option", "units"],
+    &["location"],
+    &["signals"],
+    &["logging", "output", "scratch", "units"],
     &["failure"],
 ];
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use super::intact;
 use super::outside::Outside;
 use super::pins::{InspectedPin, inspect_pins};
 use super::savepoints::{Savepoint, describe as describe_savepoint};
@@ -22,7 +23,7 @@ use crate::remote::{JobLocation, ObjectName, Remote, Staged, count_staged};
 /// A running job may collect what was listed a moment ago; then everything is looked at anew.
 const TRIES: usize = 8;
 /// Manifests read at the same time.
-const PARALLEL_READS: usize = 16;
+pub(super) const PARALLEL_READS: usize = 16;
 
 /// A job as its object store shows it. Sizes in bytes.
 #[derive(Debug, Clone, Serialize)]
@@ -59,6 +60,8 @@ pub struct Inspection {
     pub staged_files: u64,
     /// Objects that a retained checkpoint needs and that do not exist. Empty in a sound job.
     pub missing: Vec<String>,
+    /// Objects that a retained checkpoint needs and that are shorter than it says. Empty in a sound job.
+    pub cut: Vec<String>,
     /// Savepoints that cannot be read, or whose checkpoint cannot, each with what is wrong. No garbage is collected
     /// while there are such, because there is no telling what they keep. Empty in a sound job; for pins see
     /// [`PinHolder::Damaged`](crate::admin::PinHolder::Damaged).
@@ -104,6 +107,10 @@ pub struct InspectedCheckpoint {
     pub metadata: Vec<u8>,
     /// The names of its states.
     pub states: Vec<String>,
+    /// What is wrong with the objects that it needs: which do not exist, are shorter than they must be, or do not
+    /// read. Told from a listing of all objects; content is looked at only in the indexes of bases, and in what lies
+    /// within a damaged version of the chain. Empty in a sound job.
+    pub damage: Vec<String>,
     /// Each subtask's part.
     pub subtasks: Vec<InspectedSubtask>,
 }
@@ -233,6 +240,10 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         names
     };
     let live = reach(&retained);
+    let needed = manifests.iter().map(|(manifest, _)| manifest);
+    let needed: Vec<_> = needed.filter(|manifest| retained.contains(&manifest.version)).collect();
+    let unread: Vec<_> = damaged_versions.iter().map(|(version, _)| *version).collect();
+    let damage = intact::look(remote, &needed, &sizes, &unread).await?;
     let (savepoints, damaged) = look_at_savepoints(remote).await?;
     let pins = inspect_pins(remote).await?;
     let versions = savepoints.iter().map(|savepoint| savepoint.version);
@@ -257,7 +268,8 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
                     Some(states) => Arc::clone(states),
                     None => states_of(remote, record).await?,
                 };
-                Some(describe(record, &states, retained.contains(&manifest.version)))
+                let kept = retained.contains(&manifest.version);
+                Some(describe(record, &states, kept, damage.of(manifest.version)))
             }
             None => None,
         };
@@ -282,6 +294,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         staged_bytes: 0,
         staged_files: 0,
         missing: live.iter().filter(|name| !sizes.contains_key(*name)).cloned().collect(),
+        cut: damage.cut.into_iter().collect(),
         damaged,
         damaged_versions: damaged_versions
             .into_iter()
@@ -335,7 +348,12 @@ async fn states_of(remote: &Remote, record: &CheckpointRecord) -> Result<Arc<[St
     }
 }
 
-fn describe(record: &CheckpointRecord, states: &[StateInfo], retained: bool) -> InspectedCheckpoint {
+fn describe(
+    record: &CheckpointRecord,
+    states: &[StateInfo],
+    retained: bool,
+    damage: Vec<String>,
+) -> InspectedCheckpoint {
     InspectedCheckpoint {
         id: record.id,
         retained,
@@ -345,6 +363,7 @@ fn describe(record: &CheckpointRecord, states: &[StateInfo], retained: bool) -> 
         metadata_bytes: record.metadata.len() as u64,
         metadata: record.metadata.clone(),
         states: states.iter().map(|state| state.name.clone()).collect(),
+        damage,
         subtasks: record.subtasks.iter().map(describe_subtask).collect(),
     }
 }

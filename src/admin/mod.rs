@@ -2,6 +2,7 @@
 //! not fenced and goes on undisturbed.
 
 mod inspect;
+mod intact;
 mod outside;
 mod pins;
 mod savepoints;

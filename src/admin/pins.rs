@@ -134,7 +134,7 @@ impl Pins {
                 let error = Error::new(ErrorKind::NotFound, "the job has no pin of this id")
                     .object(format!("pin {id}"));
                 return Err(match known.as_slice() {
-                    [] => error.advise("it has none at all"),
+                    [] => error.advise("the job has no pins"),
                     known => error.advise(format!("choose one of [{}]", known.join(", "))),
                 });
             };

@@ -23,5 +23,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use pin::{Holder, ListedPin, Pin, choose, find_wanted, list as list_pins, release_earlier};
+pub(crate) use pin::{
+    Holder, ListedPin, Pin, choose, find_to_read, find_wanted, list as list_pins, release_earlier,
+};
 pub(crate) use run::{Collection, Collector};

@@ -183,6 +183,23 @@ fn left_behind(error: Error, name: &ObjectName) -> Error {
     error.more_advice(format!("{name} may have stayed behind: release that pin when the store answers again"))
 }
 
+/// As [`Pin::take_to_read`], without a pin: what is found may go at any time.
+pub(crate) async fn find_to_read(remote: &Remote, from: &RestoreFrom) -> Result<Found> {
+    if let RestoreFrom::Savepoint(name) = from {
+        return read(remote, savepoint_lookup::require(remote, &name.parse()?).await?.checkpoint).await;
+    }
+    let past_damage = matches!(from, RestoreFrom::Checkpoint(_));
+    for _ in 1..TRIES {
+        let wanted = find_wanted(remote, from, past_damage).await?;
+        match read(remote, wanted).await {
+            // It went between the two: choose again.
+            Err(error) if error.kind() == ErrorKind::MissingObject && *from == RestoreFrom::Latest => {}
+            found => return found,
+        }
+    }
+    read(remote, find_wanted(remote, from, past_damage).await?).await
+}
+
 async fn newest(remote: &Remote, past_damage: bool) -> Result<Manifest> {
     let top = read_top(remote).await?;
     if let Some(damaged) = top.damaged.first().filter(|_| !past_damage) {
@@ -228,9 +245,12 @@ pub(crate) fn choose(from: &RestoreFrom, retained: &[Retained]) -> Result<Retain
     };
     retained.iter().find(|retained| retained.id == *id).copied().ok_or_else(|| {
         let known: Vec<_> = retained.iter().map(|retained| retained.id.to_string()).collect();
-        Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
-            .object(format!("checkpoint {id}"))
-            .advise(format!("choose one of [{}]", known.join(", ")))
+        let error = Error::new(ErrorKind::NotFound, "the checkpoint is not among the retained ones")
+            .object(format!("checkpoint {id}"));
+        match known.as_slice() {
+            [] => error.advise("the job retains no checkpoint"),
+            known => error.advise(format!("choose one of [{}]", known.join(", "))),
+        }
     })
 }
 

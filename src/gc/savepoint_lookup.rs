@@ -65,7 +65,7 @@ pub(super) fn unknown(name: &SavepointName, known: &[SavepointName]) -> Error {
     let error = Error::new(ErrorKind::NotFound, "the job has no savepoint of this name")
         .object(format!("savepoint {name}"));
     match known.as_slice() {
-        [] => error.advise("it has none at all: make one first"),
+        [] => error.advise("the job has no savepoints"),
         known => error.advise(format!("choose one of [{}]", known.join(", "))),
     }
 }

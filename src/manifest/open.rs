@@ -85,21 +85,17 @@ pub(super) async fn open(
 /// Nothing has been written yet when this refuses.
 async fn check_mode(remote: &Remote, mode: OpenMode, newest: Option<Version>) -> Result<()> {
     match (newest, mode) {
-        (Some(newest), OpenMode::Create) => Err(Error::new(
-            ErrorKind::AlreadyExists,
-            "a job exists here, and the caller said that it must not",
-        )
-        .object(ObjectName::manifest(newest))
-        .advise("open it as an existing job, or choose another place")),
+        (Some(newest), OpenMode::Create) => {
+            Err(Error::new(ErrorKind::AlreadyExists, "a job exists here already")
+                .object(ObjectName::manifest(newest))
+                .advise("open it as an existing job, or choose another place"))
+        }
         (Some(_), OpenMode::Existing | OpenMode::CreateOrOpen) => Ok(()),
         (None, mode) => {
             refuse_foreign(remote).await?;
             if mode == OpenMode::Existing {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    "no job exists here, and the caller said that it must",
-                )
-                .advise("check the URL, or open it as a new job"));
+                return Err(Error::new(ErrorKind::NotFound, "no job exists here")
+                    .advise("check the URL, or open it as a new job"));
             }
             Ok(())
         }

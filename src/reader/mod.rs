@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::admin::Outside;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gc::Pin;
+use crate::gc::{Pin, find_to_read};
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -90,8 +90,8 @@ pub struct CheckpointReader {
     // Tables close before their files are removed.
     parts: Vec<Part>,
     dir: Scratch,
-    /// None only while closing.
-    hold: Option<(Outside, Pin)>,
+    /// None only while closing. The pin may be none by the caller's wish.
+    hold: Option<(Outside, Option<Pin>)>,
 }
 
 /// One subtask of the checkpoint.
@@ -132,7 +132,7 @@ impl CheckpointReader {
     }
 
     fn start(location: &JobLocation, from: &RestoreFrom, options: ReaderOptions) -> Result<Self> {
-        let ReaderOptions { dir, memory, env } = options;
+        let ReaderOptions { dir, memory, env, pin } = options;
         crate::machine::check_memory(memory)?;
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
         let clock = Arc::clone(&env.clock);
@@ -141,7 +141,13 @@ impl CheckpointReader {
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
         let dir = Scratch(dir);
         let (remote, from) = (Arc::clone(&outside.remote), from.clone());
-        let (pin, found) = outside.run(async move { Pin::take_to_read(&remote, &from).await })?;
+        let (pin, found) = outside.run(async move {
+            if pin {
+                let (pin, found) = Pin::take_to_read(&remote, &from).await?;
+                return Ok((Some(pin), found));
+            }
+            Ok((None, find_to_read(&remote, &from).await?))
+        })?;
         let manifest = found.manifest.clone();
         let manifest = manifest.ok_or_else(|| Error::internal("a checkpoint was pinned and not read"))?;
         let record = record_of(&manifest)?;
@@ -280,7 +286,10 @@ impl CheckpointReader {
     /// What the object store answers; the pin stays behind then, and the error names it.
     pub fn close(mut self) -> Result<()> {
         let Some((outside, pin)) = self.hold.take() else { return Ok(()) };
-        outside.run(async move { pin.release().await })
+        match pin {
+            Some(pin) => outside.run(async move { pin.release().await }),
+            None => Ok(()),
+        }
     }
 
     // Inside.
@@ -310,9 +319,15 @@ impl CheckpointReader {
         known().find(|info| info.name == name).ok_or_else(|| {
             let mut names: Vec<_> = known().map(|info| info.name.as_str()).collect();
             names.sort_unstable();
-            Error::new(ErrorKind::NotFound, format!("checkpoint {} has no such state", self.checkpoint()))
-                .object(format!("state {name:?}"))
-                .advise(format!("choose one of [{}]", names.join(", ")))
+            let error = Error::new(
+                ErrorKind::NotFound,
+                format!("checkpoint {} has no such state", self.checkpoint()),
+            )
+            .object(format!("state {name:?}"));
+            match names.as_slice() {
+                [] => error.advise("the checkpoint has no states"),
+                names => error.advise(format!("choose one of [{}]", names.join(", "))),
+            }
         })
     }
 
@@ -337,7 +352,8 @@ impl CheckpointReader {
     }
 
     fn fetch(&self, part: &Part) -> Result<Table> {
-        let Some((outside, _)) = &self.hold else { return Err(Error::internal("the reader is closed")) };
+        let Some((outside, pin)) = &self.hold else { return Err(Error::internal("the reader is closed")) };
+        let unpinned = pin.is_none();
         let restorer = Restorer {
             remote: Arc::clone(&outside.remote),
             resources: self.resources.clone(),
@@ -347,7 +363,14 @@ impl CheckpointReader {
         let found = [self.found.clone()];
         let dir = self.dir.0.join(format!("{:05}", part.subtask.0));
         let targets = [Target { subtask: part.subtask, range: part.range, dir }];
-        let restored = outside.run(async move { restorer.restore(&found, false, &targets, &[]).await })?;
+        let restored = outside.run(async move { restorer.restore(&found, false, &targets, &[]).await });
+        let restored = restored.map_err(|error| match error.kind() {
+            ErrorKind::MissingObject if unpinned => error.more_advice(
+                "the checkpoint was read without a pin, and the job may have collected it meanwhile: read the newest \
+                 one, a savepoint, or with a pin",
+            ),
+            _ => error,
+        })?;
         let restored = restored.subtasks.into_iter().next();
         restored.map(|restored| restored.table).ok_or_else(|| Error::internal("a restore without a result"))
     }
@@ -359,7 +382,7 @@ fn record_of(manifest: &Manifest) -> Result<&CheckpointRecord> {
 
 impl Drop for CheckpointReader {
     fn drop(&mut self) {
-        if let Some((outside, pin)) = self.hold.take() {
+        if let Some((outside, Some(pin))) = self.hold.take() {
             // It would have to wait for the store, which a drop must not.
             outside.run_behind(LAST_RELEASE, pin.release());
         }

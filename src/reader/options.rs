@@ -10,11 +10,12 @@ pub struct ReaderOptions {
     pub(super) dir: PathBuf,
     pub(super) memory: u64,
     pub(super) env: Env,
+    pub(super) pin: bool,
 }
 
 impl Default for ReaderOptions {
     fn default() -> Self {
-        Self { dir: std::env::temp_dir(), memory: 128_000_000, env: Env::default() }
+        Self { dir: std::env::temp_dir(), memory: 128_000_000, env: Env::default(), pin: true }
     }
 }
 
@@ -36,6 +37,16 @@ impl ReaderOptions {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Whether the checkpoint is pinned while it is read. Default true. A pin is an object in the job's store; without
+    /// one, credentials that may only list and read are enough. A running job may then collect the checkpoint
+    /// meanwhile: a read that finds something gone fails with [`MissingObject`](crate::ErrorKind::MissingObject) and says
+    /// so. Savepoints are not collected before they are released.
+    #[must_use]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.pin = pin;
         self
     }
 

@@ -127,7 +127,11 @@ impl Answer {
             unavailable(CERTIFICATE)
         } else if says(&["URL scheme is not allowed"]) {
             unavailable(PLAIN)
-        } else if says(&["Got invalid", "Unable to extract metadata from headers"]) {
+        } else if says(&[
+            "Got invalid",
+            "Unable to extract metadata from headers",
+            "Header missing from response",
+        ]) {
             unavailable(NO_STORE)
         } else if says(&["Connection refused"]) {
             Some(passing(REFUSED))

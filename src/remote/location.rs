@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 pub struct JobLocation {
     place: Place,
     request_timeout: Duration,
+    contact_timeout: Option<Duration>,
     /// Options were given to a store that has its own.
     misplaced: bool,
 }
@@ -64,7 +65,7 @@ impl JobLocation {
     }
 
     fn new(place: Place) -> Self {
-        Self { place, request_timeout: Duration::from_secs(30), misplaced: false }
+        Self { place, request_timeout: Duration::from_secs(30), contact_timeout: None, misplaced: false }
     }
 
     /// A configuration key of the object store of a URL, as `object_store` names them (`aws_region`,
@@ -105,6 +106,15 @@ impl JobLocation {
         self
     }
 
+    /// How long the object store may take until it answers for the first time, all tries together. Whoever waits at a
+    /// terminal wants to hear soon of a wrong address. Default: no limit of its own, so that a silent store fails a
+    /// first request after five times the [request timeout](JobLocation::request_timeout).
+    #[must_use]
+    pub fn contact_timeout(mut self, timeout: Duration) -> Self {
+        self.contact_timeout = Some(timeout);
+        self
+    }
+
     /// As the location is called in reports: the URL, or the prefix.
     pub(crate) fn name(&self) -> &str {
         match &self.place {
@@ -117,7 +127,7 @@ impl JobLocation {
     /// `InvalidArgument` for a wrong URL, option or prefix, `NotFound` for a directory that does not exist, unless it
     /// may be made.
     pub(crate) fn connect(&self, env: Env, create_dir: bool) -> Result<Connected> {
-        if self.request_timeout.is_zero() {
+        if self.request_timeout.is_zero() || self.contact_timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Error::invalid("a timeout must be longer than 0"));
         }
         if self.misplaced {
@@ -132,7 +142,9 @@ impl JobLocation {
             }
             Place::Store { store, prefix } => (Arc::clone(store), parse_prefix(prefix)?, None, None),
         };
-        let remote = Remote::new(store, prefix, env).with_timeout(self.request_timeout);
+        let remote = Remote::new(store, prefix, env)
+            .with_timeout(self.request_timeout)
+            .with_contact_timeout(self.contact_timeout);
         Ok(Connected { remote, cloud, dir })
     }
 }

@@ -10,6 +10,7 @@
 mod answer;
 #[cfg(test)]
 mod answer_tests;
+mod contact;
 mod counters;
 mod download;
 mod error;
@@ -43,9 +44,10 @@ use object_store::path::{Path, PathPart};
 use tokio::sync::Semaphore;
 
 use crate::env::Env;
+use contact::Contact;
 use counters::Counters;
 pub use counters::RemoteCounters;
-use error::Failure;
+use error::{Failure, Verdict};
 pub(crate) use limit::RateLimiter;
 pub(crate) use location::Connected;
 pub use location::JobLocation;
@@ -84,6 +86,7 @@ pub(crate) struct Remote {
     slowest: u64,
     retry: RetryPolicy,
     patience: Option<Arc<Patience>>,
+    contact: Arc<Contact>,
     pace: Arc<Pace>,
     /// Room for requests that are on their way a second time.
     hedges: Arc<Semaphore>,
@@ -108,6 +111,7 @@ impl Remote {
             slowest: DEFAULT_SLOWEST,
             retry: RetryPolicy::default(),
             patience: None,
+            contact: Arc::default(),
             pace: Arc::default(),
             hedges: Arc::new(Semaphore::new(MOST_HEDGES)),
             #[cfg(test)]
@@ -127,6 +131,7 @@ impl Remote {
             slowest: self.slowest,
             retry: self.retry,
             patience: Some(patience),
+            contact: Arc::clone(&self.contact),
             pace: Arc::clone(&self.pace),
             hedges: Arc::clone(&self.hedges),
             #[cfg(test)]
@@ -141,6 +146,14 @@ impl Remote {
     #[must_use]
     pub(crate) fn with_upload_room(mut self, bytes: u64) -> Self {
         self.upload_room = upload::room(bytes);
+        self
+    }
+
+    /// How long the store may take until it answers for the first time, all tries together. Default: no
+    /// limit of its own.
+    #[must_use]
+    pub(crate) fn with_contact_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.contact = Arc::new(Contact::within(limit));
         self
     }
 
@@ -294,11 +307,18 @@ impl Remote {
         limit: Duration,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, Failure> {
+        let limit = self.contact.limit(self.env.clock.monotonic(), limit);
         let failure = match tokio::time::timeout(limit, request).await {
-            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Ok(answer)) => {
+                self.contact.made();
+                return Ok(answer);
+            }
             Ok(Err(error)) => Failure::from_store(what, object, error),
             Err(_elapsed) => Failure::no_answer(what, object, limit),
         };
+        if failure.verdict != Verdict::Passing {
+            self.contact.made();
+        }
         if failure.is_failure() {
             self.counters.failure();
         }

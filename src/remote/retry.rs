@@ -13,6 +13,10 @@ use super::error::{Failure, Verdict};
 /// Least time between two notices that something waits for the store.
 const BETWEEN_NOTICES: Duration = Duration::from_secs(10);
 
+/// What may be wrong where a store has never answered.
+const NO_CONTACT: &str =
+    "the store has not answered once: check its URL, its endpoint and this machine's network";
+
 /// How often a failed request is repeated, and after which pauses. A pause doubles from one try to
 /// the next. The actual pause is drawn from its upper half, so that the requests of many subtasks
 /// that failed together do not return together.
@@ -106,6 +110,9 @@ impl Attempts<'_> {
         let more = self.failed < self.remote.retry.attempts || patient;
         if failure.verdict != Verdict::Passing || !more {
             return Err(failure.error);
+        }
+        if self.remote.contact.is_overdue(now) {
+            return Err(failure.error.more_advice(NO_CONTACT));
         }
         tracing::debug!(failed = self.failed, error = %failure.error, "the store failed; trying again");
         if let Some(patience) = patience {

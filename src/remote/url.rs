@@ -50,6 +50,13 @@ pub(crate) fn open_url(
             open_memory(&parsed)
         }
         _ => {
+            const CLOUDS: [&str; 8] = ["s3", "s3a", "gs", "az", "adl", "azure", "abfs", "abfss"];
+            if CLOUDS.contains(&parsed.scheme()) && parsed.host_str().is_none_or(str::is_empty) {
+                let scheme = parsed.scheme();
+                return Err(Error::invalid("the store URL names no bucket or container")
+                    .object(url)
+                    .advise(format!("write it as in {scheme}://bucket/path")));
+            }
             let (scheme, path) =
                 ObjectStoreScheme::parse(&parsed).map_err(|error| unknown(&parsed).source(error))?;
             let store = match scheme {

@@ -33,14 +33,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
+use object_store::path::{Path, PathPart};
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
 
-use crate::env::splitmix64;
-use crate::remote::open_url;
+use crate::env::{Env, splitmix64};
+use crate::remote::{Remote, open_url};
 
 pub use options::{Latency, StoreModelOptions};
 use pacer::Pacer;
@@ -168,14 +168,16 @@ impl StoreModel {
         self.shared.stock.peak()
     }
 
-    /// Counts what lies below `prefix` already, without a cost in the model.
+    /// Counts what lies below `prefix` already, without a cost in the model. `contact` is how long the store may take
+    /// until it answers for the first time, see [`JobLocation::contact_timeout`](crate::JobLocation::contact_timeout).
     ///
     /// # Errors
     /// What the store underneath answers.
-    pub async fn count_existing(&self, prefix: &Path) -> Result<()> {
-        let mut listed = self.inner.list(Some(prefix));
-        while let Some(object) = listed.try_next().await? {
-            self.shared.stock.put(object.location, object.size);
+    pub async fn count_existing(&self, prefix: &Path, contact: Option<Duration>) -> crate::Result<()> {
+        let remote = Remote::new(Arc::clone(&self.inner), prefix.clone(), Env::default());
+        for object in remote.with_contact_timeout(contact).list("").await? {
+            let location = prefix.parts().chain(object.name.split('/').map(PathPart::from)).collect();
+            self.shared.stock.put(location, object.size);
         }
         Ok(())
     }

@@ -31,15 +31,17 @@ pub(crate) struct Failure {
     message: String,
     /// Where the library said so.
     pub(crate) kind: Option<ErrorKind>,
+    /// The reader of a pipe has gone away, as in `| head`.
+    pub(crate) reader_gone: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into(), kind: None }
+        Self { exit: Exit::Failed, message: message.into(), kind: None, reader_gone: false }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into(), kind: None }
+        Self { exit: Exit::Usage, message: message.into(), kind: None, reader_gone: false }
     }
 
     /// Adds what the user can do on this command line.
@@ -62,11 +64,14 @@ impl From<alluvium::Error> for Failure {
             ErrorKind::InvalidArgument => Exit::Usage,
             _ => Exit::Failed,
         };
-        Self { exit, message: error.to_string(), kind: Some(error.kind()) }
+        Self { exit, message: error.to_string(), kind: Some(error.kind()), reader_gone: false }
     }
 }
 
 /// A failure of the machine underneath, with what was being done.
 pub(crate) fn io(what: impl fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
-    move |error| Failure::new(format!("cannot {what}: {error}"))
+    move |error| Failure {
+        reader_gone: error.kind() == std::io::ErrorKind::BrokenPipe,
+        ..Failure::new(format!("cannot {what}: {error}"))
+    }
 }

@@ -10,17 +10,19 @@ mod commands;
 mod display;
 mod failure;
 mod harness;
+mod location;
+mod logging;
 mod output;
 mod portable;
 mod report;
 mod result;
 mod scratch;
 mod signals;
-mod store_option;
 mod units;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -63,6 +65,20 @@ wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Give up when an object store has not answered once for so long
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = parse_contact_timeout)]
+    contact_timeout: Duration,
+    /// Show more of what happens in the background; -vv and -vvv still more. Warnings are always shown, and RUST_LOG, as
+    /// in alluvium=debug, goes before this
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+fn parse_contact_timeout(text: &str) -> std::result::Result<Duration, String> {
+    match units::parse_duration(text)? {
+        Duration::ZERO => Err("it must be longer than 0".to_owned()),
+        timeout => Ok(timeout),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,8 +98,10 @@ enum Command {
     Load(Box<load::LoadArgs>),
     /// Restore what `load` left, in this new process, and time it
     ///
-    /// The parameters of the workload are found in the checkpoint. Opening the job fences a `load` that is
-    /// still running on it.
+    /// The parameters of the workload are found in the checkpoint, so that it works on jobs of `load` alone. This is no
+    /// rehearsal beside a running job: it opens the job, which fences a `load` that is still running on it, writes the
+    /// record of an attempt, and at another number of subtasks may upload new bases. What `get`, `scan` and `export`
+    /// read of any job is restored without either.
     RestoreTest(Box<restore_test::RestoreTestArgs>),
     /// Show a job's manifest chain, checkpoints, savepoints, pins and sizes
     ///
@@ -105,8 +123,9 @@ enum Command {
     /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). Of a map all entries are printed, of a state with
     /// namespaces all of them, of timers those of the key, one a line; --namespace and --map-key choose one.
     /// Values are shown as far as their recorded type goes (numbers, text, and what the standard library
-    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Reads
-    /// only, and fetches only the subtask that owns the key: the job may be running meanwhile.
+    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Fetches only
+    /// the subtask that owns the key. The job may be running meanwhile: its checkpoint is pinned for as long
+    /// as that takes, which writes a small object into the store, unless --no-pin is given.
     Get(get::GetArgs),
     /// Print a state of a checkpoint, one entry a line: key group, key, value
     ///
@@ -114,15 +133,15 @@ enum Command {
     /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
     /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
     /// --json tells all apart. The job may be running meanwhile: its checkpoint is pinned for as long
-    /// as that takes, so the store must allow to write.
+    /// as that takes, which writes a small object into the store, unless --no-pin is given.
     Scan(scan::ScanArgs),
     /// Write the states of a checkpoint into a file that any program can read
     ///
     /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
     /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
     /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
-    /// same bytes. The job may be running meanwhile: its checkpoint is pinned for as long as that takes, so
-    /// the store must allow to write.
+    /// same bytes. The job may be running meanwhile: its checkpoint is pinned for as long as that takes,
+    /// which writes a small object into the store, unless --no-pin is given.
     Export(export::ExportArgs),
     /// Bring what `export` wrote into a job, new or existing
     ///
@@ -143,26 +162,33 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = parse().and_then(|cli| match cli.command {
-        Command::Compare(args) => compare::run(&args),
-        Command::Load(args) => load::run(&args),
-        Command::RestoreTest(args) => restore_test::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Savepoint(command) => savepoint::run(&command),
-        Command::Pin(command) => pin::run(&command),
-        Command::Get(args) => get::run(&args),
-        Command::Scan(args) => scan::run(&args),
-        Command::Export(args) => export::run(&args),
-        Command::Import(args) => import::run(&args),
-        Command::State(command) => state::run(&command),
-        Command::Report(args) => report::run(&args),
-    });
+    let outcome = parse().and_then(|cli| run(&cli));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             output::tell(format_args!("error: {failure}"));
             failure.exit.into()
         }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    signals::watch()?;
+    logging::show(cli.verbose, std::env::var("RUST_LOG").ok().as_deref())?;
+    location::set_contact_timeout(cli.contact_timeout);
+    match &cli.command {
+        Command::Compare(args) => compare::run(args),
+        Command::Load(args) => load::run(args),
+        Command::RestoreTest(args) => restore_test::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Savepoint(command) => savepoint::run(command),
+        Command::Pin(command) => pin::run(command),
+        Command::Get(args) => get::run(args),
+        Command::Scan(args) => scan::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::State(command) => state::run(command),
+        Command::Report(args) => report::run(args),
     }
 }
 
@@ -177,7 +203,8 @@ fn parse() -> Result<Cli> {
     };
     let Some((name, options)) = scenario else { return Ok(cli) };
     // By itself first, so that a mistake in it is not taken for one of the user's.
-    let alone: Vec<OsString> = line.iter().take(2).cloned().chain(options.iter().cloned()).collect();
+    let alone: Vec<OsString> =
+        line[..scenario::through_command(&line)].iter().cloned().chain(options.iter().cloned()).collect();
     if let Err(error) = Cli::try_parse_from(alone) {
         return Err(Failure::usage(format!(
             "in {name}: {}",

@@ -27,6 +27,8 @@ pub(crate) enum Output {
     Text,
     JsonOnly,
     JsonFile(File, PathBuf),
+    /// What takes every byte once: a pipe or a device.
+    JsonStream(File, PathBuf),
 }
 
 impl OutputArgs {
@@ -36,7 +38,10 @@ impl OutputArgs {
             Some(path) if path.as_os_str() == "-" => Output::JsonOnly,
             Some(path) => {
                 let file = File::create(path).map_err(io(format!("write {}", path.display())))?;
-                Output::JsonFile(file, path.clone())
+                match file.metadata() {
+                    Ok(metadata) if metadata.is_file() => Output::JsonFile(file, path.clone()),
+                    _ => Output::JsonStream(file, path.clone()),
+                }
             }
         })
     }
@@ -55,11 +60,23 @@ impl Output {
 
     /// Prints the text or the JSON to standard output, as was asked for.
     pub(crate) fn write(mut self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        self.keep(result)?;
+        let kept = match &mut self {
+            Self::JsonStream(stream, path) => match writeln!(stream, "{}", json(result)?) {
+                // A reader that has gone away, as in `| head`.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written.map_err(io(format!("write {}", path.display()))),
+            },
+            output => output.keep(result),
+        };
         match self {
-            Self::Text | Self::JsonFile(..) => print(&text()),
-            Self::JsonOnly => print(&json(result)?),
+            Self::Text | Self::JsonFile(..) | Self::JsonStream(..) => print(&text())?,
+            Self::JsonOnly => print(&json(result)?)?,
         }
+        if kept.is_err() {
+            // A run may have taken hours: its result must not be lost with a full disk.
+            print(&json(result)?)?;
+        }
+        kept
     }
 }
 

@@ -1,24 +1,254 @@
-//! Ctrl-C and SIGTERM end a run early, with its result; a second one ends the program at once.
+//! Ctrl-C, SIGTERM and a hang-up: one of them ends the program within a second, whatever it waits for. A part
+//! of the program that has something to bring to an end says so by [`graceful`]; then the first signal only asks
+//! it to, and a second one ends the program all the same. Waits are [announced](waiting).
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use alluvium::Env;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
 
-use crate::failure::{Result, io};
+use crate::failure::{Failure, Result, io};
+use crate::output::tell;
+use crate::scratch;
 
-/// Exit code after a second signal, as shells have it for Ctrl-C.
-const KILLED: i32 = 130;
+/// Exit code of a program that a signal has ended, as shells have it for Ctrl-C.
+const ENDED: i32 = 130;
+/// How often is looked for signals and long waits.
+const LOOK: Duration = Duration::from_millis(50);
+/// A wait is announced after this time, and then again and again.
+const ANNOUNCE: Duration = Duration::from_secs(3);
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 
-/// A flag that the signals set.
-pub(crate) fn interrupt_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first one finds the flag not set yet.
-        flag::register_conditional_shutdown(signal, KILLED, Arc::clone(&flag))
-            .and_then(|_| flag::register(signal, Arc::clone(&flag)))
+static STATE: Mutex<State> = Mutex::new(State::new());
+/// Whether a signal has come.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Counts steps of work: where it moves, nothing is waited for.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
+/// What the watching thread has to know.
+#[derive(Debug)]
+struct State {
+    /// What the program waits for, the innermost last: what it is, since when, and when that was said.
+    waits: Vec<(String, Duration, Option<Duration>)>,
+    /// How long each graceful part may take after a signal, the innermost last.
+    graces: Vec<Duration>,
+    /// The first signal.
+    signal: Option<Duration>,
+    quiet: bool,
+    /// Steps of work at the last look.
+    steps: u64,
+}
+
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+enum Act {
+    Nothing,
+    /// Say what is waited for, and for how long now.
+    Announce(String, Duration),
+    /// End the program.
+    End,
+}
+
+impl State {
+    const fn new() -> Self {
+        Self { waits: Vec::new(), graces: Vec::new(), signal: None, quiet: false, steps: 0 }
+    }
+
+    /// A signal has come.
+    fn signalled(&mut self, now: Duration) -> Act {
+        let grace = self.graces.last().copied().unwrap_or_default();
+        if self.signal.is_some() || grace.is_zero() {
+            return Act::End;
+        }
+        self.signal = Some(now);
+        Act::Nothing
+    }
+
+    /// Nothing has come.
+    fn look(&mut self, now: Duration, steps: u64) -> Act {
+        if let (Some(signal), Some(grace)) = (self.signal, self.graces.last())
+            && now.saturating_sub(signal) > *grace
+        {
+            return Act::End;
+        }
+        let Some((what, since, said)) = self.waits.last_mut() else { return Act::Nothing };
+        if std::mem::replace(&mut self.steps, steps) != steps {
+            (*since, *said) = (now, None);
+        }
+        let due = said.map_or(*since + ANNOUNCE, |said| said + ANNOUNCE_AGAIN);
+        if now < due || self.quiet {
+            return Act::Nothing;
+        }
+        *said = Some(now);
+        Act::Announce(what.clone(), now.saturating_sub(*since))
+    }
+
+    /// What the program was doing, for the message at its end.
+    fn waits_for(&self) -> String {
+        self.waits.last().map_or(String::new(), |(what, ..)| format!(" while waiting for {what}"))
+    }
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Watches for signals and long waits from now on.
+pub(crate) fn watch() -> Result<()> {
+    let cleaning = Arc::new(AtomicBool::new(false));
+    let mut wanted = vec![SIGINT, SIGTERM];
+    if !hang_ups_are_ignored() {
+        wanted.push(SIGHUP);
+    }
+    for signal in &wanted {
+        // Where even cleaning up takes too long.
+        flag::register_conditional_shutdown(*signal, ENDED, Arc::clone(&cleaning))
             .map_err(io("listen to signals"))?;
     }
-    Ok(flag)
+    let mut signals = Signals::new(&wanted).map_err(io("listen to signals"))?;
+    let clock = Env::default().clock;
+    let watch = move || {
+        loop {
+            let (now, came) = (clock.monotonic(), signals.pending().count());
+            let act = match came {
+                0 => state().look(now, STEPS.load(Ordering::Relaxed)),
+                _ => (0..came).fold(Act::Nothing, |_, _| state().signalled(now)),
+            };
+            if came > 0 {
+                INTERRUPTED.store(true, Ordering::Release);
+            }
+            match act {
+                Act::Nothing => {}
+                Act::Announce(what, waited) => {
+                    tell(format_args!("waiting for {what}, {} s so far", waited.as_secs()));
+                }
+                Act::End => end(&cleaning),
+            }
+            std::thread::sleep(LOOK);
+        }
+    };
+    let thread = std::thread::Builder::new().name("alluvium-signals".to_owned());
+    thread.spawn(watch).map(drop).map_err(io("start a thread"))
+}
+
+/// Ends the program, but for its temporary files.
+fn end(cleaning: &AtomicBool) -> ! {
+    cleaning.store(true, Ordering::Release);
+    tell(format_args!("error: interrupted{}", state().waits_for()));
+    scratch::remove_all();
+    low_level::exit(ENDED)
+}
+
+/// Under `nohup` the program shall outlive its terminal.
+fn hang_ups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignores(&status, SIGHUP)
+}
+
+/// Whether a process whose `/proc/…/status` this is ignores a signal.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
+}
+
+/// Says nothing of waits from now on.
+pub(crate) fn be_quiet() {
+    state().quiet = true;
+}
+
+/// Waits for `work`. If it takes long, the user is told that it waits for `what`.
+pub(crate) fn waiting<T>(what: impl Into<String>, work: impl FnOnce() -> T) -> T {
+    state().waits.push((what.into(), Env::default().clock.monotonic(), None));
+    let _ends = OnDrop(|| {
+        state().waits.pop();
+    });
+    work()
+}
+
+/// Does `work`, which looks at [`Interrupt`] and ends within `grace` of a signal.
+pub(crate) fn graceful<T>(grace: Duration, work: impl FnOnce(&Interrupt) -> T) -> T {
+    state().graces.push(grace);
+    let _ends = OnDrop(|| {
+        state().graces.pop();
+    });
+    work(&Interrupt(()))
+}
+
+/// Whether a signal has come.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Acquire)
+}
+
+/// Does something also if the work before it has panicked.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Tells graceful work whether a signal has come.
+#[derive(Debug)]
+pub(crate) struct Interrupt(());
+
+impl Interrupt {
+    /// Set by a signal.
+    pub(crate) fn flag(&self) -> &'static AtomicBool {
+        &INTERRUPTED
+    }
+
+    /// A step of work is done.
+    ///
+    /// # Errors
+    /// If there was one.
+    pub(crate) fn check(&self) -> Result<()> {
+        STEPS.fetch_add(1, Ordering::Relaxed);
+        if self.flag().load(Ordering::Relaxed) { Err(Failure::new("interrupted")) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_signal_ends_whatever_has_nothing_to_bring_to_an_end() {
+        assert_eq!(State::new().signalled(seconds(1)), Act::End);
+        let mut state = State { graces: vec![seconds(5)], ..State::new() };
+        assert_eq!(state.signalled(seconds(1)), Act::Nothing);
+        assert_eq!((state.look(seconds(6), 0), state.look(seconds(7), 0)), (Act::Nothing, Act::End));
+        assert_eq!(state.signalled(seconds(2)), Act::End, "the second one");
+        state.graces.clear();
+        assert_eq!(state.look(seconds(60), 0), Act::Nothing, "the result is still to be written");
+    }
+
+    #[test]
+    fn long_waits_are_announced_again_and_again() {
+        let mut state = State { waits: vec![("it".to_owned(), seconds(10), None)], ..State::new() };
+        assert_eq!(state.look(seconds(12), 0), Act::Nothing);
+        assert_eq!(state.look(seconds(13), 0), Act::Announce("it".to_owned(), seconds(3)));
+        assert_eq!(state.look(seconds(22), 0), Act::Nothing);
+        assert_eq!(state.look(seconds(23), 0), Act::Announce("it".to_owned(), seconds(13)));
+        assert_eq!(state.look(seconds(40), 1), Act::Nothing, "work was done");
+        assert_eq!(state.look(seconds(43), 1), Act::Announce("it".to_owned(), seconds(3)));
+        state.quiet = true;
+        assert_eq!(state.look(seconds(60), 1), Act::Nothing);
+    }
+
+    #[test]
+    fn a_process_says_which_signals_it_ignores() {
+        assert!(ignores("Name:\tx\nSigIgn:\t0000000000001001\n", SIGHUP));
+        assert!(!ignores("SigIgn:\t0000000000001000\n", SIGHUP) && !ignores("", SIGHUP));
+    }
 }

@@ -2,45 +2,49 @@
 
 use std::time::Duration;
 
-fn split(text: &str) -> Option<(f64, &str)> {
+/// A number with its unit as a whole number of the smallest one. None if it is none, or not a whole one: `1.5k` is 1500,
+/// and `1.5` nothing.
+fn scale(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '_')).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.replace('_', "").parse().ok()?;
-    number.is_finite().then(|| (number, unit.trim()))
-}
-
-fn scale(text: &str, units: &[(&str, f64)]) -> Option<f64> {
-    let (number, unit) = split(text.trim())?;
-    units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, factor)| number * factor)
+    let factor =
+        units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim())).map(|(_, factor)| *factor)?;
+    let number = number.replace('_', "");
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let divisor = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let digits: u64 = format!("{whole}{fraction}").parse().ok()?;
+    let scaled = digits.checked_mul(factor)?;
+    scaled.is_multiple_of(divisor).then(|| scaled / divisor)
 }
 
 /// `512MB`, `64KiB`, `1000`.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, f64); 9] = [
-        ("", 1.0),
-        ("B", 1.0),
-        ("kB", 1e3),
-        ("MB", 1e6),
-        ("GB", 1e9),
-        ("TB", 1e12),
-        ("KiB", 1024.0),
-        ("MiB", 1_048_576.0),
-        ("GiB", 1_073_741_824.0),
+    const UNITS: [(&str, u64); 9] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
     ];
     scale(text, &UNITS)
-        .map(|bytes| bytes as u64)
-        .ok_or_else(|| "write a size with its unit, as in 512MB or 64KiB".to_owned())
+        .ok_or_else(|| "write a size of whole bytes with its unit, as in 512MB or 64KiB".to_owned())
 }
 
-/// `10s`, `500ms`, `2m`, `1h`, `0`.
+/// `10s`, `500ms`, `2m`, `1h 30m`, `0`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, f64); 5] = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    if text.trim() == "0" {
+    // A month, which `M` would be, is no time that anybody waits here.
+    let text = text.trim().replace('_', "").to_lowercase();
+    if text == "0" {
         return Ok(Duration::ZERO);
     }
-    scale(text, &UNITS)
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| "write a time with its unit, as in 10s, 500ms or 2m".to_owned())
+    humantime::parse_duration(&text)
+        .map_err(|_| "write a time with its unit, as in 10s, 500ms or 2m".to_owned())
 }
 
 /// As [`parse_duration`], or `none`.
@@ -60,9 +64,8 @@ pub(crate) struct Interval(pub(crate) Option<Duration>);
 
 /// `1000000`, `1_000_000`, `1M`, `10k`.
 pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
-    scale(text, &[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)])
-        .filter(|count| *count < 1e18)
-        .map(|count| count as u64)
+    scale(text, &[("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)])
+        .filter(|count| *count < 1_000_000_000_000_000_000)
         .ok_or_else(|| "write a whole number, as in 1000000, 10k or 2M".to_owned())
 }
 
@@ -108,20 +111,12 @@ pub(crate) fn three_digits(number: f64) -> String {
     }
 }
 
-/// `2024-02-29 23:59:58` from milliseconds since 1970, by Howard Hinnant's days-to-civil algorithm.
+/// `2024-02-29 23:59:58` from milliseconds since 1970.
 pub(crate) fn utc(unix_millis: u64) -> String {
-    let seconds = unix_millis / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, in eras of 400 years; March is the first month of the year.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+    // Beyond the year 9999 only if the number is damaged.
+    let seconds = (unix_millis / 1000).min(253_402_300_799);
+    let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(time).to_string().replace('T', " ").replace('Z', "")
 }
 
 #[cfg(test)]
@@ -142,6 +137,12 @@ mod tests {
             assert!(parse_bytes(wrong).is_err() && parse_duration(wrong).is_err(), "{wrong}");
         }
         assert!(parse_duration("10").is_err(), "a time needs its unit");
+        assert_eq!(parse_duration("1h 30M"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("0.5m"), Ok(Duration::from_secs(30)));
+        assert_eq!((parse_count("1.5k"), parse_bytes("0.25kB")), (Ok(1500), Ok(250)));
+        for part in ["1.5", "1.0005k", "1.2.3", ".", "18446744073709551616", "99999999999999G"] {
+            assert!(parse_count(part).is_err() && parse_bytes(part).is_err(), "{part}");
+        }
         assert!(parse_interval("0").is_err());
     }
 
@@ -165,5 +166,6 @@ mod tests {
         assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(utc(1_709_251_198_500), "2024-02-29 23:59:58");
         assert_eq!(utc(1_735_689_599_000), "2024-12-31 23:59:59");
+        assert_eq!(utc(u64::MAX), "9999-12-31 23:59:59");
     }
 }

@@ -2,11 +2,17 @@
 
 #[path = "common/results.rs"]
 mod results;
+#[path = "common/run.rs"]
+mod run;
 
 mod cli;
 mod cli_access;
 mod cli_typed;
+mod damage;
 mod export;
+mod output;
+mod refused;
 mod report;
 mod report_browser;
 mod states;
+mod waits;

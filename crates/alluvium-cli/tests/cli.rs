@@ -1,45 +1,11 @@
 //! The command line as a user runs it: help, wrong usage, tiny runs, resuming, inspecting.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
-fn alluvium(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alluvium")).args(args).output().expect("the binary was built")
-}
-
-/// A tiny run's options besides `args`.
-fn tiny<'a>(command: &'a str, args: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec![command, "--keys", "2000", "--duration", "400ms", "--checkpoint-interval", "50ms"];
-    all.extend(["--memory", "32MB"]);
-    all.extend(args);
-    all
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    out.into_owned()
-}
-
-#[track_caller]
-fn fails(output: &Output, code: i32, message: &str) {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err:?} does not say {message:?}");
-    assert!(!err.contains("panicked"), "{err}");
-}
-
-#[track_caller]
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&succeeds(output)).expect("standard output is one JSON document")
-}
-
-fn path(dir: &Path, name: &str) -> String {
-    dir.join(name).to_str().expect("temporary directories have plain names").to_owned()
-}
+use crate::run::{alluvium, fails, json, path, succeeds, tiny};
 
 #[test]
 fn help_says_what_the_commands_do() {

@@ -1,36 +1,14 @@
 //! The commands that look into a job and keep what is in it, as a user runs them.
 #![allow(clippy::unwrap_used)]
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use alluvium::{CheckpointReader, Job, OpenMode, Opened, ReaderOptions, RestoreFrom, StateOptions};
 use serde_json::Value;
 
+use crate::run::{alluvium, fails, json, succeeds};
+
 use alluvium_testkit::drive::{checkpoint, put, quiet};
-
-fn alluvium(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alluvium")).args(args).output().unwrap()
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    out.into_owned()
-}
-
-#[track_caller]
-fn fails(output: &Output, code: i32, message: &str) {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err:?} does not say {message:?}");
-    assert!(!err.contains("panicked"), "{err}");
-}
-
-#[track_caller]
-fn json(output: &Output) -> Value {
-    serde_json::from_str(&succeeds(output)).unwrap()
-}
 
 /// A running job with some keys, of which one and its value are no text.
 struct Running {
@@ -206,6 +184,24 @@ fn scan_prints_a_line_for_each_entry() {
     assert!(lines.iter().any(|line| line["key"] == serde_json::json!({"text": "other"})));
     fails(&running.run(&["scan"], &["word"]), 1, "choose one of [words]");
     assert_eq!(running.pins(), 0);
+}
+
+#[test]
+fn a_reader_without_a_pin_writes_nothing_and_says_when_its_checkpoint_is_gone() {
+    let running = Running::new();
+    assert_eq!(succeeds(&running.run(&["get"], &["words", "page/0", "--no-pin"])).trim_end(), "value 0");
+    let open = |pin| {
+        CheckpointReader::open(&running.url, &RestoreFrom::Latest, ReaderOptions::new().pin(pin)).unwrap()
+    };
+    let reader = open(false);
+    assert_eq!(running.pins(), 0);
+    open(true).close().unwrap();
+    // As if the job had collected it.
+    std::fs::remove_dir_all(format!("{}/manifest", running.url)).unwrap();
+    let error = reader.get("words", b"page/1").unwrap_err();
+    assert_eq!(error.kind(), alluvium::ErrorKind::MissingObject, "{error}");
+    assert!(error.to_string().contains("read without a pin"), "{error}");
+    reader.close().unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::error::Error;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::time::Duration;
 
 use alluvium::state::{Codec, KeyCodec, RawBytes};
@@ -12,20 +12,10 @@ use alluvium::{
 };
 use serde_json::{Value, json};
 
+use crate::run::{alluvium, fails};
+
 use alluvium_testkit::clock::ManualClock;
 use alluvium_testkit::drive::{checkpoint, quiet};
-
-fn alluvium(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alluvium")).args(args).output().unwrap()
-}
-
-#[track_caller]
-fn fails(output: &Output, code: i32, message: &str) {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err:?} does not say {message:?}");
-    assert!(!err.contains("panicked"), "{err}");
-}
 
 /// A job that has ended after one checkpoint.
 struct Ended {

@@ -12,6 +12,8 @@ use alluvium::{
 };
 use serde_json::Value;
 
+use crate::run::{alluvium, fails, succeeds};
+
 use alluvium_testkit::drive::{by_hand, checkpoint, noise, put_any};
 
 struct World {
@@ -100,24 +102,6 @@ impl World {
         let seen = inspect(self.text(name)).unwrap();
         seen.records.iter().filter(|record| record.checkpoint.is_some()).count()
     }
-}
-
-fn alluvium(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alluvium")).args(args).output().unwrap()
-}
-
-#[track_caller]
-fn succeeds(output: &Output) {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{err}", output.status);
-}
-
-#[track_caller]
-fn fails(output: &Output, code: i32, message: &str) {
-    let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{err}");
-    assert!(err.contains(message), "{err:?} does not say {message:?}");
-    assert!(!err.contains("panicked"), "{err}");
 }
 
 #[test]

@@ -2,15 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
 use crate::results::result;
-
-fn alluvium(args: &[&Path]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_alluvium")).args(args).output().expect("the binary was built")
-}
+use crate::run::alluvium;
 
 /// Files with these results, in a directory of their own.
 fn files(results: &[Value]) -> (tempfile::TempDir, Vec<PathBuf>) {
@@ -268,7 +265,10 @@ fn what_was_not_measured_is_left_out_and_said() {
 fn different_workloads_are_not_passed_off_as_a_comparison() {
     let (changelog, mut native) = (result("changelog", 100_000, 0), result("native", 100_000, 0));
     *at(&mut native, "/workload/keys") = json!(5);
-    says(&page(&[changelog, native]), &["did not do the same work", "each under its own load"]);
+    let text = page(&[changelog, native]);
+    says(&text, &["2 configurations under 2 loads", "on 5 keys of", "There is nothing to compare it with"]);
+    assert!(!text.contains('÷'), "a ratio of unlike runs");
+    assert_eq!(charts(&text).len(), 16, "each has its own");
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! `alluvium state` as a user runs it.
 #![allow(clippy::unwrap_used)]
 
-use std::process::Command;
-
 use alluvium::{Error, Job, JobOptions, OpenMode, Opened, StateStore, ValueState};
 use alluvium_testkit::clock::owner;
 use alluvium_testkit::drive::checkpoint;
@@ -40,7 +38,7 @@ fn times(factor: u64) -> Option<Vec<u64>> {
 }
 
 fn alluvium(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_alluvium")).args(arguments).output().unwrap();
+    let output = crate::run::alluvium(arguments);
     let text = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(text).unwrap())
 }

@@ -1,7 +1,6 @@
 //! `alluvium compare`: the modes in turn on the same workload, side by side.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alluvium::{Env, ErrorKind, OpenMode};
@@ -18,7 +17,7 @@ use crate::harness::store::{RunStore, StoreArgs};
 use crate::output::OutputArgs;
 use crate::result::{Mode, Prices, ResultFile, RunResult};
 use crate::scratch::Scratch;
-use crate::signals::interrupt_flag;
+use crate::signals::{be_quiet, interrupted};
 use crate::units::{self, parse_count, parse_duration};
 
 const KEYS: u64 = 500_000;
@@ -77,14 +76,16 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let others: Vec<ResultFile> =
         args.with.iter().map(|path| ResultFile::read(path)).collect::<Result<_>>()?;
     let mut output = args.output.open()?;
-    let interrupt = interrupt_flag()?;
+    if args.output.quiet {
+        be_quiet();
+    }
     let scratch = Scratch::new(args.dir.as_deref())?;
 
     let mut results: Vec<RunResult> = Vec::new();
     let mut failure = None;
     'runs: for repeat in 1..=args.repeat {
         for mode in &args.modes {
-            match run_one(args, *mode, repeat, &scratch, &interrupt) {
+            match run_one(args, *mode, repeat, &scratch) {
                 Ok(finished) => {
                     results.push(finished.result);
                     // A later run may end badly.
@@ -93,7 +94,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
                 }
                 Err(error) => failure = Some(error),
             }
-            if failure.is_some() || interrupt.load(Ordering::Acquire) {
+            if failure.is_some() || interrupted() {
                 break 'runs;
             }
         }
@@ -110,13 +111,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
 }
 
 /// One mode once.
-fn run_one(
-    args: &CompareArgs,
-    mode: Mode,
-    repeat: u32,
-    scratch: &Scratch,
-    interrupt: &std::sync::atomic::AtomicBool,
-) -> Result<Finished> {
+fn run_one(args: &CompareArgs, mode: Mode, repeat: u32, scratch: &Scratch) -> Result<Finished> {
     let env = Env::default();
     let workload = args.workload.or_default(KEYS)?;
     let name = if args.repeat > 1 { format!("{}-{repeat}", mode.name()) } else { mode.name().to_owned() };
@@ -147,7 +142,7 @@ fn run_one(
         }
         failure
     })?;
-    let mut finished = session.drive(opened, &workload, &env, &mut progress, interrupt)?;
+    let mut finished = session.drive(opened, &workload, &env, &mut progress)?;
     finished.result.repeat = (args.repeat > 1).then_some(repeat);
     // The next run shall find the same room on the disk as this one.
     let _ = std::fs::remove_dir_all(local);

@@ -8,10 +8,12 @@ use alluvium::{CheckpointReader, KeyGroup, KeyGroupRange, StateDescription};
 use clap::Args;
 
 use crate::commands::bar::bar;
-use crate::commands::source::{Interrupt, SourceArgs};
+use crate::commands::source::SourceArgs;
 use crate::failure::{Failure, Result, io};
 use crate::output::tell;
 use crate::portable::{Header, JsonWriter, RawWriter, Sink};
+use crate::scratch::Doomed;
+use crate::signals::Interrupt;
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -39,7 +41,10 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         match &args.output {
             None => {
                 let out = BufWriter::new(std::io::stdout().lock());
-                export(args, reader, interrupt, &header, out, "standard output").map(drop)
+                match export(args, reader, interrupt, &header, out, "standard output") {
+                    Err(failure) if failure.reader_gone => Ok(()),
+                    exported => exported.map(drop),
+                }
             }
             Some(path) => {
                 let partial = Partial::create(path)?;
@@ -111,6 +116,7 @@ struct Partial {
     partial: PathBuf,
     path: PathBuf,
     done: bool,
+    _doomed: Doomed,
 }
 
 impl Partial {
@@ -124,7 +130,8 @@ impl Partial {
         partial.push(".partial");
         let partial = PathBuf::from(partial);
         let file = File::create(&partial).map_err(io(format!("write {}", partial.display())))?;
-        Ok(Self { file, partial, path: path.to_owned(), done: false })
+        let doomed = Doomed::new(&partial);
+        Ok(Self { file, partial, path: path.to_owned(), done: false, _doomed: doomed })
     }
 
     fn finish(mut self) -> Result<()> {

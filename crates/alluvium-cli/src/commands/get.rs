@@ -6,11 +6,12 @@ use alluvium::{CheckpointReader, Env, KeyGroup, KeyGroupRange};
 use clap::Args;
 use serde::Serialize;
 
-use crate::commands::source::{Interrupt, SourceArgs};
+use crate::commands::source::SourceArgs;
 use crate::display::tagged::KeyFormat;
 use crate::display::typed::{Held, KeyParts, Lookup, Question, Shape};
 use crate::failure::{Failure, Result, io};
 use crate::output::{Output, tell};
+use crate::signals::Interrupt;
 
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {

@@ -13,12 +13,12 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::commands::bar::bar;
-use crate::commands::source::Interrupt;
+use crate::commands::job_args::JobArgs;
 use crate::failure::{Failure, Result, io};
 use crate::output::Output;
 use crate::portable::{Header, Source};
 use crate::scratch::Scratch;
-use crate::store_option::{location, parse_store_option};
+use crate::signals::waiting;
 use crate::units::{self, parse_bytes};
 
 /// Bytes of a value that are written at a time.
@@ -26,9 +26,8 @@ const PIECE: usize = 64 << 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// The job, new or existing: a directory, file:///…, or s3://, az://, gs:// if built with that feature
-    #[arg(value_name = "URL")]
-    url: String,
+    #[command(flatten)]
+    job: JobArgs,
     /// What `alluvium export` wrote, in either format; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -42,10 +41,6 @@ pub(crate) struct ImportArgs {
     /// for a new job]. Another number than it has is refused where they have stored source offsets
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
-    /// Option of the object store, as in aws_region=eu-central-1; may be repeated. What is not given is taken
-    /// from the environment, as in AWS_ACCESS_KEY_ID
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
-    store_option: Vec<(String, String)>,
     /// Where local files go, in a directory that is removed at the end [default: the system's place for
     /// temporary files]
     #[arg(long, value_name = "DIR")]
@@ -70,13 +65,12 @@ struct Imported {
 }
 
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
-    let interrupt = Interrupt::new()?;
     let scratch = Scratch::new(args.dir.as_deref())?;
-    let input = Input::of(&args.file, &scratch, &interrupt)?;
+    let input = Input::of(&args.file, &scratch)?;
     let bar = bar(args.quiet, 2 * input.length);
     // All of the file is read once before anything is written, so that one that is refused leaves nothing behind.
     let (mut header, source) = input.open(&bar)?;
-    check(source, &input.name, &interrupt)?;
+    check(source, &input.name)?;
     header.states = renamed(header.states, &args.rename)?;
     // Looked at from outside first, so that a job that must be left alone is not even opened.
     let existing = look(args, &header, &scratch)?;
@@ -87,9 +81,10 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         // Straight into files: there is nothing to coalesce, and no changelog to replay afterwards.
         .mode(CheckpointMode::NativeIncremental)
         .memory(args.memory);
-    let mut opened = Job::open(location(&args.url, &args.store_option), options)?;
+    let location = args.job.location();
+    let mut opened = location.ask(|job| Job::open(job, options))?;
     let (_, source) = input.open(&bar)?;
-    let entries = fill(&mut opened.stores, &header, source, &input.name, &interrupt)?;
+    let entries = fill(&mut opened.stores, &header, source, &input.name)?;
     bar.finish_and_clear();
 
     let pending = opened.job.trigger(opened.metadata.unwrap_or_default())?;
@@ -98,8 +93,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         let offset = store.restored_metadata().map(<[u8]>::to_vec).unwrap_or_default();
         store.cut(pending.id(), offset)?;
     }
-    pending.wait()?;
-    opened.job.close()?;
+    waiting(location.name(), || pending.wait().and_then(|_| opened.job.close()))
+        .map_err(|error| location.blame(error.into()))?;
     let states = header.states.iter().map(|state| state.name().to_owned()).collect();
     let imported = Imported { checkpoint, entries, states };
     let output = if args.json { Output::JsonOnly } else { Output::Text };
@@ -110,10 +105,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
 }
 
 /// Reads to the end, which tells whether the file is whole.
-fn check<R: BufRead>(mut source: Source<R>, name: &str, interrupt: &Interrupt) -> Result<()> {
-    while source.next().map_err(|error| Failure::new(format!("{name}: {error}")))?.is_some() {
-        interrupt.check()?;
-    }
+fn check<R: BufRead>(mut source: Source<R>, name: &str) -> Result<()> {
+    while source.next().map_err(|error| Failure::new(format!("{name}: {error}")))?.is_some() {}
     Ok(())
 }
 
@@ -142,12 +135,12 @@ fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> R
 /// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
 fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
     let options = ReaderOptions::new().dir(scratch.path("look"));
-    let job = location(&args.url, &args.store_option);
-    let reader = match CheckpointReader::open(job, &RestoreFrom::Latest, options) {
+    let location = args.job.location();
+    let reader = match location.ask(|job| CheckpointReader::open(job, &RestoreFrom::Latest, options)) {
         Ok(reader) => reader,
         // No job, or no checkpoint of it.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(failure) if failure.kind == Some(ErrorKind::NotFound) => return Ok(None),
+        Err(failure) => return Err(failure),
     };
     let subtasks = reader.subtasks().count();
     let offsets = reader.subtasks().any(|(_, _, metadata)| !metadata.is_empty());
@@ -159,7 +152,7 @@ fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<
         .hint("leave --subtasks out; the job itself may be restored at any number")),
         _ => fits(args, header, &reader),
     };
-    reader.close()?;
+    waiting(location.name(), || reader.close())?;
     fits.map(|()| u32::try_from(subtasks).ok())
 }
 
@@ -207,7 +200,6 @@ fn fill<R: BufRead>(
     header: &Header,
     mut source: Source<R>,
     name: &str,
-    interrupt: &Interrupt,
 ) -> Result<u64> {
     let mut states: Vec<Vec<State>> = Vec::new();
     for store in stores.iter_mut() {
@@ -216,7 +208,6 @@ fn fill<R: BufRead>(
     }
     let mut entries = 0;
     while let Some(entry) = source.next().map_err(|error| Failure::new(format!("{name}: {error}")))? {
-        interrupt.check()?;
         let group = KeyGroup(entry.group);
         let owner = stores.iter().position(|store| store.range().contains(group));
         let wrong = || Failure::new(format!("no subtask owns key group {group}"));
@@ -238,7 +229,7 @@ struct Input {
 
 impl Input {
     /// The file; standard input is written to one first.
-    fn of(path: &Path, scratch: &Scratch, interrupt: &Interrupt) -> Result<Self> {
+    fn of(path: &Path, scratch: &Scratch) -> Result<Self> {
         if path.as_os_str() != "-" {
             let name = path.display().to_string();
             let length = std::fs::metadata(path).map_err(io(format!("read {name}")))?.len();
@@ -250,7 +241,6 @@ impl Input {
         let mut file = File::create(&path).map_err(failed())?;
         let (mut stdin, mut buffer, mut length) = (std::io::stdin().lock(), vec![0; 1 << 20], 0);
         loop {
-            interrupt.check()?;
             let read = stdin.read(&mut buffer).map_err(io(format!("read {name}")))?;
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
             file.write_all(bytes).map_err(failed())?;

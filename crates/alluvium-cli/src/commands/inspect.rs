@@ -1,34 +1,97 @@
 //! `alluvium inspect`: what lies in a job's object store.
 
-use alluvium::admin::{InspectedCheckpoint, Inspection};
+use alluvium::admin::{InspectedCheckpoint, Inspection, PinHolder};
 use clap::Args;
 
+use crate::commands::job_args::JobArgs;
 use crate::commands::pin;
 use crate::commands::savepoint;
 use crate::display::table::{cell, empty, right};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::harness::job::mode_of;
 use crate::output::Output;
-use crate::store_option::{location, parse_store_option};
 use crate::units::{self, utc};
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The job: a directory, file:///…, or s3://, az://, gs:// if built with that feature
-    #[arg(value_name = "URL")]
-    url: String,
-    /// Option of the object store, as in aws_region=eu-central-1; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
-    store_option: Vec<(String, String)>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
-    let inspection = alluvium::admin::inspect(location(&args.url, &args.store_option))?;
+    let inspection = args.job.location().ask(alluvium::admin::inspect)?;
     let output = if args.json { Output::JsonOnly } else { Output::Text };
-    output.write(&inspection, || text(&args.url, &inspection))
+    let damage = damage(&inspection);
+    output.write(&inspection, || match &damage {
+        None => text(&args.job.url, &inspection),
+        Some(damage) => format!("{damage}\n\n{}", text(&args.job.url, &inspection)),
+    })?;
+    match damage {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(format!("{} is damaged", args.job.url))),
+    }
+}
+
+/// What is damaged, what is still intact and what can be done; None for a sound job.
+fn damage(inspection: &Inspection) -> Option<String> {
+    let mut lines = Vec::new();
+    for (version, problem) in &inspection.damaged_versions {
+        lines.push(format!("Version {version} of the manifest chain cannot be read: {problem}"));
+    }
+    let retained = || {
+        let checkpoints = inspection.records.iter().filter_map(|record| record.checkpoint.as_ref());
+        checkpoints.filter(|checkpoint| checkpoint.retained)
+    };
+    for checkpoint in retained() {
+        lines.extend(shortened(
+            &checkpoint.damage,
+            &format!("Checkpoint {} cannot be restored", checkpoint.id),
+        ));
+    }
+    for damaged in &inspection.damaged {
+        lines.push(format!(
+            "A savepoint cannot be read, and nothing is collected before it is released: {damaged}"
+        ));
+    }
+    let lost = inspection.savepoints.iter().filter(|savepoint| savepoint.full_bytes.is_none());
+    lines.extend(lost.map(|savepoint| format!("The checkpoint of savepoint {} is gone", savepoint.name)));
+    for pin in &inspection.pins {
+        if let PinHolder::Damaged { problem } = &pin.holder {
+            lines.push(format!(
+                "Pin {} cannot be read, and nothing is collected before it is released: {problem}",
+                pin.id
+            ));
+        }
+    }
+    if lines.is_empty() {
+        return None;
+    }
+    let way_out = match retained().rfind(|checkpoint| checkpoint.damage.is_empty()) {
+        Some(intact) => format!(
+            "The newest intact checkpoint is {id}, taken {taken} (UTC). Try it: alluvium restore-test --checkpoint {id}. A job \
+             goes on from it by JobOptions::restore_from or fallback(true); its sources then start from the offsets of \
+             that checkpoint.",
+            id = intact.id,
+            taken = utc(intact.unix_millis),
+        ),
+        None => "No retained checkpoint is intact. Look for the objects in the versions of the bucket, or in a backup."
+            .to_owned(),
+    };
+    Some(format!("DAMAGED\n  {}\n{way_out}", lines.join("\n  ")))
+}
+
+/// The first few of many problems.
+fn shortened(problems: &[String], what: &str) -> Option<String> {
+    const MOST: usize = 3;
+    let first = problems.iter().take(MOST).cloned().collect::<Vec<_>>().join("; ");
+    match problems.len() {
+        0 => None,
+        n if n <= MOST => Some(format!("{what}: {first}")),
+        n => Some(format!("{what}: {first}; and {} more, see --json", n - MOST)),
+    }
 }
 
 fn text(url: &str, inspection: &Inspection) -> String {
@@ -74,7 +137,11 @@ fn text(url: &str, inspection: &Inspection) -> String {
                 right(&utc(checkpoint.unix_millis)),
                 right(&size(record.bytes)),
                 right(&size(checkpoint.full_bytes)),
-                right(if checkpoint.retained { "yes" } else { "no" }),
+                right(match (checkpoint.retained, checkpoint.damage.is_empty()) {
+                    (false, _) => "no",
+                    (true, true) => "yes",
+                    (true, false) => "damaged",
+                }),
             ]),
         };
     }
@@ -83,14 +150,6 @@ fn text(url: &str, inspection: &Inspection) -> String {
     if !inspection.savepoints.is_empty() {
         text += "\n\nSavepoints\n";
         text += &savepoint::table(&inspection.savepoints);
-    }
-    for (version, problem) in &inspection.damaged_versions {
-        text += &format!("\n\nVersion {version} of the manifest chain cannot be read: {problem}");
-    }
-    for damaged in &inspection.damaged {
-        text += &format!(
-            "\n\nA savepoint cannot be read, and nothing is collected before it is released: {damaged}"
-        );
     }
     if !inspection.pins.is_empty() {
         text += "\n\nPins: what readers hold, or killed ones have left (alluvium pin release)\n";

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::store_option::parse_store_option;
+use crate::location::{Location, parse_store_option};
 
 /// Which job.
 #[derive(Debug, Args)]
@@ -10,7 +10,14 @@ pub(crate) struct JobArgs {
     /// The job: a directory, file:///…, or s3://, az://, gs:// if built with that feature
     #[arg(value_name = "URL")]
     pub(crate) url: String,
-    /// Option of the object store, as in aws_region=eu-central-1; may be repeated
+    /// Option of the object store, as in aws_region=eu-central-1; may be repeated. What is not given is taken
+    /// from the environment, as in AWS_ACCESS_KEY_ID
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_store_option)]
     pub(crate) store_option: Vec<(String, String)>,
+}
+
+impl JobArgs {
+    pub(crate) fn location(&self) -> Location<'_> {
+        Location::new(&self.url, &self.store_option)
+    }
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alluvium::{Env, ErrorKind, OpenMode};
+use alluvium::{Env, ErrorKind, OpenMode, RestoreFrom};
 use clap::Args;
 
+use crate::commands::earlier::EarlierRun;
 use crate::display::table;
 use crate::failure::{Failure, Result};
 use crate::harness::options::{RunArgs, WorkloadArgs, modes};
@@ -13,12 +14,10 @@ use crate::harness::progress::Progress;
 use crate::harness::scenario::ScenarioArgs;
 use crate::harness::session::{After, Session, judge};
 use crate::harness::store::{RunStore, StoreArgs};
-use crate::harness::workload::Workload;
 use crate::output::OutputArgs;
 use crate::result::{Mode, Prices};
 use crate::scratch::Scratch;
-use crate::signals::interrupt_flag;
-use crate::store_option::location;
+use crate::signals::be_quiet;
 
 const KEYS: u64 = 1_000_000;
 
@@ -69,17 +68,28 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     }
     let fresh = args.workload.or_default(KEYS)?;
     let output = args.output.open()?;
-    let interrupt = interrupt_flag()?;
+    if args.output.quiet {
+        be_quiet();
+    }
     // The restored copy lies beside the run's own local files, on the same file system.
     let scratch = Scratch::new(args.dir.as_deref().and_then(|dir| dir.parent()))?;
     let store = args.store.clone().unwrap_or_else(|| scratch.path("store").display().to_string());
     if args.resume && store.starts_with("memory:") {
         return Err(Failure::usage("nothing can be resumed from memory:///, which ends with its process"));
     }
+    // Before anything is written: a job that is refused must not even be opened, which fences its owner.
+    let earlier = match args.resume {
+        true => Some(EarlierRun::find(args.object_store.location(&store), &RestoreFrom::Latest, false)?),
+        false => None,
+    };
+    let workload = match &earlier {
+        Some(earlier) => args.workload.resumed(&earlier.workload)?,
+        None => fresh,
+    };
     let interval = args.run.materialization_interval;
     let session = Session {
         mode: args.mode,
-        place: RunStore::open(&store, &args.object_store, fresh.seed, !args.resume)?,
+        place: RunStore::open(&store, &args.object_store, workload.seed, !args.resume)?,
         dir: args.dir.clone().unwrap_or_else(|| scratch.path("local")),
         materialization_interval: interval.map_or(Some(Duration::from_secs(600)), |interval| interval.0),
         run: args.run.clone(),
@@ -94,34 +104,20 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     };
 
     let env = Env::default();
-    let (opened, workload) = if args.resume {
-        let subtasks = match args.workload.subtasks {
-            Some(subtasks) => subtasks,
-            None => earlier_subtasks(&store, &args.object_store)?.unwrap_or(fresh.subtasks),
-        };
-        let opened = session.open(OpenMode::Existing, subtasks, &env)?;
-        let workload = match &opened.metadata {
-            // The earlier run ended before its first checkpoint.
-            None => Workload { subtasks, ..fresh },
-            Some(metadata) => args.workload.resumed(&earlier_workload(metadata)?)?,
-        };
-        (opened, workload)
-    } else {
-        let opened = session.open(OpenMode::Create, fresh.subtasks, &env).map_err(|failure| {
-            if failure.kind == Some(ErrorKind::AlreadyExists) {
-                let refused = Failure::usage(format!("{store} holds an earlier run"));
-                return refused.hint("--resume goes on from its last checkpoint; or choose another --store");
-            }
-            failure
-        })?;
-        (opened, fresh)
-    };
+    let mode = if args.resume { OpenMode::Existing } else { OpenMode::Create };
+    let opened = session.open(mode, workload.subtasks, &env).map_err(|failure| {
+        if failure.kind == Some(ErrorKind::AlreadyExists) {
+            let refused = Failure::usage(format!("{store} holds an earlier run"));
+            return refused.hint("--resume goes on from its last checkpoint; or choose another --store");
+        }
+        failure
+    })?;
 
     let mut progress = Progress::new(session.mode.name(), args.output.quiet);
     if let Some(checkpoint) = opened.restored.checkpoint {
         progress.say(&format!("resuming from checkpoint {checkpoint}"));
     }
-    let finished = session.drive(opened, &workload, &env, &mut progress, &interrupt)?;
+    let finished = session.drive(opened, &workload, &env, &mut progress)?;
     let verdict = judge(&finished.result);
     output.write(&finished.result, || {
         let mut text = table::single(&finished.result);
@@ -134,18 +130,4 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         Some(failure) => Err(failure),
         None => verdict.map(drop),
     }
-}
-
-/// The workload that rides in a checkpoint.
-pub(crate) fn earlier_workload(metadata: &[u8]) -> Result<Workload> {
-    serde_json::from_slice(metadata).map_err(|_| {
-        Failure::new("the checkpoint was not written by `alluvium load`: its metadata is not a workload")
-    })
-}
-
-/// The number of subtasks of the newest checkpoint.
-fn earlier_subtasks(url: &str, store: &StoreArgs) -> Result<Option<u32>> {
-    let inspection = alluvium::admin::inspect(location(url, &store.store_option))?;
-    let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
-    Ok(newest.map(|checkpoint| checkpoint.subtasks.len() as u32))
 }

@@ -2,6 +2,7 @@
 
 mod bar;
 pub(crate) mod compare;
+mod earlier;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;

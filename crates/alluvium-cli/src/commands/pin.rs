@@ -8,7 +8,6 @@ use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
-use crate::store_option::location;
 use crate::units::{self, utc};
 
 #[derive(Debug, Subcommand)]
@@ -57,13 +56,16 @@ struct Released {
 pub(crate) fn run(command: &PinCommand) -> Result<()> {
     match command {
         PinCommand::List(args) => {
-            let pins = open(&args.job)?.list()?;
+            let pins = args.job.location().ask(|job| Pins::open(job)?.list())?;
             let output = if args.json { Output::JsonOnly } else { Output::Text };
             output.write(&pins, || if pins.is_empty() { "No pins.".to_owned() } else { table(&pins) })
         }
         PinCommand::Release(args) => {
-            let pins = open(&args.job)?;
-            let pin = if args.yes { pins.release(&args.id)? } else { find(&pins, &args.id)? };
+            let pin = if args.yes {
+                args.job.location().ask(|job| Pins::open(job)?.release(&args.id))?
+            } else {
+                find(&args.job, &args.id)?
+            };
             let released = Released { pin, released: args.yes };
             if args.json {
                 return Output::JsonOnly.write(&released, String::new);
@@ -73,17 +75,13 @@ pub(crate) fn run(command: &PinCommand) -> Result<()> {
     }
 }
 
-fn open(job: &JobArgs) -> Result<Pins> {
-    Ok(Pins::open(location(&job.url, &job.store_option))?)
-}
-
-fn find(pins: &Pins, id: &str) -> Result<InspectedPin> {
-    let listed = pins.list()?;
+fn find(job: &JobArgs, id: &str) -> Result<InspectedPin> {
+    let listed = job.location().ask(|job| Pins::open(job)?.list())?;
     let known: Vec<_> = listed.iter().map(|pin| pin.id.clone()).collect();
-    listed
-        .into_iter()
-        .find(|pin| pin.id == id)
-        .ok_or_else(|| Failure::new(format!("the job has no pin {id}; choose one of [{}]", known.join(", "))))
+    listed.into_iter().find(|pin| pin.id == id).ok_or_else(|| match known.as_slice() {
+        [] => Failure::new(format!("the job has no pin {id}; it has no pins")),
+        known => Failure::new(format!("the job has no pin {id}; choose one of [{}]", known.join(", "))),
+    })
 }
 
 fn words(released: &Released) -> String {

@@ -2,20 +2,19 @@
 
 use std::path::PathBuf;
 
-use alluvium::{Env, JobOptions, OpenMode};
+use alluvium::{CheckpointId, Env, JobOptions, OpenMode, RestoreFrom};
 use clap::Args;
 
-use crate::commands::load::earlier_workload;
+use crate::commands::earlier::EarlierRun;
 use crate::display::table;
 use crate::failure::{Failure, Result, io};
-use crate::harness::job::mode_of;
 use crate::harness::meter;
 use crate::harness::progress::Progress;
 use crate::harness::session::{judge, restore};
 use crate::harness::store::{RunStore, StoreArgs};
 use crate::output::OutputArgs;
 use crate::result::{RunResult, Settings};
-use crate::store_option::location;
+use crate::signals::be_quiet;
 use crate::units::parse_bytes;
 
 #[derive(Debug, Args)]
@@ -26,6 +25,15 @@ pub(crate) struct RestoreTestArgs {
     /// Local directory to restore into; must be empty or not exist yet. It is left there
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
+    /// Restore this retained checkpoint, as in 3-17 [default: the newest]
+    #[arg(long, value_name = "ID", conflicts_with = "savepoint")]
+    checkpoint: Option<CheckpointId>,
+    /// Restore this savepoint
+    #[arg(long, value_name = "NAME")]
+    savepoint: Option<String>,
+    /// Go back to the newest intact checkpoint where the wanted one is damaged
+    #[arg(long)]
+    fallback: bool,
     /// Parallel subtasks to restore with [default: those of the run]
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
@@ -45,15 +53,22 @@ pub(crate) struct RestoreTestArgs {
 pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let output = args.output.open()?;
     must_be_empty(&args.dir)?;
-    let inspection = alluvium::admin::inspect(location(&args.store, &args.object_store.store_option))?;
-    let newest = inspection.records.iter().rev().find_map(|record| record.checkpoint.as_ref());
-    let Some(newest) = newest else {
-        return Err(Failure::new(format!("{} holds no checkpoint to restore", args.store)));
+    if args.output.quiet {
+        be_quiet();
+    }
+    let from = match (args.checkpoint, &args.savepoint) {
+        (Some(id), _) => RestoreFrom::Checkpoint(id),
+        (None, Some(name)) => RestoreFrom::Savepoint(name.clone()),
+        (None, None) => RestoreFrom::Latest,
     };
-    let mode = mode_of(newest.mode);
-    let workload = earlier_workload(&newest.metadata)?;
+    // Before anything is written: opening a job fences its owner.
+    let earlier = EarlierRun::find(args.object_store.location(&args.store), &from, args.fallback)?;
+    let EarlierRun { checkpoint, mode, workload, past_damage } = earlier;
     let streams = workload.streams().map_err(Failure::new)?;
     let subtasks = args.subtasks.unwrap_or(workload.subtasks);
+    if subtasks == 0 {
+        return Err(Failure::usage("--subtasks must be above 0"));
+    }
     if subtasks > u32::from(workload.max_parallelism) {
         return Err(Failure::usage(format!(
             "{subtasks} subtasks are more than the {} key groups of the run",
@@ -62,12 +77,18 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     }
     let place = RunStore::open(&args.store, &args.object_store, workload.seed, false)?;
     let progress = Progress::new("restore", args.output.quiet);
-    progress.say(&format!("checkpoint {} with {subtasks} subtask(s)", newest.id));
+    progress.say(&format!("checkpoint {checkpoint} with {subtasks} subtask(s)"));
 
     let env = Env::default();
     let options = JobOptions::new(&args.dir, OpenMode::Existing).subtasks(subtasks).memory(args.memory);
+    let named = from != RestoreFrom::Latest;
+    let options = options.restore_from(from).fallback(args.fallback || past_damage);
     let machine = meter::machine();
-    let mut restored = restore(&place, mode, options, &streams, &workload, None, args.verify, &env)?;
+    let (mut restored, used) = restore(&place, mode, options, &streams, &workload, None, args.verify, &env)?;
+    // The newest may be a newer one by now.
+    if named && used != Some(checkpoint) && !args.fallback {
+        return Err(Failure::new(format!("checkpoint {checkpoint} is damaged, and cannot be restored")));
+    }
     restored.new_process = Some(true);
     let settings = Settings {
         rate: 0.0,

@@ -8,7 +8,6 @@ use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::Result;
 use crate::output::{Output, print};
-use crate::store_option::location;
 use crate::units;
 use crate::units::utc;
 
@@ -61,25 +60,22 @@ pub(crate) struct ReleaseArgs {
     name: String,
 }
 
-fn open(job: &JobArgs) -> Result<Savepoints> {
-    Ok(Savepoints::open(location(&job.url, &job.store_option))?)
-}
-
 pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
     match command {
         SavepointCommand::Create(args) => {
-            let made = open(&args.job)?.create(&args.name, args.checkpoint)?;
+            let made =
+                args.job.location().ask(|job| Savepoints::open(job)?.create(&args.name, args.checkpoint))?;
             let text = || format!("savepoint {} keeps checkpoint {}", made.name, made.checkpoint);
             output(args.json).write(&made, text)
         }
         SavepointCommand::List(args) => {
-            let savepoints = open(&args.job)?.list()?;
+            let savepoints = args.job.location().ask(|job| Savepoints::open(job)?.list())?;
             let none = || "No savepoints.".to_owned();
             output(args.json)
                 .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
         }
         SavepointCommand::Release(args) => {
-            open(&args.job)?.release(&args.name)?;
+            args.job.location().ask(|job| Savepoints::open(job)?.release(&args.name))?;
             print(&format!("savepoint {} is released", args.name))
         }
     }

@@ -1,15 +1,16 @@
 //! `alluvium state`: what states a checkpoint holds, and a new job without some of them or under other names.
 
-use alluvium::{CheckpointMode, Job, JobOptions, OpenMode, Opened, SourceJob, StateUsage};
+use alluvium::{CheckpointMode, Job, JobOptions, OpenMode, Opened, SourceJob, StateDescription, StateUsage};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::commands::source::SourceArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::{Failure, Result};
+use crate::location::Location;
 use crate::output::Output;
 use crate::scratch::Scratch;
-use crate::store_option::location;
+use crate::signals::waiting;
 use crate::units::{self, parse_bytes};
 
 #[derive(Debug, Subcommand)]
@@ -85,15 +86,15 @@ pub(crate) fn run(command: &StateCommand) -> Result<()> {
         StateCommand::List(args) => list(args),
         StateCommand::Drop(args) => {
             let revise = |options: JobOptions| args.states.iter().fold(options, JobOptions::drop_state);
-            let names = args.states.iter().map(String::as_str);
-            revised(&args.source, &args.into, names.collect(), true, revise)
+            let from = args.states.iter().map(String::as_str);
+            revised(&args.source, &args.into, &Names { from: from.collect(), to: Vec::new() }, revise)
         }
         StateCommand::Rename(args) => {
             let revise = |options: JobOptions| {
                 args.states.iter().fold(options, |options, (from, to)| options.rename_state(from, to))
             };
-            let names = args.states.iter().map(|(from, _)| from.as_str());
-            revised(&args.source, &args.into, names.collect(), false, revise)
+            let (from, to) = args.states.iter().map(|(from, to)| (from.as_str(), to.as_str())).unzip();
+            revised(&args.source, &args.into, &Names { from, to }, revise)
         }
     }
 }
@@ -139,34 +140,56 @@ struct Made {
     states: Vec<String>,
 }
 
+/// The states that are meant, and what they are called afterwards; no new names where they are dropped.
+struct Names<'a> {
+    from: Vec<&'a str>,
+    to: Vec<&'a str>,
+}
+
+impl Names<'_> {
+    /// Refuses a name that is taken. Opening the new job would refuse it as well, but only after it has begun that job
+    /// and pinned the old one's checkpoint.
+    fn check(&self, states: &[StateDescription]) -> Result<()> {
+        let stays =
+            |name: &str| states.iter().any(|state| state.name() == name) && !self.from.contains(&name);
+        for (index, name) in self.to.iter().enumerate() {
+            if stays(name) || self.to[..index].contains(name) {
+                return Err(Failure::usage(format!("two states would be called {name:?}"))
+                    .hint("choose another name, or drop one of them first"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Makes the new job, with one checkpoint.
 fn revised(
     source: &SourceArgs,
     into: &IntoArgs,
-    names: Vec<&str>,
-    compact: bool,
+    names: &Names<'_>,
     revise: impl FnOnce(JobOptions) -> JobOptions,
 ) -> Result<()> {
     let subtasks = source.read(|reader, _| {
-        for name in names {
+        for name in &names.from {
             // Has the reader say which there are.
             reader.scan(name, b"")?;
         }
+        names.check(&reader.states())?;
         Ok(reader.subtasks().count())
     })?;
     let subtasks =
         u32::try_from(subtasks).map_err(|_| Failure::new("the checkpoint has too many subtasks"))?;
     let scratch = Scratch::new(source.which.dir())?;
-    let from = SourceJob::new(location(&source.url, source.which.store_options()), source.which.from());
+    let from = SourceJob::new(source.location().job(), source.which.from());
     let options = JobOptions::new(scratch.path("local"), OpenMode::Create)
         .subtasks(subtasks)
         // One checkpoint of files as they are, and nothing to replay.
         .mode(CheckpointMode::NativeIncremental)
         .memory(into.job_memory)
         .start_from(from);
-    let new = location(&into.into, source.which.store_options());
-    let Opened { job, mut stores, metadata, .. } = Job::open(new, revise(options))?;
-    if compact {
+    let new = Location::new(&into.into, &source.job.store_option);
+    let Opened { job, mut stores, metadata, .. } = new.ask(|job| Job::open(job, revise(options)))?;
+    if names.to.is_empty() {
         // What was dropped shall not be copied.
         job.compact()?;
     }
@@ -178,8 +201,8 @@ fn revised(
         states = store.states()?.iter().map(|usage| usage.state.name().to_owned()).collect();
         store.cut(pending.id(), offset)?;
     }
-    pending.wait()?;
-    job.close()?;
+    waiting(new.name(), || pending.wait().and_then(|_| job.close()))
+        .map_err(|error| new.blame(error.into()))?;
     let made = Made { job: into.into.clone(), checkpoint, states };
     let output = if into.json { Output::JsonOnly } else { Output::Text };
     output.write(&made, || match made.states.as_slice() {

@@ -47,6 +47,8 @@ pub(crate) trait Backend: Sync {
     /// The error that ended the job, if any.
     fn health(&self) -> Result<()>;
     fn gauges(&self) -> Gauges;
+    /// What keeps checkpoints from becoming durable, as far as it is known.
+    fn trouble(&self) -> Option<alluvium::Error>;
     /// Gives everything up, so that no operator waits any longer.
     fn abandon(&self);
 }
@@ -103,6 +105,8 @@ pub(crate) struct Log {
     pub(crate) checkpoints: Vec<Checkpoint>,
     /// Which checkpoints failed, and when.
     pub(crate) failed: Vec<(CheckpointId, Duration)>,
+    /// Why the last of them failed, if none has become durable since.
+    pub(crate) last_failure: Option<alluvium::Error>,
     pub(crate) materializations: Vec<Materialization>,
 }
 

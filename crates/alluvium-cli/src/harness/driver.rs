@@ -18,7 +18,7 @@ use crate::harness::stage::{Stage, StageKind};
 use crate::harness::workload::{Action, KeyBytes, Record, Stream, count_of, write_element, write_value};
 
 /// Records that are released together.
-const GROUP: u64 = 32;
+pub(crate) const GROUP: u64 = 32;
 
 /// How often a waiting operator looks for a barrier.
 const POLL: Duration = Duration::from_micros(500);
@@ -358,7 +358,9 @@ impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
             latency_p99_ms = self.control.recent().take_p99();
         }
         self.looks.push(Look { at: now, records, gauges, latency_p99_ms });
-        self.progress.tick(&View { elapsed: now.saturating_sub(self.before.1), records, gauges: &gauges });
+        let backend = self.backend;
+        let (elapsed, trouble) = (now.saturating_sub(self.before.1), &|| backend.trouble());
+        self.progress.tick(&View { now, elapsed, records, gauges: &gauges, trouble });
         self.be_patient(now, records, &gauges)
     }
 
@@ -385,12 +387,17 @@ impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
         if now.saturating_sub(self.moved.0) < patience {
             return Ok(());
         }
-        Err(Failure::new(format!(
+        let failure = Failure::new(format!(
             "nothing has got on for {patience:?}: {} requests to the object store have failed so far, and {} bytes \
              of deltas are held in memory",
             gauges.remote.failures, gauges.held_bytes
-        ))
-        .hint("see whether the object store can be reached; --patience waits for longer"))
+        ));
+        // The reason says what to do, where it is known.
+        Err(match self.backend.trouble() {
+            Some(reason) => failure.hint(&format!("the last reason: {reason}")),
+            None => failure.hint("see whether the object store can be reached"),
+        }
+        .hint("--patience waits for longer"))
     }
 }
 

@@ -75,7 +75,8 @@ pub(crate) fn evaluate(facts: Facts, stages: &[StageRun]) -> RunResult {
             let mut store = store_use(run);
             store.whole_run_put_bytes = stages.last().map(|last| last.last.remote.put_bytes);
             store.live_bytes_peak = Some(facts.stored_bytes_peak);
-            store.usd_per_month = facts.prices.usd_per_month(&store, measured_s);
+            // A stretch without records says nothing of a month.
+            store.usd_per_month = facts.prices.usd_per_month(&store, measured_s).filter(|_| records > 0);
             result.store = Some(store);
         }
     }

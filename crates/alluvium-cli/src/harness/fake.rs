@@ -159,6 +159,10 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn trouble(&self) -> Option<alluvium::Error> {
+        None
+    }
+
     fn gauges(&self) -> Gauges {
         let cuts = self.cuts.load(Ordering::SeqCst);
         Gauges {

@@ -56,8 +56,6 @@ pub(crate) struct OpenedJob {
     pub(crate) backend: JobBackend,
     pub(crate) stores: Vec<StateStore>,
     pub(crate) restored: RestoreReport,
-    /// The workload of the run that wrote the checkpoint, as JSON.
-    pub(crate) metadata: Option<Vec<u8>>,
     /// How many records each subtask of that run had processed. Empty on a fresh start.
     pub(crate) positions: Vec<u64>,
 }
@@ -76,10 +74,10 @@ impl JobBackend {
         let options = options.env(env.clone()).listener(Arc::new(listener)).mode(checkpoint_mode(mode));
         let opened = Job::open((place.object_store(), &place.prefix), options)?;
         let positions = positions(&opened)?;
-        let Opened { job, stores, restored, metadata, .. } = opened;
+        let Opened { job, stores, restored, .. } = opened;
         let backend =
             Self { job, mode, place: place.clone(), outages: outages.to_vec(), events, metadata: Vec::new() };
-        Ok(OpenedJob { backend, stores, restored, metadata, positions })
+        Ok(OpenedJob { backend, stores, restored, positions })
     }
 
     /// What every checkpoint from now on carries.
@@ -178,6 +176,11 @@ impl Backend for JobBackend {
 
     fn health(&self) -> Result<()> {
         Ok(self.job.health()?)
+    }
+
+    fn trouble(&self) -> Option<Error> {
+        let status = self.job.status();
+        self.events.read(|log| log.last_failure.clone()).or(status.trouble)
     }
 
     fn gauges(&self) -> Gauges {
@@ -319,11 +322,17 @@ impl CheckpointListener for Listener {
             bytes_after_trigger: report.bytes_after_trigger,
             largest_object: report.largest_object,
         };
-        self.events.record(|log| log.checkpoints.push(checkpoint));
+        self.events.record(|log| {
+            log.checkpoints.push(checkpoint);
+            log.last_failure = None;
+        });
     }
 
-    fn failed(&self, id: CheckpointId, _: &Error) {
-        self.events.record(|log| log.failed.push((id, self.clock.monotonic())));
+    fn failed(&self, id: CheckpointId, error: &Error) {
+        self.events.record(|log| {
+            log.failed.push((id, self.clock.monotonic()));
+            log.last_failure = Some(error.clone());
+        });
     }
 
     fn materialized(&self, report: &MaterializationReport) {

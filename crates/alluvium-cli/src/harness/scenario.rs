@@ -96,8 +96,14 @@ fn argument(key: &str, value: &Value) -> Result<Option<OsString>, String> {
 
 /// `arguments` of the command line with those of the scenario before the user's own.
 pub(crate) fn expand(command_line: &[OsString], scenario: Vec<OsString>) -> Vec<OsString> {
-    let (program_and_command, own) = command_line.split_at(command_line.len().min(2));
+    let (program_and_command, own) = command_line.split_at(through_command(command_line));
     [program_and_command, &scenario, own].concat()
+}
+
+/// How many arguments there are up to the command: what stands before it holds for all of them.
+pub(crate) fn through_command(command_line: &[OsString]) -> usize {
+    let command = command_line.iter().position(|argument| argument == "load" || argument == "compare");
+    command.map_or(command_line.len(), |at| at + 1)
 }
 
 /// The names of the files in the folder.
@@ -142,6 +148,12 @@ mod tests {
         let line = expand(&line, vec!["--rate=5k".into(), "--keys=9".into()]);
         let Command::Load(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
         assert_eq!((args.run.rate, args.workload.keys), (7, Some(9)));
+    }
+
+    #[test]
+    fn what_stands_before_the_command_stays_there() {
+        let line: Vec<OsString> = ["alluvium", "-v", "load", "--rate=7"].map(Into::into).to_vec();
+        assert_eq!(expand(&line, vec!["--keys=9".into()])[2..4], ["load", "--keys=9"]);
     }
 
     #[test]

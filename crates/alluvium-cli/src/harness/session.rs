@@ -2,14 +2,13 @@
 //! local directory, verify.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use alluvium::{Env, JobOptions, MaterializationOptions, OpenMode};
+use alluvium::{CheckpointId, Env, JobOptions, MaterializationOptions, OpenMode};
 
 use crate::failure::{Failure, Result};
 use crate::harness::backend::{Operator, Time};
-use crate::harness::driver::{self, Lane, Outcome, Plan};
+use crate::harness::driver::{self, GROUP, Lane, Outcome, Plan};
 use crate::harness::evaluate::{self, Facts, evaluate, millis};
 use crate::harness::expected::{Expected, verify};
 use crate::harness::job::{EnvTime, JobBackend, JobOperator, OpenedJob};
@@ -20,8 +19,11 @@ use crate::harness::stage::{Stage, StageKind};
 use crate::harness::store::RunStore;
 use crate::harness::workload::{KeyBytes, Stream, Workload};
 use crate::result::{Mode, Prices, Restore, RunResult, Settings};
+use crate::signals::{graceful, waiting};
 use crate::units;
 
+/// How long a run may take to end after a signal: the driver gives its last checkpoint less.
+const END_OF_RUN: Duration = Duration::from_secs(30);
 /// Least time between two checkpoints, unless the interval is very short.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -78,7 +80,9 @@ impl Session {
                 options.checkpoint_interval(interval).min_pause(MIN_PAUSE.min(interval / 10))
             }
         };
-        JobBackend::open(&self.place, self.mode, &self.run.outage, options, env)
+        waiting(format!("the job at {}", self.place.name), || {
+            JobBackend::open(&self.place, self.mode, &self.run.outage, options, env)
+        })
     }
 
     fn stages(&self) -> Vec<Stage> {
@@ -126,7 +130,6 @@ impl Session {
         workload: &Workload,
         env: &Env,
         progress: &mut Progress,
-        interrupt: &AtomicBool,
     ) -> Result<Finished> {
         let started = units::utc(env.clock.unix_millis()).replace(' ', "T") + "Z";
         let machine = meter::machine();
@@ -142,8 +145,10 @@ impl Session {
             lanes.push(Lane { operator: JobOperator::new(store, workload)?, stream, position });
         }
         let stages = self.stages();
-        let plan = Plan { stages: &stages, patience: self.run.patience, interrupt };
-        let outcome = driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress);
+        let outcome = graceful(END_OF_RUN, |interrupt| {
+            let plan = Plan { stages: &stages, patience: self.run.patience, interrupt: interrupt.flag() };
+            driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress)
+        });
         let Outcome { runs, lanes, mut failure, interrupted } = outcome;
         let positions: Vec<u64> = lanes.iter().map(|lane| lane.position).collect();
         drop(lanes);
@@ -171,8 +176,11 @@ impl Session {
         if result.store_model.is_some() {
             result.notes.push(MODEL_NOTE.to_owned());
         }
+        if failure.is_none() && !interrupted && result.records == 0 {
+            failure = Some(nothing_measured(&self.run));
+        }
         // What a failed job still says at its end is no news.
-        let closed = backend.close();
+        let closed = waiting(self.place.name.clone(), || backend.close());
         if failure.is_none() {
             failure = closed.err();
         }
@@ -185,7 +193,7 @@ impl Session {
             let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);
             match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env)
             {
-                Ok(restored) => result.restore = Some(restored),
+                Ok((restored, _)) => result.restore = Some(restored),
                 Err(error) => failure = Some(error),
             }
         }
@@ -205,6 +213,18 @@ impl Session {
     }
 }
 
+/// A paced run releases its records in groups; a slow and short one may not come to the first.
+fn nothing_measured(run: &RunArgs) -> Failure {
+    let failure =
+        Failure::new(format!("nothing was measured: no record was processed within {:?}", run.duration));
+    match run.rate {
+        0 => failure.hint("choose a longer --duration"),
+        rate => failure.hint(&format!(
+            "at --rate {rate} each subtask releases {GROUP} records at a time: choose a longer --duration or a higher --rate"
+        )),
+    }
+}
+
 const NONE_NOTE: &str = "Mode none: RocksDB with the same options, and no checkpoints at all. Nothing is durable, so \
     its clock stops when compaction has settled.";
 const LOCAL_STORE_NOTE: &str =
@@ -217,7 +237,7 @@ fn job_options(dir: &Path, open: OpenMode, subtasks: u32, run: &RunArgs) -> JobO
 }
 
 /// Opens the job with an empty local directory, processes one record in every subtask, and verifies if
-/// asked to. `positions` are those that the checkpoint must be at, where they are known.
+/// asked to. Says which checkpoint it was. `positions` are those that the checkpoint must be at, where they are known.
 #[expect(clippy::too_many_arguments, reason = "all of them are facts about one restore")]
 pub(crate) fn restore(
     place: &RunStore,
@@ -228,11 +248,13 @@ pub(crate) fn restore(
     positions: Option<&[u64]>,
     verified: bool,
     env: &Env,
-) -> Result<Restore> {
+) -> Result<(Restore, Option<CheckpointId>)> {
     let time = EnvTime(env.clone());
     let disk = meter::disk_read_bytes();
     let start = time.now();
-    let opened = JobBackend::open(place, mode, &[], options, env)?;
+    let opened = waiting(format!("the restore from {}", place.name), || {
+        JobBackend::open(place, mode, &[], options, env)
+    })?;
     let total = time.now().saturating_sub(start);
     let stores = opened.stores;
     let mut operators: Vec<JobOperator> =
@@ -279,7 +301,7 @@ pub(crate) fn restore(
         // What was not fetched from a disk was in memory already.
         restored.page_cache_warm = fetched.map(|bytes| bytes < opened.restored.bytes_downloaded / 2);
     }
-    Ok(restored)
+    Ok((restored, opened.restored.checkpoint))
 }
 
 /// What verification found, or the failure that it is.

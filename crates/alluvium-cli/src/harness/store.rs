@@ -9,8 +9,9 @@ use alluvium::test_util::{Latency, StoreModel, StoreModelOptions, open_store};
 use clap::Args;
 
 use crate::failure::{Failure, Result};
+use crate::location::{Location, parse_store_option};
 use crate::result;
-use crate::store_option::parse_store_option;
+use crate::signals::waiting;
 use crate::units::parse_duration;
 
 /// The store and how it behaves.
@@ -59,8 +60,16 @@ pub(crate) struct RunStore {
     pub(crate) prefix: String,
     /// `file`, `memory`, `s3` …
     pub(crate) kind: String,
+    /// As messages call it.
+    pub(crate) name: String,
     /// Absent: the store as it is.
     model: Option<StoreModelOptions>,
+}
+
+impl StoreArgs {
+    pub(crate) fn location<'a>(&'a self, url: &'a str) -> Location<'a> {
+        Location::new(url, &self.store_option)
+    }
 }
 
 impl RunStore {
@@ -75,21 +84,22 @@ impl RunStore {
         let place = Self {
             store: StoreModel::new(store, options),
             prefix,
+            name: args.location(url).name(),
             kind: url.split_once("://").map_or("file", |(scheme, _)| scheme).to_owned(),
             model: (args.store_model.is_some() || args.store_errors.is_some()).then_some(options),
         };
-        place.count_existing()?;
+        let location = args.location(url);
+        let counted = waiting(location.name(), || place.count_existing(location.contact_timeout()));
+        counted.map_err(|failure| location.blame(failure))?;
         Ok(place)
     }
 
-    fn count_existing(&self) -> Result<()> {
+    fn count_existing(&self, contact: Option<Duration>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::new(format!("cannot start a runtime: {error}")))?;
-        runtime
-            .block_on(self.store.count_existing(&self.prefix.as_str().into()))
-            .map_err(|error| Failure::new(format!("cannot list the store: {error}")))
+        Ok(runtime.block_on(self.store.count_existing(&self.prefix.as_str().into(), contact))?)
     }
 
     /// For the result.

@@ -17,6 +17,8 @@
   // Numbers with three significant digits, as in the tables.
   const plain = (n) => {
     const a = Math.abs(n);
+    // A logarithmic axis goes down to ten-thousandths.
+    if (a > 0 && a < 0.1) return n.toLocaleString("en", { maximumSignificantDigits: 3 });
     return n.toLocaleString("en", { maximumFractionDigits: a >= 99.95 ? 0 : a >= 9.995 ? 1 : a >= 0.995 ? 2 : 3 });
   };
   const STEPS = {
@@ -44,16 +46,19 @@
     return [min, max];
   };
 
-  // One stretch of time for all charts, so that they can be read below one another.
-  const timed = model.charts.filter((chart) => chart.x.unit === "s").map((chart) => extent(chart, "x"));
-  const time = [Math.min(0, ...timed.map(([min]) => min)), Math.max(1, ...timed.map(([, max]) => max))];
+  // One stretch of time for all charts of a section, so that they can be read below one another.
+  const times = (section) => {
+    const charts = model.charts.filter((chart) => chart.section === section && chart.x.unit === "s");
+    const timed = charts.map((chart) => extent(chart, "x"));
+    return [Math.min(0, ...timed.map(([min]) => min)), Math.max(1, ...timed.map(([, max]) => max))];
+  };
 
   const range = (chart, of) => {
     const [min, max] = extent(chart, of);
     const axis = chart[of];
     if (axis.unit === "%") return [0, 100];
     if (axis.log) return [min / 1.25, max * 1.25];
-    if (of === "x" && axis.unit === "s") return time;
+    if (of === "x" && axis.unit === "s") return times(chart.section);
     return [0, max > 0 ? max * 1.08 : 1];
   };
 
@@ -93,9 +98,13 @@
   };
 
   // Compactions are tracks above a chart, one per run; all else lies behind its series.
-  const tracks = [...new Set(model.marks.filter((mark) => mark.kind === "compaction").map((mark) => mark.group))];
+  const tracksOf = (section) => {
+    const marks = model.marks.filter((mark) => mark.section === section && mark.kind === "compaction");
+    return [...new Set(marks.map((mark) => mark.group))];
+  };
   const LANE = 6;
-  const shade = (u) => {
+  const shade = (u, section) => {
+    const tracks = tracksOf(section);
     const { ctx, bbox } = u;
     const dot = devicePixelRatio;
     ctx.save();
@@ -103,7 +112,7 @@
     ctx.rect(bbox.left, 0, bbox.width, bbox.top + bbox.height);
     ctx.clip();
     for (const mark of model.marks) {
-      if (hidden.has(mark.group)) continue;
+      if (mark.section !== section || hidden.has(mark.group)) continue;
       const from = u.valToPos(mark.from, "x", true);
       const width = Math.max(u.valToPos(mark.to, "x", true) - from, dot);
       ctx.fillStyle = mark.kind === "outage" || mark.kind === "failure" ? colour("--bad") : groupColour(mark.group);
@@ -191,7 +200,7 @@
     const box = document.createElement("div");
     const plot = new uPlot({
       ...size(),
-      padding: [chart.shaded ? 10 + LANE * tracks.length : 10, 16, 0, 0],
+      padding: [chart.shaded ? 10 + LANE * tracksOf(chart.section).length : 10, 16, 0, 0],
       legend: { show: false },
       cursor: {
         dataIdx: nearest,
@@ -199,7 +208,7 @@
         points: { size: 7, width: 1 },
         focus: { prox: -1 },
         drag: { x: true, y: false },
-        sync: chart.x.unit === "s" ? { key: "time", scales: ["x", null] } : undefined,
+        sync: chart.x.unit === "s" ? { key: `time${chart.section}`, scales: ["x", null] } : undefined,
       },
       scales: {
         x: { ...scale("x"), range: (u, min, max) => (min == null ? range(chart, "x") : u.zoomed ? [min, max] : range(chart, "x")) },
@@ -208,7 +217,7 @@
       axes: [axis(chart, "x"), axis(chart, "y")],
       series: [{}, ...series],
       hooks: {
-        drawClear: chart.shaded ? [shade] : [],
+        drawClear: chart.shaded ? [(u) => shade(u, chart.section)] : [],
         setCursor: [(u) => readout(u, chart, box)],
         setSelect: [(u) => { u.zoomed = u.select.width > 0; }],
       },

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::groups::Group;
+use super::sections::Section;
 use crate::result::{CheckpointPoint, RunResult, Sample};
 
 /// Above this ratio of the largest to the smallest value an axis is logarithmic.
@@ -14,6 +15,9 @@ pub(crate) struct Model<'a> {
     groups: Vec<Key<'a>>,
     charts: Vec<Chart>,
     marks: Vec<Mark>,
+    /// Each section's first among the groups.
+    #[serde(skip)]
+    first_groups: Vec<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -25,7 +29,8 @@ struct Key<'a> {
 /// One chart. Its title and explanation are in the page.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Chart {
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
+    section: usize,
     #[serde(skip)]
     pub(crate) title: &'static str,
     #[serde(skip)]
@@ -65,6 +70,7 @@ struct Line {
 /// What happened meanwhile, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 struct Mark {
+    section: usize,
     group: usize,
     kind: Kind,
     from: f64,
@@ -81,45 +87,46 @@ enum Kind {
 }
 
 impl<'a> Model<'a> {
-    /// The charts for which at least one run has data.
-    pub(crate) fn of(groups: &'a [Group<'_>]) -> Self {
-        let mut charts = [
-            durations(groups),
-            distribution(groups),
-            bytes(groups),
-            sampled(groups, THROUGHPUT),
-            sampled(groups, LATENCY),
-            sampled(groups, LAG),
-            sampled(groups, L0_FILES),
-            sampled(groups, PENDING),
-        ];
-        let mut marks: Vec<Mark> = Vec::new();
-        for mark in groups.iter().enumerate().flat_map(|(index, group)| marks_of(index, group.first())) {
-            // One store had it, whoever used it.
-            let like =
-                |other: &Mark| (other.kind, other.from, other.to) == (Kind::Outage, mark.from, mark.to);
-            if mark.kind != Kind::Outage || !marks.iter().any(like) {
-                marks.push(mark);
-            }
+    /// The charts for which at least one run has data, section by section.
+    pub(crate) fn of(sections: &'a [Section<'_>]) -> Self {
+        let (mut keys, mut charts, mut marks, mut first_groups) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, section) in sections.iter().enumerate() {
+            let first = keys.len();
+            first_groups.push(first);
+            keys.extend(section.groups.iter().map(|group| Key { name: &group.name, colour: group.colour }));
+            charts.extend(charts_of(section).into_iter().map(|chart| Chart {
+                section: index,
+                lines:
+                    chart.lines.into_iter().map(|line| Line { group: first + line.group, ..line }).collect(),
+                ..chart
+            }));
+            marks.extend(
+                section_marks(section, index)
+                    .into_iter()
+                    .map(|mark| Mark { group: first + mark.group, ..mark }),
+            );
         }
-        for chart in &mut charts {
-            // The first group lies on top.
-            chart.lines.reverse();
-        }
-        Self {
-            groups: groups.iter().map(|group| Key { name: &group.name, colour: group.colour }).collect(),
-            charts: charts.into_iter().filter(|chart| !chart.lines.is_empty()).collect(),
-            marks,
-        }
+        Self { groups: keys, charts, marks, first_groups }
     }
 
-    pub(crate) fn charts(&self) -> &[Chart] {
-        &self.charts
+    pub(crate) fn charts(&self, section: usize) -> impl Iterator<Item = &Chart> {
+        self.charts.iter().filter(move |chart| chart.section == section)
+    }
+
+    /// The number that the first group of a section has among all.
+    pub(crate) fn first_group(&self, section: usize) -> usize {
+        self.first_groups[section]
+    }
+
+    /// Whether some chart shows a group, counted among all.
+    pub(crate) fn draws(&self, group: usize) -> bool {
+        self.charts.iter().any(|chart| chart.lines.iter().any(|line| line.group == group))
     }
 
     /// Whether anything of a kind is shaded, for the legend.
-    pub(crate) fn shades(&self) -> Shades {
-        let any = |kind| self.marks.iter().any(|mark| mark.kind == kind);
+    pub(crate) fn shades(&self, section: usize) -> Shades {
+        let any = |kind| self.marks.iter().any(|mark| mark.section == section && mark.kind == kind);
         Shades {
             materializations: any(Kind::Materialization),
             compactions: any(Kind::Compaction),
@@ -127,6 +134,40 @@ impl<'a> Model<'a> {
             failures: any(Kind::Failure),
         }
     }
+}
+
+fn charts_of(section: &Section<'_>) -> Vec<Chart> {
+    let groups = &section.groups;
+    let mut charts = vec![
+        durations(groups),
+        distribution(groups),
+        bytes(groups),
+        sampled(groups, THROUGHPUT),
+        sampled(groups, LATENCY),
+        sampled(groups, LAG),
+        sampled(groups, L0_FILES),
+        sampled(groups, PENDING),
+    ];
+    charts.retain(|chart| !chart.lines.is_empty());
+    for chart in &mut charts {
+        // The first group lies on top.
+        chart.lines.reverse();
+        chart.id += &section.id;
+    }
+    charts
+}
+
+fn section_marks(section: &Section<'_>, index: usize) -> Vec<Mark> {
+    let mut marks: Vec<Mark> = Vec::new();
+    let all = section.groups.iter().enumerate().flat_map(|(index, group)| marks_of(index, group.first()));
+    for mark in all {
+        // One store had it, whoever used it.
+        let like = |other: &Mark| (other.kind, other.from, other.to) == (Kind::Outage, mark.from, mark.to);
+        if mark.kind != Kind::Outage || !marks.iter().any(like) {
+            marks.push(Mark { section: index, ..mark });
+        }
+    }
+    marks
 }
 
 /// Which kinds of marks there are.
@@ -177,7 +218,8 @@ fn checkpoints(groups: &[Group<'_>], of: fn(&CheckpointPoint) -> f64) -> Vec<Lin
 fn durations(groups: &[Group<'_>]) -> Chart {
     let lines = checkpoints(groups, |point| point.duration_ms);
     Chart {
-        id: "checkpoint-duration",
+        id: "checkpoint-duration".to_owned(),
+        section: 0,
         title: "Checkpoint duration",
         about: "From the trigger until the manifest is durable, one point per checkpoint".to_owned(),
         x: TIME,
@@ -204,7 +246,8 @@ fn distribution(groups: &[Group<'_>]) -> Chart {
     }
     let turned: Vec<Line> = lines.iter().map(|line| Line { y: line.x.clone(), ..line.clone() }).collect();
     Chart {
-        id: "checkpoint-cdf",
+        id: "checkpoint-cdf".to_owned(),
+        section: 0,
         title: "Distribution of checkpoint durations",
         about: "Share of all checkpoints that took at most so long".to_owned(),
         x: axis("ms", "duration", &turned),
@@ -218,7 +261,8 @@ fn distribution(groups: &[Group<'_>]) -> Chart {
 fn bytes(groups: &[Group<'_>]) -> Chart {
     let lines = checkpoints(groups, |point| point.bytes as f64);
     Chart {
-        id: "checkpoint-bytes",
+        id: "checkpoint-bytes".to_owned(),
+        section: 0,
         title: "Bytes per checkpoint",
         about: "What the checkpoint itself put into the store, one point per checkpoint".to_owned(),
         x: TIME,
@@ -327,7 +371,8 @@ fn sampled(groups: &[Group<'_>], sampled: Sampled) -> Chart {
         about += &super::phrases::span(span);
     }
     Chart {
-        id: sampled.id,
+        id: sampled.id.to_owned(),
+        section: 0,
         title: sampled.title,
         about,
         x: TIME,
@@ -399,7 +444,7 @@ fn rates(run: &RunResult) -> Vec<(f64, f64)> {
 
 /// What is shaded, of one run.
 fn marks_of(group: usize, run: &RunResult) -> Vec<Mark> {
-    let mark = |kind, from: f64, to: f64| Mark { group, kind, from, to };
+    let mark = |kind, from: f64, to: f64| Mark { section: 0, group, kind, from, to };
     let mut marks: Vec<Mark> =
         run.materializations.iter().map(|m| mark(Kind::Materialization, m.start_s, m.end_s)).collect();
     for pair in run.samples.windows(2) {

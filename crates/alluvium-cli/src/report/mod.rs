@@ -8,6 +8,7 @@ mod escape;
 mod groups;
 mod limits;
 mod phrases;
+mod sections;
 mod settings;
 mod shown;
 mod tables;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use self::charts::{Chart, Model};
-use self::groups::{Group, baseline, groups};
+use self::groups::Group;
+use self::sections::{Section, Sections};
 use crate::failure::{Failure, Result, io};
 use crate::result::{Prices, ResultFile, RunResult};
 
@@ -72,29 +74,21 @@ fn size(page: &str) -> String {
 
 /// The whole page.
 fn page(results: &[RunResult], prices: &Prices) -> Result<String> {
-    let all: Vec<&RunResult> = results.iter().collect();
-    let groups = groups(&all);
-    let baseline = baseline(&groups);
-    let model = Model::of(&groups);
-    let headline = words::headline(&groups);
+    let Sections { measured, restores } = Sections::of(results);
+    let all: Vec<Group<'_>> = measured.iter().flat_map(|section| section.groups.iter().cloned()).collect();
+    let model = Model::of(&measured);
+    let headline = words::headline(&measured);
+    let sections = measured.iter().enumerate().map(|(index, one)| section(one, &model, index, prices));
     Ok(fill(
         include_str!("page.html"),
         &[
             ("version", escape::text(env!("CARGO_PKG_VERSION"))),
             ("title", escape::text(&format!("{headline} – Alluvium"))),
             ("headline", escape::text(&headline)),
-            ("lead", escape::text(&words::lead(&groups))),
-            ("warnings", words::warnings(&groups)),
-            ("legend", legend(&groups)),
-            ("tiles", tiles::tiles(&groups, baseline)),
-            ("words", words::words(&groups, baseline)),
-            ("shades", words::shades(&groups, model.shades())),
-            ("charts", figures(model.charts(), &groups)),
-            ("restore", tiles::restore(&groups)),
-            ("cost", tables::cost(&groups, prices)),
-            ("figures_about", escape::text(&words::about_figures(&groups, baseline))),
-            ("figures", tables::figures(&groups, baseline)),
-            ("settings", tables::settings(&groups)),
+            ("lead", escape::text(&words::lead(&measured))),
+            ("warnings", words::warnings(&all)),
+            ("sections", sections.collect()),
+            ("restores", tables::restores(&restores)),
             ("model", escape::json(&model)?),
             ("style", include_str!("style.css").to_owned()),
             ("script", include_str!("charts.js").to_owned()),
@@ -103,6 +97,33 @@ fn page(results: &[RunResult], prices: &Prices) -> Result<String> {
             ("uplot_license", escape::text(include_str!("vendor/uplot/LICENSE"))),
         ],
     ))
+}
+
+/// All about the runs that did the same work.
+fn section(section: &Section<'_>, model: &Model<'_>, index: usize, prices: &Prices) -> String {
+    let Section { id, title, groups, baseline } = section;
+    let name = title.as_deref().unwrap_or("Results");
+    let heading = |title: &String| format!("<h2 class=\"title\">{}</h2>", escape::text(title));
+    let of = |title: &String| format!(" of {}", escape::text(title));
+    fill(
+        include_str!("section.html"),
+        &[
+            ("id", id.clone()),
+            ("name", escape::text(name)),
+            ("title", title.as_ref().map(heading).unwrap_or_default()),
+            ("of", title.as_ref().map(of).unwrap_or_default()),
+            ("legend", legend(groups, model, index)),
+            ("tiles", tiles::tiles(groups, *baseline)),
+            ("words", words::words(groups, *baseline)),
+            ("shades", words::shades(groups, model.shades(index))),
+            ("charts", figures(model.charts(index), groups)),
+            ("restore", tiles::restore(groups, id)),
+            ("cost", tables::cost(groups, prices, id)),
+            ("figures_about", escape::text(&words::about_figures(groups, *baseline))),
+            ("figures", tables::figures(groups, *baseline)),
+            ("settings", tables::settings(groups, id)),
+        ],
+    )
 }
 
 /// Puts values where the template names them, in one pass: what is put in is not looked at again.
@@ -121,19 +142,24 @@ fn fill(template: &str, values: &[(&str, String)]) -> String {
     page + rest
 }
 
-fn legend(groups: &[Group<'_>]) -> String {
+/// A button for each group that some chart shows.
+fn legend(groups: &[Group<'_>], model: &Model<'_>, section: usize) -> String {
+    let first = model.first_group(section);
     let button = |(index, group): (usize, &Group<'_>)| {
-        format!(
-            "<button type=\"button\" class=\"run-{}\" data-group=\"{index}\" aria-pressed=\"true\">{}</button>",
-            group.colour,
-            escape::text(&group.name)
-        )
+        let index = first + index;
+        model.draws(index).then(|| {
+            format!(
+                "<button type=\"button\" class=\"run-{}\" data-group=\"{index}\" aria-pressed=\"true\">{}</button>",
+                group.colour,
+                escape::text(&group.name)
+            )
+        })
     };
-    groups.iter().enumerate().map(button).collect()
+    groups.iter().enumerate().filter_map(button).collect()
 }
 
 /// The places that the script draws into.
-fn figures(charts: &[Chart], groups: &[Group<'_>]) -> String {
+fn figures<'m>(charts: impl Iterator<Item = &'m Chart>, groups: &[Group<'_>]) -> String {
     let names: Vec<&str> = groups.iter().map(|group| group.name.as_str()).collect();
     let names = escape::text(&names.join(", "));
     let figure = |chart: &Chart| {
@@ -146,10 +172,11 @@ fn figures(charts: &[Chart], groups: &[Group<'_>]) -> String {
             id = chart.id,
         )
     };
-    if charts.is_empty() {
+    let html: String = charts.map(figure).collect();
+    if html.is_empty() {
         return "<p class=\"about\">These results have no series to draw.</p>".to_owned();
     }
-    charts.iter().map(figure).collect()
+    html
 }
 
 #[cfg(test)]

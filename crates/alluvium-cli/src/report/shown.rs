@@ -9,7 +9,7 @@ use crate::result::Mode;
 use crate::result::metric::{self, METRICS, times};
 use crate::units;
 
-/// So many groups are compared in words; the tables have all.
+/// So many groups are compared figure by figure; of each of the others there is one sentence.
 pub(crate) const IN_WORDS: usize = 2;
 
 /// `a and b`, or once what is said of both.
@@ -41,9 +41,7 @@ pub(crate) fn shown(groups: &[Group<'_>], baseline: Option<usize>) -> Vec<String
     let checkpointed = || others().filter(|group| group.mode() != Mode::None);
     let mut sentences: Vec<String> =
         checkpointed().take(IN_WORDS).flat_map(|group| compared(group, base)).collect();
-    if checkpointed().count() > IN_WORDS {
-        sentences.push("How the others compare is in the tables below.".to_owned());
-    }
+    sentences.extend(checkpointed().skip(IN_WORDS).filter_map(|group| briefly(group, base)));
     sentences
         .extend(others().filter(|group| group.mode() == Mode::None).filter_map(|none| ceiling(none, groups)));
     sentences
@@ -142,6 +140,21 @@ fn compared(group: &Group<'_>, base: &Group<'_>) -> Vec<String> {
         ));
     }
     sentences
+}
+
+/// The figures that weigh most, in one sentence.
+fn briefly(group: &Group<'_>, base: &Group<'_>) -> Option<String> {
+    let ratio = |what: &str, heading: &str, name: &str, less: &str, more: &str| {
+        let (a, b) = (of(group, heading, name)?, of(base, heading, name)?);
+        Some(format!("{what} {}", factor(a, b, less, more)))
+    };
+    let parts = [
+        ratio("its checkpoints at the 99th percentile", "checkpoint", "duration p99", "shorter", "longer"),
+        ratio("their bytes", "checkpoint", "bytes p50", "fewer", "more"),
+        ratio("its restore", "restore into an empty directory", "total", "shorter", "longer"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("{} against {}: {}.", group.name, base.name, parts.join(", ")))
 }
 
 fn speed(group: &Group<'_>, base: &Group<'_>) -> Option<String> {

@@ -10,7 +10,10 @@ use crate::result::{MonthlyCost, Prices, RunResult};
 use crate::units;
 
 /// Screen readers lose a table's structure where the style shows it as a list; roles keep it.
-const OPEN: &str = "<div class=\"card table\"><table role=\"table\">";
+const OPEN: &str =
+    "<div class=\"card table\" role=\"region\" aria-label=\"Table\" tabindex=\"0\"><table role=\"table\">";
+/// The group of figures that a restore has.
+const RESTORE: &str = "restore into an empty directory";
 const CLOSE: &str = "</tbody></table></div>";
 
 fn head(groups: &[Group<'_>], first: &str, baseline: Option<usize>) -> String {
@@ -55,7 +58,7 @@ fn range(spread: Spread, show: fn(f64) -> String) -> Option<String> {
 /// Every figure that some run has.
 pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
     let columns = if baseline.is_some() { 2 * groups.len() } else { groups.len() + 1 };
-    let mut html = head(groups, "", baseline);
+    let mut html = head(groups, "figure", baseline);
     let mut heading = "";
     for figure in METRICS {
         let spreads: Vec<Option<Spread>> = groups.iter().map(|group| group.spread(figure.of)).collect();
@@ -113,7 +116,7 @@ fn factor(ratio: Spread) -> (Spread, &'static str) {
 }
 
 /// What a month of each group's requests and bytes would cost.
-pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices) -> String {
+pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices, id: &str) -> String {
     let month = |run: &RunResult| prices.month(run.store.as_ref()?, run.measured_s);
     let stored: Vec<Group<'_>> =
         groups.iter().filter(|group| group.runs.iter().any(|run| month(run).is_some())).cloned().collect();
@@ -121,7 +124,7 @@ pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices) -> String {
         return String::new();
     }
     let mut html = format!(
-        "<section aria-labelledby=\"cost\"><h2 id=\"cost\">Object store, per month</h2><p class=\"about\">A month (730 hours) \
+        "<section aria-labelledby=\"cost{id}\"><h2 id=\"cost{id}\">Object store, per month</h2><p class=\"about\">A month (730 hours) \
          that goes on like the measured stretch, and stores what the store held at its end, at {} $ per 1000 PUT and LIST \
          requests, {} $ per 1000 GET requests and {} $ per GiB and month{}. DELETE requests and traffic within the region \
          are taken as free.</p>",
@@ -134,7 +137,7 @@ pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices) -> String {
             ""
         },
     );
-    html += &head(&stored, "", None);
+    html += &head(&stored, "part", None);
     type Part =
         (&'static str, fn(&MonthlyCost) -> Option<f64>, fn(&RunResult) -> Option<f64>, fn(f64) -> String);
     let requests: fn(f64) -> String = |n| format!("{} requests", units::count(n));
@@ -165,12 +168,35 @@ fn a_month(run: &RunResult, count: u64) -> Option<f64> {
     (run.measured_s > 0.0).then(|| count as f64 / run.measured_s * 730.0 * 3600.0)
 }
 
-/// What each group was run with, and how RocksDB's options differ.
-pub(crate) fn settings(groups: &[Group<'_>]) -> String {
-    let mut html = "<section aria-labelledby=\"settings\"><h2 id=\"settings\">Settings</h2><p class=\"about\">What was run, with \
-        what, where.</p>"
+/// Runs that only restored: they have no measured stretch that could be compared.
+pub(crate) fn restores(groups: &[Group<'_>]) -> String {
+    if groups.is_empty() {
+        return String::new();
+    }
+    let mut html = "<section aria-labelledby=\"restores\"><h2 class=\"title\" id=\"restores\">Restores</h2><p class=\"about\">\
+        What processes of their own restored of what other runs had left.</p>"
         .to_owned();
-    html += &head(groups, "", None);
+    html += &head(groups, "figure", None);
+    for figure in METRICS.iter().filter(|figure| figure.group == RESTORE) {
+        let shown = |group: &Group<'_>| group.median(figure.of).map(figure.show);
+        if groups.iter().any(|group| shown(group).is_some()) {
+            html += &row(figure.name);
+            for group in groups {
+                html += &value(group, &shown(group).unwrap_or_else(|| "–".to_owned()), None);
+            }
+            html += "</tr>";
+        }
+    }
+    html + CLOSE + "</section>"
+}
+
+/// What each group was run with, and how RocksDB's options differ.
+pub(crate) fn settings(groups: &[Group<'_>], id: &str) -> String {
+    let mut html = format!(
+        "<section aria-labelledby=\"settings{id}\"><h2 id=\"settings{id}\">Settings</h2><p class=\"about\">What was run, \
+         with what, where.</p>"
+    );
+    html += &head(groups, "setting", None);
     for (name, of) in super::settings::SETTINGS {
         let shown: Vec<Option<String>> = groups.iter().map(|group| of(group.first())).collect();
         if shown.iter().all(Option::is_none) {
@@ -196,7 +222,7 @@ fn options(groups: &[Group<'_>]) -> String {
     let differs = |name: &&&String| groups.iter().any(|group| of(group, name) != of(&groups[0], name));
     let (differing, same): (Vec<&String>, Vec<&String>) = names.iter().partition(differs);
     let list = |names: &[&String]| {
-        let mut html = head(groups, "", None);
+        let mut html = head(groups, "option", None);
         for name in names {
             html += &row(name);
             for group in groups {

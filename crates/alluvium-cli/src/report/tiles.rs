@@ -86,34 +86,59 @@ fn tile(tile: &Tile, groups: &[Group<'_>], baseline: Option<usize>) -> Option<St
         let share = if largest > 0.0 { value / largest * 100.0 } else { 0.0 };
         let _ = write!(
             html,
-            "<div class=\"run-{}\"><dt>{}</dt><dd>{}</dd><span class=\"bar\"><i style=\"width:{share:.2}%\"></i></span></div>",
+            "<div class=\"run-{}\" style=\"--share:{share:.2}%\"><dt>{}</dt><dd>{}{}</dd></div>",
             group.colour,
             text(&group.name),
             text(&(figure.show)(value)),
+            beside(tile, figure, group, groups, baseline).unwrap_or_default(),
         );
     }
     Some(html + "</dl></article>\n")
 }
 
-/// The first group beside the baseline, in words.
-fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
-    let base = groups.get(baseline?)?;
-    let ratios = groups.iter().enumerate().filter(|(index, _)| Some(*index) != baseline);
-    let ratio = ratios.filter_map(|(_, group)| group.ratio(base, figure)).next()?.median;
-    let (class, words) = match figure.better.standing(ratio) {
+/// Where several are compared, each one's ratio to the baseline.
+fn beside(
+    tile: &Tile,
+    figure: &Metric,
+    group: &Group<'_>,
+    groups: &[Group<'_>],
+    baseline: Option<usize>,
+) -> Option<String> {
+    let base = groups.get(baseline?).filter(|base| groups.len() > 2 && base.name != group.name)?;
+    let (class, words) = standing(tile, figure, group.ratio(base, figure)?.median);
+    Some(format!("<small class=\"{class}\">{words}</small>"))
+}
+
+/// How good a ratio is, and what it says.
+fn standing(tile: &Tile, figure: &Metric, ratio: f64) -> (&'static str, String) {
+    match figure.better.standing(ratio) {
         Standing::Even => ("even", "about equal".to_owned()),
         _ if ratio <= 0.0 => ("good", format!("∞ {}", tile.less)),
         standing => {
             let (factor, word) = if ratio < 1.0 { (1.0 / ratio, tile.less) } else { (ratio, tile.more) };
             (if standing == Standing::Better { "good" } else { "bad" }, format!("{} {word}", times(factor)))
         }
-    };
+    }
+}
+
+/// The first group beside the baseline, in words.
+fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
+    let base = groups.get(baseline?)?;
+    let ratios = groups.iter().enumerate().filter(|(index, _)| Some(*index) != baseline);
+    let (name, ratio) =
+        ratios.filter_map(|(_, group)| Some((&group.name, group.ratio(base, figure)?))).next()?;
+    let (class, words) = standing(tile, figure, ratio.median);
+    // Of two the other one is meant.
+    let whose = if groups.len() > 2 { format!("{}, ", text(name)) } else { String::new() };
     let than = if class == "even" { "to" } else { "than" };
-    Some(format!("<p class=\"verdict {class}\">{words} <small>{than} {}</small></p>", text(&base.name)))
+    Some(format!(
+        "<p class=\"verdict {class}\">{words} <small>{whose}{than} {}</small></p>",
+        text(&base.name)
+    ))
 }
 
 /// The parts of a restore; they may overlap, because objects are fetched while others are opened.
-pub(crate) fn restore(groups: &[Group<'_>]) -> String {
+pub(crate) fn restore(groups: &[Group<'_>], id: &str) -> String {
     let restores: Vec<(&Group<'_>, &Restore)> = groups
         .iter()
         .filter_map(|group| Some((group, group.runs.iter().find_map(|run| run.restore.as_ref())?)))
@@ -122,10 +147,11 @@ pub(crate) fn restore(groups: &[Group<'_>]) -> String {
     if longest <= 0.0 {
         return String::new();
     }
-    let mut html = "<section aria-labelledby=\"restore\"><h2 id=\"restore\">Restore</h2>\
-        <p class=\"about\">Opening the job again with an empty local directory, split in its parts.</p>\
-        <div class=\"card\"><ul class=\"phases\">"
-        .to_owned();
+    let mut html = format!(
+        "<section aria-labelledby=\"restore{id}\"><h2 id=\"restore{id}\">Restore</h2>\
+         <p class=\"about\">Opening the job again with an empty local directory, split in its parts.</p>\
+         <div class=\"card\"><ul class=\"phases\">"
+    );
     for (index, (name, _)) in parts(restores[0].1).iter().enumerate() {
         let _ = write!(html, "<li><i class=\"p-{index}\"></i>{name}</li>");
     }

@@ -6,6 +6,7 @@ use super::charts::Shades;
 use super::escape::text;
 use super::groups::Group;
 use super::phrases::{and, machine, model, rate, span};
+use super::sections::Section;
 use crate::result::metric;
 use crate::units;
 
@@ -35,39 +36,36 @@ fn names(groups: &[Group<'_>]) -> Vec<String> {
     groups.iter().map(|group| group.name.clone()).collect()
 }
 
-/// Whether all groups did the same work at the same rate.
-fn same_work(groups: &[Group<'_>]) -> bool {
-    groups.windows(2).all(|pair| {
-        let (a, b) = (pair[0].first(), pair[1].first());
-        a.workload == b.workload && a.settings.rate == b.settings.rate
-    })
-}
-
-pub(crate) fn headline(groups: &[Group<'_>]) -> String {
+pub(crate) fn headline(sections: &[Section<'_>]) -> String {
+    let [section] = sections else {
+        let groups = sections.iter().map(|section| section.groups.len()).sum::<usize>();
+        return format!("{groups} configurations under {} loads", sections.len());
+    };
+    let groups = &section.groups;
     let text = if groups.len() > super::shown::IN_WORDS + 1 {
         format!("{} configurations", groups.len())
     } else {
         capital(&and(&names(groups)))
     };
-    match groups {
+    match groups.as_slice() {
         [_] => format!("{text} under load"),
-        _ if same_work(groups) => format!("{text} under the same load"),
-        _ => format!("{text}, each under its own load"),
+        _ => format!("{text} under the same load"),
     }
 }
 
-pub(crate) fn lead(groups: &[Group<'_>]) -> String {
-    let Some(run) = groups.first().map(Group::first) else { return String::new() };
-    let mut text = match same_work(groups) {
-        true => format!(
+pub(crate) fn lead(sections: &[Section<'_>]) -> String {
+    let all = || sections.iter().flat_map(|section| &section.groups);
+    let Some(run) = all().next().map(Group::first) else { return String::new() };
+    let mut text = match sections {
+        [_] => format!(
             "{} on {} keys, {}",
             run.workload.operation,
             units::count(run.workload.keys as f64),
             rate(run)
         ),
-        false => "Different workloads, so their ratios say little".to_owned(),
+        _ => "Each load has a section of its own, and runs are compared within it".to_owned(),
     };
-    if let Some(ms) = run.settings.checkpoint_interval_ms {
+    if let (Some(ms), [_]) = (run.settings.checkpoint_interval_ms, sections) {
         let _ = write!(text, ", a checkpoint every {}", span(ms / 1e3));
     }
     if let Some(machine) = machine(run) {
@@ -104,11 +102,6 @@ pub(crate) fn warnings(groups: &[Group<'_>]) -> String {
         if failed > 0 {
             warnings.push(format!("{name}: {failed} checkpoint(s) failed; they are not in the durations"));
         }
-    }
-    if groups.len() > 1 && !same_work(groups) {
-        warnings.push(
-            "These runs did not do the same work: a ratio between them compares the workloads too".to_owned(),
-        );
     }
     warnings
         .iter()

@@ -14,8 +14,8 @@ use alluvium::{
 };
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, noise, put_any};
-use alluvium_testkit::eventually;
 use alluvium_testkit::objects::files_below;
+use alluvium_testkit::{PATIENCE, eventually};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 
@@ -169,6 +169,8 @@ fn i2_a_damaged_open_record_on_top_is_passed_over_and_still_fences() {
         let mut sleeper = place.open(place.options("sleeper")).unwrap();
         put_any(&mut sleeper.stores, "a", b"1");
         let last = checkpoint(&sleeper.job, &mut sleeper.stores, "").unwrap();
+        // A collection that is under way would see the later attempt before its record is damaged.
+        sleeper.job.settle(PATIENCE).unwrap();
         drop(place.open(place.options("dead")).unwrap());
         place.damage(&place.newest(), damage);
         // Who was fenced by it finds out, or at least never commits.

@@ -135,6 +135,12 @@ pub struct InspectedSubtask {
     pub delta_bytes: u64,
     /// The last delta before the cut.
     pub seq: u64,
+    /// Size of the subtask's metadata.
+    pub metadata_bytes: u64,
+    /// The subtask's metadata, as given to [`StateStore::cut`](crate::StateStore::cut): the offset
+    /// of its source, for example. Not serialized.
+    #[serde(skip)]
+    pub metadata: Vec<u8>,
     /// What the state is read from, beside the deltas above, where the subtask was rescaled and has no
     /// base of its own yet.
     pub origins: Vec<InspectedOrigin>,
@@ -379,6 +385,8 @@ fn describe_subtask(record: &SubtaskRecord) -> InspectedSubtask {
         deltas: record.deltas.len() as u64,
         delta_bytes: record.deltas.iter().map(|delta| delta.length).sum(),
         seq: record.seq.0,
+        metadata_bytes: record.metadata.len() as u64,
+        metadata: record.metadata.clone(),
         origins: record.origins.iter().map(describe_origin).collect(),
     }
 }

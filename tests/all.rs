@@ -25,6 +25,7 @@ mod scans;
 mod sessions;
 mod state_flink;
 mod states;
+mod stopping;
 mod timers;
 mod top_routes;
 mod triggers;

@@ -34,6 +34,12 @@ impl Early {
         Self { bound, lead: FIRST.min(bound), made: 0 }
     }
 
+    /// The next trigger comes `interval` after this one.
+    pub(crate) fn expect_within(&mut self, interval: Duration) {
+        self.bound = interval / 4;
+        self.lead = self.lead.min(self.bound);
+    }
+
     /// The next call ahead of `trigger`; a moment that has passed stands for now.
     pub(crate) fn next(&self, trigger: Instant) -> Option<Instant> {
         let lead = self.lead.checked_div(self.made + 1).filter(|_| self.made < CALLS)?;
@@ -84,6 +90,10 @@ mod tests {
         assert_eq!(calls(&mut early), [ms(90), ms(45)], "nothing new is known");
         early.triggered(Some(ms(3000)));
         assert_eq!(calls(&mut early), [ms(250), ms(125)], "at most a quarter of the interval");
+        early.expect_within(ms(400));
+        assert_eq!(calls(&mut early), [], "the calls ahead of this trigger were made");
+        early.triggered(None);
+        assert_eq!(calls(&mut early), [ms(100), ms(50)], "and less if the next trigger comes sooner");
         let mut short = Early::new(ms(100));
         assert_eq!(calls(&mut short), [ms(25), ms(12) + Duration::from_micros(500)]);
     }

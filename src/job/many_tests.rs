@@ -20,7 +20,7 @@ use super::background::Busy;
 use super::coordinator::{Command, Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
-use super::triggers::Triggers;
+use super::triggers::{Triggers, WhenBusy};
 use crate::budget::Budget;
 use crate::changelog::{ReceiptCost, Tail};
 use crate::delta::{ActiveDelta, TableKind};
@@ -233,13 +233,13 @@ impl Process {
         let (start, before) = (self.time.elapsed(), self.remote.counters());
         let (reply, report) = oneshot::channel();
         let commands = self.commands.clone();
-        let announce = |id| {
+        let announce = |id, _| {
             let (start, metadata) = (Duration::ZERO, Vec::new());
             let trigger = Trigger { id, metadata, start, savepoint: None, reply: Some(reply) };
             drop(commands.send(Command::Trigger(trigger)));
             Ok(())
         };
-        let id = self.triggers.start(&self.attempt, announce).unwrap();
+        let id = self.triggers.start(&self.attempt, WhenBusy::Refuse, announce).unwrap();
         self.cut_all(id, bytes);
         let sealed = || self.stores.iter().all(Store::is_sealed);
         let report = drive(&self.time, sealed, report).await.unwrap().unwrap();

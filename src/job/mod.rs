@@ -44,6 +44,7 @@ pub use pending::PendingCheckpoint;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MemoryStats};
 pub use source::SourceJob;
 pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
+use triggers::{Start, WhenBusy};
 
 /// A running attempt of a job. Cheap to clone, and usable from any thread.
 ///
@@ -119,7 +120,7 @@ impl Job {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for metadata that is longer;
     /// [`WouldBlock`](ErrorKind::WouldBlock) while another checkpoint is under way; as [`Job::health`].
     pub fn trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
-        self.start_checkpoint(metadata.into(), None)
+        self.start_checkpoint(metadata.into(), None, WhenBusy::Refuse)
     }
 
     /// Starts a checkpoint and makes a savepoint of it. Garbage collection never touches a
@@ -135,22 +136,83 @@ impl Job {
     /// Waiting for the result fails with [`AlreadyExists`](ErrorKind::AlreadyExists) if the name is taken;
     /// the checkpoint itself is durable all the same.
     pub fn savepoint(&self, name: &str, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
-        self.start_checkpoint(metadata.into(), Some(name.parse()?))
+        self.start_checkpoint(metadata.into(), Some(name.parse()?), WhenBusy::Refuse)
+    }
+
+    /// Like [`Job::trigger`], but while another checkpoint is under way this one waits its turn: it
+    /// starts when the one before has ended, whether durable or not, and before a scheduled one.
+    /// Up to 16 checkpoints wait. The minimum pause does not apply.
+    ///
+    /// Its id is known at once. Operators may cut for it from when [`Job::due`] returns it, which
+    /// [`CheckpointListener::triggered`] tells as well, so the barrier must not be sent before.
+    /// `metadata` must be right at that time too.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for metadata that is longer than 1 MiB;
+    /// [`WouldBlock`](ErrorKind::WouldBlock) if 16 checkpoints wait already; as [`Job::health`].
+    pub fn queue_trigger(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
+        self.start_checkpoint(metadata.into(), None, WhenBusy::Queue)
+    }
+
+    /// Starts the last checkpoint. It waits its turn like that of [`Job::queue_trigger`], and no
+    /// other checkpoint starts after it, neither by a call nor by the schedule. When it is durable,
+    /// [`Job::close`] the job: changes after its cuts are in no checkpoint. If it fails, checkpoints
+    /// start again as before.
+    ///
+    /// ```
+    /// # use alluvium::{Job, JobOptions, OpenMode, Opened};
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let place = tempfile::tempdir().unwrap();
+    /// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
+    /// # let Opened { job, mut stores, .. } = Job::open(&url, JobOptions::new(dir, OpenMode::Create))?;
+    /// let last = job.stop_with_checkpoint("offset 99")?;
+    /// // On the operators' threads, when the barrier reaches them.
+    /// while job.due() == Some(last.id()) {
+    ///     for store in &mut stores {
+    ///         if store.due() == Some(last.id()) {
+    ///             store.cut(last.id(), "")?;
+    ///         }
+    ///     }
+    /// }
+    /// last.wait()?;
+    /// job.close()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Job::queue_trigger`]; [`Closed`](ErrorKind::Closed) if the last checkpoint has been
+    /// started before.
+    pub fn stop_with_checkpoint(&self, metadata: impl Into<Vec<u8>>) -> Result<PendingCheckpoint> {
+        self.start_checkpoint(metadata.into(), None, WhenBusy::QueueAsLast)
+    }
+
+    /// Announces that [`Job::trigger`] will be called in about `after`. Operators then cut early, as
+    /// they do ahead of a scheduled checkpoint, so that little is left to upload at the barrier: a
+    /// checkpoint under a paced load takes one round trip to the object store instead of two. Call
+    /// it after each trigger, with the time to the next one. A trigger that comes earlier, later or
+    /// never does no harm. Does nothing in native mode.
+    pub fn expect_trigger(&self, after: Duration) {
+        // A job that is going down takes no more checkpoints.
+        let _ = self.inner.0.send(Command::Expect(after));
     }
 
     fn start_checkpoint(
         &self,
         metadata: Vec<u8>,
         savepoint: Option<SavepointName>,
+        when_busy: WhenBusy,
     ) -> Result<PendingCheckpoint> {
         let inner = &self.inner.0;
         check_metadata(&metadata)?;
         inner.attempt.check_complete()?;
         let (reply, result) = oneshot::channel();
         let start = inner.remote.env().clock.monotonic();
-        let id = inner.triggers.start(&inner.attempt, |id| {
+        let id = inner.triggers.start(&inner.attempt, when_busy, |id, at| {
             let trigger = Trigger { id, metadata, start, savepoint, reply: Some(reply) };
-            inner.send(Command::Trigger(trigger))
+            inner.send(match at {
+                Start::Now => Command::Trigger(trigger),
+                Start::Queued => Command::Queue(trigger),
+            })
         })?;
         Ok(PendingCheckpoint { id, result, commands: inner.commands.clone() })
     }

@@ -55,6 +55,8 @@ pub(crate) struct Attempt {
     abandoned: OnceLock<Error>,
     /// Number of the checkpoint that was triggered last; 0 when none is under way.
     barrier: AtomicU64,
+    /// Number of the checkpoint that was started last, whether or not it is complete.
+    started: AtomicU64,
     /// How often operators were called on to cut ahead of a barrier.
     early: AtomicU64,
     /// Metadata of the stores' last cuts.
@@ -69,6 +71,7 @@ impl Attempt {
             failed: AtomicBool::new(false),
             abandoned: OnceLock::new(),
             barrier: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             early: AtomicU64::new(0),
             metadata: metadata::Total::default(),
         })
@@ -129,8 +132,21 @@ impl Attempt {
         self.early.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_barrier(&self, number: u64) {
+    /// The checkpoint `number` starts.
+    pub(crate) fn start(&self, number: u64) {
+        debug_assert!(number > self.started(), "{number} starts after {}", self.started());
+        self.started.store(number, Ordering::Release);
         self.barrier.store(number, Ordering::Release);
+    }
+
+    /// The checkpoint under way has ended.
+    pub(crate) fn end(&self) {
+        self.barrier.store(0, Ordering::Release);
+    }
+
+    /// Number of the checkpoint that was started last. No store may cut for a later one.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Acquire)
     }
 }
 

@@ -13,7 +13,12 @@ use crate::remote::SavepointName;
 
 /// A message to the coordinator.
 pub(crate) enum Command {
+    /// The checkpoint has started.
     Trigger(Trigger),
+    /// Starts when the checkpoints before it have ended.
+    Queue(Trigger),
+    /// A call will trigger a checkpoint in about this time.
+    Expect(Duration),
     /// What stores and the uploader say.
     Told(FromStore),
     Abort(CheckpointId),

@@ -6,10 +6,11 @@ mod commit;
 mod garbage;
 mod outcome;
 mod progress;
+mod queue;
 mod savepoint;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use super::early::Early;
 use super::packer::Packer;
 use super::report::CheckpointListener;
 use super::status;
-use super::triggers::Triggers;
+use super::triggers::{Triggers, WhenBusy};
 
 pub(super) use command::{Command, Trigger, committer};
 pub(super) use progress::Progress;
@@ -87,8 +88,13 @@ pub(crate) struct Subtask {
 pub(crate) struct State {
     pending: Option<Pending>,
     metadata: Vec<u8>,
+    /// Checkpoints that have an id and wait for the one under way, in the order of their ids.
+    queued: VecDeque<Trigger>,
+    /// The next trigger by the schedule.
     next_trigger: Option<Instant>,
-    /// In changelog mode, with a schedule.
+    /// When a call is expected to trigger.
+    expected_trigger: Option<Instant>,
+    /// In changelog mode, with a schedule or an expected trigger.
     early: Option<Early>,
     /// How long the slowest upload of deltas took since the last barrier.
     slowest_upload: Option<Duration>,
@@ -119,9 +125,12 @@ impl Coordinator {
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.begin_queued();
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
-            let due = self.state.next_trigger.filter(|_| self.state.pending.is_none());
-            let early = self.state.early.zip(due).and_then(|(early, due)| early.next(due));
+            let idle = self.state.pending.is_none();
+            let due = self.state.next_trigger.filter(|_| idle);
+            let next = due.into_iter().chain(self.state.expected_trigger.filter(|_| idle)).min();
+            let early = self.state.early.zip(next).and_then(|(early, next)| early.next(next));
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
@@ -153,12 +162,10 @@ impl Coordinator {
                 self.triggers.started();
                 self.tell_triggered(id);
             }
+            Command::Queue(trigger) => self.state.queued.push_back(trigger),
+            Command::Expect(after) => self.expect_trigger(after),
             Command::Told(message) => self.told(message).await,
-            Command::Abort(id) => {
-                if self.pending_id() == Some(id) {
-                    self.give_up(&Error::new(ErrorKind::Aborted, "the checkpoint was aborted by the caller"));
-                }
-            }
+            Command::Abort(id) => self.abort(id),
             Command::Metadata(metadata) => self.state.metadata = metadata,
             // Handled where the inbox is read.
             Command::Close(_) => {}
@@ -198,16 +205,13 @@ impl Coordinator {
     fn trigger_by_schedule(&mut self) {
         let interval = self.schedule.interval.unwrap_or_default();
         self.state.next_trigger = Some(after(interval));
-        if let Some(early) = &mut self.state.early {
-            early.triggered(self.state.slowest_upload.take());
-        }
         if self.attempt.health().is_err() {
             return;
         }
-        // If a caller's own trigger is in the inbox already, the scheduled one is left out.
+        // Left out if a caller's own trigger is in the inbox already, or the last checkpoint was taken.
         let (triggers, attempt) = (Arc::clone(&self.triggers), Arc::clone(&self.attempt));
         let (start, metadata) = (self.monotonic(), self.state.metadata.clone());
-        let started = triggers.start(&attempt, |id| {
+        let started = triggers.start(&attempt, WhenBusy::Refuse, |id, _| {
             self.begin(Trigger { id, metadata, start, savepoint: None, reply: None });
             Ok(())
         });
@@ -235,6 +239,10 @@ impl Coordinator {
 
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(self.schedule.timeout);
+        self.state.expected_trigger = None;
+        if let Some(early) = &mut self.state.early {
+            early.triggered(self.state.slowest_upload.take());
+        }
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
             subtask.events.tell(ToStore::CutFinished(trigger.id));
         }

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::report::CheckpointReport;
 use crate::job::status::Failures;
+use crate::job::triggers::Outcome;
 use crate::manifest::{CheckpointRecord, Committed, Retained, SubtaskRecord};
 use crate::messages::ToStore;
 use crate::remote::ObjectName;
@@ -47,7 +48,7 @@ impl Coordinator {
         self.packer.committed(&deltas);
         self.state.dropped.extend(self.chain.take_dropped());
         self.collect_if_worth_it();
-        self.finish(report.id);
+        self.finish(report.id, Outcome::Durable);
         if let Some(listener) = &self.listener {
             listener.completed(&report);
         }
@@ -155,7 +156,7 @@ impl Coordinator {
             progress.failed += 1;
             progress.failures.add(now, id, &error);
         }
-        self.finish(id);
+        self.finish(id, Outcome::Failed);
         if let Some(listener) = &self.listener {
             listener.failed(id, &error);
         }
@@ -166,9 +167,9 @@ impl Coordinator {
     }
 
     /// The next checkpoint may start, by the schedule only after the minimum pause.
-    fn finish(&mut self, id: CheckpointId) {
+    fn finish(&mut self, id: CheckpointId, outcome: Outcome) {
         self.progress().pending = None;
-        self.triggers.done(&self.attempt, id);
+        self.triggers.done(&self.attempt, id, outcome);
         let earliest = after(self.schedule.min_pause);
         self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
     }

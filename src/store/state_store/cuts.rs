@@ -36,8 +36,9 @@ impl StateStore {
     /// it from the returned [`Cut`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `id` is of another attempt, or not greater than
-    /// that of the last cut, or for metadata that is too long; [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `id` is of another attempt, not greater
+    /// than that of the last cut, or of a checkpoint that has not started, and for metadata that is
+    /// too long; [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
     pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
         let start = self.clock.monotonic();
         self.alive()?;
@@ -46,6 +47,10 @@ impl StateStore {
                 "checkpoint {id} is not one that this store can still cut for; the last was {}-{}",
                 self.shared.attempt.epoch, self.last_cut
             )));
+        }
+        if id.number > self.shared.attempt.started() {
+            return Err(Error::invalid(format!("checkpoint {id} has not started yet"))
+                .advise("cut for it when Job::due returns it"));
         }
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;

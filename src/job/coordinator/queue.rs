@@ -1,0 +1,49 @@
+//! Checkpoints that wait for the one under way, and triggers that are announced.
+
+use std::time::Duration;
+
+use super::{Coordinator, after};
+use crate::error::{Error, ErrorKind};
+use crate::ids::CheckpointId;
+use crate::job::early::Early;
+
+impl Coordinator {
+    /// Starts the next checkpoint that waits, if none is under way.
+    pub(super) fn begin_queued(&mut self) {
+        if self.state.pending.is_some() {
+            return;
+        }
+        let Some(mut trigger) = self.state.queued.pop_front() else { return };
+        let id = trigger.id;
+        // Its duration does not count the time in the queue.
+        trigger.start = self.monotonic();
+        self.begin(trigger);
+        self.triggers.start_queued(&self.attempt, id);
+        self.tell_triggered(id);
+    }
+
+    /// Ends the checkpoint `id` if it is under way or waits; its caller has asked for it.
+    pub(super) fn abort(&mut self, id: CheckpointId) {
+        let error = Error::new(ErrorKind::Aborted, "the checkpoint was aborted by the caller");
+        if self.pending_id() == Some(id) {
+            self.give_up(&error);
+        } else if let Some(at) = self.state.queued.iter().position(|trigger| trigger.id == id) {
+            // It never started, so neither stores nor the listener know of it.
+            let reply = self.state.queued.remove(at).and_then(|trigger| trigger.reply);
+            self.triggers.drop_queued(id);
+            if let Some(reply) = reply {
+                // The caller may not be interested.
+                let _ = reply.send(Err(error.object(format!("checkpoint {id}"))));
+            }
+        }
+    }
+
+    /// A call will trigger a checkpoint in about `in_about`.
+    pub(super) fn expect_trigger(&mut self, in_about: Duration) {
+        if !self.mode.logs_changes() {
+            return;
+        }
+        self.state.expected_trigger = Some(after(in_about));
+        self.state.early.get_or_insert_with(|| Early::new(in_about)).expect_within(in_about);
+    }
+}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pictures of a report for the documentation: its key figures, and each of its charts in light colours
-# at desktop width, as PNG files named after them.
+# at desktop width, as PNG files named after them. A chart's legend has only the runs that the chart shows.
 #   scripts/pictures.sh REPORT.html OUTDIR
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -36,21 +36,39 @@ only() {
         grep -v '^</body>' "$report" | grep -v '^</html>' || true
         cat <<END
 <style>
-  body > *:not(main), main > *:not(.kept), .charts > *:not(.kept) { display: none !important; }
-  main > .kept > h2, main > .kept > .about { display: none; }
+  .aside { display: none !important; }
+  .kept > h2, .kept > .about { display: none; }
   body { padding: 0; max-width: none; } .tiles, .charts { gap: 10px; margin: 0; } .card, .tile, .chart { border-radius: 8px; }
   .chart .legend { position: static; padding: 4px 0; border: 0; margin: 0; background: none; gap: 14px; }
   .chart .legend button { border: 0; padding: 0; background: none; }
-  .charts:has(.kept) { grid-template-columns: minmax(0, 1fr); } main > .kept { margin: 0; }
+  .charts:has(.kept) { grid-template-columns: minmax(0, 1fr); }
 </style>
 <script>
+  // The runs that the chart has a line or a bar of. In the page one legend stands for all charts.
+  function legendOf(part) {
+    const model = JSON.parse(document.getElementById("model").textContent);
+    const chart = model.charts.find((chart) => chart.id === part.querySelector(".plot").id);
+    const groups = new Set(chart.lines.map((line) => line.group));
+    if (chart.shaded) {
+      for (const mark of model.marks) if (mark.section === chart.section) groups.add(mark.group);
+    }
+    const legend = part.closest(".work").querySelector(".legend").cloneNode(true);
+    for (const button of legend.querySelectorAll("button")) {
+      if (!groups.has(Number(button.dataset.group))) button.remove();
+    }
+    return legend;
+  }
   addEventListener("load", () => {
     const part = $part;
     part.classList.add("kept");
-    part.closest("section").classList.add("kept");
-    // In the page the legend is always in sight, here it has to be inside.
-    const legend = document.querySelector(".legend").cloneNode(true);
-    if (part.matches(".chart")) part.querySelector("figcaption").after(legend);
+    if (part.matches(".chart")) part.querySelector("figcaption").after(legendOf(part));
+    for (let inside = part; inside !== document.body; inside = inside.parentElement) {
+      for (const other of inside.parentElement.children) {
+        if (other !== inside && !other.matches("script, style")) other.classList.add("aside");
+      }
+      inside.style.margin = inside.style.padding = 0;
+      if (inside === part) inside.style.padding = "";
+    }
     dispatchEvent(new Event("resize"));
     document.title = \`height \${Math.ceil(part.getBoundingClientRect().bottom)}\`;
   });
@@ -81,10 +99,16 @@ picture() {
     echo "$out/$name.png"
 }
 
-picture summary 1180 'document.querySelector(".tiles")'
+# A report of several workloads has a section for each; in those after the first one the names end in its number.
+sections=$(grep -c '<section class="work"' "$report")
+for ((section = 0; section < sections; section++)); do
+    suffix=
+    ((section == 0)) || suffix=-$((section + 1))
+    picture "summary$suffix" 1180 "document.querySelectorAll('.work')[$section].querySelector('.tiles')"
+    if grep -q "id=\"restore$suffix\"" "$report"; then
+        picture "restore$suffix" 1180 "document.getElementById('restore$suffix').closest('section').querySelector('.card')"
+    fi
+done
 grep -o 'class="plot" id="[a-z0-9-]*"' "$report" | sed 's/.*id="\(.*\)"/\1/' | while read -r chart; do
     picture "$chart" 720 "document.getElementById(\"$chart\").closest(\"figure\")" </dev/null
 done
-if grep -q 'id="restore"' "$report"; then
-    picture restore 1180 'document.getElementById("restore").closest("section").querySelector(".card")'
-fi

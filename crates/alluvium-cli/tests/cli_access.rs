@@ -112,6 +112,8 @@ fn pins_are_shown_and_released_only_on_purpose() {
     for part in ["Savepoints", "kept", "Pins", id, "savepoints and pins beside that"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
+    let offset = |line: &str| line.trim_end().ends_with("/0");
+    assert!(text.lines().any(offset), "what subtask 0 gave to its cut is missing in\n{text}");
     let seen = json(&running.run(&["inspect"], &["--json"]));
     assert_eq!(
         (&seen["savepoints"][0]["name"], &seen["savepoints"][0]["version"]),

@@ -7,6 +7,7 @@ use crate::commands::job_args::JobArgs;
 use crate::commands::pin;
 use crate::commands::savepoint;
 use crate::display::table::{cell, empty, right};
+use crate::display::tagged::plain;
 use crate::failure::{Failure, Result};
 use crate::harness::job::mode_of;
 use crate::output::Output;
@@ -175,6 +176,7 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
         "deltas",
         "delta bytes",
         "state at delta",
+        "metadata",
     ]);
     for subtask in &checkpoint.subtasks {
         table.add_row([
@@ -186,6 +188,7 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
             right(&subtask.deltas.to_string()),
             right(&size(subtask.delta_bytes)),
             right(&subtask.seq.to_string()),
+            cell(&shown(&subtask.metadata)),
         ]);
         // Rescaled, and without a base of its own: what it has taken over, below it.
         for origin in &subtask.origins {
@@ -199,6 +202,7 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
                 right(&origin.deltas.to_string()),
                 right(&size(origin.delta_bytes)),
                 right(""),
+                cell(""),
             ]);
         }
     }
@@ -207,9 +211,35 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
         names => names.join(", "),
     };
     format!(
-        "\n\nCheckpoint {}: states {states}; {} of metadata\n{}",
+        "\n\nCheckpoint {}: states {states}; {} of metadata: {}\n{}",
         checkpoint.id,
         size(checkpoint.metadata_bytes),
+        shown(&checkpoint.metadata),
         table.trim_fmt()
     )
+}
+
+/// Metadata, up to 1 MiB of any bytes, as one line: offsets are short, and their beginning tells most
+/// of what is long.
+fn shown(metadata: &[u8]) -> String {
+    const LONGEST: usize = 40;
+    let text = plain(metadata);
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None if text.is_empty() => "–".to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_is_one_short_line() {
+        assert_eq!(shown(b""), "–");
+        assert_eq!(shown(b"offset 17"), "offset 17");
+        assert_eq!(shown(&[0, 0, 0, 17]), "base64:AAAAEQ==");
+        assert_eq!(shown("ä".repeat(1 << 20).as_bytes()), format!("{}…", "ä".repeat(40)));
+    }
 }

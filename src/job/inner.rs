@@ -25,7 +25,7 @@ pub(crate) struct JobHold(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     // Held for its drop, which ends the background.
-    pub(super) _runtime: Background,
+    pub(super) runtime: Background,
     pub(super) mode: CheckpointMode,
     pub(super) attempt: Arc<Attempt>,
     pub(super) remote: Arc<Remote>,

@@ -57,7 +57,8 @@ pub(crate) use origin::{Origin, Segment};
 #[cfg(test)]
 pub(crate) use read::retained_now;
 pub(crate) use read::{
-    Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list, read_top,
+    Damaged, Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list,
+    read_top,
 };
 pub use restore_from::RestoreFrom;
 pub(crate) use retained::{Entry, Retained};

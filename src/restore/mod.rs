@@ -14,4 +14,4 @@ mod tests;
 
 pub(crate) use plan::{Read, coalesce};
 pub use report::RestoreReport;
-pub(crate) use run::{Restoration, Restorer, Target};
+pub(crate) use run::{Restoration, Restored, Restorer, Target};

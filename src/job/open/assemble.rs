@@ -1,0 +1,150 @@
+//! Starts the background of a job, and hands out its stores.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::mpsc;
+
+use crate::budget::Budget;
+use crate::error::Result;
+use crate::gc::Pin;
+use crate::machine::cores;
+use crate::manifest::Chain;
+use crate::materialize::NameSource;
+use crate::remote::{RateLimiter, Remote};
+use crate::restore::Restoration;
+use crate::store::{Appliers, Attempt, Revised, guarded, revise};
+use crate::uploads::UploadsTask;
+
+use super::Instance;
+use super::begin::{Begun, RestoredState};
+use super::stores::{Schema, StartedStore, StoreStarter};
+use crate::job::background::{Background, Busy};
+use crate::job::coordinator::{Coordinator, Progress, Schedule, State, committer};
+use crate::job::inner::{Inner, JobHold};
+use crate::job::local_dir::LocalDir;
+use crate::job::memory::MemoryPlan;
+use crate::job::outlet::JobOutlet;
+use crate::job::packer::{PACK_OWNER, Packer};
+use crate::job::triggers::Triggers;
+use crate::job::{Job, JobOptions, Opened};
+
+pub(super) fn assemble(
+    begun: Begun,
+    instances: Vec<Instance>,
+    runtime: Background,
+    remote: Arc<Remote>,
+    dir: LocalDir,
+    options: &JobOptions,
+) -> Result<Opened> {
+    let Begun { chain, restored: RestoredState { restoration, origin, foreign }, resources } = begun;
+    let dependent = !foreign.is_empty();
+    let Restoration { manifest, states, subtasks, report } = restoration;
+    let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
+    let Revised { states, dropped } = revise(states.to_vec(), &options.revisions)?;
+    let metadata = record.map(|record| record.metadata.clone());
+    let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
+    let subtask_metadata =
+        subtask_metadata.map(|subtask| (subtask.subtask, subtask.range, subtask.metadata.clone())).collect();
+    // A subtask without its table, or with another's, would serve state that it does not own.
+    assert_eq!(subtasks.len(), instances.len(), "one restored subtask for each instance");
+
+    let plan = MemoryPlan::of(options);
+    let attempt = Attempt::new(chain.epoch());
+    let (commands, inbox) = mpsc::unbounded_channel();
+    let committer = committer(&commands);
+    let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
+    let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
+    let appliers = Appliers::start(subtasks.len(), cores())?;
+    let rate = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
+    let starter = StoreStarter {
+        options,
+        plan,
+        runtime: runtime.handle(),
+        remote: &remote,
+        attempt: &attempt,
+        appliers: &appliers,
+        packing: Budget::new(plan.packing),
+        limiter: rate.map(|rate| Arc::new(RateLimiter::new(rate))),
+        committer: &committer,
+        uploads: &uploads,
+        opened: options.env.clock.monotonic(),
+    };
+    let mut foreign = foreign.into_iter();
+    let started = subtasks.into_iter().zip(instances);
+    let started = started
+        .map(|(restored, instance)| starter.start(restored, instance, foreign.next().unwrap_or_default()));
+    let started: Vec<StartedStore> = started.collect();
+
+    let max_parallelism = chain.max_parallelism();
+    let stores: BTreeMap<_, _> = started.iter().map(|store| (store.subtask, store.events.clone())).collect();
+    let outlet = JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), committer };
+    runtime.spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
+    let carried = plan.packing / 2;
+    let packer = Packer::new(Arc::clone(&remote), names, uploads.clone(), stores, carried);
+    let mut progress = Progress { dependent, ..Progress::default() };
+    progress.follow(&chain);
+    let inner = Inner {
+        runtime,
+        mode: options.mode,
+        triggers: Arc::new(Triggers::new(attempt.epoch)),
+        attempt,
+        remote,
+        commands,
+        progress: Arc::new(Mutex::new(progress)),
+        _appliers: appliers,
+        stores: started.iter().map(StartedStore::handle).collect(),
+        uploads,
+        packer: Arc::new(packer),
+        collecting: Busy::default(),
+        closing: Arc::default(),
+        checkpoint_timeout: options.checkpoint_timeout,
+        memory: options.memory,
+        resources,
+        _dir: dir,
+    };
+    let coordinator = coordinator(chain, origin, &inner, &started, options);
+    inner.runtime.spawn(guarded(Arc::clone(&inner.attempt), coordinator.run(inbox)));
+
+    let hold = JobHold(Arc::new(inner));
+    let schema = Schema { max_parallelism, states: &states, dropped: &dropped, options };
+    let stores = started.into_iter().map(|store| store.into_store(&schema, &hold));
+    Ok(Opened {
+        stores: stores.collect::<Result<_>>()?,
+        job: Job { inner: hold.clone() },
+        restored: report,
+        metadata,
+        subtask_metadata,
+    })
+}
+
+fn coordinator(
+    chain: Chain,
+    origin: Option<Pin>,
+    job: &Inner,
+    stores: &[StartedStore],
+    options: &JobOptions,
+) -> Coordinator {
+    Coordinator {
+        chain,
+        remote: Arc::clone(&job.remote),
+        attempt: Arc::clone(&job.attempt),
+        triggers: Arc::clone(&job.triggers),
+        progress: Arc::clone(&job.progress),
+        subtasks: stores.iter().map(|store| (store.subtask, store.as_subtask())).collect(),
+        packer: Arc::clone(&job.packer),
+        mode: options.mode,
+        keep: options.retained,
+        schedule: Schedule {
+            interval: options.checkpoint_interval,
+            min_pause: options.min_pause,
+            timeout: options.checkpoint_timeout,
+        },
+        listener: options.listener.clone(),
+        closing: Arc::clone(&job.closing),
+        origin,
+        collecting: job.collecting.clone(),
+        state: State::default(),
+    }
+}

@@ -1,0 +1,179 @@
+//! Begins an attempt and restores the state that it goes on from. Runs on the job's runtime.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::gc::{Holder, Pin, choose};
+use crate::ids::Epoch;
+use crate::machine::{self, cores};
+use crate::manifest::{Chain, Found, RestoreFrom};
+use crate::materialize::blocking;
+use crate::remote::{Notice, Patience, Remote, remove_staged};
+use crate::restore::{Restoration, Restorer, Target};
+use crate::table::TableResources;
+
+use super::preflight::{Preflight, check_lost};
+use super::sizing::{PARALLEL_DOWNLOADS, background_jobs};
+use super::{Instance, targets};
+use crate::job::JobOptions;
+use crate::job::files::OpenFiles;
+use crate::job::local_dir;
+use crate::job::memory::MemoryPlan;
+use crate::job::source::{Foreign, Source};
+
+/// A job that is being opened.
+pub(super) struct Opening {
+    pub(super) remote: Arc<Remote>,
+    /// Identifies the job's cloud store, if it is in one.
+    pub(super) cloud: Option<[u8; 32]>,
+    /// The directory of the job's objects, if it is in one.
+    pub(super) objects: Option<PathBuf>,
+    pub(super) options: JobOptions,
+    pub(super) instances: Vec<Instance>,
+    /// Local directories of earlier instances. Files that match are taken over, the rest is removed.
+    pub(super) earlier: Vec<PathBuf>,
+}
+
+/// An attempt that has begun, with its state.
+pub(super) struct Begun {
+    pub(super) chain: Chain,
+    pub(super) restored: RestoredState,
+    pub(super) resources: TableResources,
+}
+
+/// What an attempt goes on from.
+pub(super) struct RestoredState {
+    pub(super) restoration: Restoration,
+    /// Keeps the checkpoint alive that was restored, if the job's own chain does not retain it.
+    pub(super) origin: Option<Pin>,
+    /// If the state comes from another job: what each subtask takes along.
+    pub(super) foreign: Vec<Foreign>,
+}
+
+impl Opening {
+    pub(super) async fn begin(self) -> Result<Begun> {
+        let options = &self.options;
+        let Preflight { max_parallelism, source } = self.check().await?;
+        let opened =
+            Chain::open_past(Arc::clone(&self.remote), options.open_mode, max_parallelism, options.fallback)
+                .await?;
+        // Checked again, because another attempt may have come between.
+        check_lost(!opened.checkpoints.is_empty(), &opened.damaged, options)?;
+        let damaged = opened.damaged.iter().map(|damaged| (damaged.version.0, damaged.error.to_string()));
+        let damaged = damaged.collect();
+        let targets = targets(opened.chain.max_parallelism(), &self.instances)?;
+        let resources = table_resources(options)?;
+        let epoch = opened.chain.epoch();
+        let mut restored = match source {
+            Some(source) if opened.checkpoints.is_empty() => {
+                self.start_from(&source, epoch, &targets, &resources).await?
+            }
+            source => {
+                if let Some(source) = source {
+                    source.forget(&self.remote, epoch);
+                }
+                self.go_on(epoch, &opened.checkpoints, &targets, &resources).await?
+            }
+        };
+        restored.restoration.report.damaged = damaged;
+        self.clean_up(epoch).await?;
+        Ok(Begun { chain: opened.chain, restored, resources })
+    }
+
+    /// Starts from a checkpoint of another job.
+    async fn start_from(
+        &self,
+        source: &Source,
+        epoch: Epoch,
+        targets: &[Target],
+        resources: &TableResources,
+    ) -> Result<RestoredState> {
+        let (pin, found) = source.pin(&self.remote, epoch).await?;
+        let restorer = self.restorer(&source.remote, resources);
+        let mut restoration = restorer.restore(&[found], false, targets, &self.earlier).await?;
+        let foreign = source.take_over(&mut restoration, self.options.mode).await?;
+        Ok(RestoredState { restoration, origin: Some(pin), foreign })
+    }
+
+    /// Goes on from a checkpoint or savepoint of this job.
+    async fn go_on(
+        &self,
+        epoch: Epoch,
+        checkpoints: &[Found],
+        targets: &[Target],
+        resources: &TableResources,
+    ) -> Result<RestoredState> {
+        let (options, remote) = (&self.options, &self.remote);
+        let (origin, saved);
+        let found = if let RestoreFrom::Savepoint(_) = &options.restore_from {
+            // A savepoint may be released at any time, also before this attempt has a checkpoint.
+            let (pin, found) = Pin::take(remote, &options.restore_from, Holder::Attempt(epoch)).await?;
+            (origin, saved) = (Some(pin), [found]);
+            &saved[..]
+        } else {
+            origin = None;
+            candidates(checkpoints, &options.restore_from)?
+        };
+        let restorer = self.restorer(remote, resources);
+        let restoration = restorer.restore(found, options.fallback, targets, &self.earlier).await?;
+        Ok(RestoredState { restoration, origin, foreign: Vec::new() })
+    }
+
+    /// Restores from `remote`, and waits for it as long as the options say.
+    fn restorer(&self, remote: &Remote, resources: &TableResources) -> Restorer {
+        let notice = self.options.listener.clone().map(|listener| {
+            let tell = move |error: &Error, waited| listener.restore_waits(error, waited);
+            Arc::new(tell) as Notice
+        });
+        let patience = Patience::new(self.options.restore_patience, notice);
+        Restorer {
+            remote: Arc::new(remote.patient(patience)),
+            resources: resources.clone(),
+            parallel: PARALLEL_DOWNLOADS,
+            memory: MemoryPlan::of(&self.options).restore,
+        }
+    }
+
+    /// Removes what earlier processes have left: local directories, and files that were never renamed to
+    /// objects.
+    async fn clean_up(self, epoch: Epoch) -> Result<()> {
+        if let Some(dir) = self.objects {
+            // The opening does not wait for it: it may take long, and nothing depends on it.
+            tokio::task::spawn_blocking(move || {
+                let files = remove_staged(&dir, epoch);
+                tracing::debug!(files, "removed what killed processes were writing");
+            });
+        }
+        let earlier = self.earlier;
+        blocking(move || {
+            local_dir::remove(&earlier);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The tables' share of memory, files and threads.
+fn table_resources(options: &JobOptions) -> Result<TableResources> {
+    let plan = MemoryPlan::of(options);
+    let files = OpenFiles::of(options, plan.tables);
+    let files = files.within(machine::open_files(files.wanted()))?;
+    let jobs = options.background_jobs.unwrap_or_else(|| background_jobs(options.subtasks, cores()));
+    Ok(TableResources::new(plan.tables, jobs)
+        .for_tables(options.subtasks)
+        .with_open_files(files)
+        .with_tuning(options.tuning.clone())
+        .with_clock(Arc::clone(&options.env.clock)))
+}
+
+/// The checkpoints to try, oldest first, the wanted one last.
+fn candidates<'a>(checkpoints: &'a [Found], from: &RestoreFrom) -> Result<&'a [Found]> {
+    if *from == RestoreFrom::Latest {
+        return Ok(checkpoints);
+    }
+    let retained: Vec<_> = checkpoints.iter().map(|found| found.retained).collect();
+    let wanted = choose(from, &retained)?;
+    let at = retained.iter().position(|retained| *retained == wanted);
+    Ok(at.and_then(|at| checkpoints.get(..=at)).unwrap_or_default())
+}

@@ -1,0 +1,94 @@
+//! Opening a job, in three steps: begin an attempt and restore a checkpoint ([`begin`]), start a store
+//! for each subtask ([`stores`]), start the background and hand the stores out ([`assemble`]).
+
+mod assemble;
+mod begin;
+mod preflight;
+mod sizing;
+mod stores;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
+use crate::error::{Error, Result};
+use crate::ids::{Nonce, SubtaskIndex};
+use crate::key_group::MaxParallelism;
+use crate::machine::cores;
+use crate::manifest::OpenMode;
+use crate::remote::{Connected, JobLocation};
+use crate::restore::Target;
+use crate::wait::wait;
+
+use super::background::Background;
+use super::local_dir::LocalDir;
+use super::memory::MemoryPlan;
+use super::{JobOptions, Opened};
+use begin::Opening;
+
+/// The table's directory within its instance's.
+const TABLE: &str = "table";
+
+pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opened> {
+    let create = options.open_mode != OpenMode::Existing;
+    let Connected { remote, cloud, dir: objects } = location.connect(options.env.clone(), create)?;
+    let dir = LocalDir::open(&options.dir)?;
+    let earlier = dir.earlier()?;
+    let cores = cores();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(sizing::workers(cores))
+        .max_blocking_threads(sizing::blocking_threads(cores))
+        .thread_name("alluvium")
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
+    // From here on the runtime is also dropped on errors, maybe inside a caller's runtime.
+    let runtime = Background::new(runtime);
+    let remote = Arc::new(remote.with_upload_room(MemoryPlan::of(options).uploads));
+    let instances = (0..options.subtasks).map(|subtask| {
+        let nonce = options.env.nonces.nonce();
+        Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
+    });
+    let instances: Vec<_> = instances.collect();
+    let opening = Opening {
+        remote: Arc::clone(&remote),
+        cloud,
+        objects,
+        options: options.clone(),
+        instances: instances.clone(),
+        earlier,
+    };
+    let (reply, opened) = oneshot::channel();
+    runtime.spawn(async move {
+        // The receiver waits below, so this is never lost.
+        let _ = reply.send(opening.begin().await);
+    });
+    let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
+    assemble::assemble(begun, instances, runtime, remote, dir, options)
+}
+
+/// A new store instance.
+#[derive(Clone)]
+struct Instance {
+    nonce: Nonce,
+    dir: PathBuf,
+}
+
+/// Where each subtask's table goes, and which key groups it owns.
+fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
+    let subtasks = instances.len();
+    let target = |(subtask, instance): (u32, &Instance)| {
+        let subtask = SubtaskIndex(subtask);
+        let range =
+            u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
+                Error::invalid(format!(
+                    "{subtasks} subtasks are more than the max parallelism of {}",
+                    max.get()
+                ))
+                .advise("open the job with fewer subtasks")
+            })?;
+        Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
+    };
+    (0..).zip(instances).map(target).collect()
+}

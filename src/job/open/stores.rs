@@ -1,0 +1,171 @@
+//! Starts a store for each subtask: its budget, its applier, its task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::budget::Budget;
+use crate::changelog::Tail;
+use crate::error::Result;
+use crate::ids::{DeltaSeq, StateId, SubtaskIndex};
+use crate::key_group::{KeyGroupRange, MaxParallelism};
+use crate::manifest::StateInfo;
+use crate::materialize::{NameSource, Settings, Share, Uploader};
+use crate::messages::Committer;
+use crate::remote::{RateLimiter, Remote};
+use crate::restore::Restored;
+use crate::store::{
+    Appliers, Attempt, EventSender, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts,
+    start_task,
+};
+use crate::table::Table;
+use crate::uploads::Uploads;
+
+use super::Instance;
+use super::sizing::{PARALLEL_UPLOADS, file_parts, sharers};
+use crate::job::JobOptions;
+use crate::job::coordinator::Subtask;
+use crate::job::inner::{JobHold, StoreHandle};
+use crate::job::memory::MemoryPlan;
+use crate::job::source::Foreign;
+
+/// What the stores of a job have in common.
+pub(super) struct StoreStarter<'a> {
+    pub(super) options: &'a JobOptions,
+    pub(super) plan: MemoryPlan,
+    pub(super) runtime: &'a Handle,
+    pub(super) remote: &'a Arc<Remote>,
+    pub(super) attempt: &'a Arc<Attempt>,
+    pub(super) appliers: &'a Appliers,
+    /// Memory for deltas that wait to be packed.
+    pub(super) packing: Arc<Budget>,
+    /// Limits materializations of all subtasks together.
+    pub(super) limiter: Option<Arc<RateLimiter>>,
+    pub(super) committer: &'a Committer,
+    pub(super) uploads: &'a Uploads,
+    pub(super) opened: Duration,
+}
+
+/// A store whose background runs. The store itself comes last, because it keeps the job alive.
+pub(super) struct StartedStore {
+    pub(super) subtask: SubtaskIndex,
+    pub(super) range: KeyGroupRange,
+    seq: DeltaSeq,
+    restored_metadata: Option<Vec<u8>>,
+    instance: Instance,
+    table: Arc<Table>,
+    shared: Arc<StoreShared>,
+    pub(super) events: EventSender,
+    mode: Mode,
+}
+
+impl StoreStarter<'_> {
+    pub(super) fn start(&self, restored: Restored, instance: Instance, foreign: Foreign) -> StartedStore {
+        let Foreign { copies, first_base } = foreign;
+        let (subtask, range, seq) = (restored.subtask, restored.range, restored.seq);
+        let shared = StoreShared::new(Arc::clone(self.attempt), Budget::new(self.plan.budget), seq);
+        let table = Arc::new(restored.table);
+        let applier = self.appliers.add(Arc::clone(&table), Arc::clone(&shared));
+        let native = !self.options.mode.logs_changes();
+        let uploader = Uploader {
+            remote: Arc::clone(self.remote),
+            names: Arc::new(NameSource::new(self.attempt.epoch, subtask, instance.nonce)),
+            // A native checkpoint waits for its upload: nothing may hold it back.
+            limiter: self.limiter.clone().filter(|_| !native),
+            parallel: PARALLEL_UPLOADS,
+            parts: file_parts(native),
+            sharers: sharers(self.options.subtasks, native),
+            copies,
+        };
+        let rescaled = !restored.origins.is_empty();
+        let tail = Tail::new(self.plan.inline, restored.origins, restored.base, restored.deltas)
+            .keeping(Arc::clone(&self.packing));
+        let tail = if first_base.is_some() { tail.needing_base() } else { tail };
+        let task = TaskParts {
+            mode: self.options.mode,
+            range,
+            dir: instance.dir.clone(),
+            shared: Arc::clone(&shared),
+            expiries: Arc::clone(table.expiries()),
+            applier: applier.clone(),
+            uploader: Arc::new(uploader),
+            known: Arc::new(restored.known),
+            rescaled,
+            tail,
+            inline_limit: self.plan.inline,
+            policy: Settings {
+                interval: self.options.materialization.interval,
+                changelog_bytes: self.options.materialization.changelog_bytes,
+                replay: None,
+            },
+            share: Share { index: subtask.0, of: self.options.subtasks },
+            opened: self.opened,
+            first_base,
+            committer: self.committer.clone(),
+            uploads: self.uploads.clone(),
+        };
+        let events = start_task(task, self.runtime);
+        let mode = if native {
+            Mode::Native { dir: instance.dir.clone() }
+        } else {
+            let [delta_bytes, inline_limit] =
+                [self.plan.delta, self.plan.inline].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+            Mode::Changelog { applier, delta_bytes, inline_limit }
+        };
+        let restored_metadata = restored.metadata;
+        StartedStore { subtask, range, seq, restored_metadata, instance, table, shared, events, mode }
+    }
+}
+
+impl StartedStore {
+    /// What the coordinator knows of it.
+    pub(super) fn as_subtask(&self) -> Subtask {
+        Subtask {
+            range: self.range,
+            instance: self.instance.nonce,
+            events: self.events.clone(),
+            shared: Arc::clone(&self.shared),
+            committed: self.seq,
+            finished: false,
+        }
+    }
+
+    /// What the job holds of it.
+    pub(super) fn handle(&self) -> StoreHandle {
+        StoreHandle {
+            shared: Arc::clone(&self.shared),
+            events: self.events.clone(),
+            table: Arc::clone(&self.table),
+        }
+    }
+
+    /// The store for the operator's thread.
+    pub(super) fn into_store(self, schema: &Schema<'_>, job: &JobHold) -> Result<StateStore> {
+        let parts = StoreParts {
+            subtask: self.subtask,
+            range: self.range,
+            max_parallelism: schema.max_parallelism,
+            registry: Registry::new(schema.states).without(&schema.options.revisions),
+            table: self.table,
+            shared: self.shared,
+            events: self.events,
+            clock: Arc::clone(&schema.options.env.clock),
+            seq: self.seq,
+            restored_metadata: self.restored_metadata,
+            job: Arc::new(job.clone()),
+        };
+        let mut store = StateStore::new(parts, self.mode);
+        store.drop_states(schema.dropped)?;
+        Ok(store)
+    }
+}
+
+/// The states that stores begin with.
+pub(super) struct Schema<'a> {
+    pub(super) max_parallelism: MaxParallelism,
+    pub(super) states: &'a [StateInfo],
+    /// States that the options drop. Their keys are deleted.
+    pub(super) dropped: &'a [StateId],
+    pub(super) options: &'a JobOptions,
+}

@@ -11,7 +11,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
-use super::plan::{MAX_GAP, SubtaskPlan, part_of};
+use super::plan::SubtaskPlan;
+use super::reads::{MAX_GAP, part_of};
 use crate::error::Result;
 use crate::remote::ObjectName;
 
@@ -199,7 +200,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::plan::coalesce;
+    use super::super::reads::coalesce;
     use super::*;
     use crate::ids::{DeltaSeq, SubtaskIndex, Version};
     use crate::key_group::{KeyGroup, KeyGroupRange};

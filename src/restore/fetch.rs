@@ -15,7 +15,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::batch::{DeltaId, Part};
 use super::local::LocalFiles;
-use super::plan::{Read, SubtaskPlan, coalesce, part_of};
+use super::plan::SubtaskPlan;
+use super::reads::{Read, coalesce, part_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{BaseRef, Origin};
 use crate::materialize::{BaseFile, BaseIndex, FileId, Place, blocking, run_all};

@@ -4,14 +4,16 @@
 
 mod batch;
 mod fetch;
+mod load;
 mod local;
 mod plan;
+mod reads;
 mod replay;
 mod report;
 mod run;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{Read, coalesce};
+pub(crate) use reads::{Read, coalesce};
 pub use report::RestoreReport;
 pub(crate) use run::{Restoration, Restored, Restorer, Target};

@@ -13,8 +13,8 @@ use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::collector::{Collection, Collector, GcReport};
 use super::pin::{Holder, Pin, release_earlier};
-use super::run::{Collection, Collector, GcReport};
 use super::savepoint;
 use crate::env::Env;
 use crate::error::ErrorKind;

@@ -1,5 +1,7 @@
 //! Plans of single checkpoints, and of any history of rescales.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,84 @@
+//! Carries out a plan, against a store that may refuse.
+
+use super::{Collector, GcReport, report};
+use crate::error::Result;
+use crate::gc::confirmed::Confirmed;
+use crate::gc::plan::GcPlan;
+use crate::gc::savepoint;
+use crate::remote::{ObjectName, Refused, Remote, SavepointName};
+
+impl Collector {
+    pub(super) async fn execute(
+        &mut self,
+        remote: &Remote,
+        confirmed: Confirmed,
+        plan: GcPlan,
+    ) -> Result<GcReport> {
+        let report = report(&plan);
+        for names in [plan.manifests, plan.data] {
+            if let Some(refused) = self.delete(remote, &confirmed, &names).await? {
+                return Ok(GcReport { refused, foreign: report.foreign, ..GcReport::default() });
+            }
+            for name in names {
+                self.dead.remove(&name);
+                if let ObjectName::Manifest(version) = name {
+                    self.kinds.remove(&version);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// Deletes objects; how many the store refuses to, if any.
+    async fn delete(
+        &mut self,
+        remote: &Remote,
+        confirmed: &Confirmed,
+        names: &[ObjectName],
+    ) -> Result<Option<usize>> {
+        if names.is_empty() {
+            return Ok(None);
+        }
+        // While it refuses, one is enough to see whether that has changed.
+        let first = if self.refused > 0 { &names[..1] } else { names };
+        let mut refused = remote.delete_collected(confirmed, first.to_vec()).await?;
+        if refused.is_none() && first.len() < names.len() {
+            refused = remote.delete_collected(confirmed, names.to_vec()).await?;
+        }
+        let Some(refused) = refused else {
+            self.refused = 0;
+            return Ok(None);
+        };
+        let count = if first.len() < names.len() { names.len() } else { refused.count };
+        self.say_refused(count, &refused);
+        Ok(Some(count))
+    }
+
+    /// Says once that objects cannot be deleted, and again when they have become twice as many.
+    fn say_refused(&mut self, count: usize, refused: &Refused) {
+        if count < self.refused.saturating_mul(2).max(1) {
+            return;
+        }
+        let Refused { example, error, .. } = refused;
+        tracing::warn!(
+            objects = count, %example, kind = %error.kind(),
+            "the store refuses to delete what is no longer needed; it stays, and costs its space",
+        );
+        tracing::debug!(%error, "the refusal");
+        self.refused = count;
+    }
+}
+
+/// Takes away the pins of attempts that were fenced while they made a savepoint. What they alone kept goes with the next
+/// collection, which misses them.
+pub(super) async fn settle(remote: &Remote, unfinished: Vec<(ObjectName, SavepointName)>) {
+    for (pin, name) in unfinished {
+        let settled = async {
+            savepoint::settle(remote, &name).await?;
+            remote.withdraw(vec![pin.clone()]).await
+        };
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, %pin, savepoint = %name, "the pin of a savepoint that was not finished stays behind");
+        }
+    }
+}

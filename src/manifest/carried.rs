@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::format::Inline;
+use super::inline::Inline;
 use super::state_info::StateInfo;
 use super::varint::{Reader, Writer};
 use crate::error::{Error, Result};
@@ -211,7 +211,7 @@ pub(super) fn decode_states(bytes: &[u8]) -> Result<Arc<[StateInfo]>> {
     let corrupt = || Error::corrupt("descriptions of states do not read");
     let (version, body) = bytes.split_first().ok_or_else(corrupt)?;
     if *version != STATES {
-        return Err(super::format::newer(format!("descriptions of states have version {version}")));
+        return Err(super::errors::newer(format!("descriptions of states have version {version}")));
     }
     let (list, rest) =
         postcard::take_from_bytes::<Vec<StateInfo>>(body).map_err(|error| corrupt().source(error))?;

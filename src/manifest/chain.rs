@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errors::{fenced, past_damage, unlisted};
-use super::format::{self, Inline};
+use super::format;
+use super::inline::Inline;
 use super::live::Live;
 use super::model::{CheckpointRecord, Manifest};
 use super::open::{self, OpenMode};

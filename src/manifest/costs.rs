@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::carried::States;
-use super::format::{self, Inline};
-use super::model::{BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, SubtaskRecord};
+use super::format;
+use super::inline::Inline;
+use super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
+use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Facts, Retained, RetainedList};
 use super::state_info::{StateInfo, ValueInfo};
 use crate::env::{Env, NonceSource, SeededNonces, splitmix64};

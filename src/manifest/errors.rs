@@ -28,3 +28,8 @@ pub(super) fn unlisted(name: &ObjectName) -> Error {
         .object(name)
         .advise("use a store whose listings are consistent")
 }
+
+/// Something that a later version of Alluvium has written.
+pub(super) fn newer(message: String) -> Error {
+    Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer version of alluvium")
+}

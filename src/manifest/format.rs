@@ -17,51 +17,17 @@ use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::errors::newer;
+use super::inline::Inline;
 use super::model::{Manifest, RecordKind};
 use super::{body, wire_v1};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 const MAGIC: [u8; 4] = *b"ALVM";
 /// Format 1 is still read.
 const FORMAT: u16 = 2;
-pub(crate) const HEADER_LEN: u64 = 28;
+pub(crate) const HEADER_LEN: u64 = Inline::START;
 const FOOTER_LEN: u64 = 4;
-
-/// Deltas, and what is said for later manifests, that travel in a manifest.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Inline {
-    parts: Vec<Bytes>,
-    len: u64,
-}
-
-impl Inline {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds `bytes` and returns their offset in the manifest.
-    pub(crate) fn push(&mut self, bytes: Bytes) -> u64 {
-        let offset = HEADER_LEN + self.len;
-        self.len += bytes.len() as u64;
-        self.parts.push(bytes);
-        offset
-    }
-
-    #[cfg(test)]
-    pub(super) fn parts(&self) -> impl Iterator<Item = &Bytes> {
-        self.parts.iter()
-    }
-
-    /// Bytes in all.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn range(&self) -> Range<u64> {
-        HEADER_LEN..HEADER_LEN + self.len
-    }
-}
 
 /// What the first bytes of a manifest say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,10 +102,6 @@ impl Fields<'_> {
     }
 }
 
-pub(super) fn newer(message: String) -> Error {
-    Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer version of alluvium")
-}
-
 /// The bytes of `manifest` with the deltas that it carries.
 ///
 /// # Errors
@@ -153,13 +115,13 @@ pub(crate) fn encode(manifest: &Manifest, inline: &Inline) -> Result<Bytes> {
     let header = Header {
         format: FORMAT,
         kind: manifest.record.kind(),
-        inline_len: inline.len,
-        inline_crc32c: inline.parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part)),
+        inline_len: inline.len(),
+        inline_crc32c: inline.parts().fold(0, |crc, part| crc32c::crc32c_append(crc, part)),
         body_len,
     };
-    let mut buffer = BytesMut::with_capacity((HEADER_LEN + inline.len + FOOTER_LEN) as usize + body.len());
+    let mut buffer = BytesMut::with_capacity((HEADER_LEN + inline.len() + FOOTER_LEN) as usize + body.len());
     header.encode(&mut buffer);
-    inline.parts.iter().for_each(|part| buffer.put_slice(part));
+    inline.parts().for_each(|part| buffer.put_slice(part));
     buffer.put_slice(&body);
     buffer.put_u32_le(crc32c::crc32c(&body));
     Ok(buffer.freeze())
@@ -202,6 +164,7 @@ mod tests {
     use super::super::retained::{Entry, RetainedList};
     use super::super::samples::{any_manifest, data, nonce, rich};
     use super::*;
+    use crate::error::ErrorKind;
     use crate::ids::Version;
     use crate::key_group::MaxParallelism;
     use crate::remote::DataKind;

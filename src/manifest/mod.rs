@@ -21,6 +21,7 @@ mod chain_tests;
 mod costs;
 mod errors;
 mod format;
+mod inline;
 mod live;
 mod model;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod open;
 mod origin;
 mod protocol;
 mod read;
+mod references;
 mod restore_from;
 mod retained;
 mod roots;
@@ -47,11 +49,11 @@ pub(crate) use chain::{Chain, CommitDraft, Committed};
 #[cfg(feature = "test-util")]
 pub use costs::{ManifestCosts, ManifestShape, manifest_costs};
 pub(crate) use errors::fenced_by;
-pub(crate) use format::Inline;
+pub(crate) use inline::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
-pub(crate) use model::{BaseRef, CheckpointRecord, DeltaRef, Manifest, RecordKind, SubtaskRecord};
+pub(crate) use model::{CheckpointRecord, Manifest, RecordKind, SubtaskRecord};
 pub use open::OpenMode;
 pub(crate) use origin::{Origin, Segment};
 #[cfg(test)]
@@ -60,6 +62,7 @@ pub(crate) use read::{
     Damaged, Top, list_chain, newest_attempt, read_kind, read_manifest, read_newest, read_newest_list,
     read_top,
 };
+pub(crate) use references::{BaseRef, DeltaRef};
 pub use restore_from::RestoreFrom;
 pub(crate) use retained::{Entry, Retained};
 pub(crate) use roots::{Found, Roots};

@@ -1,7 +1,8 @@
 //! How an attempt begins: look before touching anything, probe, and put the `Open` record on top.
 
 use super::errors::{fenced, unlisted};
-use super::format::{self, Inline};
+use super::format;
+use super::inline::Inline;
 use super::model::Manifest;
 use super::protocol::{Open, OpenVerdict, Step};
 use super::read::{Damaged, Top, newest_version, read_top};

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{BaseRef, DeltaRef};
+use super::references::{BaseRef, DeltaRef};
 use crate::error::{Error, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::{KeyGroupRange, MaxParallelism};

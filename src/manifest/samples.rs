@@ -5,9 +5,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::carried::States;
-use super::format::Inline;
-use super::model::{BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, SubtaskRecord};
+use super::inline::Inline;
+use super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
 use super::origin::{Origin, Segment};
+use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Facts, Retained, RetainedList};
 use super::state_info::{StateInfo, TtlInfo, ValueInfo};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};

@@ -6,8 +6,9 @@
 use serde::Deserialize;
 
 use super::carried::States;
-use super::model::{BaseRef, CheckpointMode, CheckpointRecord, DeltaRef, Manifest, Record, SubtaskRecord};
+use super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
 use super::origin;
+use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Retained, RetainedList};
 use super::state_info::StateInfo;
 use crate::error::{Error, Result};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::chain::{Chain, CommitDraft, Committed, Opened};
-use super::format::{self, Inline};
+use super::format;
+use super::inline::Inline;
 use super::model::Manifest;
 use super::open::OpenMode;
 use super::read::{list_chain, read_kind, read_manifest, read_newest};

@@ -1,0 +1,195 @@
+//! Writes a body.
+
+use super::super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
+use super::super::origin::Segment;
+use super::super::references::{BaseRef, DeltaRef};
+use super::super::varint::Writer;
+use super::numbering::Table;
+use super::{Last, Place, code_of};
+use crate::error::{Error, Result};
+use crate::ids::{Epoch, Nonce, Version};
+use crate::key_group::KeyGroupRange;
+use crate::remote::ObjectName;
+
+/// The body of a manifest that was validated.
+pub(in crate::manifest) fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
+    let mut encoder = Encoder {
+        out: Writer::default(),
+        version: manifest.version,
+        epoch: manifest.epoch,
+        places: Table::default(),
+        instances: Table::default(),
+    };
+    encoder.manifest(manifest)?;
+    Ok(encoder.out.0)
+}
+
+struct Encoder {
+    out: Writer,
+    version: Version,
+    epoch: Epoch,
+    places: Table<Place, Last>,
+    instances: Table<Nonce, ()>,
+}
+
+impl Encoder {
+    fn manifest(&mut self, manifest: &Manifest) -> Result<()> {
+        self.out.number(manifest.version.0);
+        self.out.fixed(manifest.nonce.0);
+        self.out.fixed(manifest.parent.0);
+        self.out.back(manifest.epoch.0, manifest.version.0);
+        self.out.number(manifest.max_parallelism.get().into());
+        manifest.retained.write(manifest.version, &mut self.out)?;
+        match &manifest.record {
+            Record::Open => Ok(()),
+            Record::Checkpoint(record) => self.checkpoint(record),
+        }
+    }
+
+    fn checkpoint(&mut self, record: &CheckpointRecord) -> Result<()> {
+        self.out.number(record.id.number);
+        self.out.byte(match record.mode {
+            CheckpointMode::Changelog => 0,
+            CheckpointMode::NativeIncremental => 1,
+        });
+        self.out.number(record.unix_millis);
+        self.out.bytes(&record.metadata);
+        match (&record.states.place, record.states.known()) {
+            (Some(place), _) => {
+                self.out.byte(1);
+                place.write(self.version, &mut self.out)?;
+            }
+            (None, Some(list)) if list.is_empty() => self.out.byte(0),
+            (None, _) => return Err(Error::internal("no manifest carries the states of a checkpoint")),
+        }
+        self.list(&record.subtasks, Self::subtask)
+    }
+
+    fn list<T>(&mut self, items: &[T], mut one: impl FnMut(&mut Self, &T) -> Result<()>) -> Result<()> {
+        self.out.count(items.len());
+        items.iter().try_for_each(|item| one(self, item))
+    }
+
+    fn subtask(&mut self, record: &SubtaskRecord) -> Result<()> {
+        self.out.number(record.subtask.0.into());
+        self.range(record.range);
+        self.instance(record.instance);
+        self.out.bytes(&record.metadata);
+        self.base(record.base.as_ref())?;
+        self.list(&record.origins, |encoder, origin| {
+            encoder.range(origin.owned);
+            encoder.base(origin.base.as_ref())?;
+            encoder.list(&origin.segments, Self::segment)
+        })?;
+        self.list(&record.deltas, Self::delta)
+    }
+
+    fn segment(&mut self, segment: &Segment) -> Result<()> {
+        self.out.number(segment.subtask.0.into());
+        self.range(segment.range);
+        self.out.number(segment.after.0);
+        self.list(&segment.deltas, Self::delta)
+    }
+
+    fn base(&mut self, base: Option<&BaseRef>) -> Result<()> {
+        self.out.byte(base.is_some().into());
+        let Some(base) = base else { return Ok(()) };
+        self.place(&base.object, base.offset, base.length)?;
+        self.out.fixed(base.crc32c.to_le_bytes());
+        self.out.number(base.seq.0);
+        self.out.number(base.state_bytes);
+        self.files(&base.files)
+    }
+
+    /// Each follows the one before without a gap, so it need not say where it begins.
+    fn delta(&mut self, delta: &DeltaRef) -> Result<()> {
+        self.place(&delta.object, delta.offset, delta.length)?;
+        self.out.fixed(delta.crc32c.to_le_bytes());
+        self.out.number(delta.last.0.saturating_sub(delta.first.0));
+        self.out.number(delta.entries);
+        Ok(())
+    }
+
+    fn range(&mut self, range: KeyGroupRange) {
+        self.out.number(range.first.0.into());
+        self.out.number((range.count() - 1).into());
+    }
+
+    fn instance(&mut self, instance: Nonce) {
+        let (number, new) = self.instances.number(instance);
+        self.out.count(number);
+        if new {
+            self.out.fixed(instance.0);
+        }
+    }
+
+    fn place(&mut self, object: &ObjectName, offset: u64, length: u64) -> Result<()> {
+        let (place, kind, n) = match *object {
+            ObjectName::Manifest(version) => (Place::Manifest(version), 0, None),
+            ObjectName::Data { epoch, subtask, instance, n, kind } => {
+                (Place::Folder { epoch, subtask, instance }, code_of(kind), Some(n))
+            }
+            _ => return Err(Error::internal("a manifest cannot refer to such an object").object(object)),
+        };
+        let number = self.head(place, kind);
+        let last = self.places.value(number)?;
+        if let Some(n) = n {
+            self.out.distance(n, last.n);
+        }
+        let expected = last.expect(n.unwrap_or_default());
+        last.end = offset.wrapping_add(length);
+        self.out.distance(offset, expected);
+        self.out.number(length);
+        Ok(())
+    }
+
+    /// A place and a kind; the place in full where it is new.
+    fn head(&mut self, place: Place, kind: u8) -> usize {
+        let (number, new) = self.places.number(place);
+        self.out.number((number as u64) << 2 | u64::from(kind));
+        if new {
+            match place {
+                Place::Manifest(version) => {
+                    self.out.byte(0);
+                    self.out.back(version.0, self.version.0);
+                }
+                Place::Folder { epoch, subtask, instance } => {
+                    self.out.byte(1);
+                    self.out.distance(epoch.0, self.epoch.0);
+                    self.out.number(subtask.0.into());
+                    self.instance(instance);
+                }
+            }
+        }
+        number
+    }
+
+    fn files(&mut self, files: &[ObjectName]) -> Result<()> {
+        self.out.count(files.len());
+        for group in files.chunk_by(in_one_folder) {
+            let Some(ObjectName::Data { epoch, subtask, instance, kind, .. }) = group.first() else {
+                return Err(Error::internal("a file of a base lies outside of the data"));
+            };
+            let folder = Place::Folder { epoch: *epoch, subtask: *subtask, instance: *instance };
+            self.out.count(group.len());
+            let number = self.head(folder, code_of(*kind));
+            let last = self.places.value(number)?;
+            for file in group {
+                if let ObjectName::Data { n, .. } = file {
+                    self.out.distance(*n, last.n);
+                    last.n = *n;
+                }
+            }
+            last.end = 0;
+        }
+        Ok(())
+    }
+}
+
+fn in_one_folder(a: &ObjectName, b: &ObjectName) -> bool {
+    let of = |name: &ObjectName| match *name {
+        ObjectName::Data { epoch, subtask, instance, kind, .. } => Some((epoch, subtask, instance, kind)),
+        _ => None,
+    };
+    of(a) == of(b)
+}

@@ -78,6 +78,7 @@ mod changelog;
 mod delta;
 mod env;
 mod error;
+mod frame;
 mod gc;
 mod ids;
 mod job;

@@ -20,7 +20,7 @@ const LIBRARY: &[&[&str]] = &[
     &["key", "remote"],
     &["key_group", "env", "state_map", "shape", "wait", "machine"],
     &["ids"],
-    &["error"],
+    &["error", "frame"],
 ];
 
 /// The same for the command line.

@@ -137,7 +137,8 @@ mod as_bytes {
     }
 }
 
-/// First bytes of an encoded receipt: magic and format version.
+/// First bytes of an encoded receipt: magic and format version. No [frame](crate::frame), which has two
+/// bytes for the format and its checksum at the end.
 const MAGIC: [u8; 4] = *b"ALVR";
 const FORMAT: u8 = 1;
 

@@ -13,14 +13,14 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, Frame};
 use crate::ids::{Epoch, Version};
 
 const MAGIC: [u8; 4] = *b"ALVO";
 const FORMAT: u16 = 1;
-const CRC: usize = 4;
 
 /// A memo is written once a sweep has learned of so many records that the one before did not know. So each
 /// attempt reads fewer than that, and not every start writes one.
@@ -63,31 +63,20 @@ pub(super) fn encode(versions: &BTreeSet<Version>) -> Result<Bytes> {
         versions.iter().map(|version| version.0 - std::mem::replace(&mut last, version.0)).collect();
     let body = postcard::to_stdvec(&differences)
         .map_err(|error| Error::internal("a list of versions cannot be encoded").source(error))?;
-    let mut buffer = BytesMut::with_capacity(body.len() + 10);
-    buffer.put_slice(&MAGIC);
-    buffer.put_u16_le(FORMAT);
-    buffer.put_slice(&body);
-    let crc = crc32c::crc32c(&buffer);
-    buffer.put_u32_le(crc);
-    Ok(buffer.freeze())
+    Ok(frame::seal(MAGIC, FORMAT, &[&body]))
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<BTreeSet<Version>> {
-    let (checked, crc) = bytes.split_last_chunk::<CRC>().ok_or_else(not_one)?;
-    let (magic, rest) = checked.split_first_chunk::<4>().ok_or_else(not_one)?;
-    let (format, body) = rest.split_first_chunk::<2>().ok_or_else(not_one)?;
-    if *magic != MAGIC {
-        return Err(not_one());
-    }
-    if u32::from_le_bytes(*crc) != crc32c::crc32c(checked) {
+    let frame = Frame::parse(MAGIC, bytes).ok_or_else(not_one)?;
+    if !frame.is_intact() {
         return Err(Error::corrupt("checksum of a list of open records does not match"));
     }
-    let format = u16::from_le_bytes(*format);
+    let format = frame.format;
     if format != FORMAT {
         let message = format!("list of open records has format {format}, this build reads {FORMAT}");
         return Err(Error::new(ErrorKind::UnsupportedVersion, message));
     }
-    let (differences, rest) = postcard::take_from_bytes::<Vec<u64>>(body)
+    let (differences, rest) = postcard::take_from_bytes::<Vec<u64>>(frame.payload)
         .map_err(|error| Error::corrupt("list of open records does not read").source(error))?;
     let mut versions = BTreeSet::new();
     let mut last = 0_u64;

@@ -11,6 +11,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, Fields, Frame};
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
 use crate::manifest::Retained;
 
@@ -37,69 +38,50 @@ pub(super) enum Slot {
 }
 
 pub(super) fn encode(slot: &Slot) -> Bytes {
-    let mut buffer = BytesMut::with_capacity(64);
-    buffer.put_slice(&MAGIC);
     match slot {
         Slot::Savepoint(SavepointRecord { checkpoint, unix_millis, nonce }) => {
-            buffer.put_u16_le(SAVEPOINT);
+            let mut buffer = BytesMut::with_capacity(48);
             buffer.put_u64_le(checkpoint.version.0);
             buffer.put_u64_le(checkpoint.id.epoch.0);
             buffer.put_u64_le(checkpoint.id.number);
             buffer.put_u64_le(*unix_millis);
             buffer.put_slice(&nonce.0);
+            frame::seal(MAGIC, SAVEPOINT, &[&buffer])
         }
-        Slot::Released(nonce) => {
-            buffer.put_u16_le(RELEASED);
-            buffer.put_slice(&nonce.0);
-        }
+        Slot::Released(nonce) => frame::seal(MAGIC, RELEASED, &[&nonce.0]),
     }
-    let crc = crc32c::crc32c(&buffer);
-    buffer.put_u32_le(crc);
-    buffer.freeze()
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Slot> {
-    let mut fields = Fields(bytes);
-    if fields.take::<4>()? != MAGIC {
-        return Err(not_one());
-    }
-    let format = u16::from_le_bytes(fields.take()?);
-    let slot = match format {
-        SAVEPOINT => {
-            let version = Version(u64::from_le_bytes(fields.take()?));
-            let epoch = Epoch(u64::from_le_bytes(fields.take()?));
-            let number = u64::from_le_bytes(fields.take()?);
-            let unix_millis = u64::from_le_bytes(fields.take()?);
-            let nonce = Nonce(fields.take()?);
-            let checkpoint = Retained { version, id: CheckpointId { epoch, number } };
-            Slot::Savepoint(SavepointRecord { checkpoint, unix_millis, nonce })
-        }
-        RELEASED => Slot::Released(Nonce(fields.take()?)),
+    let frame = Frame::parse(MAGIC, bytes).ok_or_else(not_one)?;
+    match frame.format {
         0 => return Err(damaged()),
+        SAVEPOINT | RELEASED => {}
         format => {
             let message = format!("savepoint has format {format}, this build reads up to {RELEASED}");
             let error = Error::new(ErrorKind::UnsupportedVersion, message);
             return Err(error.advise("use a newer version of alluvium"));
         }
-    };
-    let checked = bytes.len().saturating_sub(fields.0.len());
-    let expected = bytes.get(..checked).map(crc32c::crc32c);
-    let crc = u32::from_le_bytes(fields.take()?);
-    if !fields.0.is_empty() || Some(crc) != expected {
+    }
+    if !frame.is_intact() {
         return Err(damaged());
     }
-    Ok(slot)
+    let mut fields = Fields(frame.payload);
+    let slot = match frame.format {
+        RELEASED => fields.take().map(|nonce| Slot::Released(Nonce(nonce))),
+        _ => savepoint(&mut fields),
+    };
+    slot.filter(|_| fields.0.is_empty()).ok_or_else(damaged)
 }
 
-/// Reads fixed-size fields from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (field, rest) = self.0.split_first_chunk::<N>().ok_or_else(not_one)?;
-        self.0 = rest;
-        Ok(*field)
-    }
+fn savepoint(fields: &mut Fields<'_>) -> Option<Slot> {
+    let version = Version(u64::from_le_bytes(fields.take()?));
+    let epoch = Epoch(u64::from_le_bytes(fields.take()?));
+    let number = u64::from_le_bytes(fields.take()?);
+    let unix_millis = u64::from_le_bytes(fields.take()?);
+    let nonce = Nonce(fields.take()?);
+    let checkpoint = Retained { version, id: CheckpointId { epoch, number } };
+    Some(Slot::Savepoint(SavepointRecord { checkpoint, unix_millis, nonce }))
 }
 
 fn damaged() -> Error {

@@ -8,8 +8,8 @@
 //! footer   crc32c of the body u32
 //! ```
 //!
-//! What is inline comes before the body so that the body can name its offsets. The header
-//! stands alone: 28 bytes tell an open record from a checkpoint.
+//! Inline bytes come before the body, so that the body can name their offsets. The header is a
+//! [frame](crate::frame) of its own, because 28 bytes tell an open record from a checkpoint.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -22,6 +22,7 @@ use super::inline::Inline;
 use super::model::{Manifest, RecordKind};
 use super::{body, wire_v1};
 use crate::error::{Error, Result};
+use crate::frame::{self, Fields, Frame};
 
 const MAGIC: [u8; 4] = *b"ALVM";
 /// Format 1 is still read.
@@ -42,23 +43,24 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the first [`HEADER_LEN`] bytes of a manifest.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
-        let mut fields = Fields(bytes);
-        if fields.take::<4>()? != MAGIC {
-            return Err(Error::corrupt("not a manifest"));
-        }
-        let format = u16::from_le_bytes(fields.take()?);
+        let cut_off = || Error::corrupt("manifest is cut off");
+        let header = bytes.get(..HEADER_LEN as usize).unwrap_or(bytes);
+        let frame = Frame::parse(MAGIC, header).ok_or_else(|| match bytes.starts_with(&MAGIC) {
+            true => cut_off(),
+            false => Error::corrupt("not a manifest"),
+        })?;
+        let format = frame.format;
         if format > FORMAT {
             return Err(newer(format!("manifest has format {format}, this build reads up to {FORMAT}")));
         }
-        let [kind, flags] = fields.take()?;
-        let inline_len = u64::from_le_bytes(fields.take()?);
-        let inline_crc32c = u32::from_le_bytes(fields.take()?);
-        let body_len = u32::from_le_bytes(fields.take()?);
-        let checked = bytes.len() - fields.0.len();
-        let crc = u32::from_le_bytes(fields.take()?);
-        if bytes.get(..checked).map(crc32c::crc32c) != Some(crc) {
+        if !frame.is_intact() {
             return Err(Error::corrupt("checksum of the manifest's header does not match"));
         }
+        let mut fields = Fields(frame.payload);
+        let [kind, flags] = fields.take().ok_or_else(cut_off)?;
+        let inline_len = u64::from_le_bytes(fields.take().ok_or_else(cut_off)?);
+        let inline_crc32c = u32::from_le_bytes(fields.take().ok_or_else(cut_off)?);
+        let body_len = u32::from_le_bytes(fields.take().ok_or_else(cut_off)?);
         if format == 0 {
             return Err(Error::corrupt("manifest has format 0"));
         }
@@ -74,31 +76,22 @@ impl Header {
     }
 
     fn encode(self, buffer: &mut BytesMut) {
-        let start = buffer.len();
-        buffer.put_slice(&MAGIC);
-        buffer.put_u16_le(self.format);
-        buffer.put_u8(match self.kind {
+        let kind = match self.kind {
             RecordKind::Open => 1,
             RecordKind::Checkpoint => 2,
-        });
-        buffer.put_u8(0);
-        buffer.put_u64_le(self.inline_len);
-        buffer.put_u32_le(self.inline_crc32c);
-        buffer.put_u32_le(self.body_len);
-        let crc = crc32c::crc32c(buffer.get(start..).unwrap_or_default());
-        buffer.put_u32_le(crc);
-    }
-}
-
-/// Reads fixed-size fields from the front.
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (field, rest) =
-            self.0.split_first_chunk::<N>().ok_or_else(|| Error::corrupt("manifest is cut off"))?;
-        self.0 = rest;
-        Ok(*field)
+        };
+        let flags = 0;
+        frame::append(
+            buffer,
+            MAGIC,
+            self.format,
+            &[
+                &[kind, flags],
+                &self.inline_len.to_le_bytes(),
+                &self.inline_crc32c.to_le_bytes(),
+                &self.body_len.to_le_bytes(),
+            ],
+        );
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FileId;
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, Fields, Frame};
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::BaseRef;
@@ -22,8 +23,6 @@ use crate::remote::ObjectName;
 
 const MAGIC: [u8; 4] = *b"ALVB";
 const FORMAT: u16 = 1;
-const HEADER_LEN: usize = 16;
-const CHECKSUM_LEN: usize = 4;
 
 /// Longest file name that an index may hold; RocksDB's have at most some 25 characters.
 const MAX_NAME_LEN: usize = 255;
@@ -139,14 +138,8 @@ impl BaseIndex {
             files: files.collect(),
         };
         let body = postcard::to_stdvec(&body).expect("a body of plain values always encodes");
-        let mut bytes = Vec::with_capacity(HEADER_LEN + body.len() + CHECKSUM_LEN);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
-        bytes.extend_from_slice(&0_u16.to_le_bytes());
-        bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&body);
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        bytes.into()
+        let (flags, length) = (0_u16.to_le_bytes(), (body.len() as u64).to_le_bytes());
+        frame::seal(MAGIC, FORMAT, &[&flags, &length, &body])
     }
 
     /// Reads an index; total over any bytes.
@@ -215,24 +208,24 @@ impl BaseIndex {
 /// Checks everything around the body.
 fn checked_body(bytes: &[u8]) -> Result<&[u8]> {
     let short = || Error::corrupt(format!("a base index of {} bytes is cut short", bytes.len()));
-    let (header, _) = bytes.split_at_checked(HEADER_LEN).ok_or_else(short)?;
-    let (magic, fields) = header.split_first_chunk::<4>().ok_or_else(short)?;
-    if *magic != MAGIC {
-        return Err(Error::corrupt("this is not a base index: its magic number is missing"));
-    }
-    let (format, fields) = fields.split_first_chunk::<2>().ok_or_else(short)?;
-    let (flags, fields) = fields.split_first_chunk::<2>().ok_or_else(short)?;
-    let (format, flags) = (u16::from_le_bytes(*format), u16::from_le_bytes(*flags));
+    let frame = Frame::parse(MAGIC, bytes).ok_or_else(|| {
+        if MAGIC.starts_with(bytes.get(..4).unwrap_or(bytes)) {
+            return short();
+        }
+        Error::corrupt("this is not a base index: its magic number is missing")
+    })?;
+    let format = frame.format;
     if format != FORMAT {
         let message = format!("base index of format {format}; this build reads format {FORMAT}");
         return Err(Error::new(ErrorKind::UnsupportedVersion, message).advise("use a newer build"));
     }
-    let (content, checksum) = bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or_else(short)?;
-    if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {
+    if !frame.is_intact() {
         return Err(Error::corrupt("a base index does not match its checksum"));
     }
-    let length = fields.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(short)?;
-    let body = content.get(HEADER_LEN..).ok_or_else(short)?;
+    let mut fields = Fields(frame.payload);
+    let flags = u16::from_le_bytes(fields.take().ok_or_else(short)?);
+    let length = u64::from_le_bytes(fields.take().ok_or_else(short)?);
+    let body = fields.0;
     if length != body.len() as u64 || flags != 0 {
         return Err(Error::corrupt("the header of a base index does not fit what follows"));
     }
@@ -375,7 +368,7 @@ mod tests {
         #[test]
         fn a_damaged_body_under_a_valid_checksum_never_panics(at in 0..400_usize, byte: u8) {
             let golden = sample().encode();
-            let mut body = golden[HEADER_LEN..golden.len() - CHECKSUM_LEN].to_vec();
+            let mut body = checked_body(&golden).unwrap().to_vec();
             let at = at % body.len();
             body[at] = byte;
             if let Ok(index) = BaseIndex::decode(&reseal(&body)) {

@@ -1,14 +1,19 @@
 //! The bytes of a pin.
 //!
-//! Bytes: magic "ALVP", format u16, version u64, epoch of the attempt that it belongs to u64 (0: none), nonce
-//! that stands for the attempt's job 16 bytes (0: this one), in format 2 the length u8 and the name of the savepoint that
-//! is being made, crc32c of all before u32 (little-endian).
+//! A [frame](crate::frame) with magic "ALVP" around
+//!
+//! ```text
+//! version u64, epoch of the attempt that it belongs to u64 (0: none), nonce that stands for the
+//! attempt's job 16 bytes (0: this one), in format 2 the length u8 and the name of the savepoint that
+//! is being made                                                                      (little-endian)
+//! ```
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::frame::{self, Fields, Frame};
 use crate::ids::{Epoch, Nonce, Version};
 use crate::remote::SavepointName;
 
@@ -37,9 +42,8 @@ pub(super) fn encode(version: Version, holder: &Holder) -> Bytes {
         Holder::Saving(epoch, savepoint) => (Nonce::default(), *epoch, Some(savepoint.to_string())),
         Holder::Other(job, epoch) => (*job, *epoch, None),
     };
-    let mut buffer = BytesMut::with_capacity(42);
-    buffer.put_slice(&MAGIC);
-    buffer.put_u16_le(if savepoint.is_some() { SAVING } else { FORMAT });
+    let format = if savepoint.is_some() { SAVING } else { FORMAT };
+    let mut buffer = BytesMut::with_capacity(32);
     buffer.put_u64_le(version.0);
     buffer.put_u64_le(epoch.0);
     buffer.put_slice(&job.0);
@@ -48,45 +52,40 @@ pub(super) fn encode(version: Version, holder: &Holder) -> Bytes {
         buffer.put_u8(u8::try_from(savepoint.len()).unwrap_or(u8::MAX));
         buffer.put_slice(savepoint.as_bytes());
     }
-    let crc = crc32c::crc32c(&buffer);
-    buffer.put_u32_le(crc);
-    buffer.freeze()
+    frame::seal(MAGIC, format, &[&buffer])
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<(Version, Holder)> {
-    let (magic, rest) = bytes.split_first_chunk::<4>().ok_or_else(not_a_pin)?;
-    let (format, rest) = rest.split_first_chunk::<2>().ok_or_else(not_a_pin)?;
-    if *magic != MAGIC {
-        return Err(not_a_pin());
-    }
-    let format = u16::from_le_bytes(*format);
+    let frame = Frame::parse(MAGIC, bytes).ok_or_else(not_a_pin)?;
+    let format = frame.format;
     if format > SAVING {
         return Err(Error::new(ErrorKind::UnsupportedVersion, format!("pin has format {format}")));
     }
-    let (version, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_pin)?;
-    let (epoch, rest) = rest.split_first_chunk::<8>().ok_or_else(not_a_pin)?;
-    let (job, rest) = rest.split_first_chunk::<16>().ok_or_else(not_a_pin)?;
-    let (savepoint, crc) = match format {
-        SAVING => {
-            let (length, rest) = rest.split_first().ok_or_else(not_a_pin)?;
-            let (name, crc) = rest.split_at_checked(usize::from(*length)).ok_or_else(not_a_pin)?;
-            (Some(name), crc)
-        }
-        _ => (None, rest),
-    };
-    let checked = bytes.len().saturating_sub(crc.len());
-    let expected = bytes.get(..checked).map(crc32c::crc32c).unwrap_or_default();
-    if format == 0 || crc != expected.to_le_bytes() {
+    if format == 0 || !frame.is_intact() {
         return Err(Error::corrupt("checksum of a pin does not match"));
     }
+    let mut fields = Fields(frame.payload);
+    let version: [u8; 8] = fields.take().ok_or_else(not_a_pin)?;
+    let epoch: [u8; 8] = fields.take().ok_or_else(not_a_pin)?;
+    let job: [u8; 16] = fields.take().ok_or_else(not_a_pin)?;
+    let savepoint = match format {
+        SAVING => {
+            let [length] = fields.take().ok_or_else(not_a_pin)?;
+            Some(fields.take_slice(length.into()).ok_or_else(not_a_pin)?)
+        }
+        _ => None,
+    };
+    if !fields.0.is_empty() {
+        return Err(not_a_pin());
+    }
     let savepoint = savepoint.map(|name| std::str::from_utf8(name).ok()?.parse::<SavepointName>().ok());
-    let holder = match (Nonce(*job), Epoch(u64::from_le_bytes(*epoch)), savepoint) {
+    let holder = match (Nonce(job), Epoch(u64::from_le_bytes(epoch)), savepoint) {
         (_, epoch, Some(savepoint)) => Holder::Saving(epoch, savepoint.ok_or_else(not_a_pin)?),
         (Nonce(job), Epoch(0), None) if job == [0; 16] => Holder::Reader,
         (Nonce(job), epoch, None) if job == [0; 16] => Holder::Attempt(epoch),
         (job, epoch, None) => Holder::Other(job, epoch),
     };
-    Ok((Version(u64::from_le_bytes(*version)), holder))
+    Ok((Version(u64::from_le_bytes(version)), holder))
 }
 
 fn not_a_pin() -> Error {

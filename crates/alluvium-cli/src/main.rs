@@ -8,6 +8,7 @@
 
 mod commands;
 mod display;
+mod document;
 mod failure;
 mod harness;
 mod location;
@@ -44,16 +45,18 @@ Examples:
       Restore in a process of its own, and check every key.
   alluvium inspect ./job
   alluvium savepoint create ./job before-upgrade
-  alluvium scan ./job clicks --prefix page/ --limit 10 --savepoint before-upgrade
-  alluvium get ./job routes JFK --map-key LAX
   alluvium state list ./job
-  alluvium state drop ./job old-clicks --into ./new-job
-  alluvium export ./job --state clicks -o clicks.jsonl
-  alluvium import ./another-job clicks.jsonl
+  alluvium scan ./job reference --limit 10 --savepoint before-upgrade
+  alluvium get ./job reference base64:AAAAAAAAAAU=
+      A state and a key of a job that `alluvium load` has left; keys as `scan` prints them.
+  alluvium state rename ./job reference=counts --into ./new-job
+  alluvium export ./job --state reference -o reference.jsonl
+  alluvium import ./another-job reference.jsonl
   alluvium report result.json -o report.html
 
 Exit codes: 0 all right (also when Ctrl-C ended a run early; then nothing was verified), 1 failed or verification found the state
-wrong, 2 wrong usage, 3 fenced by a later attempt of the same job.";
+wrong, or damage was found, 2 wrong usage, 3 fenced by a later attempt of the same job, 130 ended by a signal.
+With --json, why a command failed is JSON on standard error.";
 
 /// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
 ///
@@ -166,10 +169,18 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::tell(format_args!("error: {failure}"));
+            match asks_for_json(std::env::args_os()) {
+                true => output::tell(document::failed(&failure)),
+                false => output::tell(format_args!("error: {failure}")),
+            }
             failure.exit.into()
         }
     }
+}
+
+/// Whether a program reads what is said: then also why it failed.
+fn asks_for_json(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.any(|argument| argument == "--json")
 }
 
 fn run(cli: &Cli) -> Result<()> {

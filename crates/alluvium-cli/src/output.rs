@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::document::document;
 use crate::failure::{Failure, Result, io};
 
 /// Where results go.
@@ -26,6 +27,8 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Output {
     Text,
     JsonOnly,
+    /// Of anything but a run's result.
+    Document,
     JsonFile(File, PathBuf),
     /// What takes every byte once: a pipe or a device.
     JsonStream(File, PathBuf),
@@ -48,6 +51,11 @@ impl OutputArgs {
 }
 
 impl Output {
+    /// Of anything but a run's result: text or JSON.
+    pub(crate) fn of_anything(json: bool) -> Self {
+        if json { Self::Document } else { Self::Text }
+    }
+
     /// Keeps a result that may not be the last: whatever happens later, the file has it.
     pub(crate) fn keep(&mut self, result: &impl Serialize) -> Result<()> {
         let Self::JsonFile(file, path) = self else { return Ok(()) };
@@ -71,6 +79,7 @@ impl Output {
         match self {
             Self::Text | Self::JsonFile(..) | Self::JsonStream(..) => print(&text())?,
             Self::JsonOnly => print(&json(result)?)?,
+            Self::Document => print(&document(result)?)?,
         }
         if kept.is_err() {
             // A run may have taken hours: its result must not be lost with a full disk.

@@ -30,6 +30,7 @@ fn help_says_what_the_commands_do() {
 fn wrong_usage_ends_with_2_and_says_what_is_right() {
     fails(&alluvium(&["pour"]), 2, "unrecognized subcommand");
     fails(&alluvium(&["load", "--keys", "many"]), 2, "whole number");
+    fails(&alluvium(&["load", "--keys", "1.5"]), 2, "whole number");
     fails(&alluvium(&["load", "--keys", "0"]), 2, "--keys must be");
     fails(&alluvium(&["load", "--value-bytes", "7"]), 2, "--value-bytes must be 8");
     fails(&alluvium(&["load", "--distribution", "zipf"]), 2, "zipf:0.99");
@@ -481,6 +482,17 @@ fn a_store_that_goes_away_ends_the_run_with_the_results_so_far() {
         assert!(result["checkpoints"]["n"].as_u64() >= Some(1), "{mode}: {result:#}");
         assert!(result["records"].as_u64() > Some(1000));
     }
+}
+
+#[test]
+fn a_run_that_measured_nothing_fails() {
+    let args =
+        ["load", "--keys", "100", "--rate", "20", "--duration", "1500ms", "--memory", "32MB", "-q", "--json"];
+    let output = alluvium(&args);
+    fails(&output, 1, "nothing was measured");
+    fails(&output, 1, "releases 32 records at a time");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&result["records"], &result["store"]["usd_per_month"]), (&0.into(), &Value::Null));
 }
 
 #[test]

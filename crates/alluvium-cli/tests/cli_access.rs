@@ -53,10 +53,7 @@ impl Running {
 fn savepoints_are_made_listed_used_and_released() {
     let mut running = Running::new();
     let made = json(&running.run(&["savepoint", "create"], &["first", "--json"]));
-    assert_eq!(
-        (&made["name"], &made["checkpoint"]),
-        (&"first".into(), &serde_json::json!({"epoch": 1, "number": 1}))
-    );
+    assert_eq!((&made["name"], &made["checkpoint"]), (&"first".into(), &serde_json::json!("1-1")));
     put(&mut running.opened.stores[0], "page/0", b"later").unwrap();
     for _ in 0..5 {
         running.checkpoint();
@@ -71,7 +68,7 @@ fn savepoints_are_made_listed_used_and_released() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     let listed = json(&running.run(&["savepoint", "list"], &["--json"]));
-    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!((listed["items"].as_array().unwrap().len(), &listed["schema_version"]), (2, &1.into()));
 
     let get = |args: &[&str]| succeeds(&running.run(&["get"], args)).trim_end().to_owned();
     assert_eq!(get(&["words", "page/0"]), "later");
@@ -101,6 +98,7 @@ fn pins_are_shown_and_released_only_on_purpose() {
     std::mem::forget(CheckpointReader::open(&running.url, &RestoreFrom::Latest, options).unwrap());
     succeeds(&running.run(&["savepoint", "create"], &["kept"]));
     let listed = json(&running.run(&["pin", "list"], &["--json"]));
+    let listed = &listed["items"];
     assert_eq!((&listed[0]["holder"]["kind"], listed.as_array().unwrap().len()), (&"reader".into(), 1));
     let id = listed[0]["id"].as_str().unwrap();
     let text = succeeds(&running.run(&["pin", "list"], &[]));
@@ -119,7 +117,9 @@ fn pins_are_shown_and_released_only_on_purpose() {
         (&seen["savepoints"][0]["name"], &seen["savepoints"][0]["version"]),
         (&"kept".into(), &2.into())
     );
-    assert_eq!(seen["pins"], listed);
+    assert_eq!(&seen["pins"], listed);
+    let range = &seen["records"][1]["checkpoint"]["subtasks"][0]["range"];
+    assert_eq!((range, &seen["schema_version"]), (&serde_json::json!({"first": 0, "last": 127}), &1.into()));
 
     fails(&running.run(&["pin", "release"], &["x"]), 1, id);
     fails(&running.run(&["pin", "release"], &["x", "--yes"]), 1, id);
@@ -186,6 +186,20 @@ fn scan_prints_a_line_for_each_entry() {
     assert!(lines.iter().any(|line| line["key"] == serde_json::json!({"text": "other"})));
     fails(&running.run(&["scan"], &["word"]), 1, "choose one of [words]");
     assert_eq!(running.pins(), 0);
+}
+
+#[test]
+fn a_key_is_read_as_it_is_printed_and_failures_are_json_where_it_is_asked_for() {
+    let running = Running::new();
+    let printed = succeeds(&running.run(&["scan"], &["words"]));
+    for line in printed.lines() {
+        let [_, key, value] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        assert_eq!(succeeds(&running.run(&["get"], &["words", key])).trim_end(), value);
+    }
+    let failed = running.run(&["get"], &["words", "no-such-key", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&failed.stderr).unwrap();
+    assert_eq!((&said["schema_version"], &said["error"]["exit"]), (&1.into(), &1.into()));
+    assert!(said["error"]["message"].as_str().unwrap().contains("no-such-key"), "{said}");
 }
 
 #[test]

@@ -58,7 +58,10 @@ fn the_command_line_lists_states_and_makes_jobs_without_them_or_with_other_names
     assert!(ok && text.contains("clicks") && text.contains("views") && text.contains("300"), "{text}");
     let (ok, text) = alluvium(&["state", "list", &path("job"), "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(ok && listed[0]["entries"] == KEYS && listed[1]["state"]["name"] == "views", "{text}");
+    assert!(
+        ok && listed["items"][0]["entries"] == KEYS && listed["items"][1]["state"]["name"] == "views",
+        "{text}"
+    );
 
     let (ok, text) = alluvium(&["state", "drop", &path("job"), "clicks", "--into", &path("less")]);
     assert!(ok && text.contains("views") && !text.contains("clicks"), "{text}");

@@ -151,7 +151,7 @@ fn find(
 }
 
 fn print(args: &GetArgs, reader: &CheckpointReader, lookup: &Lookup, mut entries: Vec<Entry>) -> Result<()> {
-    let output = if args.json { Output::JsonOnly } else { Output::Text };
+    let output = Output::of_anything(args.json);
     let columns = |entry: &Entry| {
         let mut columns = if lookup.exact { Vec::new() } else { entry.parts.columns(false) };
         columns.extend(entry.held.columns());

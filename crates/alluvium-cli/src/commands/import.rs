@@ -97,7 +97,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         .map_err(|error| location.blame(error.into()))?;
     let states = header.states.iter().map(|state| state.name().to_owned()).collect();
     let imported = Imported { checkpoint, entries, states };
-    let output = if args.json { Output::JsonOnly } else { Output::Text };
+    let output = Output::of_anything(args.json);
     output.write(&imported, || {
         let count = units::count(imported.entries as f64);
         format!("{count} entries of {} are in checkpoint {}", imported.states.join(", "), imported.checkpoint)

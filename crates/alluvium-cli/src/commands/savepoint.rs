@@ -3,11 +3,12 @@
 use alluvium::CheckpointId;
 use alluvium::admin::{Savepoint, Savepoints};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
 use crate::failure::Result;
-use crate::output::{Output, print};
+use crate::output::Output;
 use crate::units;
 use crate::units::utc;
 
@@ -58,6 +59,16 @@ pub(crate) struct ReleaseArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `release --json` prints.
+#[derive(Debug, Serialize)]
+struct Released<'a> {
+    name: &'a str,
+    released: bool,
 }
 
 pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
@@ -66,23 +77,20 @@ pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
             let made =
                 args.job.location().ask(|job| Savepoints::open(job)?.create(&args.name, args.checkpoint))?;
             let text = || format!("savepoint {} keeps checkpoint {}", made.name, made.checkpoint);
-            output(args.json).write(&made, text)
+            Output::of_anything(args.json).write(&made, text)
         }
         SavepointCommand::List(args) => {
             let savepoints = args.job.location().ask(|job| Savepoints::open(job)?.list())?;
             let none = || "No savepoints.".to_owned();
-            output(args.json)
+            Output::of_anything(args.json)
                 .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
         }
         SavepointCommand::Release(args) => {
             args.job.location().ask(|job| Savepoints::open(job)?.release(&args.name))?;
-            print(&format!("savepoint {} is released", args.name))
+            let released = Released { name: &args.name, released: true };
+            Output::of_anything(args.json).write(&released, || format!("savepoint {} is released", args.name))
         }
     }
-}
-
-fn output(json: bool) -> Output {
-    if json { Output::JsonOnly } else { Output::Text }
 }
 
 pub(crate) fn table(savepoints: &[Savepoint]) -> String {

@@ -108,7 +108,7 @@ fn list(args: &ListArgs) -> Result<()> {
         }
         Ok((reader.checkpoint(), states))
     })?;
-    let output = if args.json { Output::JsonOnly } else { Output::Text };
+    let output = Output::of_anything(args.json);
     output.write(&states, || match states.as_slice() {
         [] => format!("Checkpoint {checkpoint} has no states."),
         states => format!("Checkpoint {checkpoint}\n{}", table(states)),
@@ -204,7 +204,7 @@ fn revised(
     waiting(new.name(), || pending.wait().and_then(|_| job.close()))
         .map_err(|error| new.blame(error.into()))?;
     let made = Made { job: into.into.clone(), checkpoint, states };
-    let output = if into.json { Output::JsonOnly } else { Output::Text };
+    let output = Output::of_anything(into.json);
     output.write(&made, || match made.states.as_slice() {
         [] => format!("{} has checkpoint {}, without states", made.job, made.checkpoint),
         states => format!("{} has checkpoint {} with {}", made.job, made.checkpoint, states.join(", ")),

@@ -35,18 +35,24 @@ impl Tagged {
     }
 }
 
-/// Bytes for a terminal: text without control characters as it is, all else as `base64:…`.
+/// What a key begins with that is not written as text.
+const BASE64: &str = "base64:";
+const HEX: &str = "hex:";
+
+/// Bytes for a terminal: text without control characters as it is, all else as `base64:…`. [`KeyFormat::Typed`] reads
+/// back what this writes.
 pub(crate) fn plain(bytes: &[u8]) -> String {
+    let is_marked = |text: &str| text.starts_with(BASE64) || text.starts_with(HEX);
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => format!("base64:{}", STANDARD.encode(bytes)),
+        Ok(text) if !text.chars().any(char::is_control) && !is_marked(text) => text.to_owned(),
+        _ => format!("{BASE64}{}", STANDARD.encode(bytes)),
     }
 }
 
 /// How a key is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum KeyFormat {
-    /// As a key of the state's recorded type; text where the state is raw
+    /// As a key of the state's recorded type; where the state is raw as text, hex:… or base64:…
     #[default]
     Typed,
     /// The stored bytes, as they are
@@ -60,7 +66,12 @@ pub(crate) enum KeyFormat {
 impl KeyFormat {
     pub(crate) fn read(self, text: &str) -> Result<Vec<u8>, String> {
         match self {
-            Self::Typed | Self::Text => Ok(text.as_bytes().to_vec()),
+            Self::Typed => match (text.strip_prefix(BASE64), text.strip_prefix(HEX)) {
+                (Some(encoded), _) => Self::Base64.read(encoded),
+                (_, Some(digits)) => Self::Hex.read(digits),
+                _ => Self::Text.read(text),
+            },
+            Self::Text => Ok(text.as_bytes().to_vec()),
             Self::Base64 => STANDARD.decode(text).map_err(|error| format!("{text:?} is no base64: {error}")),
             Self::Hex => {
                 let digit = |byte: &u8| char::from(*byte).to_digit(16);
@@ -97,6 +108,17 @@ mod tests {
         assert_eq!(plain("zürich".as_bytes()), "zürich");
         assert_eq!(plain(b"\x1b[2J"), "base64:G1sySg==");
         assert_eq!(plain(b"\xff"), "base64:/w==");
+    }
+
+    #[test]
+    fn what_is_printed_reads_back() {
+        for key in
+            [b"page/1".as_slice(), b"\xff\0", b"base64:AAAA", b"hex:00", b"\x1b", "zürich".as_bytes(), b""]
+        {
+            assert_eq!(KeyFormat::Typed.read(&plain(key)).as_deref(), Ok(key));
+        }
+        assert_eq!(KeyFormat::Typed.read("hex:0aff"), Ok(vec![0x0a, 0xff]));
+        assert!(KeyFormat::Typed.read("base64:?").is_err());
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<
         ratios.filter_map(|(_, group)| Some((&group.name, group.ratio(base, figure)?))).next()?;
     let (class, words) = standing(tile, figure, ratio.median);
     // Of two the other one is meant.
-    let whose = if groups.len() > 2 { format!("{}, ", text(name)) } else { String::new() };
+    let whose = if groups.len() > 2 { format!("{} ", text(name)) } else { String::new() };
     let than = if class == "even" { "to" } else { "than" };
     Some(format!(
         "<p class=\"verdict {class}\">{words} <small>{whose}{than} {}</small></p>",

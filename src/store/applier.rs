@@ -8,7 +8,8 @@ use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::table::{Table, TableFiles};
 
-use super::shared::{Held, StoreShared};
+use super::layer::Held;
+use super::shared::StoreShared;
 
 /// Work that a store has for its applier.
 pub(crate) enum Work {

@@ -7,7 +7,8 @@ use crate::key;
 use crate::key_group::KeyGroup;
 use crate::state_map::StateMap;
 
-use super::registry::{State, wrong_keys};
+use super::compatibility::wrong_keys;
+use super::state_options::State;
 use super::state_store::StateStore;
 
 /// A type of key.

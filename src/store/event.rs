@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
+use crate::budget::BudgetShare;
 use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
 use crate::error::Result;
@@ -19,8 +20,8 @@ use crate::remote::ObjectName;
 use crate::table::TableFiles;
 use crate::uploads::Arrival;
 
-use super::shared::{Held, StoreShared};
-use crate::budget::BudgetShare;
+use super::layer::Held;
+use super::shared::StoreShared;
 
 /// A message to a store's task.
 pub(crate) enum Event {

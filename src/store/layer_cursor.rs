@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::delta::{Entry, MergeOp, Pooled, RangeSet, Walk, Way};
 use crate::ids::DeltaSeq;
 
-use super::shared::Layer;
+use super::layer::Layer;
 
 /// Stands at an entry of a layer, or behind the last one in its direction. It knows nothing of the scan's bounds but
 /// where it was told to seek.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::key;
 use crate::key_group::KeyGroup;
 
-use super::registry::State;
+use super::state_options::State;
 use super::state_store::StateStore;
 
 /// Longest list of a key in bytes, as it is stored.

@@ -11,14 +11,18 @@
 
 mod applier;
 mod appliers;
+mod attempt;
 mod base_trouble;
+mod compatibility;
 mod current;
 mod cut;
 mod description;
 mod engine;
 mod event;
+mod first_keys;
 mod heads;
 mod kind;
+mod layer;
 mod layer_cursor;
 mod lists;
 pub(crate) mod metadata;
@@ -31,6 +35,7 @@ mod scan;
 #[cfg(test)]
 pub(crate) mod scan_work;
 mod shared;
+mod state_options;
 mod state_store;
 mod stats;
 mod task;
@@ -38,6 +43,7 @@ mod usage;
 mod value;
 
 pub(crate) use appliers::Appliers;
+pub(crate) use attempt::Attempt;
 pub(crate) use current::KeyType;
 pub use cut::Cut;
 pub use description::StateDescription;
@@ -48,10 +54,10 @@ pub(crate) use kind::StateKind;
 pub(crate) use place::key_of;
 pub(crate) use presence::Operator;
 pub(crate) use registry::Registry;
-pub use registry::{State, StateOptions};
 pub(crate) use revision::{Revised, Revision, revise, validate as validate_revisions};
 pub use scan::Scan;
-pub(crate) use shared::{Attempt, StoreShared};
+pub(crate) use shared::StoreShared;
+pub use state_options::{State, StateOptions};
 pub use state_store::StateStore;
 pub(crate) use state_store::{StoreParts, check_value};
 pub use stats::StoreStats;
@@ -62,5 +68,5 @@ pub use value::Value;
 pub(crate) use {
     appliers::Applier,
     event::Ticket,
-    shared::{Held, Layer},
+    layer::{Held, Layer},
 };

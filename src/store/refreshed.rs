@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::delta::{ActiveDelta, Entry, FrozenDelta, Lookup, RangeSet, TableKind};
 
+use super::layer::Layer;
 use super::scan::ScanBuilder;
-use super::shared::Layer;
 
 /// A layer above the active delta, for reads that count as accesses (see `Ttl`). Such reads borrow
 /// the store shared and cannot write. The next call that can write empties the layer, at the latest

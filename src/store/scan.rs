@@ -1,20 +1,17 @@
 //! An ordered scan through all layers: active delta, frozen deltas, table.
 
+mod builder;
+
 use std::sync::Arc;
 
-use crate::delta::{ActiveDelta, Entry, MergeOp, RangeSet, Way};
+use crate::delta::{MergeOp, Way};
 use crate::error::Result;
-use crate::ids::DeltaSeq;
 use crate::key;
 use crate::key_group::KeyGroup;
 use crate::table::{OwnedCursor, Table};
 
 use super::layer_cursor::{Change, LayerCursor};
-use super::shared::Layer;
-
-/// Ranges of up to this many entries are copied rather than held, so that a program that scans a
-/// few entries and writes meanwhile needs no table of its own for that.
-const COPIED_AT_MOST: usize = 32;
+pub(super) use builder::ScanBuilder;
 
 /// Keys in turn that a range deleted above them has hidden, before the scan jumps to its end: a jump costs about as
 /// much as this many steps.
@@ -49,88 +46,6 @@ pub struct Scan {
     /// Set after an error. Then the scan ends, because the layers without the table would show a
     /// wrong state (I4).
     failed: bool,
-}
-
-/// Gathers the layers of a scan, newest first.
-#[derive(Debug)]
-pub(super) struct ScanBuilder {
-    start: Vec<u8>,
-    end: Vec<u8>,
-    /// Whether there are keys of ordered states alone, of those that are asked for.
-    ordered: bool,
-    layers: Vec<LayerCursor>,
-}
-
-impl ScanBuilder {
-    /// A scan of the encoded keys `start..end`.
-    pub(super) fn new(start: &[u8], end: &[u8]) -> Self {
-        Self { start: start.to_vec(), end: end.to_vec(), ordered: false, layers: Vec::new() }
-    }
-
-    /// As [`ScanBuilder::new`], for a range over several states of which only the ordered ones are of interest:
-    /// keys of others may be left out.
-    pub(super) fn ordered(start: &[u8], end: &[u8]) -> Self {
-        Self { ordered: true, ..Self::new(start, end) }
-    }
-
-    /// Adds a copy of a layer's part.
-    pub(super) fn copied<'a>(
-        &mut self,
-        seq: Option<DeltaSeq>,
-        entries: impl Iterator<Item = (&'a [u8], Entry<'a>)>,
-        tombstones: &RangeSet,
-    ) {
-        let tombstones = tombstones.clipped(&self.start, &self.end);
-        let copied = LayerCursor::copied(seq, entries, tombstones);
-        #[cfg(test)]
-        super::scan_work::count(copied.as_ref().map_or(0, LayerCursor::copies));
-        self.layers.extend(copied);
-    }
-
-    /// Adds the active delta.
-    pub(super) fn active(&mut self, delta: &ActiveDelta) {
-        for table in delta.tables() {
-            let in_order = self.ordered || table.is_in_order(&self.start, &self.end);
-            let many = in_order && table.has_many_in(&self.start, &self.end, COPIED_AT_MOST);
-            if let Some(view) = many.then(|| delta.view(table)).flatten() {
-                self.layers.push(LayerCursor::walked(None, view));
-                continue;
-            }
-            let (start, end) = (self.start.clone(), self.end.clone());
-            if in_order {
-                self.copied(None, table.ordered_range(&start, &end), table.tombstones());
-            } else {
-                let entries = table.range(&start, &end).map(|pos| table.point(pos));
-                self.copied(None, entries, table.tombstones());
-            }
-        }
-    }
-
-    /// Adds a frozen layer, whose keys are looked up as they lie: it does not change any more.
-    pub(super) fn frozen(&mut self, layer: &Arc<Layer>) {
-        if layer.delta.position(&[]).is_some() {
-            self.layers.push(LayerCursor::sorted(Arc::clone(layer)));
-        } else if self.ordered || layer.delta.table().is_in_order(&self.start, &self.end) {
-            self.layers.push(LayerCursor::walked(Some(layer.seq), Arc::clone(layer.delta.table())));
-        } else {
-            let (start, end) = (self.start.clone(), self.end.clone());
-            self.copied(Some(layer.seq), layer.delta.range(&start, &end), layer.delta.tombstones());
-        }
-    }
-
-    /// The range that was asked for.
-    pub(super) fn bounds(&self) -> (&[u8], &[u8]) {
-        (&self.start, &self.end)
-    }
-
-    /// Puts the layers over a view of the table as of now.
-    pub(super) fn build(mut self, table: &Arc<Table>) -> Result<Scan> {
-        let (cursor, applied) = OwnedCursor::unplaced(Arc::clone(table), &self.start, &self.end)?;
-        // Layers up to the delta that the view stands at are in it already, and would fold their operands a
-        // second time.
-        self.layers.retain(|layer| layer.seq.is_none_or(|seq| seq > applied));
-        Ok(Scan::new(self.layers, cursor, self.start, self.end))
-    }
 }
 
 /// A key and its value, None if it turns out deleted.
@@ -374,7 +289,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ids::StateId;
+    use crate::delta::{Entry, RangeSet};
+    use crate::ids::{DeltaSeq, StateId};
     use crate::key_group::{KeyGroup, KeyGroupRange};
     use crate::table::{Table, TableResources};
 

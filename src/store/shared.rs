@@ -1,154 +1,17 @@
-//! State shared by an operator's thread and its store's background: the layers on their way into
-//! the table, the sticky failure, and a few numbers.
+//! What the operator's thread shares with its store's background: how far deltas have come, the
+//! memory bound, and a few numbers.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use crate::delta::{FrozenDelta, Recycler};
-use crate::error::{Error, Result};
-use crate::ids::{DeltaSeq, Epoch};
+use crate::budget::Budget;
+use crate::delta::Recycler;
+use crate::error::Error;
+use crate::ids::DeltaSeq;
 
+use super::attempt::Attempt;
 use super::base_trouble::BaseTrouble;
-use super::metadata;
 use super::presence::Presence;
-use crate::budget::{Budget, BudgetShare};
-
-/// A frozen delta between the operator's thread and the table.
-#[derive(Debug)]
-pub(crate) struct Layer {
-    pub(crate) seq: DeltaSeq,
-    pub(crate) delta: FrozenDelta,
-    /// Set once the table holds it; from then on reads go past it.
-    applied: AtomicBool,
-}
-
-impl Layer {
-    pub(crate) fn new(seq: DeltaSeq, delta: FrozenDelta) -> Arc<Self> {
-        Arc::new(Self { seq, delta, applied: AtomicBool::new(false) })
-    }
-
-    pub(crate) fn is_applied(&self) -> bool {
-        self.applied.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_applied(&self) {
-        self.applied.store(true, Ordering::Release);
-    }
-}
-
-/// A layer with its share of the budget, held by the background until its work on the layer is
-/// done. A reference from a scan or from the operator's list of layers does not count: an operator
-/// that writes while it scans must not wait for itself.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    pub(crate) layer: Arc<Layer>,
-    pub(crate) _share: Arc<BudgetShare>,
-}
-
-/// State of a whole attempt that every part of it can see without a lock.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    pub(crate) epoch: Epoch,
-    failure: OnceLock<Error>,
-    failed: AtomicBool,
-    /// Why the next checkpoint can't be complete, though nothing has failed yet.
-    abandoned: OnceLock<Error>,
-    /// Number of the checkpoint that was triggered last; 0 when none is under way.
-    barrier: AtomicU64,
-    /// Number of the checkpoint that was started last, whether or not it is complete.
-    started: AtomicU64,
-    /// How often operators were called on to cut ahead of a barrier.
-    early: AtomicU64,
-    /// Metadata of the stores' last cuts.
-    pub(crate) metadata: metadata::Total,
-}
-
-impl Attempt {
-    pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
-        Arc::new(Self {
-            epoch,
-            failure: OnceLock::new(),
-            failed: AtomicBool::new(false),
-            abandoned: OnceLock::new(),
-            barrier: AtomicU64::new(0),
-            started: AtomicU64::new(0),
-            early: AtomicU64::new(0),
-            metadata: metadata::Total::default(),
-        })
-    }
-
-    /// Keeps the first failure that the attempt cannot recover from.
-    pub(crate) fn fail(&self, error: Error) {
-        // The first one is the cause; what follows are consequences.
-        if self.health().is_ok() {
-            tracing::error!(%error, "the attempt has failed");
-        }
-        self.fail_quietly(error);
-    }
-
-    /// As [`Attempt::fail`], for an intended end: nothing is logged.
-    pub(crate) fn fail_quietly(&self, error: Error) {
-        let _ = self.failure.set(error);
-        self.failed.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn health(&self) -> Result<()> {
-        if !self.failed.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let cause = self.failure.get().cloned();
-        Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
-    }
-
-    /// A store was dropped that later checkpoints would wait for. The checkpoint under way may
-    /// still complete, so this is no failure until the next checkpoint is asked for
-    /// ([`Attempt::check_complete`]).
-    pub(crate) fn abandon(&self, error: Error) {
-        // The first one is enough.
-        let _ = self.abandoned.set(error);
-    }
-
-    /// Whether the attempt is sound *and* no store is missing.
-    pub(crate) fn complete(&self) -> Result<()> {
-        self.health()?;
-        self.abandoned.get().map_or(Ok(()), |error| Err(error.clone()))
-    }
-
-    /// As [`Attempt::complete`], where a checkpoint is about to be begun: a missing store ends the attempt.
-    pub(crate) fn check_complete(&self) -> Result<()> {
-        self.complete().inspect_err(|error| self.fail(error.clone()))
-    }
-
-    pub(crate) fn barrier(&self) -> u64 {
-        self.barrier.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn early(&self) -> u64 {
-        self.early.load(Ordering::Relaxed)
-    }
-
-    /// Asks all operators to cut deltas that do not fit the manifest, because a barrier is near.
-    pub(crate) fn call_early(&self) {
-        self.early.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The checkpoint `number` starts.
-    pub(crate) fn start(&self, number: u64) {
-        debug_assert!(number > self.started(), "{number} starts after {}", self.started());
-        self.started.store(number, Ordering::Release);
-        self.barrier.store(number, Ordering::Release);
-    }
-
-    /// The checkpoint under way has ended.
-    pub(crate) fn end(&self) {
-        self.barrier.store(0, Ordering::Release);
-    }
-
-    /// Number of the checkpoint that was started last. No store may cut for a later one.
-    pub(crate) fn started(&self) -> u64 {
-        self.started.load(Ordering::Acquire)
-    }
-}
 
 /// What one store's threads share.
 #[derive(Debug)]
@@ -239,6 +102,7 @@ impl StoreShared {
 mod tests {
     use super::*;
     use crate::delta::{ActiveDelta, TableKind};
+    use crate::ids::Epoch;
 
     #[test]
     fn i6_memory_of_deltas_that_are_done_with_counts_beside_those_on_their_way() {

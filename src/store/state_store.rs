@@ -28,8 +28,9 @@ use super::heads::Heads;
 use super::lists::Lists;
 use super::presence::Watch;
 use super::refreshed::Refreshed;
-use super::registry::{Registry, State, StateOptions};
+use super::registry::Registry;
 use super::shared::StoreShared;
+use super::state_options::{State, StateOptions};
 use super::stats::StoreStats;
 use super::usage::StateUsage;
 

@@ -2,10 +2,15 @@
 //! takes new bases. One task owns all of that state, so nothing in it is locked; slow work runs beside
 //! it and reports back by an [`Event`].
 
+mod bases;
+mod native;
+mod sealing;
+#[cfg(test)]
+mod tests;
+
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -13,32 +18,23 @@ use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
 use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retired, Tail};
-use crate::delta::{self, DeltaHeader};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::ids::{CheckpointId, DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointMode, Origin};
-use crate::materialize::{
-    self, Decision, History, Known, MaterializationReport, Settings, Share, Uploaded, Uploader, blocking,
-};
+use crate::manifest::{CheckpointMode, Origin};
+use crate::materialize::{History, Known, Settings, Share, Uploader};
 use crate::messages::{Committer, FromStore, ToStore};
-use crate::table::{self, Expiries, TableFiles};
+use crate::table::{Expiries, TableFiles};
 use crate::uploads::{Arrival, Uploads};
 
-use super::applier::{SnapshotOrder, Work};
 use super::appliers::Applier;
-use super::event::{Event, EventSender, Last, NativeUpload, Ticket};
-use super::shared::{Attempt, Held, StoreShared};
-use crate::budget::BudgetShare;
-
-#[cfg(test)]
-mod tests;
+use super::attempt::Attempt;
+use super::event::{Event, EventSender, Last, Ticket};
+use super::shared::StoreShared;
+use bases::Run;
 
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
-/// Pause after a first base could not be uploaded in spite of the retries below; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the task is made of.
 pub(crate) struct TaskParts {
@@ -63,14 +59,6 @@ pub(crate) struct TaskParts {
     pub(crate) committer: Committer,
     /// The process's uploader of deltas.
     pub(crate) uploads: Uploads,
-}
-
-/// Where a materialization stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Run {
-    Idle,
-    /// Since this moment the applier or the uploader is at it.
-    Under(Duration),
 }
 
 pub(crate) struct StoreTask {
@@ -168,22 +156,8 @@ impl StoreTask {
         let tail = &mut self.parts.tail;
         match event {
             Event::Told(message) => self.told(message),
-            Event::Frozen { held, sealed_share } => {
-                tail.frozen(held.layer.seq);
-                self.frozen = held.layer.seq;
-                self.sealing += 1;
-                self.seal(held, sealed_share);
-            }
-            Event::Sealed { seq, sealed, share } => {
-                let shared = &self.parts.shared;
-                let bytes = sealed.bytes.len() as u64;
-                shared.deltas_sealed.fetch_add(1, Ordering::Relaxed);
-                shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
-                let exact = shared.budget.take(bytes);
-                drop(share);
-                self.sealing = self.sealing.saturating_sub(1);
-                tail.sealed(seq, sealed, Arc::new(exact));
-            }
+            Event::Frozen { held, sealed_share } => self.frozen(held, sealed_share),
+            Event::Sealed { seq, sealed, share } => self.sealed(seq, sealed, share),
             Event::Stored(Arrival { moved, bytes, object, counts }) => {
                 if let Some(ticket) = tail.waiting_for(&moved.deltas) {
                     ticket.cost.late_bytes += bytes;
@@ -200,33 +174,8 @@ impl StoreTask {
                 self.last = Some(last);
                 self.parts.committer.tell(FromStore::Finished { subtask, last_cut: cut });
             }
-            Event::FinishedSnapshot { dir, ticket, result } => match result {
-                Ok((seq, files)) => self.upload_native(seq, files, ticket),
-                Err(error) => {
-                    tokio::spawn(remove_snapshot(dir));
-                    self.note_base(Some(&error));
-                    self.refuse(*ticket, error);
-                }
-            },
-            Event::NativeUploaded { seq, mut ticket, result } => {
-                self.native.take_if(|(native, _)| *native == ticket.id);
-                self.retire_strays();
-                // It is not tried again by itself: health tells of it until the next checkpoint.
-                self.note_base(result.as_ref().err());
-                match result {
-                    Ok(sent) => {
-                        ticket.cost.sst_bytes = sent.bytes;
-                        ticket.cost.late_bytes += sent.bytes;
-                        ticket.cost.largest_object = sent.largest;
-                        ticket.cost.puts += sent.objects;
-                        self.answer(*ticket, seq, Vec::new(), Some(sent.base), Vec::new());
-                    }
-                    Err(error) => {
-                        self.stop_if_damaged();
-                        self.refuse(*ticket, error);
-                    }
-                }
-            }
+            Event::FinishedSnapshot { dir, ticket, result } => self.finished_snapshot(dir, ticket, result),
+            Event::NativeUploaded { seq, ticket, result } => self.native_uploaded(seq, ticket, result),
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable { objects, reply } => {
@@ -314,50 +263,7 @@ impl StoreTask {
             }
             return;
         }
-        // A run under way is the answer to what the policy says now.
-        if self.run != Run::Idle || !self.parts.mode.logs_changes() {
-            return;
-        }
-        let decision = materialize::decide(
-            self.now(),
-            &self.parts.policy,
-            self.parts.share,
-            &self.history,
-            self.parts.tail.bytes_since_base(),
-        );
-        if matches!(decision, Decision::Run(_)) {
-            self.wanted = true;
-            self.start_run();
-        }
-    }
-
-    /// Encodes a frozen delta beside the task.
-    fn seal(&self, held: Held, share: BudgetShare) {
-        let names = &self.parts.uploader.names;
-        let header = DeltaHeader {
-            epoch: names.epoch(),
-            subtask: names.subtask(),
-            range: self.parts.range,
-            first: held.layer.seq,
-            last: held.layer.seq,
-        };
-        let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
-        let expiries = Arc::clone(&self.parts.expiries);
-        let seal = move |held: &Held| {
-            let mut now = expiries.now();
-            delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
-        };
-        tokio::spawn(async move {
-            // The whole of it goes there and back: a closure that names `layer` alone would capture
-            // that alone, and the delta would count no longer while it is still being encoded.
-            let encode = move || Ok((seal(&held), held));
-            match blocking(encode).await {
-                Ok((sealed, held)) => {
-                    events.send(Event::Sealed { seq: held.layer.seq, sealed, share });
-                }
-                Err(error) => shared.fail(error),
-            }
-        });
+        self.decide();
     }
 
     /// A cut in changelog mode.
@@ -365,216 +271,6 @@ impl StoreTask {
         self.parts.tail.barrier(seq, ticket);
         self.hurried = self.hurried.max(seq);
         self.parts.uploads.barrier(self.subtask(), seq);
-    }
-
-    /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it is one of
-    /// whatever files the table has by now.
-    fn cut_finished(&mut self, id: CheckpointId) {
-        let Some(last) = &self.last else { return };
-        let (seq, ticket) = (last.seq, last.ticket(id));
-        if self.parts.mode.logs_changes() {
-            return self.barrier(seq, ticket);
-        }
-        let dir = self.parts.dir.join(format!("cut-{}", id.number));
-        let events = self.events.clone();
-        let order = SnapshotOrder {
-            dir: dir.clone(),
-            done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, ticket, result })),
-        };
-        // Otherwise the applier has panicked; the failure is recorded there, and ends the checkpoint.
-        let _ = self.parts.applier.send(Work::Snapshot(order));
-    }
-
-    fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, ticket: Box<Ticket>) {
-        // One run at a time, and the checkpoint's end may have been told before its cut came.
-        if self.given_up.is_some_and(|last| ticket.id <= last) {
-            tokio::spawn(remove_snapshot(files.dir));
-            let error = given_up(ticket.id);
-            return self.refuse(*ticket, error);
-        }
-        let parts = &self.parts;
-        let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
-        let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
-        let (stop, stopped) = oneshot::channel();
-        self.native = Some((ticket.id, stop));
-        tokio::spawn(async move {
-            let upload = async {
-                let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
-                let (bytes, objects) = (uploaded.new_bytes, uploaded.new_files as u64);
-                let largest = uploaded.largest;
-                let index = uploaded.encoded.len() as u64;
-                if index > inline_limit {
-                    known.begun(uploaded.object.clone());
-                    let base = ReceiptBase::Stored(uploader.publish(&uploaded).await?);
-                    let (bytes, objects, largest) = (bytes + index, objects + 1, largest.max(index));
-                    return Ok(NativeUpload { base, bytes, objects, largest });
-                }
-                let index = uploaded.encoded.clone();
-                // Where the index lies is known once the manifest has a version.
-                let nowhere = uploaded.object.clone();
-                let reference = uploaded.index.reference(nowhere, 0, &index);
-                Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
-            };
-            // What was sent is known and not sent again. A run that was replaced by the next one's ends
-            // as well: only one at a time.
-            let result = tokio::select! {
-                result = upload => result,
-                _ = stopped => Err(given_up(ticket.id)),
-            };
-            remove_snapshot(files.dir).await;
-            events.send(Event::NativeUploaded { seq, ticket, result });
-        });
-    }
-
-    /// Starts a materialization if one is wanted and none is under way.
-    fn start_run(&mut self) {
-        if !self.wanted || self.run != Run::Idle || !self.parts.mode.logs_changes() {
-            return;
-        }
-        self.wanted = false;
-        self.history.on_demand |= std::mem::take(&mut self.demanded);
-        self.run = Run::Under(self.now());
-        self.snapshots += 1;
-        let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
-        let events = self.events.clone();
-        let work = Work::Snapshot(SnapshotOrder {
-            dir: dir.clone(),
-            done: Box::new(move |result| events.send(Event::Snapshot { dir, result })),
-        });
-        if self.parts.applier.send(work).is_err() {
-            // The job is going down.
-            self.run = Run::Idle;
-        }
-    }
-
-    fn upload_base(&mut self, dir: PathBuf, snapshot: Result<(DeltaSeq, TableFiles)>) {
-        let (seq, files) = match snapshot {
-            Ok((seq, files)) if materialize::is_news(seq, self.parts.tail.base_seq(), &self.history) => {
-                (seq, files)
-            }
-            Ok(_) => {
-                // A base would say nothing that the last one does not.
-                self.run = Run::Idle;
-                self.history.last_run = Some(self.now());
-                self.history.on_demand = false;
-                tokio::spawn(remove_snapshot(dir));
-                return;
-            }
-            Err(error) => {
-                tokio::spawn(remove_snapshot(dir));
-                return self.materialized(DeltaSeq(0), Err(error));
-            }
-        };
-        let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
-        let (range, events) = (self.parts.range, self.events.clone());
-        tokio::spawn(async move {
-            let upload = async {
-                let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
-                known.begun(uploaded.object.clone());
-                Ok((uploader.publish(&uploaded).await?, uploaded))
-            };
-            let result = upload.await;
-            remove_snapshot(dir).await;
-            events.send(Event::Materialized { seq, result });
-        });
-    }
-
-    /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later snapshot
-    /// would not do, because it may stand after the checkpoint's cut.
-    fn upload_first_base(&mut self, files: TableFiles, seq: DeltaSeq, runtime: &tokio::runtime::Handle) {
-        self.run = Run::Under(self.now());
-        let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
-        let (range, events) = (self.parts.range, self.events.clone());
-        let (shared, committer) = (Arc::clone(&self.parts.shared), self.parts.committer.clone());
-        let clock = Arc::clone(&uploader.remote.env().clock);
-        runtime.spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            loop {
-                let upload = async {
-                    let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
-                    known.begun(uploaded.object.clone());
-                    Ok::<_, Error>((uploader.publish(&uploaded).await?, uploaded))
-                };
-                match upload.await {
-                    Ok(done) => {
-                        remove_snapshot(files.dir).await;
-                        return events.send(Event::Materialized { seq, result: Ok(done) });
-                    }
-                    Err(error) => {
-                        if let Some(damage) = known.damage() {
-                            shared.fail(damage.clone());
-                            committer.tell(FromStore::Failed(damage));
-                        }
-                        if shared.attempt.health().is_err() {
-                            return;
-                        }
-                        shared.bases.failed(&error, clock.monotonic());
-                        tracing::warn!(%error, "the first base could not be uploaded; trying again");
-                        tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
-                    }
-                }
-            }
-        });
-    }
-
-    fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {
-        let Run::Under(start) = std::mem::replace(&mut self.run, Run::Idle) else { return };
-        self.retire_strays();
-        self.note_base(result.as_ref().err());
-        match result {
-            Ok((base, uploaded)) => {
-                // From now on its objects are the tail's to retire.
-                self.parts.known.published(&uploaded.index, &base.object);
-                self.history =
-                    History { opened: self.history.opened, last_run: Some(start), ..History::default() };
-                self.parts.tail.materialized(base);
-                let report = MaterializationReport {
-                    subtask: self.parts.uploader.names.subtask(),
-                    start_ms: start.as_secs_f64() * 1e3,
-                    duration_ms: self.now().saturating_sub(start).as_secs_f64() * 1e3,
-                    seq,
-                    new_bytes: uploaded.new_bytes,
-                    new_files: uploaded.new_files as u64,
-                    reused_bytes: uploaded.reused_bytes,
-                    reused_files: uploaded.reused_files as u64,
-                };
-                self.parts.committer.tell(FromStore::Materialized(report));
-            }
-            Err(error) => {
-                self.stop_if_damaged();
-                // The changelog goes on without it; what was uploaded is not sent again.
-                tracing::warn!(%error, "a materialization failed and will be tried again");
-                self.history.failures += 1;
-                self.history.last_failure = self.now();
-            }
-        }
-    }
-
-    /// A base has come about, or failed.
-    fn note_base(&self, error: Option<&Error>) {
-        let bases = &self.parts.shared.bases;
-        match error {
-            None => bases.succeeded(),
-            Some(error) => bases.failed(error, self.now()),
-        }
-    }
-
-    /// Ends the attempt if the local files were found to be damaged. No base can come from them, and reads may fail at
-    /// any time; what the store has is intact, and a restart begins from there.
-    fn stop_if_damaged(&self) {
-        if let Some(damage) = self.parts.known.damage() {
-            self.parts.shared.fail(damage.clone());
-            self.parts.committer.tell(FromStore::Failed(damage));
-        }
-    }
-
-    /// Hands in what was uploaded for bases that came to nothing, and that the next one does without.
-    fn retire_strays(&self) {
-        let strays = self.parts.known.take_strays();
-        if !strays.is_empty() {
-            self.parts.committer.tell(FromStore::Retired(strays));
-        }
     }
 
     fn answer(
@@ -618,18 +314,5 @@ fn given_up(id: CheckpointId) -> Error {
 pub(crate) async fn guarded(attempt: Arc<Attempt>, task: impl Future<Output = ()>) {
     if AssertUnwindSafe(task).catch_unwind().await.is_err() {
         attempt.fail(Error::internal("a background task of the job panicked"));
-    }
-}
-
-/// Snapshots are hard links; one that stays behind pins files that RocksDB has deleted.
-async fn remove_snapshot(dir: PathBuf) {
-    let removed = blocking(move || match std::fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::disk("remove a snapshot", &dir, error))
-        }
-        _ => Ok(()),
-    });
-    if let Err(error) = removed.await {
-        tracing::warn!(%error, "a snapshot's directory stays behind until the next start");
     }
 }

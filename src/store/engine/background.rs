@@ -12,7 +12,8 @@ use crate::messages::ToStore;
 use crate::store::applier::Work;
 use crate::store::appliers::Applier;
 use crate::store::event::{Event, EventSender};
-use crate::store::shared::{Held, Layer, StoreShared};
+use crate::store::layer::{Held, Layer};
+use crate::store::shared::StoreShared;
 
 use super::EngineParts;
 

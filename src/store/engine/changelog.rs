@@ -6,8 +6,8 @@ use crate::delta::{ActiveDelta, FrozenDelta, Lookup, Pooled, Recycler};
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::store::event::Event;
+use crate::store::layer::Layer;
 use crate::store::scan::ScanBuilder;
-use crate::store::shared::Layer;
 
 use super::background::Background;
 use super::found::{Found, Operands};

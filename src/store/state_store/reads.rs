@@ -4,9 +4,10 @@ use crate::error::Result;
 use crate::key;
 use crate::key_group::KeyGroup;
 use crate::store::engine::Found;
-use crate::store::heads::{Batch, FirstKeys, Heads};
-use crate::store::registry::State;
+use crate::store::first_keys::{Batch, FirstKeys};
+use crate::store::heads::Heads;
 use crate::store::scan::{Scan, ScanBuilder};
+use crate::store::state_options::State;
 use crate::store::value::Value;
 
 use super::{StateStore, end_of};
@@ -107,7 +108,7 @@ impl StateStore {
         let (mut start, mut last) = (Vec::new(), Vec::new());
         key::encode_into(&mut start, group, state.id, from);
         key::encode_into(&mut last, group, state.id, end);
-        take_keys(&mut self.scan(&start, &last)?, batch)
+        FirstKeys::take(&mut self.scan(&start, &last)?, batch)
     }
 
     /// As [`StateStore::first_keys`], of all key groups at once: those that have any. One search for each group,
@@ -132,7 +133,7 @@ impl StateStore {
             key::encode_into(&mut start, group, state.id, from);
             key::encode_into(&mut last, group, state.id, end);
             scan.restrict(&start, &last);
-            let read = take_keys(&mut scan, Batch { bytes: left, ..batch })?;
+            let read = FirstKeys::take(&mut scan, Batch { bytes: left, ..batch })?;
             let ends = read.next.is_none();
             // Of those that come late it is enough to know about where they begin.
             let read = if left == 0 { read.about() } else { read };
@@ -209,20 +210,4 @@ impl StateStore {
     pub(crate) fn forget_heads(&mut self) {
         self.heads.clear();
     }
-}
-
-/// As many keys as `batch` says, at least one, and where the next one is.
-fn take_keys(scan: &mut Scan, batch: Batch) -> Result<FirstKeys> {
-    scan.without_values();
-    let (mut read, mut left) = (FirstKeys::default(), batch.bytes);
-    for entry in scan {
-        let (key, _) = entry?;
-        if read.keys.len() == batch.keys || (left == 0 && !read.keys.is_empty()) {
-            read.next = Some(key);
-            break;
-        }
-        left = left.saturating_sub(key.len());
-        read.keys.push(key);
-    }
-    Ok(read)
 }

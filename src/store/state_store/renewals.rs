@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::key;
 use crate::key_group::KeyGroup;
 use crate::store::engine::Engine;
-use crate::store::registry::State;
+use crate::store::state_options::State;
 
 use super::StateStore;
 

@@ -6,7 +6,7 @@ use crate::key;
 use crate::key_group::KeyGroup;
 use crate::messages::ToStore;
 use crate::store::engine::Engine;
-use crate::store::registry::State;
+use crate::store::state_options::State;
 
 use super::{StateStore, end_of};
 

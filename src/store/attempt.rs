@@ -1,0 +1,114 @@
+//! An attempt as all threads of it see it: its epoch, its end, and the checkpoint that is due.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::{Error, Result};
+use crate::ids::Epoch;
+
+use super::metadata;
+
+/// State of a whole attempt that every part of it can see without a lock.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) epoch: Epoch,
+    failure: OnceLock<Error>,
+    failed: AtomicBool,
+    /// Why the next checkpoint can't be complete, though nothing has failed yet.
+    abandoned: OnceLock<Error>,
+    /// Number of the checkpoint that was triggered last; 0 when none is under way.
+    barrier: AtomicU64,
+    /// Number of the checkpoint that was started last, whether or not it is complete.
+    started: AtomicU64,
+    /// How often operators were called on to cut ahead of a barrier.
+    early: AtomicU64,
+    /// Metadata of the stores' last cuts.
+    pub(crate) metadata: metadata::Total,
+}
+
+impl Attempt {
+    pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
+        Arc::new(Self {
+            epoch,
+            failure: OnceLock::new(),
+            failed: AtomicBool::new(false),
+            abandoned: OnceLock::new(),
+            barrier: AtomicU64::new(0),
+            started: AtomicU64::new(0),
+            early: AtomicU64::new(0),
+            metadata: metadata::Total::default(),
+        })
+    }
+
+    /// Keeps the first failure that the attempt cannot recover from.
+    pub(crate) fn fail(&self, error: Error) {
+        // The first one is the cause; what follows are consequences.
+        if self.health().is_ok() {
+            tracing::error!(%error, "the attempt has failed");
+        }
+        self.fail_quietly(error);
+    }
+
+    /// As [`Attempt::fail`], for an intended end: nothing is logged.
+    pub(crate) fn fail_quietly(&self, error: Error) {
+        let _ = self.failure.set(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn health(&self) -> Result<()> {
+        if !self.failed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let cause = self.failure.get().cloned();
+        Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
+    }
+
+    /// A store was dropped that later checkpoints would wait for. The checkpoint under way may
+    /// still complete, so this is no failure until the next checkpoint is asked for
+    /// ([`Attempt::check_complete`]).
+    pub(crate) fn abandon(&self, error: Error) {
+        // The first one is enough.
+        let _ = self.abandoned.set(error);
+    }
+
+    /// Whether the attempt is sound *and* no store is missing.
+    pub(crate) fn complete(&self) -> Result<()> {
+        self.health()?;
+        self.abandoned.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
+    /// As [`Attempt::complete`], where a checkpoint is about to be begun: a missing store ends the attempt.
+    pub(crate) fn check_complete(&self) -> Result<()> {
+        self.complete().inspect_err(|error| self.fail(error.clone()))
+    }
+
+    pub(crate) fn barrier(&self) -> u64 {
+        self.barrier.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn early(&self) -> u64 {
+        self.early.load(Ordering::Relaxed)
+    }
+
+    /// Asks all operators to cut deltas that do not fit the manifest, because a barrier is near.
+    pub(crate) fn call_early(&self) {
+        self.early.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The checkpoint `number` starts.
+    pub(crate) fn start(&self, number: u64) {
+        debug_assert!(number > self.started(), "{number} starts after {}", self.started());
+        self.started.store(number, Ordering::Release);
+        self.barrier.store(number, Ordering::Release);
+    }
+
+    /// The checkpoint under way has ended.
+    pub(crate) fn end(&self) {
+        self.barrier.store(0, Ordering::Release);
+    }
+
+    /// Number of the checkpoint that was started last. No store may cut for a later one.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,118 @@
+//! Native checkpoints: what a cut has linked is uploaded beside the task.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::channel::oneshot;
+
+use crate::changelog::ReceiptBase;
+use crate::error::Result;
+use crate::ids::{CheckpointId, DeltaSeq};
+use crate::store::applier::{SnapshotOrder, Work};
+use crate::store::event::{Event, NativeUpload, Ticket};
+use crate::table::{self, TableFiles};
+
+use super::bases::remove_snapshot;
+use super::{StoreTask, given_up};
+
+impl StoreTask {
+    /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it is one of
+    /// whatever files the table has by now.
+    pub(super) fn cut_finished(&mut self, id: CheckpointId) {
+        let Some(last) = &self.last else { return };
+        let (seq, ticket) = (last.seq, last.ticket(id));
+        if self.parts.mode.logs_changes() {
+            return self.barrier(seq, ticket);
+        }
+        let dir = self.parts.dir.join(format!("cut-{}", id.number));
+        let events = self.events.clone();
+        let order = SnapshotOrder {
+            dir: dir.clone(),
+            done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, ticket, result })),
+        };
+        // Otherwise the applier has panicked; the failure is recorded there, and ends the checkpoint.
+        let _ = self.parts.applier.send(Work::Snapshot(order));
+    }
+
+    pub(super) fn finished_snapshot(
+        &mut self,
+        dir: PathBuf,
+        ticket: Box<Ticket>,
+        result: Result<(DeltaSeq, TableFiles)>,
+    ) {
+        match result {
+            Ok((seq, files)) => self.upload_native(seq, files, ticket),
+            Err(error) => {
+                tokio::spawn(remove_snapshot(dir));
+                self.note_base(Some(&error));
+                self.refuse(*ticket, error);
+            }
+        }
+    }
+
+    pub(super) fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, ticket: Box<Ticket>) {
+        // One run at a time, and the checkpoint's end may have been told before its cut came.
+        if self.given_up.is_some_and(|last| ticket.id <= last) {
+            tokio::spawn(remove_snapshot(files.dir));
+            let error = given_up(ticket.id);
+            return self.refuse(*ticket, error);
+        }
+        let parts = &self.parts;
+        let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
+        let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
+        let (stop, stopped) = oneshot::channel();
+        self.native = Some((ticket.id, stop));
+        tokio::spawn(async move {
+            let upload = async {
+                let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
+                let (bytes, objects) = (uploaded.new_bytes, uploaded.new_files as u64);
+                let largest = uploaded.largest;
+                let index = uploaded.encoded.len() as u64;
+                if index > inline_limit {
+                    known.begun(uploaded.object.clone());
+                    let base = ReceiptBase::Stored(uploader.publish(&uploaded).await?);
+                    let (bytes, objects, largest) = (bytes + index, objects + 1, largest.max(index));
+                    return Ok(NativeUpload { base, bytes, objects, largest });
+                }
+                let index = uploaded.encoded.clone();
+                // Where the index lies is known once the manifest has a version.
+                let nowhere = uploaded.object.clone();
+                let reference = uploaded.index.reference(nowhere, 0, &index);
+                Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
+            };
+            // What was sent is known and not sent again. A run that was replaced by the next one's ends
+            // as well: only one at a time.
+            let result = tokio::select! {
+                result = upload => result,
+                _ = stopped => Err(given_up(ticket.id)),
+            };
+            remove_snapshot(files.dir).await;
+            events.send(Event::NativeUploaded { seq, ticket, result });
+        });
+    }
+
+    pub(super) fn native_uploaded(
+        &mut self,
+        seq: DeltaSeq,
+        mut ticket: Box<Ticket>,
+        result: Result<NativeUpload>,
+    ) {
+        self.native.take_if(|(native, _)| *native == ticket.id);
+        self.retire_strays();
+        // It is not tried again by itself: health tells of it until the next checkpoint.
+        self.note_base(result.as_ref().err());
+        match result {
+            Ok(sent) => {
+                ticket.cost.sst_bytes = sent.bytes;
+                ticket.cost.late_bytes += sent.bytes;
+                ticket.cost.largest_object = sent.largest;
+                ticket.cost.puts += sent.objects;
+                self.answer(*ticket, seq, Vec::new(), Some(sent.base), Vec::new());
+            }
+            Err(error) => {
+                self.stop_if_damaged();
+                self.refuse(*ticket, error);
+            }
+        }
+    }
+}

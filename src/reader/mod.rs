@@ -4,9 +4,10 @@
 //! and releases the pin at the end. It cannot write.
 
 mod by_group;
-mod kinds;
+mod map;
 mod options;
 mod scan;
+mod single_entry;
 mod state;
 mod usage;
 

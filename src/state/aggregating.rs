@@ -13,6 +13,8 @@ use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
 use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::single_entry::SingleEntry;
+use super::ttl::TtlNow;
 use super::typed::Typed;
 
 /// How inputs become an accumulator, and an accumulator a result. See [`AggregatingState`].
@@ -117,6 +119,20 @@ impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> Kind for AggregatingSta
 
     fn build(typed: Arc<Typed<Acc, Self::Extra>>) -> Self {
         Self { typed, scope: S::default() }
+    }
+}
+
+impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> SingleEntry for AggregatingState<In, Acc, Out, S> {
+    type Entry = Out;
+    type Read = Option<Out>;
+
+    fn open(typed: &Typed<Acc, Self::Extra>, stored: &[u8], now: TtlNow) -> Result<Option<Out>> {
+        let accumulator = typed.open(stored, now)?;
+        Ok(accumulator.map(|accumulator| typed.extra.result(accumulator)))
+    }
+
+    fn read(_: &Typed<Acc, Self::Extra>, entry: Option<Out>) -> Option<Out> {
+        entry
     }
 }
 

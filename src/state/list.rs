@@ -16,6 +16,7 @@ use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
 use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::single_entry::SingleEntry;
 use super::ttl::TtlNow;
 use super::typed::Typed;
 
@@ -86,6 +87,24 @@ impl<T: 'static, S: Spaces> Kind for ListState<T, S> {
     }
 }
 
+impl<T: 'static, S: Spaces> SingleEntry for ListState<T, S> {
+    type Entry = Vec<T>;
+    type Read = Vec<T>;
+
+    /// A list of which nothing is shown counts as absent.
+    fn open(typed: &Typed<T, ()>, stored: &[u8], now: TtlNow) -> Result<Option<Vec<T>>> {
+        typed.open_list(stored, now).map(|list| Some(list).filter(|list| !list.is_empty()))
+    }
+
+    fn read(_: &Typed<T, ()>, entry: Option<Vec<T>>) -> Vec<T> {
+        entry.unwrap_or_default()
+    }
+
+    fn is_shown(typed: &Typed<T, ()>, stored: &[u8], now: TtlNow) -> Result<bool> {
+        Ok(typed.next(&mut Elements::new(stored), now).transpose()?.is_some())
+    }
+}
+
 impl<T: 'static, S: Scope> ListState<T, S> {
     /// All elements, oldest first; empty if there are none.
     ///
@@ -121,8 +140,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
     /// As [`ListState::get`].
     pub fn contains(&self, store: &StateStore) -> Result<bool> {
         let (bytes, now) = (self.bytes(store)?, self.typed.now(store));
-        let mut elements = ListIter { typed: Arc::clone(&self.typed), bytes, at: 0, now };
-        Ok(elements.next().transpose()?.is_some())
+        bytes.map_or(Ok(false), |bytes| ListState::<T>::is_shown(&self.typed, &bytes, now))
     }
 
     /// Adds an element at the end.
@@ -257,7 +275,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
 
 impl<T> Typed<T, ()> {
     /// The elements of a stored list that are shown.
-    pub(crate) fn open_list(&self, list: &[u8], now: TtlNow) -> Result<Vec<T>> {
+    fn open_list(&self, list: &[u8], now: TtlNow) -> Result<Vec<T>> {
         let mut elements = Elements::new(list);
         std::iter::from_fn(|| self.next(&mut elements, now)).collect()
     }

@@ -13,6 +13,8 @@ use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
 use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::single_entry::SingleEntry;
+use super::ttl::TtlNow;
 use super::typed::Typed;
 
 /// One value of type `T` per key, into which every added one is folded by a function: a sum, a maximum.
@@ -79,6 +81,19 @@ impl<T: 'static, S: Spaces> Kind for ReducingState<T, S> {
 
     fn build(typed: Arc<Typed<T, Self::Extra>>) -> Self {
         Self { typed, scope: S::default() }
+    }
+}
+
+impl<T: 'static, S: Spaces> SingleEntry for ReducingState<T, S> {
+    type Entry = T;
+    type Read = Option<T>;
+
+    fn open(typed: &Typed<T, Self::Extra>, stored: &[u8], now: TtlNow) -> Result<Option<T>> {
+        typed.open(stored, now)
+    }
+
+    fn read(_: &Typed<T, Self::Extra>, entry: Option<T>) -> Option<T> {
+        entry
     }
 }
 

@@ -3,7 +3,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::{StateDescription, StateKind};
+use crate::store::{Layout, StateDescription, StateKind};
 
 use super::cell::{Cell, Elements};
 use super::ttl::{Ttl, TtlNow};
@@ -63,14 +63,12 @@ impl StateDescription {
             schema: cell.head.schema,
             last_access: cell.head.time,
         };
-        let values = match self.state_kind() {
-            Some(StateKind::Raw) => Ok(vec![StoredValue { bytes: stored, schema: 0, last_access: None }]),
-            Some(StateKind::List) => Elements::new(stored).map(|cell| cell.map(of)).collect(),
-            Some(StateKind::Timers) if stored.is_empty() => Ok(Vec::new()),
-            Some(StateKind::Timers) => Err(Error::corrupt("a timer has a value")),
-            Some(StateKind::Value | StateKind::Map | StateKind::Reducing | StateKind::Aggregating) => {
-                Cell::decode(stored).map(|cell| vec![of(cell)])
-            }
+        let values = match self.state_kind().map(StateKind::layout) {
+            Some(Layout::Raw) => Ok(vec![StoredValue { bytes: stored, schema: 0, last_access: None }]),
+            Some(Layout::Cell) => Cell::decode(stored).map(|cell| vec![of(cell)]),
+            Some(Layout::Elements) => Elements::new(stored).map(|cell| cell.map(of)).collect(),
+            Some(Layout::KeyOnly) if stored.is_empty() => Ok(Vec::new()),
+            Some(Layout::KeyOnly) => Err(Error::corrupt("a timer has a value")),
             None => Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 "the state is of a kind that this build does not know",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::manifest::TtlInfo;
-use crate::store::{StateKind, StateStore};
+use crate::store::{Layout, StateKind, StateStore};
 use crate::table::{Expiry, is_expired};
 
 use super::cell::{Cell, Elements, Head};
@@ -124,7 +124,7 @@ impl Ttl {
 
     /// When the stored values of a state may be removed.
     pub(super) fn expiry(self, kind: StateKind) -> Expiry {
-        let list = kind == StateKind::List;
+        let list = kind.layout() == Layout::Elements;
         Expiry {
             ttl_millis: self.millis,
             last_access: if list { list_time } else { cell_time },
@@ -151,7 +151,7 @@ impl Ttl {
 
 /// The TTL of a state, if it has one, at the moment of an operation.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TtlNow(Option<(Ttl, u64)>);
+pub struct TtlNow(Option<(Ttl, u64)>);
 
 impl TtlNow {
     pub(super) fn of(ttl: Option<Ttl>, store: &StateStore) -> Self {
@@ -179,7 +179,7 @@ impl TtlNow {
     /// Whether a stored value of a state of `kind` has nothing that is shown.
     pub(super) fn hides(self, kind: StateKind, value: &[u8]) -> bool {
         // A list of which a compaction has left nothing, until the next one removes it.
-        if kind == StateKind::List && value.is_empty() {
+        if kind.layout() == Layout::Elements && value.is_empty() {
             return true;
         }
         self.0.is_some_and(|(ttl, now)| {

@@ -18,6 +18,7 @@ use super::handle::handle;
 use super::key_codec::KeyCodec;
 use super::keys::wrong_key;
 use super::scope::{Namespaced, Scope, Spaces};
+use super::single_entry::SingleEntry;
 use super::ttl::TtlNow;
 use super::typed::Typed;
 
@@ -112,6 +113,19 @@ impl<T: 'static, S: Spaces> Kind for ValueState<T, S> {
     }
 }
 
+impl<T: 'static, S: Spaces> SingleEntry for ValueState<T, S> {
+    type Entry = T;
+    type Read = Option<T>;
+
+    fn open(typed: &Typed<T, Self::Extra>, stored: &[u8], now: TtlNow) -> Result<Option<T>> {
+        typed.open(stored, now)
+    }
+
+    fn read(typed: &Typed<T, Self::Extra>, entry: Option<T>) -> Option<T> {
+        entry.or_else(|| typed.extra.as_ref().map(|make| make()))
+    }
+}
+
 impl<T: 'static, S: Scope> ValueState<T, S> {
     /// The value of the current key; where there is none, the descriptor's default or None.
     ///
@@ -121,7 +135,7 @@ impl<T: 'static, S: Scope> ValueState<T, S> {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as [`StateStore::get`].
     pub fn get(&self, store: &StateStore) -> Result<Option<T>> {
         let value = self.typed.get(store, |out| self.scope.push(out))?;
-        Ok(value.or_else(|| self.typed.extra.as_ref().map(|make| make())))
+        Ok(ValueState::<T>::read(&self.typed, value))
     }
 
     /// Whether the current key has a value. A default is none.

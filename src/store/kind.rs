@@ -2,8 +2,24 @@
 
 use crate::delta::MergeOp;
 
+/// What a kind stores as the value of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// The program's own bytes.
+    Raw,
+    /// One value with its head.
+    Cell,
+    /// Elements with a head each, appended one after the other.
+    Elements,
+    /// Nothing: the key says it all.
+    KeyOnly,
+}
+
+/// Bytes of domain and timestamp, which stand before the key of a timer.
+const TIMER_HEAD: usize = 9;
+
 macro_rules! kinds {
-    ($($kind:ident = $code:literal, $name:literal, $merge:expr;)*) => {
+    ($($kind:ident = $code:literal, $name:literal, $layout:ident, $merge:expr;)*) => {
         /// The kind of a state: how its bytes are to be read. The number is stored with every checkpoint.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u16)]
@@ -27,6 +43,13 @@ macro_rules! kinds {
                 }
             }
 
+            /// What is stored for a key.
+            pub(crate) fn layout(self) -> Layout {
+                match self {
+                    $(Self::$kind => Layout::$layout,)*
+                }
+            }
+
             /// Id of the operator that folds what is appended to states of this kind; 0 is none.
             pub(super) fn merge(self) -> u8 {
                 let operator: Option<MergeOp> = match self {
@@ -38,15 +61,25 @@ macro_rules! kinds {
     };
 }
 
-// Code, name in texts and exports, merge operator. None of them may change: checkpoints and exports have them.
+// Code, name in texts and exports, layout of values, merge operator. None of them may change: checkpoints and exports have them.
 kinds! {
-    Raw = 0, "raw", Some(MergeOp::ListAppend);
-    Value = 1, "value", None;
-    List = 2, "list", Some(MergeOp::ListAppend);
-    Map = 3, "map", None;
-    Reducing = 4, "reducing", None;
-    Aggregating = 5, "aggregating", None;
-    Timers = 6, "timers", None;
+    Raw = 0, "raw", Raw, Some(MergeOp::ListAppend);
+    Value = 1, "value", Cell, None;
+    List = 2, "list", Elements, Some(MergeOp::ListAppend);
+    Map = 3, "map", Cell, None;
+    Reducing = 4, "reducing", Cell, None;
+    Aggregating = 5, "aggregating", Cell, None;
+    Timers = 6, "timers", KeyOnly, None;
+}
+
+impl StateKind {
+    /// How many bytes stand before the key in a stored key.
+    pub(super) fn key_offset(self) -> usize {
+        match self.layout() {
+            Layout::KeyOnly => TIMER_HEAD,
+            Layout::Raw | Layout::Cell | Layout::Elements => 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub use description::StateDescription;
 pub(crate) use engine::Mode;
 pub(crate) use event::{Event, EventSender};
 pub(crate) use heads::Head;
-pub(crate) use kind::StateKind;
+pub(crate) use kind::{Layout, StateKind};
 pub(crate) use place::key_of;
 pub(crate) use presence::Operator;
 pub(crate) use registry::Registry;

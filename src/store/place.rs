@@ -11,8 +11,6 @@ use super::kind::StateKind;
 
 /// Bytes of a key that are shown.
 const SHOWN: usize = 64;
-/// What stands before the key of a timer: domain and timestamp.
-const TIMER_HEAD: usize = 9;
 
 /// Where an encoded key lies; `info` describes its state, if that is known.
 pub(crate) fn place_of(info: Option<&StateInfo>, encoded: &[u8]) -> String {
@@ -32,10 +30,8 @@ pub(crate) fn place_of(info: Option<&StateInfo>, encoded: &[u8]) -> String {
 pub(crate) fn key_of(info: Option<&StateInfo>, stored: &[u8]) -> String {
     let whole = || format!("key {}", hex(stored));
     let Some(info) = info else { return whole() };
-    let timer = StateKind::of(info.kind) == Some(StateKind::Timers);
-    let Some((head, rest)) = stored.split_at_checked(if timer { TIMER_HEAD } else { 0 }) else {
-        return whole();
-    };
+    let offset = StateKind::of(info.kind).map_or(0, StateKind::key_offset);
+    let Some((head, rest)) = stored.split_at_checked(offset) else { return whole() };
     let Some((mut shown, rest)) = part(&info.key, rest) else { return whole() };
     shown.insert_str(0, "key ");
     if let Some(time) = head.get(1..).and_then(|time| number("i64", time)) {

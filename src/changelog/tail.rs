@@ -5,6 +5,8 @@
 //! Life of a delta: `Sealing → Held → Uploading → Stored`. A small one that travels inside a
 //! manifest goes `Held → offered to a checkpoint → Stored`.
 
+mod slot;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -19,40 +21,7 @@ use crate::remote::ObjectName;
 
 use super::joined::{Hold, Moved, Upload};
 use super::receipt::ReceiptDelta;
-
-/// One delta after the base.
-#[derive(Debug)]
-struct Slot {
-    place: Place,
-    /// The sealed bytes. They are kept until the delta is durable. If it lives in a manifest or a
-    /// small object, they are kept longer, so that packing need not read them back.
-    kept: Option<Kept>,
-    entries: u64,
-}
-
-#[derive(Debug)]
-struct Kept {
-    bytes: Bytes,
-    crc32c: u32,
-    /// The budget that the bytes count against: the store's memory until they are durable, then the
-    /// memory for packing.
-    hold: Hold,
-    durable: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Frozen, not yet encoded.
-    Sealing,
-    /// Encoded, in memory.
-    Held,
-    /// Held, and part of a receipt whose checkpoint is not decided.
-    Offered(CheckpointId),
-    /// On its way to an object.
-    Uploading,
-    /// Durable.
-    Stored(DeltaRef),
-}
+use slot::{Kept, Place, Slot, in_runs};
 
 /// A cut that waits until everything up to it can be named in a receipt.
 #[derive(Debug)]
@@ -385,46 +354,6 @@ impl<B> Tail<B> {
     }
 }
 
-impl Slot {
-    fn length(&self) -> u64 {
-        match (&self.place, &self.kept) {
-            (Place::Stored(delta), _) => delta.length,
-            (_, Some(kept)) => kept.bytes.len() as u64,
-            _ => 0,
-        }
-    }
-
-    /// The delta as it stands in a receipt; held bytes are offered to checkpoint `id`.
-    fn offer(&mut self, seq: DeltaSeq, id: CheckpointId) -> Option<ReceiptDelta> {
-        match &self.place {
-            Place::Stored(delta) => Some(ReceiptDelta::Stored(delta.clone())),
-            Place::Held | Place::Offered(_) => {
-                let kept = self.kept.as_ref()?;
-                self.place = Place::Offered(id);
-                Some(ReceiptDelta::Inline {
-                    seq,
-                    entries: self.entries,
-                    crc32c: kept.crc32c,
-                    bytes: kept.bytes.clone(),
-                })
-            }
-            Place::Sealing | Place::Uploading => None,
-        }
-    }
-}
-
-impl Kept {
-    /// The bytes of a delta that is durable now, if there is room to keep them for packing.
-    fn durable(self, packing: &Arc<Budget>) -> Option<Self> {
-        if self.durable {
-            return Some(self);
-        }
-        let room = !packing.is_full();
-        let length = self.bytes.len() as u64;
-        room.then(|| Self { hold: Arc::new(packing.take(length)), durable: true, ..self })
-    }
-}
-
 /// Objects that a tail refers to no more.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Retired {
@@ -433,28 +362,6 @@ pub(crate) struct Retired {
     /// Objects that another instance wrote, such as the uploader. Other tails may refer to them
     /// too.
     pub(crate) shared: Vec<ObjectName>,
-}
-
-/// `deltas` with one reference for each run, if all of the run is there and lies where it did.
-fn in_runs(deltas: Vec<ReceiptDelta>, runs: &BTreeMap<DeltaSeq, DeltaRef>) -> Vec<ReceiptDelta> {
-    let mut folded = Vec::with_capacity(deltas.len());
-    let mut rest = deltas.as_slice();
-    while let Some((first, others)) = rest.split_first() {
-        let run = first.stored().and_then(|first| runs.get(&first.first));
-        let run = run.and_then(|run| {
-            let in_it = |delta: &&ReceiptDelta| {
-                delta.stored().is_some_and(|delta| delta.object == run.object && delta.last <= run.last)
-            };
-            let count = rest.iter().take_while(in_it).count();
-            let (deltas, others) = rest.split_at_checked(count)?;
-            let whole = deltas.last()?.stored()?.last == run.last;
-            whole.then_some((ReceiptDelta::Stored(run.clone()), others))
-        });
-        let (delta, others) = run.unwrap_or_else(|| (first.clone(), others));
-        folded.push(delta);
-        rest = others;
-    }
-    folded
 }
 
 /// Whether held deltas may wait for the next checkpoint.

@@ -8,9 +8,15 @@
 //! A record is a header (key length and tag, value length, room for the value; 4 bytes each), the key,
 //! and the room. Records begin at multiples of 8 bytes.
 
+mod header;
+#[cfg(test)]
+mod tests;
+
 use std::hint::black_box;
 
-use super::entry::{Entry, MergeOp};
+use super::entry::Entry;
+pub(crate) use header::Pos;
+use header::{HEADER, Header, KEY_LEN_MASK, Tag};
 
 /// Bytes of a chunk. Records of more than a quarter of it get a chunk of their own, so at most a
 /// quarter of a chunk is lost at its end.
@@ -20,119 +26,10 @@ const OWN_CHUNK: usize = CHUNK / 4;
 const CACHE_LINE: usize = 64;
 const UNIT: usize = 8;
 const UNITS_PER_CHUNK: u32 = (CHUNK / UNIT) as u32;
-const HEADER: usize = 12;
 /// Every record has room for the position of a value that has moved out.
 const MIN_ROOM: usize = 4;
 /// Values above this size get no room to grow.
 const MAX_SLACK: usize = 1 << 30;
-const KEY_LEN_MASK: u32 = 0x00ff_ffff;
-
-/// Position of a record: number of the chunk, and offset in it in units of 8 bytes. 32 bits reach
-/// 131,072 chunks, which is 32 GiB in small records and never less than 8 GiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pos(u32);
-
-impl Pos {
-    /// A number for an index to keep; never 0.
-    #[inline]
-    pub(crate) fn to_bits(self) -> u32 {
-        !self.0
-    }
-
-    /// The position with these [`bits`](Self::to_bits).
-    #[inline]
-    pub(crate) fn from_bits(bits: u32) -> Self {
-        Self(!bits)
-    }
-}
-
-/// First byte of a header, in the highest byte of its first word.
-///
-/// Bits 0 to 2: kind. Bit 3: the value has moved out. Bit 4: listed in the ordered index.
-/// Bits 5 to 7: merge operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tag(u8);
-
-impl Tag {
-    const REMOVED: u8 = 0;
-    const PUT: u8 = 1;
-    const DELETE: u8 = 2;
-    const MERGE: u8 = 3;
-    /// No record but a value that has moved here.
-    const MOVED_VALUE: u8 = 4;
-    const KIND: u8 = 0b111;
-    const MOVED_OUT: u8 = 1 << 3;
-    const ORDERED: u8 = 1 << 4;
-    const OP_SHIFT: u8 = 5;
-
-    fn of(entry: Entry<'_>, ordered: bool) -> Self {
-        let change = match entry {
-            Entry::Put(_) => Self::PUT,
-            Entry::Delete => Self::DELETE,
-            Entry::Merge { op, .. } => Self::MERGE | op.id() << Self::OP_SHIFT,
-        };
-        Self(change | if ordered { Self::ORDERED } else { 0 })
-    }
-
-    fn kind(self) -> u8 {
-        self.0 & Self::KIND
-    }
-
-    fn has(self, flag: u8) -> bool {
-        self.0 & flag != 0
-    }
-
-    /// The entry of a live record whose value or operand is `payload`.
-    fn entry(self, payload: &[u8]) -> Entry<'_> {
-        match self.kind() {
-            Self::PUT => Entry::Put(payload),
-            Self::DELETE => Entry::Delete,
-            _ => {
-                let op =
-                    MergeOp::from_id(self.0 >> Self::OP_SHIFT).expect("the tag was made from an operator");
-                Entry::Merge { op, operand: payload }
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Header {
-    key_len: u32,
-    tag: Tag,
-    value_len: u32,
-    room: u32,
-}
-
-impl Header {
-    #[inline]
-    fn read(record: &[u8]) -> Self {
-        let word = |at: usize| {
-            u32::from_le_bytes(*record[at..].first_chunk().expect("a record begins with a whole header"))
-        };
-        let first = word(0);
-        Self {
-            key_len: first & KEY_LEN_MASK,
-            tag: Tag((first >> 24) as u8),
-            value_len: word(4),
-            room: word(8),
-        }
-    }
-
-    #[inline]
-    fn bytes(self) -> [u8; HEADER] {
-        let mut bytes = [0; HEADER];
-        bytes[..4].copy_from_slice(&(self.key_len | u32::from(self.tag.0) << 24).to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.value_len.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.room.to_le_bytes());
-        bytes
-    }
-
-    /// Length of the record, a multiple of [`UNIT`].
-    fn record_len(self) -> usize {
-        HEADER + self.key_len as usize + self.room as usize
-    }
-}
 
 /// Records in chunks. Memory of removed records and outgrown values is not used again before the
 /// whole arena is dropped.
@@ -405,73 +302,4 @@ fn checked_len(len: usize) -> u32 {
 #[inline]
 fn moved_to(room: &[u8]) -> Pos {
     Pos(u32::from_le_bytes(*room.first_chunk().expect("every record has room for a position")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const APPEND: MergeOp = MergeOp::ListAppend;
-
-    #[test]
-    fn records_change_in_place_and_move_when_they_outgrow_their_room() {
-        let mut arena = Arena::default();
-        let a = arena.push(b"a", Entry::Put(b"12345678"), false);
-        let b = arena.push(b"b", Entry::Delete, true);
-        let used = arena.used();
-        arena.set(a, Entry::Put(b"xy"));
-        arena.set(b, Entry::Merge { op: APPEND, operand: b"z" });
-        assert_eq!(arena.used(), used, "both fit");
-        arena.append(b, &[b'w'; 100]);
-        assert!(arena.used() > used);
-        assert_eq!(arena.entry(a), Entry::Put(b"xy"));
-        let operand = [b"z".as_slice(), &[b'w'; 100]].concat();
-        assert_eq!(arena.entry(b), Entry::Merge { op: APPEND, operand: &operand });
-        assert!(arena.is_ordered(b) && !arena.is_ordered(a));
-        assert_eq!((arena.key(a), arena.key(b)), (b"a".as_slice(), b"b".as_slice()));
-        assert_eq!(arena.positions().collect::<Vec<_>>(), [a, b]);
-        arena.remove(a);
-        assert_eq!(arena.positions().collect::<Vec<_>>(), [b]);
-        arena.set(b, Entry::Delete);
-        assert_eq!(arena.entry(b), Entry::Delete);
-        arena.set(b, Entry::Put(&[7; 50]));
-        assert_eq!(arena.entry(b), Entry::Put(&[7; 50]));
-    }
-
-    #[test]
-    fn appending_copies_a_linear_number_of_bytes() {
-        let mut arena = Arena::default();
-        let pos = arena.push(b"list", Entry::Put(b""), false);
-        for round in 0..100_000_u32 {
-            arena.append(pos, &round.to_be_bytes());
-        }
-        let Entry::Put(value) = arena.entry(pos) else { panic!("still a put") };
-        assert_eq!(value.len(), 400_000);
-        assert!(value.chunks(4).zip(0_u32..).all(|(bytes, round)| bytes == round.to_be_bytes()));
-        assert!(arena.used() < 5 * value.len(), "{} bytes", arena.used());
-    }
-
-    #[test]
-    fn chunks_hold_records_of_all_sizes_and_are_used_again() {
-        let mut arena = Arena::default();
-        let sizes = [0, 1, 100, OWN_CHUNK - 30, CHUNK / 3, CHUNK - HEADER - 4, CHUNK, 3 * CHUNK, 7];
-        for round in 0..3_u8 {
-            let pushed: Vec<_> = sizes
-                .iter()
-                .cycle()
-                .take(100)
-                .map(|&size| (size, arena.push(&[round; 4], Entry::Put(&vec![size as u8; size]), false)))
-                .collect();
-            for (size, pos) in pushed {
-                assert_eq!(arena.key(pos), [round; 4]);
-                assert_eq!(arena.entry(pos), Entry::Put(&vec![size as u8; size]));
-            }
-            assert_eq!(arena.positions().count(), 100);
-            let spare = arena.into_spare();
-            assert!(spare.iter().all(|chunk| chunk.capacity() == CHUNK && chunk.is_empty()));
-            assert!(!spare.is_empty());
-            arena = Arena::with_spare(spare);
-            assert_eq!(arena.used(), 0);
-        }
-    }
 }

@@ -15,6 +15,7 @@
 //! shape of a type by watching what its [`Deserialize`](serde::Deserialize) implementation asks
 //! for.
 
+mod at;
 mod compare;
 mod deserializer;
 mod parse;

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::de::DeserializeOwned;
 
-use super::deserializer::{At, Stop};
+use super::at::{At, Stop};
 use super::{DEEPEST, Shape, is_of_a_name};
 
 /// Bounds on what a single type may cost. What is beyond them stays unknown.

@@ -1,15 +1,22 @@
 //! [`TimerService`]: timers by key and namespace, in event time and in processing time.
 
+mod descriptor;
+mod key_timers;
+mod timer;
+
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::delta::TableKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key_group::KeyGroup;
-use crate::store::{Head, Scan, State, StateKind, StateOptions, StateStore};
+use crate::store::{Head, State, StateStore};
 
 use super::key_codec::KeyCodec;
 use super::timer_key::{self, TimeDomain};
+pub use descriptor::TimerDescriptor;
+pub use key_timers::KeyTimers;
+pub use timer::Timer;
+use timer::decode;
 
 /// Timers of keys of type `K` and namespaces of type `N`, `()` where there are none. Each timer is a
 /// timestamp for a key and a namespace, in one of two domains: [event time](TimeDomain::Event) or
@@ -61,23 +68,6 @@ pub struct TimerService<K: ?Sized, N = ()> {
     name: String,
     pub(super) state: State,
     _types: PhantomData<fn(&K) -> N>,
-}
-
-/// Declares a [`TimerService`].
-pub struct TimerDescriptor<K: ?Sized, N = ()> {
-    name: String,
-    _types: PhantomData<fn(&K) -> N>,
-}
-
-/// A timer that has fired.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timer<K, N = ()> {
-    /// When it was to fire.
-    pub timestamp: i64,
-    /// The key that was the current one when it was registered.
-    pub key: K,
-    /// The namespace that it was registered with.
-    pub namespace: N,
 }
 
 impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
@@ -315,83 +305,6 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     }
 }
 
-/// Iterator over the timers of a key, see [`TimerService::of_key`].
-pub struct KeyTimers<K: ?Sized, N = ()> {
-    /// As errors name it.
-    name: String,
-    scan: Scan,
-    /// The key in part form.
-    key: Vec<u8>,
-    _types: PhantomData<fn(&K) -> N>,
-}
-
-impl<K: ?Sized, N> KeyTimers<K, N> {
-    /// The stored key of the next one.
-    fn next_key(&mut self) -> Option<Result<Vec<u8>>> {
-        loop {
-            let stored = match self.scan.next()? {
-                Ok((stored, _)) => stored,
-                Err(error) => return Some(Err(error)),
-            };
-            // No key's bytes are the beginning of another's.
-            if timer_key::decode(&stored).is_some_and(|(_, _, scoped)| scoped.starts_with(&self.key)) {
-                return Some(Ok(stored));
-            }
-        }
-    }
-}
-
-impl<K: KeyCodec + ?Sized, N: KeyCodec> Iterator for KeyTimers<K, N> {
-    type Item = Result<Timer<K::Owned, N::Owned>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let stored = self.next_key()?;
-        Some(stored.and_then(|stored| decode::<K, N>(&self.name, &stored)))
-    }
-}
-
-impl<K: ?Sized, N> fmt::Debug for KeyTimers<K, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyTimers").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// The timer of a stored key.
-fn decode<K: KeyCodec + ?Sized, N: KeyCodec>(name: &str, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
-    let parse = || {
-        let (_, timestamp, mut scoped) = timer_key::decode(key)?;
-        let key = K::decode_part(&mut scoped)?;
-        let namespace = N::decode_part(&mut scoped)?;
-        scoped.is_empty().then_some(Timer { timestamp, key, namespace })
-    };
-    parse().ok_or_else(|| {
-        Error::corrupt("a stored timer is not one of the service's types of key and namespace")
-            .object(format!("state {name:?}"))
-    })
-}
-
-impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerDescriptor<K, N> {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What is compared with a state that is there already.
-    pub(crate) fn options(&self) -> StateOptions {
-        StateOptions {
-            kind: StateKind::Timers,
-            table: TableKind::Ordered,
-            key: K::name(),
-            namespace: N::name(),
-            ..StateOptions::new(self.name.as_str())
-        }
-    }
-
-    /// The timer of a stored key.
-    pub(crate) fn decode(&self, key: &[u8]) -> Result<Timer<K::Owned, N::Owned>> {
-        decode::<K, N>(&self.name, key)
-    }
-}
-
 impl StateStore {
     /// Registers a timer service, or finds it again.
     ///
@@ -418,17 +331,5 @@ impl<K: ?Sized, N> Clone for TimerService<K, N> {
 impl<K: ?Sized, N> fmt::Debug for TimerService<K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimerService").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl<K: ?Sized, N> Clone for TimerDescriptor<K, N> {
-    fn clone(&self) -> Self {
-        Self { name: self.name.clone(), _types: PhantomData }
-    }
-}
-
-impl<K: ?Sized, N> fmt::Debug for TimerDescriptor<K, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TimerDescriptor").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -32,7 +32,8 @@ use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::remote::{ObjectName, Remote, RemoteCounters};
 use crate::store::{
-    Applier, Attempt, Event, EventSender, Held, Layer, StoreShared, TaskParts, Ticket, guarded, start_task,
+    Applier, Attempt, ChargedLayer, Event, EventSender, Layer, StoreShared, TaskParts, Ticket, guarded,
+    start_task,
 };
 use crate::store_model::{SteppedTime, StoreModel};
 use crate::table::Expiries;
@@ -215,7 +216,7 @@ impl Process {
                 key::encode_into(&mut key, group, state, &(n as u64).to_be_bytes());
                 active.put(TableKind::Hash, &key, piece);
             }
-            let held = Held {
+            let held = ChargedLayer {
                 layer: Layer::new(store.seq, active.cut()),
                 _share: Arc::new(store.shared.budget.take(1)),
             };

@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::table::{Table, TableFiles};
 
-use super::layer::Held;
+use super::layer::ChargedLayer;
 use super::shared::StoreShared;
 
 /// Work that a store has for its applier.
 pub(crate) enum Work {
-    Apply(Held),
+    Apply(ChargedLayer),
     Snapshot(SnapshotOrder),
 }
 
@@ -76,7 +76,7 @@ pub(super) fn next(snapshot: bool, deltas: bool, look: Look, busy: bool) -> Step
 }
 
 /// Brings a delta into the table.
-pub(super) fn apply(held: Held, table: &Table, shared: &StoreShared) {
+pub(super) fn apply(held: ChargedLayer, table: &Table, shared: &StoreShared) {
     let layer = &held.layer;
     let failed = || shared.attempt.health().is_err();
     // After a failure nothing may follow: a later delta without this one would be a hole.

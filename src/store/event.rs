@@ -20,7 +20,7 @@ use crate::remote::ObjectName;
 use crate::table::TableFiles;
 use crate::uploads::Arrival;
 
-use super::layer::Held;
+use super::layer::ChargedLayer;
 use super::shared::StoreShared;
 
 /// A message to a store's task.
@@ -28,7 +28,7 @@ pub(crate) enum Event {
     /// What the job says.
     Told(ToStore),
     Frozen {
-        held: Held,
+        held: ChargedLayer,
         sealed_share: BudgetShare,
     },
     Sealed {

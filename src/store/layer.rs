@@ -34,7 +34,7 @@ impl Layer {
 /// done. A reference from a scan or from the operator's list of layers does not count: an operator
 /// that writes while it scans must not wait for itself.
 #[derive(Debug, Clone)]
-pub(crate) struct Held {
+pub(crate) struct ChargedLayer {
     pub(crate) layer: Arc<Layer>,
     pub(crate) _share: Arc<BudgetShare>,
 }

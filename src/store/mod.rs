@@ -68,5 +68,5 @@ pub use value::Value;
 pub(crate) use {
     appliers::Applier,
     event::Ticket,
-    layer::{Held, Layer},
+    layer::{ChargedLayer, Layer},
 };

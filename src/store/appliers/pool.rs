@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::store::applier::{Look, SnapshotOrder, Step, Work, apply, next};
-use crate::store::layer::Held;
+use crate::store::layer::ChargedLayer;
 use crate::store::shared::StoreShared;
 use crate::table::Table;
 
@@ -61,7 +61,7 @@ enum Turn {
 
 /// What a thread does with a turn, with all that it takes.
 enum Task {
-    Apply(Held),
+    Apply(ChargedLayer),
     Snapshot(SnapshotOrder),
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::applier::SnapshotOrder;
 use super::super::applier::Taken;
 use super::super::attempt::Attempt;
-use super::super::layer::{Held, Layer};
+use super::super::layer::{ChargedLayer, Layer};
 use super::*;
 use crate::budget::Budget;
 use crate::delta::{ActiveDelta, TableKind};
@@ -42,7 +42,7 @@ impl Store {
         let layer = Layer::new(self.seq, delta.cut());
         self.shared.set_frozen(self.seq);
         let share = Arc::new(self.shared.budget.take(1));
-        self.applier.send(Work::Apply(Held { layer: Arc::clone(&layer), _share: share })).unwrap();
+        self.applier.send(Work::Apply(ChargedLayer { layer: Arc::clone(&layer), _share: share })).unwrap();
         layer
     }
 
@@ -157,7 +157,7 @@ fn a_store_that_fails_stops_no_other() {
     let share = Arc::new(stores[0].shared.budget.take(1));
     // A number that the table has already.
     let layer = Layer::new(DeltaSeq(0), ActiveDelta::new().cut());
-    stores[0].applier.send(Work::Apply(Held { layer, _share: share })).unwrap();
+    stores[0].applier.send(Work::Apply(ChargedLayer { layer, _share: share })).unwrap();
     assert!(comes_true(|| stores[0].shared.attempt.health().is_err()));
     let layer = stores[1].put();
     assert!(comes_true(|| layer.is_applied()));

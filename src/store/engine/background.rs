@@ -12,7 +12,7 @@ use crate::messages::ToStore;
 use crate::store::applier::Work;
 use crate::store::appliers::Applier;
 use crate::store::event::{Event, EventSender};
-use crate::store::layer::{Held, Layer};
+use crate::store::layer::{ChargedLayer, Layer};
 use crate::store::shared::StoreShared;
 
 use super::EngineParts;
@@ -50,7 +50,7 @@ impl Background {
         self.seq.set(seq);
         let layer = Layer::new(seq, delta);
         self.shared.set_frozen(seq);
-        let held = Held { layer: Arc::clone(&layer), _share: share };
+        let held = ChargedLayer { layer: Arc::clone(&layer), _share: share };
         // The task first, so that it knows of the delta before a snapshot can contain it.
         self.events.send(Event::Frozen { held: held.clone(), sealed_share });
         if self.applier.send(Work::Apply(held)).is_err() {

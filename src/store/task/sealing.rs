@@ -8,13 +8,13 @@ use crate::delta::{self, DeltaHeader, Sealed};
 use crate::ids::DeltaSeq;
 use crate::materialize::blocking;
 use crate::store::event::Event;
-use crate::store::layer::Held;
+use crate::store::layer::ChargedLayer;
 
 use super::StoreTask;
 
 impl StoreTask {
     /// A delta was frozen: it is sealed at once, because its memory is freed only then.
-    pub(super) fn frozen(&mut self, held: Held, sealed_share: BudgetShare) {
+    pub(super) fn frozen(&mut self, held: ChargedLayer, sealed_share: BudgetShare) {
         let seq = held.layer.seq;
         debug_assert!(seq > self.frozen, "deltas come in their order");
         self.parts.tail.frozen(seq);
@@ -24,7 +24,7 @@ impl StoreTask {
     }
 
     /// Encodes a frozen delta beside the task.
-    pub(super) fn seal(&self, held: Held, share: BudgetShare) {
+    pub(super) fn seal(&self, held: ChargedLayer, share: BudgetShare) {
         let names = &self.parts.uploader.names;
         let header = DeltaHeader {
             epoch: names.epoch(),
@@ -35,7 +35,7 @@ impl StoreTask {
         };
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
         let expiries = Arc::clone(&self.parts.expiries);
-        let seal = move |held: &Held| {
+        let seal = move |held: &ChargedLayer| {
             let mut now = expiries.now();
             delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
         };

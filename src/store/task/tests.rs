@@ -17,7 +17,7 @@ use crate::manifest::BaseRef;
 use crate::materialize::NameSource;
 use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{ObjectName, Remote};
-use crate::store::layer::{Held, Layer};
+use crate::store::layer::{ChargedLayer, Layer};
 use crate::uploads::{Outlet, UploadsTask};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -181,7 +181,7 @@ async fn i6_a_delta_counts_until_it_is_encoded() {
     let mut active = ActiveDelta::new();
     active.put(TableKind::Hash, b"key", b"value");
     let layer = Layer::new(DeltaSeq(1), active.cut());
-    let held = Held { layer, _share: Arc::new(budget.take(1000)) };
+    let held = ChargedLayer { layer, _share: Arc::new(budget.take(1000)) };
     let sealed_share = budget.take(1000);
     f.task.seal(held, sealed_share);
     // On this thread nothing has run beside the test yet.

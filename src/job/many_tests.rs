@@ -32,7 +32,7 @@ use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::remote::{ObjectName, Remote, RemoteCounters};
 use crate::store::{
-    Applier, Attempt, ChargedLayer, Event, EventSender, Layer, StoreShared, TaskParts, Ticket, guarded,
+    Applier, Attempt, ChargedLayer, Event, EventSender, Layer, PendingCut, StoreShared, TaskParts, guarded,
     start_task,
 };
 use crate::store_model::{SteppedTime, StoreModel};
@@ -225,8 +225,8 @@ impl Process {
             // The test does not wait for the answer, but for the report.
             let (reply, _) = oneshot::channel();
             let cost = ReceiptCost::default();
-            let ticket = Ticket { id, metadata: Vec::new(), states: Arc::from([]), cost, reply };
-            store.events.send(Event::Barrier { seq: store.seq, ticket: Box::new(ticket) });
+            let pending = PendingCut { id, metadata: Vec::new(), states: Arc::from([]), cost, reply };
+            store.events.send(Event::Barrier { seq: store.seq, pending: Box::new(pending) });
         }
     }
 

@@ -43,25 +43,25 @@ pub(crate) enum Event {
     /// A cut in changelog mode.
     Barrier {
         seq: DeltaSeq,
-        ticket: Box<Ticket>,
+        pending: Box<PendingCut>,
     },
     /// A cut in native mode, and the files to upload.
     NativeCut {
         seq: DeltaSeq,
         files: TableFiles,
-        ticket: Box<Ticket>,
+        pending: Box<PendingCut>,
     },
     /// The store has finished: from now on the task cuts for it.
     Finished(Box<Last>),
     /// What a finished store's native checkpoint uploads.
     FinishedSnapshot {
         dir: PathBuf,
-        ticket: Box<Ticket>,
+        pending: Box<PendingCut>,
         result: Result<(DeltaSeq, TableFiles)>,
     },
     NativeUploaded {
         seq: DeltaSeq,
-        ticket: Box<Ticket>,
+        pending: Box<PendingCut>,
         result: Result<NativeUpload>,
     },
     Snapshot {
@@ -89,7 +89,7 @@ pub(crate) struct NativeUpload {
 }
 
 /// A cut on its way to its receipt.
-pub(crate) struct Ticket {
+pub(crate) struct PendingCut {
     pub(crate) id: CheckpointId,
     pub(crate) metadata: Vec<u8>,
     pub(crate) states: Arc<[StateInfo]>,
@@ -109,10 +109,10 @@ pub(crate) struct Last {
 
 impl Last {
     /// A cut for checkpoint `id` whose receipt only the job waits for.
-    pub(crate) fn ticket(&self, id: CheckpointId) -> Box<Ticket> {
+    pub(crate) fn pending_cut(&self, id: CheckpointId) -> Box<PendingCut> {
         let (reply, _) = oneshot::channel();
         let (metadata, states) = (self.metadata.clone(), Arc::clone(&self.states));
-        Box::new(Ticket { id, metadata, states, cost: ReceiptCost::default(), reply })
+        Box::new(PendingCut { id, metadata, states, cost: ReceiptCost::default(), reply })
     }
 }
 

@@ -67,6 +67,6 @@ pub use value::Value;
 #[cfg(all(test, feature = "test-util"))]
 pub(crate) use {
     appliers::Applier,
-    event::Ticket,
+    event::PendingCut,
     layer::{ChargedLayer, Layer},
 };

@@ -29,7 +29,7 @@ use crate::uploads::{Arrival, Uploads};
 
 use super::appliers::Applier;
 use super::attempt::Attempt;
-use super::event::{Event, EventSender, Last, Ticket};
+use super::event::{Event, EventSender, Last, PendingCut};
 use super::shared::StoreShared;
 use bases::Run;
 
@@ -46,7 +46,7 @@ pub(crate) struct TaskParts {
     pub(crate) applier: Applier,
     pub(crate) uploader: Arc<Uploader>,
     pub(crate) known: Arc<Known>,
-    pub(crate) tail: Tail<Box<Ticket>>,
+    pub(crate) tail: Tail<Box<PendingCut>>,
     pub(crate) inline_limit: u64,
     pub(crate) policy: Settings,
     pub(crate) share: Share,
@@ -159,23 +159,23 @@ impl StoreTask {
             Event::Frozen { held, sealed_share } => self.frozen(held, sealed_share),
             Event::Sealed { seq, sealed, share } => self.sealed(seq, sealed, share),
             Event::Stored(Arrival { moved, bytes, object, counts }) => {
-                if let Some(ticket) = tail.waiting_for(&moved.deltas) {
-                    ticket.cost.late_bytes += bytes;
-                    ticket.cost.largest_object = ticket.cost.largest_object.max(object);
-                    ticket.cost.puts += u64::from(counts);
+                if let Some(pending) = tail.waiting_for(&moved.deltas) {
+                    pending.cost.late_bytes += bytes;
+                    pending.cost.largest_object = pending.cost.largest_object.max(object);
+                    pending.cost.puts += u64::from(counts);
                 }
                 tail.moved(moved);
             }
-            Event::Barrier { seq, ticket } => self.barrier(seq, ticket),
+            Event::Barrier { seq, pending } => self.barrier(seq, pending),
             Event::Hurry => self.hurry(self.frozen),
-            Event::NativeCut { seq, files, ticket } => self.upload_native(seq, files, ticket),
+            Event::NativeCut { seq, files, pending } => self.upload_native(seq, files, pending),
             Event::Finished(last) => {
                 let (subtask, cut) = (self.parts.uploader.names.subtask(), last.cut);
                 self.last = Some(last);
                 self.parts.committer.tell(FromStore::Finished { subtask, last_cut: cut });
             }
-            Event::FinishedSnapshot { dir, ticket, result } => self.finished_snapshot(dir, ticket, result),
-            Event::NativeUploaded { seq, ticket, result } => self.native_uploaded(seq, ticket, result),
+            Event::FinishedSnapshot { dir, pending, result } => self.finished_snapshot(dir, pending, result),
+            Event::NativeUploaded { seq, pending, result } => self.native_uploaded(seq, pending, result),
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable { objects, reply } => {
@@ -196,8 +196,8 @@ impl StoreTask {
                 // What was held for it must not be held on: an aborted tail is uploaded.
                 self.flush = true;
                 self.given_up = self.given_up.max(Some(id));
-                if let Some(ticket) = self.parts.tail.aborted(id, |ticket| ticket.id) {
-                    self.refuse(*ticket, given_up(id));
+                if let Some(pending) = self.parts.tail.aborted(id, |pending| pending.id) {
+                    self.refuse(*pending, given_up(id));
                 }
                 if let Some((_, stop)) = self.native.take_if(|(native, _)| *native == id) {
                     // It may have ended by itself.
@@ -216,7 +216,7 @@ impl StoreTask {
     fn advance(&mut self) {
         let full = self.parts.shared.budget.is_full();
         let flush = if self.flush || full { Flush::All } else { Flush::AboveLimit };
-        while let Some(action) = self.parts.tail.advance(flush, |ticket| ticket.id) {
+        while let Some(action) = self.parts.tail.advance(flush, |pending| pending.id) {
             match action {
                 // Not hurried where memory is full: many small requests beside each other would free no more
                 // of it than a few large ones, and on a slow link each would seem to hang.
@@ -257,9 +257,9 @@ impl StoreTask {
 
     fn tick(&mut self) {
         if let Err(error) = self.parts.shared.attempt.health() {
-            let tickets: Vec<_> = self.parts.tail.give_up().collect();
-            for ticket in tickets {
-                self.refuse(*ticket, error.clone());
+            let pending: Vec<_> = self.parts.tail.give_up().collect();
+            for pending in pending {
+                self.refuse(*pending, error.clone());
             }
             return;
         }
@@ -267,15 +267,15 @@ impl StoreTask {
     }
 
     /// A cut in changelog mode.
-    fn barrier(&mut self, seq: DeltaSeq, ticket: Box<Ticket>) {
-        self.parts.tail.barrier(seq, ticket);
+    fn barrier(&mut self, seq: DeltaSeq, pending: Box<PendingCut>) {
+        self.parts.tail.barrier(seq, pending);
         self.hurried = self.hurried.max(seq);
         self.parts.uploads.barrier(self.subtask(), seq);
     }
 
     fn answer(
         &self,
-        ticket: Ticket,
+        pending: PendingCut,
         seq: DeltaSeq,
         origins: Vec<Origin>,
         base: Option<ReceiptBase>,
@@ -283,7 +283,7 @@ impl StoreTask {
     ) {
         let names = &self.parts.uploader.names;
         let receipt = Receipt {
-            checkpoint: ticket.id,
+            checkpoint: pending.id,
             subtask: names.subtask(),
             range: self.parts.range,
             instance: names.instance(),
@@ -291,18 +291,18 @@ impl StoreTask {
             origins,
             base,
             deltas,
-            metadata: ticket.metadata,
-            states: ticket.states,
-            cost: ticket.cost,
+            metadata: pending.metadata,
+            states: pending.states,
+            cost: pending.cost,
         };
         // Who has cut may not be listening any more.
         self.parts.committer.tell(FromStore::Receipt(Box::new(receipt.clone())));
-        let _ = ticket.reply.send(Ok(receipt));
+        let _ = pending.reply.send(Ok(receipt));
     }
 
-    fn refuse(&self, ticket: Ticket, error: Error) {
-        self.parts.committer.tell(FromStore::Refused { checkpoint: ticket.id, error: error.clone() });
-        let _ = ticket.reply.send(Err(error));
+    fn refuse(&self, pending: PendingCut, error: Error) {
+        self.parts.committer.tell(FromStore::Refused { checkpoint: pending.id, error: error.clone() });
+        let _ = pending.reply.send(Err(error));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
 use crate::store::cut::Cut;
 use crate::store::engine::CutState;
-use crate::store::event::{Event, Last, Ticket};
+use crate::store::event::{Event, Last, PendingCut};
 
 use super::StateStore;
 
@@ -62,7 +62,7 @@ impl StateStore {
         let now = self.clock.monotonic();
         self.shared.presence.has_cut(id.number, now);
         let micros = now.saturating_sub(start).as_micros();
-        let ticket = Box::new(Ticket {
+        let pending = Box::new(PendingCut {
             id,
             metadata,
             states: self.registry.list(),
@@ -73,12 +73,12 @@ impl StateStore {
             reply,
         });
         match cut {
-            Ok(CutState::Delta(seq)) => self.events.send(Event::Barrier { seq, ticket }),
-            Ok(CutState::Files(seq, files)) => self.events.send(Event::NativeCut { seq, files, ticket }),
+            Ok(CutState::Delta(seq)) => self.events.send(Event::Barrier { seq, pending }),
+            Ok(CutState::Files(seq, files)) => self.events.send(Event::NativeCut { seq, files, pending }),
             Err(error) => {
                 // The job has to hear of it as well, or it would wait for the receipt.
                 let seq = self.engine.seq();
-                self.events.send(Event::NativeUploaded { seq, ticket, result: Err(error.clone()) });
+                self.events.send(Event::NativeUploaded { seq, pending, result: Err(error.clone()) });
                 return Err(error);
             }
         }

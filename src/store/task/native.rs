@@ -9,7 +9,7 @@ use crate::changelog::ReceiptBase;
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::store::applier::{SnapshotOrder, Work};
-use crate::store::event::{Event, NativeUpload, Ticket};
+use crate::store::event::{Event, NativeUpload, PendingCut};
 use crate::table::{self, TableFiles};
 
 use super::bases::remove_snapshot;
@@ -20,15 +20,15 @@ impl StoreTask {
     /// whatever files the table has by now.
     pub(super) fn cut_finished(&mut self, id: CheckpointId) {
         let Some(last) = &self.last else { return };
-        let (seq, ticket) = (last.seq, last.ticket(id));
+        let (seq, pending) = (last.seq, last.pending_cut(id));
         if self.parts.mode.logs_changes() {
-            return self.barrier(seq, ticket);
+            return self.barrier(seq, pending);
         }
         let dir = self.parts.dir.join(format!("cut-{}", id.number));
         let events = self.events.clone();
         let order = SnapshotOrder {
             dir: dir.clone(),
-            done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, ticket, result })),
+            done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, pending, result })),
         };
         // Otherwise the applier has panicked; the failure is recorded there, and ends the checkpoint.
         let _ = self.parts.applier.send(Work::Snapshot(order));
@@ -37,31 +37,31 @@ impl StoreTask {
     pub(super) fn finished_snapshot(
         &mut self,
         dir: PathBuf,
-        ticket: Box<Ticket>,
+        pending: Box<PendingCut>,
         result: Result<(DeltaSeq, TableFiles)>,
     ) {
         match result {
-            Ok((seq, files)) => self.upload_native(seq, files, ticket),
+            Ok((seq, files)) => self.upload_native(seq, files, pending),
             Err(error) => {
                 tokio::spawn(remove_snapshot(dir));
                 self.note_base(Some(&error));
-                self.refuse(*ticket, error);
+                self.refuse(*pending, error);
             }
         }
     }
 
-    pub(super) fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, ticket: Box<Ticket>) {
+    pub(super) fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, pending: Box<PendingCut>) {
         // One run at a time, and the checkpoint's end may have been told before its cut came.
-        if self.given_up.is_some_and(|last| ticket.id <= last) {
+        if self.given_up.is_some_and(|last| pending.id <= last) {
             tokio::spawn(remove_snapshot(files.dir));
-            let error = given_up(ticket.id);
-            return self.refuse(*ticket, error);
+            let error = given_up(pending.id);
+            return self.refuse(*pending, error);
         }
         let parts = &self.parts;
         let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
         let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
         let (stop, stopped) = oneshot::channel();
-        self.native = Some((ticket.id, stop));
+        self.native = Some((pending.id, stop));
         tokio::spawn(async move {
             let upload = async {
                 let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
@@ -84,34 +84,34 @@ impl StoreTask {
             // as well: only one at a time.
             let result = tokio::select! {
                 result = upload => result,
-                _ = stopped => Err(given_up(ticket.id)),
+                _ = stopped => Err(given_up(pending.id)),
             };
             remove_snapshot(files.dir).await;
-            events.send(Event::NativeUploaded { seq, ticket, result });
+            events.send(Event::NativeUploaded { seq, pending, result });
         });
     }
 
     pub(super) fn native_uploaded(
         &mut self,
         seq: DeltaSeq,
-        mut ticket: Box<Ticket>,
+        mut pending: Box<PendingCut>,
         result: Result<NativeUpload>,
     ) {
-        self.native.take_if(|(native, _)| *native == ticket.id);
+        self.native.take_if(|(native, _)| *native == pending.id);
         self.retire_strays();
         // It is not tried again by itself: health tells of it until the next checkpoint.
         self.note_base(result.as_ref().err());
         match result {
             Ok(sent) => {
-                ticket.cost.sst_bytes = sent.bytes;
-                ticket.cost.late_bytes += sent.bytes;
-                ticket.cost.largest_object = sent.largest;
-                ticket.cost.puts += sent.objects;
-                self.answer(*ticket, seq, Vec::new(), Some(sent.base), Vec::new());
+                pending.cost.sst_bytes = sent.bytes;
+                pending.cost.late_bytes += sent.bytes;
+                pending.cost.largest_object = sent.largest;
+                pending.cost.puts += sent.objects;
+                self.answer(*pending, seq, Vec::new(), Some(sent.base), Vec::new());
             }
             Err(error) => {
                 self.stop_if_damaged();
-                self.refuse(*ticket, error);
+                self.refuse(*pending, error);
             }
         }
     }

@@ -61,10 +61,10 @@ fn id(number: u64) -> CheckpointId {
     CheckpointId { epoch: Epoch(1), number }
 }
 
-fn ticket(number: u64) -> (Box<Ticket>, Answer) {
+fn pending_cut(number: u64) -> (Box<PendingCut>, Answer) {
     let (reply, answer) = oneshot::channel();
     let (metadata, states, cost) = (Vec::new(), Arc::from([]), ReceiptCost::default());
-    (Box::new(Ticket { id: id(number), metadata, states, cost, reply }), answer)
+    (Box::new(PendingCut { id: id(number), metadata, states, cost, reply }), answer)
 }
 
 impl Fixture {
@@ -131,8 +131,8 @@ impl Fixture {
     }
 
     fn barrier(&mut self, number: u64, seq: u64) -> Answer {
-        let (ticket, answer) = ticket(number);
-        self.task.handle(Event::Barrier { seq: DeltaSeq(seq), ticket });
+        let (pending, answer) = pending_cut(number);
+        self.task.handle(Event::Barrier { seq: DeltaSeq(seq), pending });
         self.task.advance();
         answer
     }
@@ -142,8 +142,12 @@ impl Fixture {
         let dir = self.dir.path().join(format!("cut-{number}"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join(format!("{number:06}.sst")), content).unwrap();
-        let (ticket, answer) = ticket(number);
-        self.task.handle(Event::NativeCut { seq: DeltaSeq(number), files: TableFiles::of_dir(&dir), ticket });
+        let (pending, answer) = pending_cut(number);
+        self.task.handle(Event::NativeCut {
+            seq: DeltaSeq(number),
+            files: TableFiles::of_dir(&dir),
+            pending,
+        });
         answer
     }
 

@@ -52,7 +52,7 @@ pub(crate) enum Event {
         pending: Box<PendingCut>,
     },
     /// The store has finished: from now on the task cuts for it.
-    Finished(Box<Last>),
+    Finished(Box<FinalCut>),
     /// What a finished store's native checkpoint uploads.
     FinishedSnapshot {
         dir: PathBuf,
@@ -98,7 +98,7 @@ pub(crate) struct PendingCut {
 }
 
 /// What stands in for all cuts of a store that has finished.
-pub(crate) struct Last {
+pub(crate) struct FinalCut {
     /// Its last delta.
     pub(crate) seq: DeltaSeq,
     /// Number of the last checkpoint that it has cut for itself.
@@ -107,7 +107,7 @@ pub(crate) struct Last {
     pub(crate) states: Arc<[StateInfo]>,
 }
 
-impl Last {
+impl FinalCut {
     /// A cut for checkpoint `id` whose receipt only the job waits for.
     pub(crate) fn pending_cut(&self, id: CheckpointId) -> Box<PendingCut> {
         let (reply, _) = oneshot::channel();

@@ -29,7 +29,7 @@ use crate::uploads::{Arrival, Uploads};
 
 use super::appliers::Applier;
 use super::attempt::Attempt;
-use super::event::{Event, EventSender, Last, PendingCut};
+use super::event::{Event, EventSender, FinalCut, PendingCut};
 use super::shared::StoreShared;
 use bases::Run;
 
@@ -82,7 +82,7 @@ pub(crate) struct StoreTask {
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
     given_up: Option<CheckpointId>,
     /// Of a store that has finished.
-    last: Option<Box<Last>>,
+    last: Option<Box<FinalCut>>,
 }
 
 /// The task's inbox and the task, which runs until the runtime ends.

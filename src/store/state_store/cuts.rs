@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::CheckpointId;
 use crate::store::cut::Cut;
 use crate::store::engine::CutState;
-use crate::store::event::{Event, Last, PendingCut};
+use crate::store::event::{Event, FinalCut, PendingCut};
 
 use super::StateStore;
 
@@ -107,7 +107,7 @@ impl StateStore {
         // dropped.
         self.shared.presence.finish();
         let (cut, states) = (self.last_cut, self.registry.list());
-        let last = Last { seq, cut, metadata, states };
+        let last = FinalCut { seq, cut, metadata, states };
         self.events.send(Event::Finished(Box::new(last)));
         Ok(())
     }

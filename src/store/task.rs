@@ -31,7 +31,7 @@ use super::appliers::Applier;
 use super::attempt::Attempt;
 use super::event::{Event, EventSender, FinalCut, PendingCut};
 use super::shared::StoreShared;
-use bases::Run;
+use bases::MaterializationState;
 
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ pub(crate) struct TaskParts {
 pub(crate) struct StoreTask {
     parts: TaskParts,
     events: EventSender,
-    run: Run,
+    materialization: MaterializationState,
     history: History,
     wanted: bool,
     /// A base was asked for ([`crate::Job::materialize`]) since the last run began.
@@ -106,7 +106,7 @@ impl StoreTask {
         Self {
             parts,
             events,
-            run: Run::Idle,
+            materialization: MaterializationState::Idle,
             history,
             wanted: false,
             demanded: false,
@@ -144,7 +144,8 @@ impl StoreTask {
     }
 
     fn is_idle(&self) -> bool {
-        let running = self.run != Run::Idle || self.wanted || self.native.is_some();
+        let running =
+            self.materialization != MaterializationState::Idle || self.wanted || self.native.is_some();
         !running && self.parts.tail.is_idle()
     }
 
@@ -240,7 +241,7 @@ impl StoreTask {
         if !shared.is_empty() {
             self.parts.uploads.release(self.subtask(), shared);
         }
-        self.start_run();
+        self.start_materialization();
     }
 
     fn subtask(&self) -> SubtaskIndex {

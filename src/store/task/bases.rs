@@ -24,17 +24,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Where a materialization stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Run {
+pub(super) enum MaterializationState {
     Idle,
     /// Since this moment the applier or the uploader is at it.
-    Under(Duration),
+    Running(Duration),
 }
 
 impl StoreTask {
     /// Asks the policy whether a base is due.
     pub(super) fn decide(&mut self) {
         // A run under way is the answer to what the policy says now.
-        if self.run != Run::Idle || !self.parts.mode.logs_changes() {
+        if self.materialization != MaterializationState::Idle || !self.parts.mode.logs_changes() {
             return;
         }
         let decision = materialize::decide(
@@ -46,18 +46,21 @@ impl StoreTask {
         );
         if matches!(decision, Decision::Run(_)) {
             self.wanted = true;
-            self.start_run();
+            self.start_materialization();
         }
     }
 
     /// Starts a materialization if one is wanted and none is under way.
-    pub(super) fn start_run(&mut self) {
-        if !self.wanted || self.run != Run::Idle || !self.parts.mode.logs_changes() {
+    pub(super) fn start_materialization(&mut self) {
+        if !self.wanted
+            || self.materialization != MaterializationState::Idle
+            || !self.parts.mode.logs_changes()
+        {
             return;
         }
         self.wanted = false;
         self.history.on_demand |= std::mem::take(&mut self.demanded);
-        self.run = Run::Under(self.now());
+        self.materialization = MaterializationState::Running(self.now());
         self.snapshots += 1;
         let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
         let events = self.events.clone();
@@ -67,7 +70,7 @@ impl StoreTask {
         });
         if self.parts.applier.send(work).is_err() {
             // The job is going down.
-            self.run = Run::Idle;
+            self.materialization = MaterializationState::Idle;
         }
     }
 
@@ -78,7 +81,7 @@ impl StoreTask {
             }
             Ok(_) => {
                 // A base would say nothing that the last one does not.
-                self.run = Run::Idle;
+                self.materialization = MaterializationState::Idle;
                 self.history.last_run = Some(self.now());
                 self.history.on_demand = false;
                 tokio::spawn(remove_snapshot(dir));
@@ -106,7 +109,7 @@ impl StoreTask {
         seq: DeltaSeq,
         runtime: &tokio::runtime::Handle,
     ) {
-        self.run = Run::Under(self.now());
+        self.materialization = MaterializationState::Running(self.now());
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());
         let (shared, committer) = (Arc::clone(&self.parts.shared), self.parts.committer.clone());
@@ -138,7 +141,11 @@ impl StoreTask {
     }
 
     pub(super) fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {
-        let Run::Under(start) = std::mem::replace(&mut self.run, Run::Idle) else { return };
+        let MaterializationState::Running(start) =
+            std::mem::replace(&mut self.materialization, MaterializationState::Idle)
+        else {
+            return;
+        };
         self.retire_strays();
         self.note_base(result.as_ref().err());
         match result {

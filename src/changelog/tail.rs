@@ -21,7 +21,7 @@ use crate::remote::ObjectName;
 
 use super::joined::{Hold, Moved, Upload};
 use super::receipt::ReceiptDelta;
-use slot::{Kept, Place, Slot, in_runs};
+use slot::{Kept, Slot, SlotState, in_runs};
 
 /// A cut that waits until everything up to it can be named in a receipt.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl<B> Tail<B> {
     ) -> Self {
         let slots = stored.into_iter().map(|delta| {
             let entries = delta.entries;
-            (delta.last, Slot { place: Place::Stored(delta), kept: None, entries })
+            (delta.last, Slot { state: SlotState::Stored(delta), kept: None, entries })
         });
         Self {
             inline_limit,
@@ -119,14 +119,14 @@ impl<B> Tail<B> {
 
     /// A delta was frozen; its bytes will follow.
     pub(crate) fn frozen(&mut self, seq: DeltaSeq) {
-        self.slots.insert(seq, Slot { place: Place::Sealing, kept: None, entries: 0 });
+        self.slots.insert(seq, Slot { state: SlotState::Sealing, kept: None, entries: 0 });
     }
 
     /// A frozen delta's bytes are there, and count against what `hold` stands for.
     pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, hold: Hold) {
         // If a base has overtaken the delta, its bytes are no longer needed.
         if let Some(slot) = self.slots.get_mut(&seq) {
-            slot.place = Place::Held;
+            slot.state = SlotState::Held;
             slot.entries = sealed.entries;
             let Sealed { bytes, crc32c, .. } = sealed;
             slot.kept = Some(Kept { bytes, crc32c, hold, durable: false });
@@ -149,12 +149,12 @@ impl<B> Tail<B> {
     pub(crate) fn moved(&mut self, Moved { deltas, runs, small }: Moved) {
         for delta in deltas {
             if let Some(slot) = self.slots.get_mut(&delta.last) {
-                if let Place::Stored(old) = &slot.place {
+                if let SlotState::Stored(old) = &slot.state {
                     self.retired.insert(old.object.clone());
                 }
                 let packing = self.packing.as_ref().filter(|_| small);
                 slot.kept = slot.kept.take().zip(packing).and_then(|(kept, packing)| kept.durable(packing));
-                slot.place = Place::Stored(delta);
+                slot.state = SlotState::Stored(delta);
             } else {
                 self.retired.insert(delta.object);
             }
@@ -169,8 +169,8 @@ impl<B> Tail<B> {
     /// its barrier waits no longer.
     pub(crate) fn aborted(&mut self, id: CheckpointId, id_of: impl Fn(&B) -> CheckpointId) -> Option<B> {
         for slot in self.slots.values_mut() {
-            if slot.place == Place::Offered(id) {
-                slot.place = Place::Held;
+            if slot.state == SlotState::Offered(id) {
+                slot.state = SlotState::Held;
             }
         }
         let at = self.barriers.iter().position(|barrier| id_of(&barrier.context) == id)?;
@@ -202,7 +202,7 @@ impl<B> Tail<B> {
 
     /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.slots.values().all(|slot| !matches!(slot.place, Place::Sealing | Place::Held))
+        self.slots.values().all(|slot| !matches!(slot.state, SlotState::Sealing | SlotState::Held))
     }
 
     /// Objects that the tail no longer refers to. A checkpoint that is being committed, or a
@@ -230,10 +230,9 @@ impl<B> Tail<B> {
     /// the next checkpoint.
     pub(crate) fn is_idle(&self) -> bool {
         self.barriers.is_empty()
-            && self
-                .slots
-                .values()
-                .all(|slot| matches!(slot.place, Place::Stored(_) | Place::Held | Place::Offered(_)))
+            && self.slots.values().all(|slot| {
+                matches!(slot.state, SlotState::Stored(_) | SlotState::Held | SlotState::Offered(_))
+            })
     }
 
     /// The context of the barrier that has waited for these deltas.
@@ -249,8 +248,8 @@ impl<B> Tail<B> {
 
     /// The durable deltas with the bytes that are still in memory.
     pub(crate) fn durable(&self) -> impl Iterator<Item = (&DeltaRef, Option<&Bytes>)> {
-        self.slots.values().filter_map(|slot| match &slot.place {
-            Place::Stored(delta) => Some((delta, slot.kept.as_ref().map(|kept| &kept.bytes))),
+        self.slots.values().filter_map(|slot| match &slot.state {
+            SlotState::Stored(delta) => Some((delta, slot.kept.as_ref().map(|kept| &kept.bytes))),
             _ => None,
         })
     }
@@ -262,12 +261,12 @@ impl<B> Tail<B> {
             return self.upload(.., flush);
         };
         // What the barrier waits for goes first.
-        if !self.has(..=seq, &Place::Sealing) {
+        if !self.has(..=seq, &SlotState::Sealing) {
             if let Some(action) = self.upload(..=seq, Flush::AboveLimit) {
                 return Some(action);
             }
             let stands = !self.needs_base || self.base.is_some();
-            if stands && !self.has(..=seq, &Place::Uploading) {
+            if stands && !self.has(..=seq, &SlotState::Uploading) {
                 let barrier = self.barriers.pop_front()?;
                 let id = id_of(&barrier.context);
                 let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
@@ -297,8 +296,8 @@ impl<B> Tail<B> {
         Some(self.start(held))
     }
 
-    fn has(&self, range: impl RangeBounds<DeltaSeq>, place: &Place) -> bool {
-        self.slots.range(range).any(|(_, slot)| slot.place == *place)
+    fn has(&self, range: impl RangeBounds<DeltaSeq>, state: &SlotState) -> bool {
+        self.slots.range(range).any(|(_, slot)| slot.state == *state)
     }
 
     /// Adopts a newer base once no earlier barrier waits: a checkpoint must not contain changes
@@ -313,7 +312,7 @@ impl<B> Tail<B> {
         self.runs = self.runs.split_off(&base.seq.next());
         let newer = self.slots.split_off(&base.seq.next());
         for slot in std::mem::replace(&mut self.slots, newer).into_values() {
-            if let Place::Stored(delta) = slot.place {
+            if let SlotState::Stored(delta) = slot.state {
                 self.retired.insert(delta.object);
             }
         }
@@ -329,7 +328,7 @@ impl<B> Tail<B> {
     fn held(&self, range: impl RangeBounds<DeltaSeq>) -> Vec<Upload> {
         self.slots
             .range(range)
-            .filter(|(_, slot)| slot.place == Place::Held)
+            .filter(|(_, slot)| slot.state == SlotState::Held)
             .filter_map(|(seq, slot)| {
                 let kept = slot.kept.as_ref()?;
                 Some(Upload {
@@ -347,7 +346,7 @@ impl<B> Tail<B> {
     fn start(&mut self, uploads: Vec<Upload>) -> Action<B> {
         for upload in &uploads {
             if let Some(slot) = self.slots.get_mut(&upload.last) {
-                slot.place = Place::Uploading;
+                slot.state = SlotState::Uploading;
             }
         }
         Action::Upload(uploads)

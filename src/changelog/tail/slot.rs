@@ -14,7 +14,7 @@ use crate::manifest::DeltaRef;
 /// One delta after the base.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) place: Place,
+    pub(super) state: SlotState,
     /// The sealed bytes. They are kept until the delta is durable. If it lives in a manifest or a
     /// small object, they are kept longer, so that packing need not read them back.
     pub(super) kept: Option<Kept>,
@@ -32,7 +32,7 @@ pub(super) struct Kept {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum SlotState {
     /// Frozen, not yet encoded.
     Sealing,
     /// Encoded, in memory.
@@ -47,8 +47,8 @@ pub(super) enum Place {
 
 impl Slot {
     pub(super) fn length(&self) -> u64 {
-        match (&self.place, &self.kept) {
-            (Place::Stored(delta), _) => delta.length,
+        match (&self.state, &self.kept) {
+            (SlotState::Stored(delta), _) => delta.length,
             (_, Some(kept)) => kept.bytes.len() as u64,
             _ => 0,
         }
@@ -56,11 +56,11 @@ impl Slot {
 
     /// The delta as it stands in a receipt; held bytes are offered to checkpoint `id`.
     pub(super) fn offer(&mut self, seq: DeltaSeq, id: CheckpointId) -> Option<ReceiptDelta> {
-        match &self.place {
-            Place::Stored(delta) => Some(ReceiptDelta::Stored(delta.clone())),
-            Place::Held | Place::Offered(_) => {
+        match &self.state {
+            SlotState::Stored(delta) => Some(ReceiptDelta::Stored(delta.clone())),
+            SlotState::Held | SlotState::Offered(_) => {
                 let kept = self.kept.as_ref()?;
-                self.place = Place::Offered(id);
+                self.state = SlotState::Offered(id);
                 Some(ReceiptDelta::Inline {
                     seq,
                     entries: self.entries,
@@ -68,7 +68,7 @@ impl Slot {
                     bytes: kept.bytes.clone(),
                 })
             }
-            Place::Sealing | Place::Uploading => None,
+            SlotState::Sealing | SlotState::Uploading => None,
         }
     }
 }

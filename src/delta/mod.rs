@@ -14,6 +14,7 @@
 mod active;
 mod arena;
 mod decoded;
+mod direction;
 mod entry;
 mod format;
 mod frozen;
@@ -27,10 +28,10 @@ mod pooled;
 mod range_set;
 mod recycle;
 mod walk;
-mod way;
 
 pub(crate) use active::ActiveDelta;
 pub(crate) use decoded::DecodedDelta;
+pub(crate) use direction::Direction;
 pub(crate) use entry::{Entry, Lookup, MAX_FOLDED, MergeOp};
 pub(crate) use format::{DeltaHeader, DeltaReader, Sealed, seal};
 pub(crate) use frozen::FrozenDelta;
@@ -39,7 +40,6 @@ pub(crate) use pooled::Pooled;
 pub(crate) use range_set::RangeSet;
 pub(crate) use recycle::Recycler;
 pub(crate) use walk::Walk;
-pub(crate) use way::Way;
 
 /// How the part of the delta that belongs to one state is organised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

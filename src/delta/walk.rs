@@ -3,42 +3,42 @@
 //! It borrows nothing, so that a scan can hold the table and the place side by side: it copies the positions of a
 //! leaf at a time, which are 4 bytes a key, and finds the next leaf by the separator of the last one.
 
-use super::Way;
+use super::Direction;
 use super::arena::Pos;
 use super::memtable::Memtable;
 
 /// Stands at an ordered key of a table, or behind the last one.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    way: Way,
+    direction: Direction,
     separator: Box<[u8]>,
     positions: Vec<Pos>,
-    /// How many of the positions lie behind: of the first ones on the way up, of the last ones on the way down.
+    /// How many of the positions lie behind: of the first ones forward, of the last ones backward.
     passed: usize,
 }
 
 impl Walk {
     /// Behind the last key of whatever table.
     pub(crate) fn nowhere() -> Self {
-        Self { way: Way::Up, separator: Box::default(), positions: Vec::new(), passed: 0 }
+        Self { direction: Direction::Forward, separator: Box::default(), positions: Vec::new(), passed: 0 }
     }
 
     /// At the first key from `bound` on, or at the last one below it.
-    pub(crate) fn new(table: &Memtable, way: Way, bound: &[u8]) -> Self {
-        let mut walk = Self { way, ..Self::nowhere() };
+    pub(crate) fn new(table: &Memtable, direction: Direction, bound: &[u8]) -> Self {
+        let mut walk = Self { direction, ..Self::nowhere() };
         let (index, arena) = table.ordered();
-        walk.enter(match way {
-            Way::Up => index.leaf_from(bound, arena),
-            Way::Down => index.leaf_below(bound, arena),
+        walk.enter(match direction {
+            Direction::Forward => index.leaf_from(bound, arena),
+            Direction::Backward => index.leaf_below(bound, arena),
         });
         walk
     }
 
     /// The position of the key that it stands at.
     pub(crate) fn position(&self) -> Option<Pos> {
-        let at = match self.way {
-            Way::Up => self.passed,
-            Way::Down => self.positions.len().checked_sub(self.passed + 1)?,
+        let at = match self.direction {
+            Direction::Forward => self.passed,
+            Direction::Backward => self.positions.len().checked_sub(self.passed + 1)?,
         };
         self.positions.get(at).copied()
     }
@@ -50,9 +50,9 @@ impl Walk {
             return;
         }
         let (index, _) = table.ordered();
-        self.enter(match self.way {
-            Way::Up => index.leaf_after(&self.separator),
-            Way::Down => index.leaf_before(&self.separator),
+        self.enter(match self.direction {
+            Direction::Forward => index.leaf_after(&self.separator),
+            Direction::Backward => index.leaf_before(&self.separator),
         });
     }
 
@@ -77,8 +77,8 @@ mod tests {
     use super::super::hash::HashIndex;
     use super::*;
 
-    fn walked(table: &Memtable, way: Way, bound: &[u8]) -> Vec<Vec<u8>> {
-        let mut walk = Walk::new(table, way, bound);
+    fn walked(table: &Memtable, direction: Direction, bound: &[u8]) -> Vec<Vec<u8>> {
+        let mut walk = Walk::new(table, direction, bound);
         let mut keys = Vec::new();
         while let Some(pos) = walk.position() {
             keys.push(table.point(pos).0.to_vec());
@@ -113,8 +113,8 @@ mod tests {
                 let bytes = bound.to_be_bytes();
                 let up: Vec<_> = model.range(bound..).map(|key| key.to_be_bytes().to_vec()).collect();
                 let down: Vec<_> = model.range(..bound).rev().map(|key| key.to_be_bytes().to_vec()).collect();
-                prop_assert_eq!(walked(&table, Way::Up, &bytes), up);
-                prop_assert_eq!(walked(&table, Way::Down, &bytes), down);
+                prop_assert_eq!(walked(&table, Direction::Forward, &bytes), up);
+                prop_assert_eq!(walked(&table, Direction::Backward, &bytes), down);
             }
         }
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::{Error, Result};
 use crate::ids::StateId;
 use crate::key;
@@ -198,7 +198,7 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
         Ok(ByGroup::new(self.groups, move |group| {
             let scan = self.reader.scan_prefix_in(self.info.id, group, &[])?;
             let mut keys = self.typed.keys_of(scan, 0, now, decode);
-            Ok(std::iter::from_fn(move || keys.step(Way::Up)))
+            Ok(std::iter::from_fn(move || keys.step(Direction::Forward)))
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::{Error, Result};
 use crate::key::{PREFIX_LEN, user_key};
 use crate::store::{Scan, StateKind, key_of};
@@ -50,16 +50,16 @@ impl<T> Keys<T> {
     }
 
     /// The next item from one end; tells whether more may follow a failure.
-    pub(crate) fn step(&mut self, way: Way) -> Option<Result<T, Failure>> {
+    pub(crate) fn step(&mut self, direction: Direction) -> Option<Result<T, Failure>> {
         loop {
-            let (key, value) = match self.scan.take_from(way)? {
+            let (key, value) = match self.scan.take_from(direction)? {
                 Ok(entry) => entry,
                 Err(error) => return Some(Err(Failure::Scan(error))),
             };
             if self.hidden.now.hides(self.hidden.kind, &value) {
                 continue;
             }
-            if let Some(item) = self.read(way, &key).transpose() {
+            if let Some(item) = self.read(direction, &key).transpose() {
                 let within = |error: Error| Failure::Entry(error.within(key_of(None, user_key(&key))));
                 return Some(item.map_err(within));
             }
@@ -67,7 +67,7 @@ impl<T> Keys<T> {
     }
 
     /// The key if none of its entries was met before.
-    fn read(&mut self, way: Way, key: &[u8]) -> Result<Option<T>> {
+    fn read(&mut self, direction: Direction, key: &[u8]) -> Result<Option<T>> {
         let skip = (PREFIX_LEN + self.skip).min(key.len());
         let (before, bytes) = key.split_at(skip);
         // No key's bytes are the beginning of another's.
@@ -76,7 +76,7 @@ impl<T> Keys<T> {
             self.repeated += 1;
             if self.repeated > STEPS_BEFORE_A_JUMP {
                 self.repeated = 0;
-                self.scan.skip_all_of(way, &[before, known].concat());
+                self.scan.skip_all_of(direction, &[before, known].concat());
             }
             return Ok(None);
         }
@@ -84,9 +84,9 @@ impl<T> Keys<T> {
         let mut rest = bytes;
         let decoded = (self.decode)(&mut rest).ok_or_else(|| wrong_key(&self.state))?;
         let mine = bytes.get(..bytes.len() - rest.len()).unwrap_or_default();
-        let last = match way {
-            Way::Up => &mut self.last[0],
-            Way::Down => &mut self.last[1],
+        let last = match direction {
+            Direction::Forward => &mut self.last[0],
+            Direction::Backward => &mut self.last[1],
         };
         let last = last.get_or_insert_default();
         last.clear();
@@ -119,13 +119,13 @@ impl<T> Iterator for Keys<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.step(Way::Up)?.map_err(Failure::error))
+        Some(self.step(Direction::Forward)?.map_err(Failure::error))
     }
 }
 
 impl<T> DoubleEndedIterator for Keys<T> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        Some(self.step(Way::Down)?.map_err(Failure::error))
+        Some(self.step(Direction::Backward)?.map_err(Failure::error))
     }
 }
 

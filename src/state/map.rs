@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 use crate::key::user_key;
 use crate::store::{StateKind, StateOptions, StateStore};
@@ -179,7 +179,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     /// # Errors
     /// As [`MapState::iter`] and [`MapState::put`].
     pub fn pop_first(&self, store: &mut StateStore) -> Result<Option<(K, V)>> {
-        self.pop(store, Way::Up)
+        self.pop(store, Direction::Forward)
     }
 
     /// Removes the entry with the greatest key, and returns it.
@@ -187,7 +187,7 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     /// # Errors
     /// As [`MapState::pop_first`].
     pub fn pop_last(&self, store: &mut StateStore) -> Result<Option<(K, V)>> {
-        self.pop(store, Way::Down)
+        self.pop(store, Direction::Backward)
     }
 
     /// All entries in the order of their keys, or with `rev()` the other way round. Lazy, and a snapshot, as
@@ -258,9 +258,9 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         })
     }
 
-    fn pop(&self, store: &mut StateStore, way: Way) -> Result<Option<(K, V)>> {
+    fn pop(&self, store: &mut StateStore, direction: Direction) -> Result<Option<(K, V)>> {
         let mut entries = self.iter(store)?;
-        let Some(taken) = entries.take_from(way) else { return Ok(None) };
+        let Some(taken) = entries.take_from(direction) else { return Ok(None) };
         let (key, entry) = taken?;
         let passed = entries.passed();
         drop(entries);
@@ -271,9 +271,11 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
                 return store.delete(state, group, key);
             }
             // What was popped before lies between: as one range it need not be passed again.
-            match way {
-                Way::Up => store.delete_range(state, group, map, Some(&[key, &[0]].concat())),
-                Way::Down => store.delete_range(state, group, key, crate::key::successor(map).as_deref()),
+            match direction {
+                Direction::Forward => store.delete_range(state, group, map, Some(&[key, &[0]].concat())),
+                Direction::Backward => {
+                    store.delete_range(state, group, key, crate::key::successor(map).as_deref())
+                }
             }
         })?;
         Ok(Some(entry))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 use crate::key::user_key;
 use crate::key_group::KeyGroup;
@@ -193,9 +193,9 @@ pub struct ValueEntries<K, T> {
 }
 
 impl<K, T> ValueEntries<K, T> {
-    fn take_from(&mut self, way: Way) -> Option<Result<(K, T)>> {
+    fn take_from(&mut self, direction: Direction) -> Option<Result<(K, T)>> {
         loop {
-            let (key, bytes) = match self.scan.take_from(way)? {
+            let (key, bytes) = match self.scan.take_from(direction)? {
                 Ok(entry) => entry,
                 Err(error) => return Some(Err(error)),
             };
@@ -213,13 +213,13 @@ impl<K, T> Iterator for ValueEntries<K, T> {
     type Item = Result<(K, T)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Up)
+        self.take_from(Direction::Forward)
     }
 }
 
 impl<K, T> DoubleEndedIterator for ValueEntries<K, T> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Down)
+        self.take_from(Direction::Backward)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::delta::{Entry, MergeOp, Pooled, RangeSet, Walk, Way};
+use crate::delta::{Direction, Entry, MergeOp, Pooled, RangeSet, Walk};
 use crate::ids::DeltaSeq;
 
 use super::layer::Layer;
@@ -14,7 +14,7 @@ pub(super) struct LayerCursor {
     /// That of a frozen layer; None for what is newer.
     pub(super) seq: Option<DeltaSeq>,
     content: Content,
-    way: Way,
+    direction: Direction,
 }
 
 #[derive(Debug)]
@@ -72,36 +72,44 @@ impl LayerCursor {
         if entries.is_empty() && tombstones.is_empty() {
             return None;
         }
-        Some(Self { seq, content: Content::Copied { entries, at: 0, tombstones }, way: Way::Up })
+        Some(Self {
+            seq,
+            content: Content::Copied { entries, at: 0, tombstones },
+            direction: Direction::Forward,
+        })
     }
 
     /// Of a table with nothing but ordered keys in the range.
     pub(super) fn walked(seq: Option<DeltaSeq>, table: Arc<Pooled>) -> Self {
         let walk = Walk::nowhere();
-        Self { seq, content: Content::Walked { table, walk }, way: Way::Up }
+        Self { seq, content: Content::Walked { table, walk }, direction: Direction::Forward }
     }
 
     /// Of a layer whose keys are sorted.
     pub(super) fn sorted(layer: Arc<Layer>) -> Self {
-        Self { seq: Some(layer.seq), content: Content::Sorted { layer, at: 0 }, way: Way::Up }
+        Self {
+            seq: Some(layer.seq),
+            content: Content::Sorted { layer, at: 0 },
+            direction: Direction::Forward,
+        }
     }
 
     /// Goes to the first entry from `bound` on, or to the last one below it.
-    pub(super) fn seek(&mut self, way: Way, bound: &[u8]) {
-        self.way = way;
+    pub(super) fn seek(&mut self, direction: Direction, bound: &[u8]) {
+        self.direction = direction;
         match &mut self.content {
             Content::Copied { entries, at, .. } => {
                 *at = entries.partition_point(|(key, _)| key.as_slice() < bound);
             }
-            Content::Walked { table, walk } => *walk = Walk::new(table, way, bound),
+            Content::Walked { table, walk } => *walk = Walk::new(table, direction, bound),
             Content::Sorted { layer, at } => *at = layer.delta.position(bound).unwrap_or_default(),
         }
     }
 
     pub(super) fn peek(&self) -> Option<(&[u8], Entry<'_>)> {
-        let index = |at: usize| match self.way {
-            Way::Up => Some(at),
-            Way::Down => at.checked_sub(1),
+        let index = |at: usize| match self.direction {
+            Direction::Forward => Some(at),
+            Direction::Backward => at.checked_sub(1),
         };
         match &self.content {
             Content::Copied { entries, at, .. } => {
@@ -115,10 +123,10 @@ impl LayerCursor {
 
     /// Steps to the next entry in its direction.
     pub(super) fn advance(&mut self) {
-        match (&mut self.content, self.way) {
+        match (&mut self.content, self.direction) {
             (Content::Walked { table, walk }, _) => walk.advance(table),
-            (Content::Copied { at, .. } | Content::Sorted { at, .. }, Way::Up) => *at += 1,
-            (Content::Copied { at, .. } | Content::Sorted { at, .. }, Way::Down) => {
+            (Content::Copied { at, .. } | Content::Sorted { at, .. }, Direction::Forward) => *at += 1,
+            (Content::Copied { at, .. } | Content::Sorted { at, .. }, Direction::Backward) => {
                 *at = at.saturating_sub(1);
             }
         }

@@ -4,7 +4,7 @@ mod builder;
 
 use std::sync::Arc;
 
-use crate::delta::{MergeOp, Way};
+use crate::delta::{Direction, MergeOp};
 use crate::error::Result;
 use crate::key;
 use crate::key_group::KeyGroup;
@@ -36,7 +36,7 @@ pub struct Scan {
     /// ... up to but without this.
     end: Vec<u8>,
     /// In which direction the cursors stand; None before the first step.
-    way: Option<Way>,
+    direction: Option<Direction>,
     /// Keys in turn that some layer's tombstones have hidden.
     hidden: usize,
     /// Whether values are wanted.
@@ -58,7 +58,7 @@ impl Scan {
             table,
             start,
             end,
-            way: None,
+            direction: None,
             hidden: 0,
             values: true,
             patience: usize::MAX,
@@ -81,10 +81,10 @@ impl Scan {
     pub(crate) fn restrict(&mut self, start: &[u8], end: &[u8]) {
         start.clone_into(&mut self.start);
         end.clone_into(&mut self.end);
-        self.way = None;
+        self.direction = None;
     }
 
-    /// On the way up and at the end of a part: the group of the next key that any layer has behind it, whether
+    /// Forward and at the end of a part: the group of the next key that any layer has behind it, whether
     /// it turns out deleted or not.
     pub(crate) fn group_behind(&self) -> Option<KeyGroup> {
         self.heads().min().and_then(key::group_of)
@@ -95,22 +95,22 @@ impl Scan {
         if start > self.start.as_slice() {
             self.start.clear();
             self.start.extend_from_slice(start);
-            if self.way == Some(Way::Up) {
-                self.way = None;
+            if self.direction == Some(Direction::Forward) {
+                self.direction = None;
             }
         }
     }
 
     /// Leaves out all keys that begin as the encoded key `prefix` does, which is where it stands.
-    pub(crate) fn skip_all_of(&mut self, way: Way, prefix: &[u8]) {
+    pub(crate) fn skip_all_of(&mut self, direction: Direction, prefix: &[u8]) {
         let Some(successor) = key::successor(prefix) else { return };
-        match way {
-            Way::Up => self.skip_to(&successor),
-            Way::Down if prefix < self.end.as_slice() => {
+        match direction {
+            Direction::Forward => self.skip_to(&successor),
+            Direction::Backward if prefix < self.end.as_slice() => {
                 prefix.clone_into(&mut self.end);
-                self.way = None;
+                self.direction = None;
             }
-            Way::Down => {}
+            Direction::Backward => {}
         }
     }
 
@@ -125,9 +125,9 @@ impl Scan {
     }
 
     /// Takes the next entry, with its encoded key.
-    pub(crate) fn take_from(&mut self, way: Way) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
+    pub(crate) fn take_from(&mut self, direction: Direction) -> Option<Result<(Vec<u8>, Vec<u8>)>> {
         while !self.failed && self.patience > 0 {
-            match self.step(way).transpose()? {
+            match self.step(direction).transpose()? {
                 Ok((key, Some(value))) => return Some(Ok((key, value))),
                 Ok((_, None)) => self.patience -= 1,
                 Err(error) => {
@@ -140,13 +140,13 @@ impl Scan {
     }
 
     /// Moves past the next key of all layers.
-    fn step(&mut self, way: Way) -> Result<Option<Step>> {
+    fn step(&mut self, direction: Direction) -> Result<Option<Step>> {
         #[cfg(test)]
         super::scan_work::count(1);
-        if self.way != Some(way) {
-            self.place(way)?;
+        if self.direction != Some(direction) {
+            self.place(direction)?;
         }
-        let Some(key) = self.next_key(way) else { return Ok(None) };
+        let Some(key) = self.next_key(direction) else { return Ok(None) };
         // From the newest layer down, until one settles what the value stands on.
         let mut operands: Vec<(MergeOp, Vec<u8>)> = Vec::new();
         let mut base = None;
@@ -183,35 +183,35 @@ impl Scan {
             }
             self.table.advance()?;
         }
-        self.leave(way, &key);
+        self.leave(direction, &key);
         let value = fold(base, operands);
         match hiding.filter(|_| value.is_none()) {
-            Some(index) => self.pass_hidden(way, index, &key)?,
+            Some(index) => self.pass_hidden(direction, index, &key)?,
             None => self.hidden = 0,
         }
         Ok(Some((key, value)))
     }
 
     /// Puts all cursors to where what has not been taken begins.
-    fn place(&mut self, way: Way) -> Result<()> {
+    fn place(&mut self, direction: Direction) -> Result<()> {
         #[cfg(test)]
         super::scan_work::count(1);
-        let bound = match way {
-            Way::Up => &self.start,
-            Way::Down => &self.end,
+        let bound = match direction {
+            Direction::Forward => &self.start,
+            Direction::Backward => &self.end,
         };
-        self.layers.iter_mut().for_each(|layer| layer.seek(way, bound));
-        self.table.seek(way, bound)?;
-        self.way = Some(way);
+        self.layers.iter_mut().for_each(|layer| layer.seek(direction, bound));
+        self.table.seek(direction, bound)?;
+        self.direction = Some(direction);
         self.hidden = 0;
         Ok(())
     }
 
     /// The next key that any layer has.
-    fn next_key(&self, way: Way) -> Option<Vec<u8>> {
-        let key = match way {
-            Way::Up => self.heads().min().filter(|key| *key < self.end.as_slice()),
-            Way::Down => self.heads().max().filter(|key| *key >= self.start.as_slice()),
+    fn next_key(&self, direction: Direction) -> Option<Vec<u8>> {
+        let key = match direction {
+            Direction::Forward => self.heads().min().filter(|key| *key < self.end.as_slice()),
+            Direction::Backward => self.heads().max().filter(|key| *key >= self.start.as_slice()),
         };
         key.map(<[u8]>::to_vec)
     }
@@ -223,21 +223,21 @@ impl Scan {
     }
 
     /// The key is taken.
-    fn leave(&mut self, way: Way, key: &[u8]) {
-        let bound = match way {
-            Way::Up => &mut self.start,
-            Way::Down => &mut self.end,
+    fn leave(&mut self, direction: Direction, key: &[u8]) {
+        let bound = match direction {
+            Direction::Forward => &mut self.start,
+            Direction::Backward => &mut self.end,
         };
         bound.clear();
         bound.extend_from_slice(key);
-        if way == Way::Up {
+        if direction == Direction::Forward {
             bound.push(0);
         }
     }
 
     /// The key is hidden by a tombstone of a layer. After some of them the layers below go to its end, for
     /// it may hide any number.
-    fn pass_hidden(&mut self, way: Way, layer: usize, key: &[u8]) -> Result<()> {
+    fn pass_hidden(&mut self, direction: Direction, layer: usize, key: &[u8]) -> Result<()> {
         self.hidden += 1;
         if self.hidden <= STEPS_BEFORE_A_JUMP {
             return Ok(());
@@ -245,12 +245,12 @@ impl Scan {
         self.hidden = 0;
         let (above, below) = self.layers.split_at_mut(layer + 1);
         let Some((first, end)) = above.last().and_then(|layer| layer.hiding(key)) else { return Ok(()) };
-        let bound = match way {
-            Way::Up => end.min(&self.end),
-            Way::Down => first.max(&self.start),
+        let bound = match direction {
+            Direction::Forward => end.min(&self.end),
+            Direction::Backward => first.max(&self.start),
         };
-        below.iter_mut().for_each(|layer| layer.seek(way, bound));
-        self.table.seek(way, bound)
+        below.iter_mut().for_each(|layer| layer.seek(direction, bound));
+        self.table.seek(direction, bound)
     }
 }
 
@@ -274,13 +274,13 @@ impl Iterator for Scan {
     type Item = Result<(Vec<u8>, Vec<u8>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Up).map(for_user)
+        self.take_from(Direction::Forward).map(for_user)
     }
 }
 
 impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Down).map(for_user)
+        self.take_from(Direction::Backward).map(for_user)
     }
 }
 

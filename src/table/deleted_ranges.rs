@@ -10,7 +10,7 @@ use rocksdb::{WriteBatch, properties};
 use super::options;
 use super::rocks::Table;
 use super::snapshot::Cursor;
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 
 /// Keys in a range that are deleted one by one.
@@ -37,7 +37,7 @@ impl Table {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         for (start, end) in ranges {
             keys.clear();
-            cursor.seek(Way::Up, start)?;
+            cursor.seek(Direction::Forward, start)?;
             while let Some((key, _)) = cursor.entry()
                 && key < *end
                 && keys.len() <= DELETED_ONE_BY_ONE

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::rocks::Table;
 use super::snapshot::Cursor;
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -20,7 +20,7 @@ impl OwnedCursor {
     /// The cursor at the first entry of the half-open range, and the delta that its view stands at.
     pub(crate) fn new(table: Arc<Table>, start: &[u8], end: &[u8]) -> Result<(Self, DeltaSeq)> {
         let (mut cursor, applied) = Self::unplaced(table, start, end)?;
-        cursor.seek(Way::Up, start)?;
+        cursor.seek(Direction::Forward, start)?;
         Ok((cursor, applied))
     }
 
@@ -41,8 +41,8 @@ impl OwnedCursor {
     }
 
     /// Goes to the first entry from `bound` on, or to the last one below it.
-    pub(crate) fn seek(&mut self, way: Way, bound: &[u8]) -> Result<()> {
-        self.cursor.seek(way, bound)
+    pub(crate) fn seek(&mut self, direction: Direction, bound: &[u8]) -> Result<()> {
+        self.cursor.seek(direction, bound)
     }
 
     /// Steps to the next entry in its direction.

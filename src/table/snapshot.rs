@@ -4,7 +4,7 @@ use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::options;
 use super::rocks::Table;
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 
@@ -69,7 +69,7 @@ impl<'a> Snapshot<'a> {
 pub(crate) struct Cursor<'a> {
     table: &'a Table,
     inner: DBRawIterator<'a>,
-    way: Way,
+    direction: Direction,
 }
 
 impl<'a> Cursor<'a> {
@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
     #[cfg(test)]
     pub(super) fn new(table: &'a Table, reads: ReadOptions, start: &[u8], end: &[u8]) -> Result<Self> {
         let mut cursor = Self::unplaced(table, reads, start, end);
-        cursor.seek(Way::Up, start)?;
+        cursor.seek(Direction::Forward, start)?;
         Ok(cursor)
     }
 
@@ -87,7 +87,7 @@ impl<'a> Cursor<'a> {
         let end = end.max(start);
         reads.set_iterate_lower_bound(start);
         reads.set_iterate_upper_bound(end);
-        Self { table, inner: table.db.raw_iterator_opt(reads), way: Way::Up }
+        Self { table, inner: table.db.raw_iterator_opt(reads), direction: Direction::Forward }
     }
 
     /// The key and value that the cursor stands at; None behind the last.
@@ -96,11 +96,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes to the first entry from `bound` on, or to the last one below it.
-    pub(crate) fn seek(&mut self, way: Way, bound: &[u8]) -> Result<()> {
-        self.way = way;
-        match way {
-            Way::Up => self.inner.seek(bound),
-            Way::Down => {
+    pub(crate) fn seek(&mut self, direction: Direction, bound: &[u8]) -> Result<()> {
+        self.direction = direction;
+        match direction {
+            Direction::Forward => self.inner.seek(bound),
+            Direction::Backward => {
                 self.inner.seek_for_prev(bound);
                 if self.inner.key() == Some(bound) {
                     self.inner.prev();
@@ -108,19 +108,19 @@ impl<'a> Cursor<'a> {
             }
         }
         self.check()?;
-        // The marker is the least key of the owned range: on the way up it comes first or not at all.
+        // The marker is the least key of the owned range: forward it comes first or not at all.
         if self.stands_at_marker() { self.advance() } else { Ok(()) }
     }
 
     /// Steps to the next entry in its direction.
     pub(crate) fn advance(&mut self) -> Result<()> {
         if self.inner.valid() {
-            match self.way {
-                Way::Up => self.inner.next(),
-                Way::Down => self.inner.prev(),
+            match self.direction {
+                Direction::Forward => self.inner.next(),
+                Direction::Backward => self.inner.prev(),
             }
         }
-        if self.way == Way::Down && self.stands_at_marker() {
+        if self.direction == Direction::Backward && self.stands_at_marker() {
             self.inner.prev();
         }
         self.check()

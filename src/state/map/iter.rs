@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use crate::delta::Way;
+use crate::delta::Direction;
 use crate::error::Result;
 use crate::key::user_key;
 use crate::state::KeyCodec;
@@ -62,9 +62,9 @@ impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
     }
 
     /// Takes the next entry, with its encoded key.
-    pub(super) fn take_from(&mut self, way: Way) -> Option<Result<Taken<K, V>>> {
+    pub(super) fn take_from(&mut self, direction: Direction) -> Option<Result<Taken<K, V>>> {
         loop {
-            let (key, bytes) = match self.scan.take_from(way)? {
+            let (key, bytes) = match self.scan.take_from(direction)? {
                 Ok(entry) => entry,
                 Err(error) => return Some(Err(error)),
             };
@@ -91,13 +91,13 @@ impl<K: KeyCodec<Owned = K>, V> Iterator for MapIter<K, V> {
     type Item = Result<(K, V)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Up).map(|taken| taken.map(|(_, entry)| entry))
+        self.take_from(Direction::Forward).map(|taken| taken.map(|(_, entry)| entry))
     }
 }
 
 impl<K: KeyCodec<Owned = K>, V> DoubleEndedIterator for MapIter<K, V> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take_from(Way::Down).map(|taken| taken.map(|(_, entry)| entry))
+        self.take_from(Direction::Backward).map(|taken| taken.map(|(_, entry)| entry))
     }
 }
 

@@ -1,8 +1,0 @@
-//! [`Way`]: in which direction keys are walked.
-
-/// Up from the least key, or down from the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Up,
-    Down,
-}

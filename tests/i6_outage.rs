@@ -426,7 +426,7 @@ fn i6_a_base_gets_through_a_slow_link() {
     assert!(sent < 5_000_000, "{sent} bytes were sent for 4 MB: transfers were in vain");
 }
 
-/// What reads have refreshed goes into the delta at the barrier, however little memory there is.
+/// What reads have renewed goes into the delta at the barrier, however little memory there is.
 #[test]
 fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
     let line = Line::new();
@@ -456,8 +456,8 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
     for n in 0..90 {
         assert_eq!(map.get(&stores[0], &n).unwrap(), Some(noise(n, 1000)));
     }
-    let refreshed = stores[0].stats().refreshed_bytes;
-    assert!(refreshed > 80_000 && refreshed < DELTA, "{refreshed} bytes have gathered");
+    let renewed = stores[0].stats().renewed_bytes;
+    assert!(renewed > 80_000 && renewed < DELTA, "{renewed} bytes have gathered");
     let pending = job.trigger("").unwrap();
     let (told, cut) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -468,7 +468,7 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
         gate.open();
         outcome.expect("the cut waits for memory").unwrap();
     });
-    assert_eq!(stores[0].stats().refreshed_bytes, 0);
+    assert_eq!(stores[0].stats().renewed_bytes, 0);
     pending.wait().unwrap();
     assert_eq!(map.get(&stores[0], &7).unwrap(), Some(noise(7, 1000)));
 }

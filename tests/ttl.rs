@@ -352,7 +352,7 @@ fn namespaces_expire_by_themselves() {
 }
 
 #[test]
-fn what_reads_have_refreshed_is_counted_and_written_by_the_next_call_that_may() {
+fn what_reads_have_renewed_is_counted_and_written_by_the_next_call_that_may() {
     for mode in MODES {
         let place = ClockedJob::new(mode);
         let mut opened = place.open();
@@ -362,14 +362,14 @@ fn what_reads_have_refreshed_is_counted_and_written_by_the_next_call_that_may() 
         let names: Vec<_> = (0..50).map(|n| format!("entry {n}")).collect();
         names.iter().for_each(|name| map.put(store, name, &1).unwrap());
         let touch = |store: &StateStore, time| {
-            assert_eq!(store.stats().refreshed_bytes, 0);
+            assert_eq!(store.stats().renewed_bytes, 0);
             place.clock.set(time);
             names.iter().for_each(|name| assert_eq!(map.get(store, name).unwrap(), Some(1)));
-            let held = store.stats().refreshed_bytes;
+            let held = store.stats().renewed_bytes;
             assert!((50 * 20..50 * 60).contains(&held), "{held}");
             // The same moment again costs nothing.
             names.iter().for_each(|name| assert_eq!(map.get(store, name).unwrap(), Some(1)));
-            assert_eq!(store.stats().refreshed_bytes, held);
+            assert_eq!(store.stats().renewed_bytes, held);
         };
         touch(store, 1_008);
         store.try_reserve().unwrap();
@@ -379,7 +379,7 @@ fn what_reads_have_refreshed_is_counted_and_written_by_the_next_call_that_may() 
         pending.wait().unwrap();
         touch(store, 1_024);
         store.set_key(&2_u64).unwrap();
-        assert_eq!(store.stats().refreshed_bytes, 0);
+        assert_eq!(store.stats().renewed_bytes, 0);
         store.set_key(&1_u64).unwrap();
         place.clock.set(1_033);
         assert_eq!(entries(&map, store).len(), 50, "{mode:?}");
@@ -962,7 +962,7 @@ fn i6_what_reads_of_one_key_make_young_is_bounded_in_memory_and_all_of_it_stays(
             let mut most = 0;
             for entry in 0..ENTRIES {
                 assert!(map.get(&stores[0], &entry).unwrap().is_some(), "{entry} was read in time");
-                most = most.max(stores[0].stats().refreshed_bytes);
+                most = most.max(stores[0].stats().renewed_bytes);
             }
             // A portion, and what the active delta knows: both are of at most a delta's size.
             assert!(most < 2_500_000, "{most}");

@@ -126,8 +126,8 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
         let bytes = store.at_key(state, tail, |store, group, key| {
             let bytes = store.get(state, group, key)?;
-            if let Some(young) = bytes.as_deref().and_then(|list| now.refreshed_list(list)) {
-                store.refresh(state, group, key, young);
+            if let Some(young) = bytes.as_deref().and_then(|list| now.renewed_list(list)) {
+                store.renew(state, group, key, young);
             }
             Ok(bytes)
         })?;

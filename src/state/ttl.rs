@@ -63,7 +63,7 @@ pub(super) enum Access {
     /// Shows it.
     Show,
     /// Shows it, and writes it again with the time of now.
-    Refresh,
+    Renew,
     /// Behaves as if it were not there.
     Hide,
 }
@@ -144,7 +144,7 @@ impl Ttl {
             TtlUpdate::OnCreateAndWrite => Access::Show,
             // Read twice within a millisecond, it is written once.
             TtlUpdate::OnReadAndWrite if time == Some(now) => Access::Show,
-            TtlUpdate::OnReadAndWrite => Access::Refresh,
+            TtlUpdate::OnReadAndWrite => Access::Renew,
         }
     }
 }
@@ -188,7 +188,7 @@ impl TtlNow {
     }
 
     /// The cell with the time of now.
-    pub(super) fn refreshed(self, cell: Cell<'_>) -> Vec<u8> {
+    pub(super) fn renewed(self, cell: Cell<'_>) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(cell.payload.len() + 16);
         Head { time: self.time(), ..cell.head }.push(&mut bytes);
         bytes.extend_from_slice(cell.payload);
@@ -196,7 +196,7 @@ impl TtlNow {
     }
 
     /// What a list becomes by being read, without what has expired. None if it stays as it is.
-    pub(super) fn refreshed_list(self, list: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn renewed_list(self, list: &[u8]) -> Option<Vec<u8>> {
         self.0.filter(|(ttl, _)| ttl.update == TtlUpdate::OnReadAndWrite)?;
         let (mut bytes, mut changed) = (Vec::with_capacity(list.len()), false);
         let mut elements = Elements::new(list);
@@ -207,7 +207,7 @@ impl TtlNow {
             match self.access(cell.head.time) {
                 Access::Hide => {}
                 Access::Show => bytes.extend_from_slice(stored.get(..stored.len() - elements.rest().len())?),
-                Access::Refresh => {
+                Access::Renew => {
                     let start = bytes.len();
                     bytes.extend_from_slice(cell.payload);
                     Head { time: self.time(), ..cell.head }.frame(&mut bytes, start);
@@ -330,14 +330,14 @@ mod tests {
     fn a_list_that_is_read_becomes_young_without_what_has_expired() {
         let now = |ttl: Ttl| TtlNow(Some((ttl, 100)));
         let stored = list(&[Some(90), None, Some(95), Some(100)]);
-        assert_eq!(now(TTL).refreshed_list(&stored), None);
+        assert_eq!(now(TTL).renewed_list(&stored), None);
         let reads = TTL.update(TtlUpdate::OnReadAndWrite);
-        assert_eq!(now(reads).refreshed_list(&stored), Some(list(&[Some(100); 3])));
+        assert_eq!(now(reads).renewed_list(&stored), Some(list(&[Some(100); 3])));
         let shows = reads.visibility(TtlVisibility::ReturnExpiredIfNotCleanedUp);
         let expected = list(&[Some(90), Some(100), Some(100), Some(100)]);
-        assert_eq!(now(shows).refreshed_list(&stored), Some(expected));
-        assert_eq!(now(reads).refreshed_list(&list(&[Some(100)])), None);
-        assert_eq!(now(reads).refreshed_list(&stored[1..]), None, "not a list");
+        assert_eq!(now(shows).renewed_list(&stored), Some(expected));
+        assert_eq!(now(reads).renewed_list(&list(&[Some(100)])), None);
+        assert_eq!(now(reads).renewed_list(&stored[1..]), None, "not a list");
     }
 
     #[test]

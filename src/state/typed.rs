@@ -53,8 +53,8 @@ impl<T, X> Typed<T, X> {
                 return Ok(None);
             }
             let value = self.decode(cell).map_err(named)?;
-            if access == Access::Refresh {
-                store.refresh(self.state, group, key, now.refreshed(cell));
+            if access == Access::Renew {
+                store.renew(self.state, group, key, now.renewed(cell));
             }
             Ok(Some(value))
         })

@@ -54,7 +54,7 @@ impl StateStore {
     ) -> Result<()> {
         // If anything below fails, no operation may use the previous key.
         self.current.key = None;
-        self.write_refreshed()?;
+        self.write_renewals()?;
         let mut buffer = self.current.buffer.take();
         buffer.clear();
         plain(&mut buffer);

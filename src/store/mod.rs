@@ -28,8 +28,8 @@ mod lists;
 pub(crate) mod metadata;
 mod place;
 mod presence;
-mod refreshed;
 mod registry;
+mod renewals;
 mod revision;
 mod scan;
 #[cfg(test)]

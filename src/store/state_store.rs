@@ -27,14 +27,14 @@ use super::event::EventSender;
 use super::heads::Heads;
 use super::lists::Lists;
 use super::presence::Watch;
-use super::refreshed::Refreshed;
 use super::registry::Registry;
+use super::renewals::Renewals;
 use super::shared::StoreShared;
 use super::state_options::{State, StateOptions};
 use super::stats::StoreStats;
 use super::usage::StateUsage;
 
-use renewals::REFRESHED_AT_ONCE;
+use renewals::RENEWED_AT_ONCE;
 pub(crate) use writes::check_value;
 
 /// One subtask's state, held by its operator's thread. It may be sent to another thread, but not
@@ -76,7 +76,7 @@ pub struct StateStore {
     pub(super) current: CurrentKey,
     /// Of states that are read in order over all key groups, by the first byte of their keys.
     heads: BTreeMap<(StateId, u8), Heads>,
-    refreshed: Refreshed,
+    renewals: Renewals,
     pub(super) lists: Lists,
     engine: Engine,
     table: Arc<Table>,
@@ -118,8 +118,8 @@ pub(crate) struct StoreParts {
 impl StateStore {
     pub(crate) fn new(parts: StoreParts, mode: Mode) -> Self {
         let portion = match &mode {
-            Mode::Changelog { delta_bytes, .. } => REFRESHED_AT_ONCE.min(*delta_bytes as u64),
-            Mode::Native { .. } => REFRESHED_AT_ONCE,
+            Mode::Changelog { delta_bytes, .. } => RENEWED_AT_ONCE.min(*delta_bytes as u64),
+            Mode::Native { .. } => RENEWED_AT_ONCE,
         };
         let engine = Engine::new(
             mode,
@@ -143,7 +143,7 @@ impl StateStore {
             registry: parts.registry,
             current: CurrentKey::default(),
             heads: BTreeMap::new(),
-            refreshed: Refreshed::new(portion),
+            renewals: Renewals::new(portion),
             lists: Lists::default(),
             engine,
             table: parts.table,
@@ -286,7 +286,7 @@ impl StateStore {
     pub fn stats(&self) -> StoreStats {
         let mut stats = StoreStats::gather(&self.shared, &self.table);
         (stats.active_entries, stats.active_bytes) = self.engine.active_size();
-        stats.refreshed_bytes = self.refreshed.bytes();
+        stats.renewed_bytes = self.renewals.bytes();
         stats.longest_list_bytes = self.longest_list();
         stats
     }

@@ -19,7 +19,7 @@ pub struct StoreStats {
     /// Bytes of keys and values that reads have given a new time
     /// ([`TtlUpdate::OnReadAndWrite`](crate::TtlUpdate::OnReadAndWrite)), and that wait for the next call that may
     /// write: a write, a cut, `try_reserve`, or another current key. Only known on the operator's thread.
-    pub refreshed_bytes: u64,
+    pub renewed_bytes: u64,
     /// Bytes of the longest list that appends or compactions have met since the job was opened; 0 if none was large. Lists end
     /// at 1 GiB. Only known on the operator's thread.
     pub longest_list_bytes: u64,
@@ -45,7 +45,7 @@ impl StoreStats {
         Self {
             active_entries: 0,
             active_bytes: 0,
-            refreshed_bytes: 0,
+            renewed_bytes: 0,
             longest_list_bytes: 0,
             held_bytes: shared.budget.held(),
             unapplied_deltas: shared.unapplied(),

@@ -55,7 +55,7 @@ impl StateStore {
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;
         // A barrier does not wait for memory.
-        self.write_refreshed_at_once()?;
+        self.write_renewals_at_once()?;
         let (reply, receipt) = oneshot::channel();
         self.last_cut = id.number;
         let cut = self.engine.cut(id.number);
@@ -101,7 +101,7 @@ impl StateStore {
         self.alive()?;
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;
-        self.write_refreshed_at_once()?;
+        self.write_renewals_at_once()?;
         let seq = self.engine.finish()?;
         // Before the event, because a checkpoint that begins in between must not take the store for
         // dropped.

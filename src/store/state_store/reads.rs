@@ -164,8 +164,8 @@ impl StateStore {
     }
 
     fn scan_by(&self, mut builder: ScanBuilder) -> Result<Scan> {
-        if !self.refreshed.is_empty() {
-            self.refreshed.scan(&mut builder);
+        if !self.renewals.is_empty() {
+            self.renewals.scan(&mut builder);
         }
         self.engine.scan(&mut builder);
         // The table's view is taken after the layers. A delta that is applied in between is in
@@ -197,8 +197,8 @@ impl StateStore {
 
     #[inline]
     fn find(&self, key: &[u8]) -> Found<'_> {
-        if !self.refreshed.is_empty()
-            && let Some(value) = self.refreshed.get(key)
+        if !self.renewals.is_empty()
+            && let Some(value) = self.renewals.get(key)
         {
             return Found::Settled(Some(Value::owned(value)));
         }

@@ -10,16 +10,16 @@ use super::StateStore;
 
 /// Renewed bytes at which a portion is handed over in changelog mode, unless a delta is smaller.
 /// In native mode they are written then.
-pub(super) const REFRESHED_AT_ONCE: u64 = 1 << 20;
+pub(super) const RENEWED_AT_ONCE: u64 = 1 << 20;
 
 impl StateStore {
     /// Gives a value a new access time, because it was read. Reads see the new time at once. The
     /// next call that may write, at the latest [`StateStore::set_key`], writes it. If much has
     /// gathered for one key, this call hands it over, and waits for memory as a write does.
-    pub(crate) fn refresh(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
+    pub(crate) fn renew(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);
-        if self.refreshed.insert(encoded, state.table, value) {
+        if self.renewals.insert(encoded, state.table, value) {
             self.hand_over();
         }
     }
@@ -28,13 +28,13 @@ impl StateStore {
     fn hand_over(&self) {
         match &self.engine {
             Engine::Changelog(changelog) => {
-                let Some(delta) = self.refreshed.portion(|key| changelog.touches(key)) else { return };
-                let handed = |layer| self.refreshed.handed(layer);
+                let Some(delta) = self.renewals.portion(|key| changelog.touches(key)) else { return };
+                let handed = |layer| self.renewals.handed(layer);
                 // The next call reports a failure, because this one only reads.
-                let _ = changelog.hand_over(delta, handed, || self.refreshed.purge());
+                let _ = changelog.hand_over(delta, handed, || self.renewals.purge());
             }
             Engine::Native(native) => {
-                for (key, (_, value)) in self.refreshed.take_values() {
+                for (key, (_, value)) in self.renewals.take_values() {
                     if let Err(error) = native.put(&key, &value) {
                         return self.shared.fail(error);
                     }
@@ -43,28 +43,28 @@ impl StateStore {
         }
     }
 
-    /// Brings what reads have refreshed to where writes go, and waits for memory as they do.
+    /// Brings what reads have renewed to where writes go, and waits for memory as they do.
     #[inline]
-    pub(in crate::store) fn write_refreshed(&mut self) -> Result<()> {
-        if self.refreshed.is_empty() {
+    pub(in crate::store) fn write_renewals(&mut self) -> Result<()> {
+        if self.renewals.is_empty() {
             return Ok(());
         }
-        self.put_refreshed(Engine::make_room)
+        self.put_renewals(Engine::make_room)
     }
 
-    /// As [`StateStore::write_refreshed`], but never waits: what it writes is in memory already.
-    pub(super) fn write_refreshed_at_once(&mut self) -> Result<()> {
-        if self.refreshed.is_empty() {
+    /// As [`StateStore::write_renewals`], but never waits: what it writes is in memory already.
+    pub(super) fn write_renewals_at_once(&mut self) -> Result<()> {
+        if self.renewals.is_empty() {
             return Ok(());
         }
-        self.put_refreshed(|engine| {
+        self.put_renewals(|engine| {
             engine.freeze_if_due();
             Ok(())
         })
     }
 
-    fn put_refreshed(&mut self, make_room: impl Fn(&mut Engine) -> Result<()>) -> Result<()> {
-        let (handed, values) = self.refreshed.take();
+    fn put_renewals(&mut self, make_room: impl Fn(&mut Engine) -> Result<()>) -> Result<()> {
+        let (handed, values) = self.renewals.take();
         match &mut self.engine {
             Engine::Changelog(changelog) => changelog.take_in(handed),
             Engine::Native(_) => debug_assert!(handed.is_empty(), "they are written, not handed over"),
@@ -73,7 +73,7 @@ impl StateStore {
             make_room(&mut self.engine)?;
             self.engine.put(kind, &key, &value)?;
         }
-        debug_assert!(self.refreshed.is_empty(), "what reads have left behind comes before what follows");
+        debug_assert!(self.renewals.is_empty(), "what reads have left behind comes before what follows");
         Ok(())
     }
 }

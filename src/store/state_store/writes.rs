@@ -106,7 +106,7 @@ impl StateStore {
     /// [`WouldBlock`](ErrorKind::WouldBlock) if it would; the attempt's failure, if it has failed.
     pub fn try_reserve(&mut self) -> Result<()> {
         self.alive()?;
-        self.write_refreshed_at_once()?;
+        self.write_renewals_at_once()?;
         if self.engine.freeze_if_due() {
             return Ok(());
         }
@@ -125,7 +125,7 @@ impl StateStore {
         f: impl FnOnce(&mut Engine, &[u8]) -> Result<()>,
     ) -> Result<()> {
         self.check(state, group, key)?;
-        self.write_refreshed()?;
+        self.write_renewals()?;
         self.engine.make_room()?;
         let mut encoded = self.scratch.take();
         key::encode_into(&mut encoded, group, state.id, key);

@@ -16,11 +16,11 @@ use super::scan::ScanBuilder;
 ///
 /// A key may have a map of millions of entries, and one iteration renews them all. The reading call
 /// itself therefore *hands over* what exceeds a bound, as a delta of its own that goes to the
-/// background like any other ([`Refreshed::portion`]). Keys that the active delta knows stay,
+/// background like any other ([`Renewals::portion`]). Keys that the active delta knows stay,
 /// because the handed-over delta is numbered before it. They are at most as many as the active
 /// delta holds.
 #[derive(Debug)]
-pub(super) struct Refreshed {
+pub(super) struct Renewals {
     values: RefCell<Values>,
     /// Deltas that were handed over, oldest first, until the layers take them in.
     handed: RefCell<Vec<Arc<Layer>>>,
@@ -37,7 +37,7 @@ pub(super) struct Refreshed {
 /// By encoded key.
 pub(super) type Values = BTreeMap<Vec<u8>, (TableKind, Vec<u8>)>;
 
-impl Refreshed {
+impl Renewals {
     /// Gathers about `portion` bytes at a time.
     pub(super) fn new(portion: u64) -> Self {
         Self {
@@ -146,30 +146,30 @@ mod tests {
     use super::*;
     use crate::ids::DeltaSeq;
 
-    fn insert(refreshed: &Refreshed, key: &str, len: usize) -> bool {
-        refreshed.insert(key.into(), TableKind::Ordered, vec![7; len])
+    fn insert(renewals: &Renewals, key: &str, len: usize) -> bool {
+        renewals.insert(key.into(), TableKind::Ordered, vec![7; len])
     }
 
     #[test]
     fn a_portion_has_what_the_active_delta_does_not_know() {
-        let mut refreshed = Refreshed::new(100);
-        assert!(refreshed.is_empty());
-        assert!(!insert(&refreshed, "both", 40) && !insert(&refreshed, "one", 20));
-        assert!(insert(&refreshed, "two", 40));
-        let portion = refreshed.portion(|key| key == b"both").unwrap();
+        let mut renewals = Renewals::new(100);
+        assert!(renewals.is_empty());
+        assert!(!insert(&renewals, "both", 40) && !insert(&renewals, "one", 20));
+        assert!(insert(&renewals, "two", 40));
+        let portion = renewals.portion(|key| key == b"both").unwrap();
         assert_eq!(portion.iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>(), [b"one", b"two"]);
-        assert_eq!(refreshed.bytes(), 44);
-        refreshed.handed(Layer::new(DeltaSeq(5), portion));
+        assert_eq!(renewals.bytes(), 44);
+        renewals.handed(Layer::new(DeltaSeq(5), portion));
         // What was handed over is read until the table has it.
         for key in ["both", "one", "two"] {
-            assert!(refreshed.get(key.as_bytes()).is_some(), "{key}");
+            assert!(renewals.get(key.as_bytes()).is_some(), "{key}");
         }
-        assert_eq!(refreshed.get(b"three"), None);
+        assert_eq!(renewals.get(b"three"), None);
         // The next portion is due when as much has gathered again.
-        assert!(!insert(&refreshed, "both", 41) && !insert(&refreshed, "three", 93));
-        assert!(insert(&refreshed, "four", 0) && refreshed.portion(|_| true).is_none());
-        let (layers, values) = refreshed.take();
+        assert!(!insert(&renewals, "both", 41) && !insert(&renewals, "three", 93));
+        assert!(insert(&renewals, "four", 0) && renewals.portion(|_| true).is_none());
+        let (layers, values) = renewals.take();
         assert_eq!((layers.len(), values.len()), (1, 3));
-        assert!(refreshed.is_empty() && refreshed.bytes() == 0 && refreshed.get(b"one").is_none());
+        assert!(renewals.is_empty() && renewals.bytes() == 0 && renewals.get(b"one").is_none());
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Attempt {
     barrier: AtomicU64,
     /// Number of the checkpoint that was started last, whether or not it is complete.
     started: AtomicU64,
-    /// How often operators were called on to cut ahead of a barrier.
-    early: AtomicU64,
+    /// How often operators were asked for an early cut, ahead of a barrier.
+    early_cuts: AtomicU64,
     /// Metadata of the stores' last cuts.
     pub(crate) metadata: metadata::Total,
 }
@@ -35,7 +35,7 @@ impl Attempt {
             abandoned: OnceLock::new(),
             barrier: AtomicU64::new(0),
             started: AtomicU64::new(0),
-            early: AtomicU64::new(0),
+            early_cuts: AtomicU64::new(0),
             metadata: metadata::Total::default(),
         })
     }
@@ -86,13 +86,13 @@ impl Attempt {
         self.barrier.load(Ordering::Acquire)
     }
 
-    pub(crate) fn early(&self) -> u64 {
-        self.early.load(Ordering::Relaxed)
+    pub(crate) fn early_cuts(&self) -> u64 {
+        self.early_cuts.load(Ordering::Relaxed)
     }
 
     /// Asks all operators to cut deltas that do not fit the manifest, because a barrier is near.
-    pub(crate) fn call_early(&self) {
-        self.early.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn ask_for_early_cut(&self) {
+        self.early_cuts.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The checkpoint `number` starts.

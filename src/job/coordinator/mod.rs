@@ -146,7 +146,7 @@ impl Coordinator {
                 () = sleep_until(due) => self.trigger_by_schedule(),
                 () = sleep_until(early) => {
                     self.state.early.as_mut().into_iter().for_each(Early::made);
-                    self.attempt.call_early();
+                    self.attempt.ask_for_early_cut();
                 }
                 // An operator that has seen the failure never cuts, so the wait must be ended here.
                 _ = watch.tick(), if self.state.pending.is_some() => self.give_up_hopeless(),

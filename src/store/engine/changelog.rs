@@ -20,8 +20,8 @@ pub(in crate::store) struct Changelog {
     delta_bytes: usize,
     /// Size up to which it may wait for the barrier: about what travels in the manifest.
     inline_limit: usize,
-    /// The last call to cut ahead of a barrier that was heeded.
-    early: u64,
+    /// Of the attempt's requests for an early cut, the last that was heeded.
+    early_cuts: u64,
     background: Background,
 }
 
@@ -33,7 +33,7 @@ impl Changelog {
         inline_limit: usize,
     ) -> Self {
         let active = ActiveDelta::recycled_by(Arc::clone(recycler));
-        Self { active, frozen: Vec::new(), delta_bytes, inline_limit, early: 0, background }
+        Self { active, frozen: Vec::new(), delta_bytes, inline_limit, early_cuts: 0, background }
     }
 
     pub(super) fn seq(&self) -> DeltaSeq {
@@ -70,11 +70,11 @@ impl Changelog {
     /// that less has to be uploaded after the barrier.
     #[inline]
     fn cut_early(&mut self) {
-        let early = self.background.shared.attempt.early();
-        if early == self.early {
+        let asked = self.background.shared.attempt.early_cuts();
+        if asked == self.early_cuts {
             return;
         }
-        self.early = early;
+        self.early_cuts = asked;
         if self.active.bytes() > self.inline_limit {
             self.freeze();
             self.background.events.send(Event::Hurry);

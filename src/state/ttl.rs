@@ -272,14 +272,14 @@ mod tests {
 
     #[test]
     fn every_mode_at_every_age() {
-        use Access::{Hide, Refresh, Show};
+        use Access::{Hide, Renew, Show};
         use TtlUpdate::{OnCreateAndWrite, OnReadAndWrite};
         use TtlVisibility::{NeverReturnExpired, ReturnExpiredIfNotCleanedUp};
         for (update, visibility, without_time, same_moment, fresh, expired) in [
             (OnCreateAndWrite, NeverReturnExpired, Show, Show, Show, Hide),
             (OnCreateAndWrite, ReturnExpiredIfNotCleanedUp, Show, Show, Show, Show),
-            (OnReadAndWrite, NeverReturnExpired, Refresh, Show, Refresh, Hide),
-            (OnReadAndWrite, ReturnExpiredIfNotCleanedUp, Refresh, Show, Refresh, Show),
+            (OnReadAndWrite, NeverReturnExpired, Renew, Show, Renew, Hide),
+            (OnReadAndWrite, ReturnExpiredIfNotCleanedUp, Renew, Show, Renew, Show),
         ] {
             let ttl = TTL.update(update).visibility(visibility);
             assert_eq!(ttl.access(None, 100), without_time);

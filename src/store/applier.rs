@@ -28,7 +28,7 @@ pub(crate) struct SnapshotOrder {
 
 /// How a table is doing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Look {
+pub(super) struct TableLoad {
     /// Level 0 is so full that RocksDB would hold back a snapshot's flush.
     crowded: bool,
     /// RocksDB would hold back a write until flush or compaction has caught up, ...
@@ -39,7 +39,7 @@ pub(super) struct Look {
     failed: bool,
 }
 
-impl Look {
+impl TableLoad {
     pub(super) fn at(table: &Table, shared: &StoreShared) -> Self {
         Self {
             crowded: table.is_crowded(),
@@ -62,14 +62,14 @@ pub(super) enum Step {
 
 /// The next step of a store that has a snapshot to take or deltas to apply. `busy`: no more threads
 /// may be occupied by slow steps.
-pub(super) fn next(snapshot: bool, deltas: bool, look: Look, busy: bool) -> Step {
+pub(super) fn next(snapshot: bool, deltas: bool, load: TableLoad, busy: bool) -> Step {
     // While level 0 is crowded, RocksDB would hold back a snapshot's flush, and with it every later
     // delta. So the snapshot waits, and deltas go on.
-    if snapshot && !look.crowded && !busy {
+    if snapshot && !load.crowded && !busy {
         return Step::Snapshot;
     }
     // Work that is left after a failure is discarded.
-    if deltas && (look.failed || !(look.stopped || look.delayed && busy)) {
+    if deltas && (load.failed || !(load.stopped || load.delayed && busy)) {
         return Step::Apply;
     }
     if snapshot || deltas { Step::Wait } else { Step::Nothing }
@@ -108,28 +108,28 @@ impl SnapshotOrder {
 mod tests {
     use super::*;
 
-    const LOOKS: Look = Look { crowded: false, stopped: false, delayed: false, failed: false };
+    const QUIET: TableLoad = TableLoad { crowded: false, stopped: false, delayed: false, failed: false };
 
     #[test]
     fn i6_deltas_go_past_a_snapshot_that_waits_and_nothing_passes_one_that_need_not() {
-        assert_eq!(next(true, true, LOOKS, false), Step::Snapshot);
-        let crowded = Look { crowded: true, ..LOOKS };
+        assert_eq!(next(true, true, QUIET, false), Step::Snapshot);
+        let crowded = TableLoad { crowded: true, ..QUIET };
         assert_eq!(next(true, true, crowded, false), Step::Apply);
         assert_eq!(next(true, false, crowded, false), Step::Wait);
-        assert_eq!(next(true, true, LOOKS, true), Step::Apply, "it would be slow");
-        assert_eq!(next(false, false, LOOKS, false), Step::Nothing);
+        assert_eq!(next(true, true, QUIET, true), Step::Apply, "it would be slow");
+        assert_eq!(next(false, false, QUIET, false), Step::Nothing);
     }
 
     #[test]
     fn i6_a_table_that_takes_no_writes_takes_no_thread_either() {
-        let stopped = Look { stopped: true, ..LOOKS };
+        let stopped = TableLoad { stopped: true, ..QUIET };
         assert_eq!(next(false, true, stopped, false), Step::Wait);
         assert_eq!(next(true, true, stopped, false), Step::Snapshot);
-        let delayed = Look { delayed: true, ..LOOKS };
+        let delayed = TableLoad { delayed: true, ..QUIET };
         assert_eq!(next(false, true, delayed, false), Step::Apply);
         assert_eq!(next(false, true, delayed, true), Step::Wait, "others are slow already");
-        assert_eq!(next(false, true, LOOKS, true), Step::Apply);
-        let failed = Look { failed: true, stopped: true, ..LOOKS };
+        assert_eq!(next(false, true, QUIET, true), Step::Apply);
+        let failed = TableLoad { failed: true, stopped: true, ..QUIET };
         assert_eq!(next(false, true, failed, true), Step::Apply, "which throws it away");
     }
 }

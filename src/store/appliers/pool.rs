@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::store::applier::{Look, SnapshotOrder, Step, Work, apply, next};
+use crate::store::applier::{SnapshotOrder, Step, TableLoad, Work, apply, next};
 use crate::store::layer::ChargedLayer;
 use crate::store::shared::StoreShared;
 use crate::table::Table;
@@ -175,10 +175,10 @@ impl Pool {
             let Some(queue) = state.stores.get(store) else { return };
             (Arc::clone(&queue.table), Arc::clone(&queue.shared))
         };
-        let look = Look::at(&table, &shared);
+        let load = TableLoad::at(&table, &shared);
         let (task, slow) = {
             let mut state = self.lock();
-            match state.begin(store, look, self.most_slow) {
+            match state.begin(store, load, self.most_slow) {
                 Some(begun) => begun,
                 None => return,
             }
@@ -207,7 +207,7 @@ impl Pool {
 
 impl State {
     /// What the store does next, and whether that may take long; None if it gives back its turn.
-    fn begin(&mut self, store: usize, look: Look, most_slow: usize) -> Option<(Task, bool)> {
+    fn begin(&mut self, store: usize, load: TableLoad, most_slow: usize) -> Option<(Task, bool)> {
         let busy = self.slow >= most_slow;
         let queue = self.stores.get_mut(store)?;
         // A snapshot stands at what came before it. If it has to wait, it does not hold up what comes after it.
@@ -217,10 +217,10 @@ impl State {
                 queue.snapshot = Some(order);
             }
         }
-        let (task, slow) = match next(queue.snapshot.is_some(), !queue.work.is_empty(), look, busy) {
+        let (task, slow) = match next(queue.snapshot.is_some(), !queue.work.is_empty(), load, busy) {
             Step::Snapshot => (Task::Snapshot(queue.snapshot.take()?), true),
             Step::Apply => match queue.work.pop_front()? {
-                Work::Apply(held) => (Task::Apply(held), look.delayed),
+                Work::Apply(held) => (Task::Apply(held), load.delayed),
                 Work::Snapshot(order) => (Task::Snapshot(order), true),
             },
             Step::Wait => {

@@ -1,8 +1,8 @@
 //! Typed reads of a checkpoint: by the descriptors that the program registers, with the same answers.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+mod errors;
+mod expiry;
 
 use alluvium::state::{Codec, Postcard};
 use alluvium::{
@@ -10,9 +10,10 @@ use alluvium::{
     ReaderOptions, ReducingState, StateDescriptor, StateStore, TimeDomain, TimerService, Ttl, TtlUpdate,
     TtlVisibility, ValueState,
 };
-
 use alluvium_testkit::clock::{ClockedJob, MODES, owner};
 use alluvium_testkit::typed::{Home, all, assert_error, in_both_modes};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Number and sum, of which the mean is made.
 struct Mean;
@@ -197,156 +198,6 @@ struct Seen {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_names_the_state() {
-    in_both_modes(|home| {
-        let mut attempt = home.open();
-        write(attempt.store(), 7, 0);
-        let named = ValueState::<u32>::descriptor("named").type_name("count");
-        let state = attempt.store().register(named).unwrap();
-        state.put(attempt.store(), &1).unwrap();
-        attempt.store().register(ValueState::<u32>::descriptor("never written")).unwrap();
-        attempt.checkpoint();
-        let reader = home.read();
-        let unknown = reader.state(ValueState::<u64>::descriptor("click"));
-        assert_error(unknown, ErrorKind::NotFound, &["\"click\"", "clicks", "longest", "windows"]);
-        let kind = reader.state(ListState::<u64>::descriptor("clicks"));
-        assert_error(kind, ErrorKind::Incompatible, &["\"clicks\"", "value", "list"]);
-        let spaces = reader.state(ValueState::<u64>::descriptor("clicks").namespaced::<u32>());
-        assert_error(spaces, ErrorKind::Incompatible, &["\"clicks\"", "namespaces"]);
-        let map_key = reader.state(MapState::<u64, u32>::descriptor("routes"));
-        assert_error(map_key, ErrorKind::Incompatible, &["\"routes\"", "map keys", "\"str\"", "\"u64\""]);
-        let name = reader.state(ValueState::<u32>::descriptor("named").type_name("sum"));
-        assert_error(name, ErrorKind::Incompatible, &["\"named\"", "\"count\"", "\"sum\""]);
-        let older = reader.state(ValueState::<u64>::descriptor("clicks").schema(1));
-        assert_error(older, ErrorKind::Incompatible, &["\"clicks\"", "schema 0", "migrate"]);
-        let ttl = reader.state(clicks().ttl(Ttl::new(Duration::ZERO)));
-        assert_error(ttl, ErrorKind::InvalidArgument, &["TTL of 0"]);
-
-        let state = reader.state(clicks()).unwrap();
-        let wrong_key = &["\"clicks\"", "\"u32\"", "\"str\""];
-        assert_error(state.get("7"), ErrorKind::Incompatible, wrong_key);
-        assert_error(state.keys::<str>().map(|_| ()), ErrorKind::Incompatible, wrong_key);
-        assert_error(state.entries::<str>().map(|_| ()), ErrorKind::Incompatible, wrong_key);
-        assert_error(
-            reader.timers(TimerService::<u32>::descriptor("clicks"), TimeDomain::Event).map(|_| ()),
-            ErrorKind::Incompatible,
-            &["\"clicks\"", "value", "timers"],
-        );
-        // The compiler's names of types are not compared, their shapes are.
-        let other = reader.state(ValueState::<String>::descriptor("clicks")).map(drop);
-        assert_error(other, ErrorKind::Incompatible, &["\"clicks\"", "u64", "str", "migrate"]);
-        // No key was written, so any type of key is as good.
-        let never = reader.state(ValueState::<u32>::descriptor("never written")).unwrap();
-        assert_eq!(never.get("7").unwrap(), None);
-        assert!(all(never.keys::<u64>().unwrap()).is_empty());
-        reader.close().unwrap();
-    });
-}
-
-#[test]
-fn older_values_are_migrated_as_they_are_read() {
-    in_both_modes(|home| {
-        let mut attempt = home.open();
-        let store = attempt.store();
-        let old = store.register(ValueState::<u32>::descriptor("seen")).unwrap();
-        store.set_key("old").unwrap();
-        old.put(store, &7).unwrap();
-        let anew = || {
-            ValueState::<(u64, u64)>::descriptor("seen").schema(2).migrate(|version, bytes| {
-                let count: u32 = Postcard.decode(bytes)?;
-                Ok((count.into(), version.into()))
-            })
-        };
-        let new = store.register(anew()).unwrap();
-        store.set_key("new").unwrap();
-        new.put(store, &(8, 9)).unwrap();
-        attempt.checkpoint();
-
-        let reader = home.read();
-        let seen = reader.state(anew()).unwrap();
-        assert_eq!(seen.get("old").unwrap(), Some((7, 0)));
-        assert_eq!(seen.get("new").unwrap(), Some((8, 9)));
-        let entries: BTreeMap<_, _> = all(seen.entries::<str>().unwrap()).into_iter().collect();
-        assert_eq!(entries, BTreeMap::from([("new".to_owned(), (8, 9)), ("old".to_owned(), (7, 0))]));
-        let without = reader.state(ValueState::<(u64, u64)>::descriptor("seen").schema(2));
-        assert_error(without, ErrorKind::Incompatible, &["\"seen\"", "migrate"]);
-        let before = reader.state(ValueState::<u32>::descriptor("seen"));
-        assert_error(before, ErrorKind::Incompatible, &["\"seen\"", "newer"]);
-        reader.close().unwrap();
-    });
-}
-
-#[test]
-fn what_has_expired_is_hidden_by_the_descriptor_and_the_readers_clock() {
-    let ttl = Ttl::new(Duration::from_millis(100)).update(TtlUpdate::OnReadAndWrite);
-    for mode in MODES {
-        let job = ClockedJob::new(mode);
-        let mut opened = job.open();
-        let store = &mut opened.stores[0];
-        let clicks = store.register(clicks().ttl(ttl)).unwrap();
-        let (visits, routes) =
-            (store.register(visits().ttl(ttl)).unwrap(), store.register(routes().ttl(ttl)).unwrap());
-        for (key, millis) in [(1_u32, 1_000), (2, 1_050)] {
-            job.clock.set(millis);
-            store.set_key(&key).unwrap();
-            clicks.put(store, &u64::from(key)).unwrap();
-            visits.append(store, &"a".to_owned()).unwrap();
-            routes.put(store, "a", &key).unwrap();
-        }
-        store.set_key(&1_u32).unwrap();
-        visits.append(store, &"b".to_owned()).unwrap();
-        routes.put(store, "b", &1).unwrap();
-        let pending = opened.job.trigger("").unwrap();
-        opened.stores[0].cut(pending.id(), "").unwrap();
-        pending.wait().unwrap();
-
-        let reader = job.read();
-        let state = (reader.state(clicks_with(ttl)).unwrap(), reader.state(visits_with(ttl)).unwrap());
-        let map = reader.state(self::routes().ttl(ttl)).unwrap();
-        let seen = || {
-            (
-                all(state.0.keys::<u32>().unwrap()),
-                all(state.0.entries::<u32>().unwrap()).len(),
-                state.1.get(&1_u32).unwrap(),
-                all(map.iter(&1_u32).unwrap()).len(),
-            )
-        };
-        let both = vec!["a".to_owned(), "b".to_owned()];
-        job.clock.set(1_099);
-        for _ in 0..2 {
-            // Reading makes nothing young.
-            let (keys, entries, list, map) = seen();
-            assert_eq!((keys.len(), entries, list, map), (2, 2, both.clone(), 2));
-        }
-        job.clock.set(1_100);
-        assert_eq!(seen(), (vec![2], 1, vec!["b".to_owned()], 1));
-        assert_eq!(state.0.get(&1_u32).unwrap(), Some(0), "the default");
-        assert!(!state.0.contains(&1_u32).unwrap() && state.0.contains(&2_u32).unwrap());
-        assert_eq!((map.get(&1_u32, "a").unwrap(), map.get(&1_u32, "b").unwrap()), (None, Some(1)));
-        job.clock.set(1_150);
-        assert_eq!(seen(), (vec![], 0, vec![], 0));
-        assert!(!state.1.contains(&1_u32).unwrap() && map.is_empty(&1_u32).unwrap());
-
-        // By the descriptor at hand, not by the one that it was written with.
-        let shown =
-            reader.state(clicks_with(ttl.visibility(TtlVisibility::ReturnExpiredIfNotCleanedUp))).unwrap();
-        assert_eq!(shown.get(&1_u32).unwrap(), Some(1));
-        let longer = reader.state(clicks_with(Ttl::new(Duration::from_secs(1)))).unwrap();
-        assert_eq!(all(longer.keys::<u32>().unwrap()).len(), 2);
-        assert_eq!(reader.state(self::clicks()).unwrap().get(&1_u32).unwrap(), Some(1));
-        reader.close().unwrap();
-    }
-}
-
-fn clicks_with(ttl: Ttl) -> StateDescriptor<ValueState<u64>> {
-    clicks().ttl(ttl)
-}
-
-fn visits_with(ttl: Ttl) -> StateDescriptor<ListState<String>> {
-    visits().ttl(ttl)
-}
-
-#[test]
 fn pending_timers_are_listed_as_they_would_fire() {
     in_both_modes(|home| {
         let home: Home = home.with_subtasks(2);
@@ -414,64 +265,5 @@ fn a_typed_read_fetches_only_what_it_needs() {
         assert_eq!(all(state.keys::<u32>().unwrap()).len(), 40);
         assert_eq!(fetched(), 3);
         reader.close().unwrap();
-    });
-}
-
-#[test]
-fn an_entry_that_cannot_be_read_is_named_and_iteration_goes_on() {
-    in_both_modes(|home| {
-        let mut attempt = home.open();
-        let store = attempt.store();
-        let values = store.register(ValueState::<u64>::descriptor("values")).unwrap();
-        let timers = store.timer_service(TimerService::<u32>::descriptor("timers")).unwrap();
-        for n in 0..100_u32 {
-            store.set_key(&n).unwrap();
-            values.put(store, &u64::from(n)).unwrap();
-            timers.register(store, TimeDomain::Event, 5, &()).unwrap();
-        }
-        attempt.checkpoint();
-        let described = home.read().states();
-        let store = attempt.store();
-        let raw = |name: &str, store: &mut StateStore| {
-            let description = described.iter().find(|state| state.name() == name).unwrap();
-            store.described_state(description).unwrap()
-        };
-        let (values, timers) = (raw("values", store), raw("timers", store));
-        let group = store.max_parallelism().group_of_key(&7_u32);
-        // A value that is none, a key that is none, and a timer with such a key.
-        store.put(values, group, &7_u32.to_be_bytes(), &[0, 0xff]).unwrap();
-        store.put(values, group, &[1, 2], &[0, 1]).unwrap();
-        store.put(timers, group, &[0, 0x80, 0, 0, 0, 0, 0, 0, 5, 1], &[]).unwrap();
-        attempt.checkpoint();
-        let reader = home.read();
-        let place = format!("key group {group}, ");
-        let check = |errors: Vec<String>, name: &str, keys: &[&str]| {
-            assert_eq!(errors.len(), keys.len(), "{errors:?}");
-            for key in keys {
-                let named = |error: &String| error.contains(name) && error.contains(&format!("{place}{key}"));
-                assert!(errors.iter().any(named), "{key}: {errors:?}");
-            }
-        };
-        let values = reader.state(ValueState::<u64>::descriptor("values")).unwrap();
-        let (entries, errors): (Vec<_>, Vec<_>) = values.entries::<u32>().unwrap().partition(Result::is_ok);
-        assert_eq!(entries.len(), 99);
-        let text = |error: Result<_, alluvium::Error>| error.unwrap_err().to_string();
-        check(errors.into_iter().map(text).collect(), "\"values\"", &["key 7)", "key 0x0102"]);
-        let (keys, errors): (Vec<_>, Vec<_>) = values.keys::<u32>().unwrap().partition(Result::is_ok);
-        assert_eq!((keys.len(), errors.len()), (100, 1));
-        let timers = reader.timers(TimerService::<u32>::descriptor("timers"), TimeDomain::Event).unwrap();
-        let (timers, errors): (Vec<_>, Vec<_>) = timers.partition(Result::is_ok);
-        assert_eq!(timers.len(), 100);
-        let errors = errors.into_iter().map(|error| error.unwrap_err().to_string()).collect();
-        check(errors, "\"timers\"", &["key 0x0080000000000000"]);
-        // The live state names it as well.
-        let store = attempt.store();
-        let live = store.register(ValueState::<u64>::descriptor("values")).unwrap();
-        store.set_key(&7_u32).unwrap();
-        assert_error(
-            live.get(store),
-            ErrorKind::Corrupt,
-            &["\"values\"", &format!("{place}key 7"), "migrate"],
-        );
     });
 }

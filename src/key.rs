@@ -10,16 +10,16 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 /// Bytes that come before the user's key.
 pub(crate) const PREFIX_LEN: usize = 6;
 
-/// Longest key in bytes, as the user has it; of a typed state also namespace and map key together. Keys are copied into deltas
-/// and index blocks; longer ones belong into values.
+/// Longest key in bytes, as the user has it; of a typed state also namespace and map key together.
+/// Keys are copied into deltas and index blocks; longer ones belong into values.
 pub(crate) const MAX_USER_KEY_LEN: usize = 64 * 1024;
 
-/// Longest key in bytes as it is stored: key, namespace and map key of a typed state, in which every byte may be escaped, their
-/// ends, and what a timer has in front.
+/// Longest key in bytes as it is stored: key, namespace and map key of a typed state, in which
+/// every byte may be escaped, their ends, and what a timer has in front.
 pub(crate) const MAX_STORED_KEY_LEN: usize = 5 * MAX_USER_KEY_LEN;
 
-/// Bytes of a key in plain or part form as its user counts them: a zero byte that is escaped (`00 ff`) is one, and an
-/// end (`00 01`) is none.
+/// Bytes of a key in plain or part form as its user counts them: a zero byte that is escaped (`00
+/// ff`) is one, and an end (`00 01`) is none.
 pub(crate) fn user_len(form: &[u8]) -> usize {
     if form.len() <= MAX_USER_KEY_LEN {
         return form.len();

@@ -46,7 +46,8 @@ impl MaxParallelism {
         self.0
     }
 
-    /// The group of `key`: MurmurHash3 (x86, 32 bit, seed 0) of its bytes, modulo the number of groups.
+    /// The group of `key`: MurmurHash3 (x86, 32 bit, seed 0) of its bytes, modulo the number of
+    /// groups.
     pub fn group_of(self, key: &[u8]) -> KeyGroup {
         // The remainder is below a u16, so nothing is cut off.
         KeyGroup((murmur3_32(key) % u32::from(self.0)) as u16)
@@ -68,8 +69,9 @@ impl MaxParallelism {
 }
 
 impl MaxParallelism {
-    /// The subtask of `parallelism` that owns `group`: the one whose [`range_of`](Self::range_of) contains it. None for
-    /// a group that the job does not have, and for a parallelism of 0 or above the number of groups.
+    /// The subtask of `parallelism` that owns `group`: the one whose [`range_of`](Self::range_of)
+    /// contains it. None for a group that the job does not have, and for a parallelism of 0 or
+    /// above the number of groups.
     pub fn subtask_of(self, group: KeyGroup, parallelism: u32) -> Option<SubtaskIndex> {
         if group.0 >= self.0 || parallelism == 0 || parallelism > u32::from(self.0) {
             return None;
@@ -112,8 +114,8 @@ impl KeyGroupRange {
         (first <= last).then_some(Self { first, last })
     }
 
-    /// Whether `parts`, in this order, follow one another without gap or overlap from the first group
-    /// to the last.
+    /// Whether `parts`, in this order, follow one another without gap or overlap from the first
+    /// group to the last.
     pub(crate) fn is_tiled_by(self, parts: impl IntoIterator<Item = Self>) -> bool {
         let mut next = u32::from(self.first.0);
         for part in parts {

@@ -40,7 +40,8 @@ const PER_SUBTASK: usize = 4;
 const SMALLEST: u64 = 256 << 10;
 /// Bytes that are packed into one object, and so are in memory at a time.
 const MAX_PACK: u64 = 16 << 20;
-/// Parts of large objects that a checkpoint may name for each subtask before they are laid side by side.
+/// Parts of large objects that a checkpoint may name for each subtask before they are laid side by
+/// side.
 const FRAGMENTS: usize = 32;
 /// A part of this length justifies a reference of its own.
 const WHOLE: u64 = 256 << 10;

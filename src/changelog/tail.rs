@@ -76,8 +76,8 @@ pub(crate) struct Tail<B> {
 }
 
 impl<B> Tail<B> {
-    /// The tail of a store that was restored from `base`, or from the `origins` of other subtasks, and
-    /// the `stored` deltas after them.
+    /// The tail of a store that was restored from `base`, or from the `origins` of other subtasks,
+    /// and the `stored` deltas after them.
     pub(crate) fn new(
         inline_limit: u64,
         origins: Vec<Origin>,
@@ -144,8 +144,8 @@ impl<B> Tail<B> {
         self.moved(Moved { deltas: refs, runs: Vec::new(), small: true });
     }
 
-    /// Deltas became durable in an object, or durable ones were copied to another: each for itself, and
-    /// the runs that they make up.
+    /// Deltas became durable in an object, or durable ones were copied to another: each for itself,
+    /// and the runs that they make up.
     pub(crate) fn moved(&mut self, Moved { deltas, runs, small }: Moved) {
         for delta in deltas {
             if let Some(slot) = self.slots.get_mut(&delta.last) {

@@ -1,9 +1,10 @@
 //! The delta that the operator writes to.
 //!
-//! Nearly always it is one table. A scan may hold it ([`ActiveDelta::view`]), which costs nothing; if the program
-//! then writes while the scan is open, the table stays as the scan sees it, and an empty one is put on top.
-//! Once the scan is gone the small table on top is folded into the one below it. If it is not gone
-//! when the delta is cut, or the upper one has become large, they are cut as two deltas, the older first.
+//! It is nearly always one table. A scan may hold that table ([`ActiveDelta::view`]) at no cost. If
+//! the program then writes while the scan is open, the table stays as the scan sees it, and an
+//! empty one is put on top. Once the scan is gone, the small upper table is folded into the lower
+//! one. If the scan is still there at the cut, or the upper table has become large, the two are cut
+//! as two deltas, the older first.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,20 +17,22 @@ use super::memtable::Memtable;
 use super::pooled::Pooled;
 use super::recycle::Recycler;
 
-/// Entries that one write folds into the table below at most: some tens of microseconds.
+/// The most entries that one write folds into the table below, which takes some tens of
+/// microseconds.
 const FOLDED_AT_ONCE: usize = 256;
 
-/// Tables that may lie below the one that is written to. A scan that would make it more is given no view.
+/// The most tables below the one that is written to. A scan that would make them more gets no view.
 const DEEPEST: usize = 4;
 
-/// All changes since the last cut, one entry per key in each of its tables; the last write wins. One owner, the
-/// operator's thread. Keys are encoded keys.
+/// All changes since the last cut, one entry per key in each of its tables; the last write wins.
+/// One owner, the operator's thread. Keys are encoded keys.
 pub(crate) struct ActiveDelta {
     /// The newest table, the one that is written to.
     top: Arc<Pooled>,
-    /// Whether a write has to look first: others may hold `top`, or there are tables below it.
+    /// Whether a write has to check first whether a scan holds `top`, or whether there are tables
+    /// below it.
     lent: Cell<bool>,
-    /// What came before, oldest first, as scans hold it.
+    /// Earlier tables, oldest first, which scans may hold.
     below: Vec<Arc<Pooled>>,
     below_bytes: usize,
     /// An empty table to put on top: a program that writes while it scans needs one for each scan.
@@ -48,7 +51,7 @@ impl ActiveDelta {
         Self::of(Arc::default(), entries)
     }
 
-    /// The first delta of a store whose deltas go round by `recycler`.
+    /// The first delta of a store that reuses the memory of its deltas through `recycler`.
     pub(crate) fn recycled_by(recycler: Arc<Recycler>) -> Self {
         Self::of(recycler, 0)
     }
@@ -70,7 +73,7 @@ impl ActiveDelta {
         self.writable().put(kind, key, value);
     }
 
-    /// Takes the value of `key` away.
+    /// Removes the value of `key`.
     #[inline]
     pub(crate) fn delete(&mut self, kind: TableKind, key: &[u8]) {
         self.writable().delete(kind, key);
@@ -82,14 +85,14 @@ impl ActiveDelta {
         self.writable().merge(kind, op, key, operand);
     }
 
-    /// Takes away the values of all keys from `start` up to but without `end`, here and below: points
-    /// of this delta are removed, and a tombstone is written. Costs what it removes for
-    /// ordered states, and a walk over the delta for hash states.
+    /// Removes the values of all keys from `start` up to but without `end`, here and below: entries
+    /// of this delta are removed, and a tombstone is written. The cost grows with the removed
+    /// entries for ordered states, and with the whole delta for hash states.
     pub(crate) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
         self.writable().delete_range(start, end);
     }
 
-    /// What the newest table of this delta knows about `key`. Where that does not settle it, the [older](Self::older)
+    /// Looks `key` up in the newest table. If that does not settle it, the [older](Self::older)
     /// ones follow.
     #[inline]
     pub(crate) fn newest(&self, key: &[u8]) -> Lookup<'_> {
@@ -107,8 +110,8 @@ impl ActiveDelta {
         std::iter::once(&*self.top).chain(self.older())
     }
 
-    /// One of its [`tables`](Self::tables), to be held: it does not change from now on. None where so many
-    /// are held already that reads would become slow.
+    /// One of its [`tables`](Self::tables), for a scan to hold. It does not change from now on.
+    /// None if so many are held already that reads would become slow.
     pub(crate) fn view(&self, table: &Pooled) -> Option<Arc<Pooled>> {
         if std::ptr::eq(table, Arc::as_ptr(&self.top)) {
             if self.below.len() == DEEPEST {
@@ -127,9 +130,10 @@ impl ActiveDelta {
             return self.set_apart();
         }
         #[expect(unsafe_code, reason = "what `Arc::get_mut` does, without its atomic operations")]
-        // SAFETY: nobody else holds `top`. Outside of this type nothing gets hold of it but by `view`, which sets
-        // `lent`, and by references that end before `self` is borrowed mutably. `lent` is cleared in `set_apart`
-        // and `cut` alone, where `top` is known to be held by `self` only, or is new.
+        // SAFETY: there is no other holder of `top`. Code outside of this type gets hold of it only
+        // through `view`, which sets `lent`, and through references that end before `self` is
+        // borrowed mutably. Only `set_apart` and `cut` clear `lent`, where `top` is known to be
+        // held by `self` alone, or is new.
         unsafe {
             (*Arc::as_ptr(&self.top).cast_mut()).table_mut()
         }
@@ -150,7 +154,7 @@ impl ActiveDelta {
         Arc::get_mut(&mut self.top).expect("it is held by nobody else, or new").table_mut()
     }
 
-    /// Brings the newest tables together as far as no scan holds them.
+    /// Folds the newest tables into one as far as no scan holds them.
     fn fold(&mut self) {
         while self.top.len() + self.top.tombstones().len() <= FOLDED_AT_ONCE {
             let (Some(newer), Some(older)) = (Arc::get_mut(&mut self.top), self.below.last_mut()) else {
@@ -167,7 +171,7 @@ impl ActiveDelta {
         }
     }
 
-    /// Number of entries, tombstones not counted. A key that is in two tables counts twice.
+    /// Number of entries without tombstones. A key that is in two tables counts twice.
     pub(crate) fn len(&self) -> usize {
         self.tables().map(|table| table.len()).sum()
     }
@@ -178,16 +182,16 @@ impl ActiveDelta {
         self.top.is_empty() && self.below.is_empty()
     }
 
-    /// Memory held, in bytes: indexes, tombstones and the garbage of overwritten values included.
+    /// Memory in bytes, with indexes, tombstones and the garbage of overwritten values.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.top.bytes() + self.below_bytes
     }
 
-    /// Gives out what was collected, or, where scans hold parts of it, the oldest of these: to be called until
-    /// the delta [is empty](Self::is_empty). O(1): no sort, no copy, and in the
-    /// steady state no allocation, since the new delta is made from memory of earlier ones and sized
-    /// as this one.
+    /// Freezes the delta. If scans hold tables, it freezes only the oldest, so call it until the
+    /// delta [is empty](Self::is_empty). O(1): no sort and no copy. In the steady state it does not
+    /// allocate either, because the new delta has the size of this one and reuses memory of earlier
+    /// ones.
     pub(crate) fn cut(&mut self) -> FrozenDelta {
         self.fold();
         if self.below.is_empty() {

@@ -1,12 +1,12 @@
 //! Where a delta's keys and values lie: records one after the other in large chunks.
 //!
 //! One allocation serves thousands of records, freeing a delta is freeing a few chunks, and a walk
-//! over all records is a walk through memory in order. A record never moves, so its [`Pos`] can stand
-//! in any number of indexes; a value that outgrows its record moves out of it and leaves its new
-//! position behind.
+//! over all records is a walk through memory in order. A record never moves, so its [`Pos`] can
+//! stand in any number of indexes; a value that outgrows its record moves out of it and leaves its
+//! new position behind.
 //!
-//! A record is a header (key length and tag, value length, room for the value; 4 bytes each), the key,
-//! and the room. Records begin at multiples of 8 bytes.
+//! A record is a header (key length and tag, value length, room for the value; 4 bytes each), the
+//! key, and the room. Records begin at multiples of 8 bytes.
 
 mod header;
 #[cfg(test)]
@@ -55,7 +55,7 @@ impl Arena {
         self.used
     }
 
-    /// Memory held, in bytes: all of each chunk, and what is there for the next ones.
+    /// Memory in bytes: all of each chunk, and the spare chunks.
     pub(crate) fn memory(&self) -> usize {
         self.chunks.iter().chain(&self.spare).map(Vec::capacity).sum()
     }
@@ -118,8 +118,8 @@ impl Arena {
     #[cold]
     fn add_chunk(&mut self, len: usize) {
         if len > OWN_CHUNK {
-            // The current chunk stays the current one, unless there is none yet. The capacity is one
-            // that does not look like a standard chunk's to `into_spare`.
+            // The current chunk stays the current one, unless there is none yet. The capacity is
+            // one that does not look like a standard chunk's to `into_spare`.
             self.chunks.push(Vec::with_capacity(if len == CHUNK { len + UNIT } else { len }));
             if self.chunks.len() > 1 {
                 return;
@@ -145,8 +145,8 @@ impl Arena {
         &mut chunk[(pos.0 % UNITS_PER_CHUNK) as usize * UNIT..]
     }
 
-    /// Brings the records at `positions` into the cache. The misses overlap, as they would not if each
-    /// record were worked on before the next one is looked at.
+    /// Fetches the records at `positions` into the cache. The cache misses overlap, which they
+    /// would not if each record were processed before the next one is read.
     pub(crate) fn fetch(&self, positions: &[Pos]) {
         let mut sum = 0_u8;
         for pos in positions {
@@ -231,15 +231,15 @@ impl Arena {
         self.record_mut(pos)[..HEADER].copy_from_slice(&header.bytes());
     }
 
-    /// Writes the first `keep` bytes that lie at `start` of the record `place`, then `bytes`, to a new
-    /// place with room to grow.
+    /// Writes the first `keep` bytes that lie at `start` of the record `place`, then `bytes`, to a
+    /// new place with room to grow.
     #[cold]
     fn move_out(&mut self, place: Pos, start: usize, keep: usize, bytes: &[u8]) -> Pos {
         let mut payload = Vec::with_capacity(keep + bytes.len());
         payload.extend_from_slice(&self.record(place)[start..start + keep]);
         payload.extend_from_slice(bytes);
-        // What grew by an operand will grow by many: doubling makes the copying linear. A value that
-        // is put anew grows by its digits.
+        // What grew by an operand will grow by many: doubling makes the copying linear. A value
+        // that is put anew grows by its digits.
         let slack = match payload.len() {
             len if len > MAX_SLACK => 0,
             len if keep > 0 => len,

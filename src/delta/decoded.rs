@@ -33,7 +33,7 @@ impl DecodedDelta {
     /// Memory of an entry besides its key and payload, at most: lists grow by doubling, and a merge
     /// notes the place of each.
     pub(super) const OVERHEAD: usize = 2 * size_of::<Item>() + 8;
-    /// Bytes that the smallest one takes: a vector begins with room for 4 items, or 8 bytes.
+    /// The fewest bytes that a delta takes: a vector begins with room for 4 items, or 8 bytes.
     pub(super) const LEAST: usize = 4 * size_of::<Item>() + 8;
 
     pub(crate) fn new(tombstones: RangeSet) -> Self {

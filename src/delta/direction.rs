@@ -1,6 +1,6 @@
-//! [`Direction`]: in which direction keys are walked.
+//! [`Direction`]: the order in which keys are visited.
 
-/// Up from the least key, or down from the greatest.
+/// Upwards from the least key, or downwards from the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forward,

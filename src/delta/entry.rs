@@ -27,8 +27,8 @@ impl Entry<'_> {
     }
 }
 
-/// Bytes that the operands of one key may come to. RocksDB keeps a value's length in 32 bits and does not check
-/// it; far below that, because folding needs the bytes twice.
+/// Bytes that the operands of one key may come to. RocksDB keeps a value's length in 32 bits and
+/// does not check it; far below that, because folding needs the bytes twice.
 pub(crate) const MAX_FOLDED: usize = 2 << 30;
 
 /// A merge operator. Its number is part of every stored format, so a variant is never renumbered.

@@ -9,7 +9,7 @@ use super::pooled::Pooled;
 use super::range_set::RangeSet;
 use super::recycle::Recycler;
 
-/// Records that a walk in key order asks memory for at the same time.
+/// Records that a walk in key order fetches from memory at the same time.
 const FETCHED_TOGETHER: usize = 16;
 
 /// All changes between two cuts. Its memory goes back to the store when the last holder drops it.
@@ -37,8 +37,8 @@ impl FrozenDelta {
         self.table().get(key)
     }
 
-    /// All entries in order. The first caller sorts the keys of hash states (some 100 ns a key), so let
-    /// that be a background thread.
+    /// All entries in order. The first caller sorts the keys of hash states (some 100 ns a key), so
+    /// it should be a background thread.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], Entry<'_>)> {
         let (table, sorted) = (self.table(), self.sorted());
         sorted.iter().enumerate().map(move |(at, pos)| {
@@ -52,7 +52,7 @@ impl FrozenDelta {
 
     fn sorted(&self) -> &[Pos] {
         self.sorted.get_or_init(|| {
-            // We are in the background: the right place for the work that cut and drop put off.
+            // This runs in the background, where the work belongs that cut and drop have put off.
             self.recycler.clean();
             let mut positions = Vec::with_capacity(self.len());
             positions.extend(self.table().all());
@@ -60,9 +60,9 @@ impl FrozenDelta {
         })
     }
 
-    /// The entries from `start` up to but without `end`, in order. Never waits for the sort: before it
-    /// is done, it costs what [`Memtable::range`](super::memtable::Memtable::range) does. Tombstones are
-    /// not in it.
+    /// The entries from `start` up to but without `end`, in order. Never waits for the sort: before
+    /// it is done, it costs what [`Memtable::range`](super::memtable::Memtable::range) does.
+    /// Tombstones are not in it.
     pub(crate) fn range<'a>(
         &'a self,
         start: &[u8],
@@ -79,13 +79,15 @@ impl FrozenDelta {
         sorted.iter().copied().chain(unsorted.into_iter().flatten()).map(|pos| table.point(pos))
     }
 
-    /// How many keys lie below `bound`, if the order is known already: a scan never sorts on its own thread.
+    /// How many keys lie below `bound`, if the order is known already: a scan never sorts on its
+    /// own thread.
     pub(crate) fn position(&self, bound: &[u8]) -> Option<usize> {
         let sorted = self.sorted.get()?;
         Some(sorted.partition_point(|pos| self.table().point(*pos).0 < bound))
     }
 
-    /// The entry that as many keys as a [`position`](Self::position) lie below; None behind the last.
+    /// The entry at a [`position`](Self::position), which is the number of keys below it. None
+    /// behind the last.
     pub(crate) fn nth(&self, at: usize) -> Option<(&[u8], Entry<'_>)> {
         self.sorted.get()?.get(at).map(|pos| self.table().point(*pos))
     }
@@ -100,7 +102,8 @@ impl FrozenDelta {
         self.table().len()
     }
 
-    /// Memory held, in bytes, as [`ActiveDelta::bytes`](super::ActiveDelta::bytes) counted at the cut.
+    /// Memory held, in bytes, as [`ActiveDelta::bytes`](super::ActiveDelta::bytes) counted at the
+    /// cut.
     pub(crate) fn bytes(&self) -> usize {
         self.table().bytes()
     }

@@ -1,13 +1,14 @@
 //! The hash index of a delta: key to position of its record.
 //!
-//! Open addressing with linear probing, 8 bytes a slot: 32 bits of the key's hash, and the position. A
-//! lookup in a delta of many megabytes is a matter of cache misses, and this takes two: one for the slot, one
-//! for the record, which is read only when the hash makes it nearly sure to be the right one. (A table
-//! with control bytes beside its slots, as hashbrown's, takes a third; see docs/measurements/delta.md.)
-//! Growing reads no record at all.
+//! Open addressing with linear probing, 8 bytes a slot: 32 bits of the key's hash, and the
+//! position. A lookup in a delta of many megabytes is a matter of cache misses, and this takes two:
+//! one for the slot, one for the record, which is read only when the hash makes it nearly sure to
+//! be the right one. (A table with control bytes beside its slots, as hashbrown's, takes a third;
+//! see docs/measurements/delta.md.) Growing reads no record at all.
 //!
-//! The index is cut into shards that grow one by one: growing a shard of a delta of a million entries
-//! takes some 100 µs, growing one table of them all would stop the operator for tens of milliseconds.
+//! The index is cut into shards that grow one by one: growing a shard of a delta of a million
+//! entries takes some 100 µs, growing one table of them all would stop the operator for tens of
+//! milliseconds.
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -108,7 +109,7 @@ impl Shard {
         }
     }
 
-    /// Frees the slot `at` and moves up what was probed past it.
+    /// Frees the slot `at`, and moves up entries that were probed past it.
     fn remove(&mut self, mut at: usize) {
         let mask = self.slots.len() - 1;
         let mut next = at;
@@ -166,7 +167,7 @@ impl HashIndex {
         Self { hasher: RandomState::default(), shards, len: 0, shard_hint }
     }
 
-    /// One without any memory, which nothing may be looked for in.
+    /// An index without memory, in which nothing may be searched.
     pub(crate) fn hollow() -> Self {
         Self::with_hint(0, Some(SpareShards(Vec::new())))
     }
@@ -208,7 +209,7 @@ impl HashIndex {
         self.len += 1;
     }
 
-    /// Takes out the key of the record at `pos`.
+    /// Removes the key of the record at `pos`.
     pub(crate) fn remove(&mut self, pos: Pos, arena: &Arena) {
         let hash = self.hash(arena.key(pos));
         let shard = &mut self.shards[hash.shard()];
@@ -218,7 +219,8 @@ impl HashIndex {
         }
     }
 
-    /// The tables, emptied, for another index to use; none if they are far too large for what they held.
+    /// The emptied tables, for another index to use. None if they are far too large for the entries
+    /// that they held.
     pub(crate) fn into_spare(mut self) -> Option<SpareShards> {
         let slots: usize = self.shards.iter().map(|shard| shard.slots.len()).sum();
         if slots > 16 * self.len.max(SHARDS) {

@@ -1,8 +1,9 @@
-//! The table that an active and a frozen delta share: records, the two indexes over them, and tombstones.
+//! The table that an active and a frozen delta share: records, the two indexes over them, and
+//! tombstones.
 //!
-//! Every key is in the hash index, so a point operation costs the same for every state. Keys of states
-//! with an ordered table are in the ordered index as well, which is touched only when a key is new to
-//! the delta.
+//! Every key is in the hash index, so a point operation costs the same for every state. Keys of
+//! states with an ordered table are in the ordered index as well, which is touched only when a key
+//! is new to the delta.
 
 use std::iter::Peekable;
 
@@ -65,7 +66,7 @@ impl Memtable {
         }
     }
 
-    /// Folds `operand` into what the delta says about the key.
+    /// Folds `operand` into the delta's entry of the key.
     pub(crate) fn merge(&mut self, kind: TableKind, op: MergeOp, key: &[u8], operand: &[u8]) {
         let hash = self.points.hash(key);
         if let Some(pos) = self.points.find(hash, key, &self.arena) {
@@ -77,7 +78,7 @@ impl Memtable {
                 },
             }
         } else if self.tombstones.contains(key) {
-            // Nothing below can be the base.
+            // A tombstone of this delta hides all older bases.
             self.insert(kind, hash, key, Entry::Put(operand));
         } else {
             self.insert(kind, hash, key, Entry::Merge { op, operand });
@@ -108,7 +109,7 @@ impl Memtable {
         self.tombstones.insert(start, end);
     }
 
-    /// Does again what was done to a newer table.
+    /// Repeats the changes of a newer table.
     pub(crate) fn absorb(&mut self, newer: &Self) {
         for (start, end) in newer.tombstones.iter() {
             self.delete_range(start, end);
@@ -144,7 +145,7 @@ impl Memtable {
         self.points.len() == 0 && self.tombstones.is_empty()
     }
 
-    /// Memory held, garbage of overwritten values included. A function of what was written alone, so
+    /// Memory held, with the garbage of overwritten values. It depends only on what was written, so
     /// that a size limit cuts a repeated run at the same places.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
@@ -154,7 +155,7 @@ impl Memtable {
             + self.tombstones.bytes()
     }
 
-    /// Memory held as the allocator has it: of a small table, much more than [`Memtable::bytes`].
+    /// Memory as the allocator has it. For a small table it is much more than [`Memtable::bytes`].
     pub(crate) fn memory(&self) -> usize {
         self.arena.memory()
             + self.points.memory()
@@ -170,13 +171,13 @@ impl Memtable {
         (self.arena.key(pos), self.arena.entry(pos))
     }
 
-    /// Brings records that are needed next into the cache.
+    /// Fetches the records that are needed next into the cache.
     pub(crate) fn fetch(&self, positions: &[Pos]) {
         self.arena.fetch(positions);
     }
 
-    /// The positions of all keys from `start` up to but without `end`, in order. Keys of hash states
-    /// are found by a walk over the whole delta and sorted.
+    /// The positions of all keys from `start` up to but without `end`, in order. Keys of hash
+    /// states are found by a walk over the whole delta and sorted.
     pub(crate) fn range<'a>(
         &'a self,
         start: &[u8],
@@ -192,8 +193,8 @@ impl Memtable {
         !self.unordered.may_meet(start, end)
     }
 
-    /// Whether there are more than `few` ordered keys in the range, or tombstones that meet it. Costs nothing
-    /// that grows with their number.
+    /// Whether there are more than `few` ordered keys in the range, or tombstones that overlap it.
+    /// The cost does not grow with their number.
     pub(crate) fn has_many_in(&self, start: &[u8], end: &[u8], few: usize) -> bool {
         let key = self.ordered.range_from(start, &self.arena).nth(few);
         key.is_some_and(|pos| self.arena.key(pos) < end) || self.tombstones.meets_more_than(few, start, end)
@@ -250,13 +251,13 @@ impl Memtable {
         self.arena.chunks()
     }
 
-    /// An empty table out of this one's memory. For small ones: it costs what they hold.
+    /// An empty table made from this one's memory. The cost grows with the size of the table.
     pub(crate) fn emptied(self) -> Self {
         let (chunks, shards) = self.into_spare();
         Self::new(Arena::with_spare(chunks), HashIndex::with_hint(0, shards))
     }
 
-    /// What the next delta can use again.
+    /// The memory that the next delta can use.
     pub(crate) fn into_spare(self) -> (Vec<Vec<u8>>, Option<SpareShards>) {
         (self.arena.into_spare(), self.points.into_spare())
     }
@@ -292,7 +293,8 @@ fn sort_by_key(positions: &mut Vec<Pos>, arena: &Arena) {
     positions.extend(keyed.iter().map(|(_, pos)| pos));
 }
 
-/// The first 16 bytes of a key as a number that compares as they do; shorter ones are filled up with 0.
+/// The first 16 bytes of a key as a number that compares as they do; shorter ones are filled up
+/// with 0.
 fn head(key: &[u8]) -> u128 {
     if let Some(first) = key.first_chunk() {
         return u128::from_be_bytes(*first);
@@ -305,7 +307,7 @@ fn head(key: &[u8]) -> u128 {
 /// The states of some keys.
 #[derive(Default)]
 struct StateSet {
-    /// The one met last: the next key is nearly always of the same, or of one of a few.
+    /// The state met last. The next key is nearly always of the same state.
     last: Option<[u8; 4]>,
     states: StateMap<()>,
 }

@@ -9,7 +9,8 @@ use super::entry::{Entry, MAX_FOLDED, MergeOp};
 use super::range_set::RangeSet;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What [`merge_all`] makes: one entry per key, in the deltas where they were, and the union of the tombstones.
+/// The result of [`merge_all`]: one entry per key, left in the delta where it was, and the union of
+/// the tombstones.
 pub(crate) struct MergedDeltas {
     /// The deltas, oldest first, and at the end one with the entries that had to be folded.
     sources: Vec<DecodedDelta>,
@@ -38,7 +39,8 @@ impl MergedDeltas {
     }
 }
 
-/// The deltas, oldest first, as one that does the same. Copies nothing but folded operands.
+/// Merges deltas, given oldest first, into one with the same effect. Copies nothing but folded
+/// operands.
 ///
 /// # Errors
 /// `Incompatible` if the operands of one key exceed [`MAX_FOLDED`].
@@ -94,7 +96,8 @@ enum Resolved<'a> {
     Folded { put: bool, op: MergeOp, operands: Vec<&'a [u8]> },
 }
 
-/// The tombstones of the deltas that have any: mostly few of thousands, so that a key need not ask them all.
+/// The tombstones of those deltas that have any. These are mostly a few of thousands, so a key need
+/// not ask all deltas.
 struct Tombstones<'a> {
     /// Number of all deltas.
     deltas: usize,
@@ -116,7 +119,7 @@ impl<'a> Tombstones<'a> {
     }
 }
 
-/// What is left of a key's `versions`, newest first.
+/// Decides what remains of a key's `versions`, given newest first.
 fn resolve<'a>(key: &[u8], versions: &[Version<'a>], tombstones: &Tombstones<'_>) -> Resolved<'a> {
     let covered = |from: usize, to: usize| tombstones.cover(key, from, to);
     let mut operands: Vec<&[u8]> = Vec::new();
@@ -147,8 +150,8 @@ fn resolve<'a>(key: &[u8], versions: &[Version<'a>], tombstones: &Tombstones<'_>
         if has_base {
             break;
         }
-        // Later deltas are known to have no tombstone over the key. This one has none either, or the
-        // operand would be a put; but bytes from outside may break that rule.
+        // Later deltas are known to have no tombstone over the key. This one has none either, or
+        // the operand would be a put; but bytes from outside may break that rule.
         above = source + 1;
     }
     let (Some(op), Some(newest)) = (operator, newest_operand) else { return Resolved::Gone };

@@ -1,11 +1,11 @@
 //! The ordered index of a delta: positions of records in the order of their keys.
 //!
 //! A tree of two levels: a `BTreeMap` from separator keys to leaves of up to 128 positions. Beside
-//! each position a leaf keeps 8 bytes of the key, those after a prefix that all keys of the leaf share,
-//! so that a search reads records, which are not in the cache, only where these 8 bytes are equal. Keys
-//! of one state and key group, or of one map of a user's, share long prefixes; without the cut the 8
-//! bytes would often be equal.
-//! `docs/measurements/delta.md` compares it with a `BTreeMap` from keys to positions.
+//! each position a leaf keeps 8 bytes of the key, those after a prefix that all keys of the leaf
+//! share, so that a search reads records, which are not in the cache, only where these 8 bytes are
+//! equal. Keys of one state and key group, or of one map of a user's, share long prefixes; without
+//! the cut the 8 bytes would often be equal. `docs/measurements/delta.md` compares it with a
+//! `BTreeMap` from keys to positions.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -17,8 +17,8 @@ const LEAF: usize = 128;
 /// Bytes of a key that a leaf keeps beside its position.
 const HEAD: usize = 8;
 
-/// Memory of an entry in the index: 12 bytes in leaves that are half full at worst, and its share of
-/// the leaf and the upper level.
+/// Memory of an entry in the index: 12 bytes in leaves that are half full at worst, and its share
+/// of the leaf and the upper level.
 pub(crate) const BYTES_PER_ENTRY: usize = 24;
 
 /// Positions in the order of their keys. The keys themselves are in the arena.
@@ -52,7 +52,7 @@ impl OrderedIndex {
         }
     }
 
-    /// Takes out all keys from `start` up to but without `end`, and gives their positions.
+    /// Removes all keys from `start` up to but without `end`, and returns their positions.
     pub(crate) fn remove_range(&mut self, start: &[u8], end: &[u8], arena: &Arena) -> Vec<Pos> {
         let mut removed = Vec::new();
         if start >= end {
@@ -151,8 +151,8 @@ impl Leaf {
         Self { prefix: prefix.into(), heads: Vec::with_capacity(LEAF), positions: Vec::with_capacity(LEAF) }
     }
 
-    /// Makes the prefix longer if the heads begin with much that all of them share. Seldom, because it
-    /// reads every key of the leaf.
+    /// Makes the prefix longer if all heads share a long beginning. It reads every key of the leaf,
+    /// so it is done seldom.
     fn lengthen_prefix(&mut self, arena: &Arena) {
         let (Some(first), Some(last)) = (self.positions.first(), self.positions.last()) else { return };
         let first = arena.key(*first);
@@ -210,7 +210,8 @@ impl Leaf {
     }
 }
 
-/// The first 8 bytes of `bytes` as a number that compares as they do; shorter ones are filled up with 0.
+/// The first 8 bytes of `bytes` as a number that compares as they do; shorter ones are filled up
+/// with 0.
 #[inline]
 fn head(bytes: &[u8]) -> u64 {
     if let Some(first) = bytes.first_chunk() {

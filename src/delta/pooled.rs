@@ -14,7 +14,7 @@ pub(crate) struct Pooled {
 }
 
 impl Pooled {
-    /// A table for about `entries`, out of used memory where there is some.
+    /// A table for about `entries` entries, made from used memory if there is any.
     pub(super) fn new(recycler: &Arc<Recycler>, entries: usize) -> Arc<Self> {
         Self::of(recycler.memtable(entries), recycler)
     }
@@ -28,7 +28,7 @@ impl Pooled {
         &mut self.table
     }
 
-    /// The table, which is not handed back then.
+    /// Takes the table out. It then does not return to the pool.
     pub(super) fn take(&mut self) -> Memtable {
         std::mem::replace(&mut self.table, Memtable::hollow())
     }

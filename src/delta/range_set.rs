@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-/// Half-open ranges of keys, disjoint, and joined where they touch: two sets of the same keys are equal.
+/// Half-open ranges of keys, disjoint, and joined where they touch: two sets of the same keys are
+/// equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RangeSet {
     /// Start to end.

@@ -5,8 +5,8 @@
 //! microseconds. So a delta that is dropped, on any thread, is only put on a list. The next seal,
 //! which runs in the background, cleans it, and the next cut finds it ready.
 //!
-//! Memory that waits here counts (I6): what a store holds of it is told, and where it would not fit beside the
-//! deltas that are on their way, a writer frees it before it waits.
+//! Waiting memory counts (I6): a store reports how much it holds, and a writer frees it before
+//! waiting for the memory of deltas.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,14 +21,14 @@ use super::memtable::Memtable;
 /// operator.
 const MAX_RETIRED: usize = 64;
 
-/// What the deltas of one store hand on to each other. Holds the memory of at most [`MAX_RETIRED`]
-/// deltas until the next seal, and of one that is cleaned.
+/// Memory that the deltas of one store hand on to each other. Until the next seal it holds at most
+/// [`MAX_RETIRED`] dropped deltas, beside the memory of one cleaned delta.
 #[derive(Default)]
 pub(crate) struct Recycler {
     pool: Mutex<Pool>,
     /// Bytes of what waits to be cleaned.
     retired: AtomicUsize,
-    /// Bytes of what is ready to be used again.
+    /// Bytes of cleaned memory, ready to be used again.
     ready: AtomicUsize,
     /// Bytes of the empty table that a program which writes while it scans keeps for the next scan.
     overlay: AtomicUsize,
@@ -56,7 +56,7 @@ impl fmt::Debug for Recycler {
 }
 
 impl Recycler {
-    /// An empty table for about `entries`, out of used memory where there is some.
+    /// An empty table for about `entries` entries, made from cleaned memory if there is any.
     pub(crate) fn memtable(&self, entries: usize) -> Memtable {
         let (chunks, shards) = {
             let mut pool = self.lock();
@@ -66,8 +66,8 @@ impl Recycler {
         Memtable::new(Arena::with_spare(chunks), HashIndex::with_hint(entries, shards))
     }
 
-    /// Takes a table that nothing reads any more. Never frees memory on the caller's thread, unless
-    /// nobody has cleaned up for long.
+    /// Takes a table that has no readers any more. Frees no memory on the caller's thread, unless
+    /// [`MAX_RETIRED`] tables wait already.
     pub(crate) fn retire(&self, table: Memtable) {
         let bytes = table.memory();
         let mut pool = self.lock();
@@ -80,8 +80,8 @@ impl Recycler {
         }
     }
 
-    /// Cleans what was retired. Takes up to milliseconds; for background threads, and for whoever would wait for
-    /// memory otherwise.
+    /// Cleans the retired tables. It takes up to milliseconds, so it is for background threads, and
+    /// for a writer that would have to wait for memory otherwise.
     pub(crate) fn clean(&self) {
         let retired = {
             let mut pool = self.lock();
@@ -93,8 +93,8 @@ impl Recycler {
             let (chunks, shards) = table.into_spare();
             let mut pool = self.lock();
             pool.chunks.extend(chunks);
-            // Of the last two, so that a small delta in between is no loss, and a burst does not
-            // hold memory for ever.
+            // Keeps as much as the larger of the last two deltas had filled. A small delta in
+            // between then loses nothing, and a burst does not hold memory for ever.
             let keep = filled.max(pool.last_filled).min(pool.chunks.len());
             let surplus = pool.chunks.split_off(keep);
             pool.last_filled = filled;
@@ -111,12 +111,12 @@ impl Recycler {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Bytes of all that is held here for later deltas.
+    /// Bytes of all memory held for later deltas.
     pub(crate) fn bytes(&self) -> usize {
         self.retired() + self.ready.load(Ordering::Relaxed) + self.overlay.load(Ordering::Relaxed)
     }
 
-    /// Notes what the table takes that lies ready for the next scan.
+    /// Notes the memory of the spare table for the next scan.
     pub(super) fn set_overlay(&self, bytes: usize) {
         self.overlay.store(bytes, Ordering::Relaxed);
     }

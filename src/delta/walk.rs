@@ -1,7 +1,8 @@
 //! [`Walk`]: a position among the ordered keys of a table that is no longer written to.
 //!
-//! It borrows nothing, so that a scan can hold the table and the place side by side: it copies the positions of a
-//! leaf at a time, which are 4 bytes a key, and finds the next leaf by the separator of the last one.
+//! It borrows nothing, so that a scan can hold the table and the place side by side: it copies the
+//! positions of a leaf at a time, which are 4 bytes a key, and finds the next leaf by the separator
+//! of the last one.
 
 use super::Direction;
 use super::arena::Pos;
@@ -13,12 +14,13 @@ pub(crate) struct Walk {
     direction: Direction,
     separator: Box<[u8]>,
     positions: Vec<Pos>,
-    /// How many of the positions lie behind: of the first ones forward, of the last ones backward.
+    /// How many positions were passed: from the front when walking forward, from the back when
+    /// walking backward.
     passed: usize,
 }
 
 impl Walk {
-    /// Behind the last key of whatever table.
+    /// Behind the last key of any table.
     pub(crate) fn nowhere() -> Self {
         Self { direction: Direction::Forward, separator: Box::default(), positions: Vec::new(), passed: 0 }
     }

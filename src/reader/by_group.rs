@@ -6,9 +6,9 @@ use crate::error::Result;
 use crate::key_group::{KeyGroup, KeyGroupRange};
 use crate::state::Failure;
 
-/// The items of all key groups in their order, each group's from an iterator that is made when its turn
-/// comes. An entry that cannot be read is an error, and iteration may go on after it. It ends where a group cannot be reached
-/// or its scan fails: what failed once is not passed over.
+/// The items of all key groups in their order, each group's from an iterator that is made when its
+/// turn comes. An entry that cannot be read is an error, and iteration may go on after it. It ends
+/// where a group cannot be reached or its scan fails: what failed once is not passed over.
 pub(super) struct ByGroup<I, F> {
     groups: Range<u16>,
     make: F,

@@ -21,7 +21,8 @@ where
     ///
     /// # Errors
     /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `V`; as [`CheckpointReader::get`](crate::CheckpointReader::get).
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `V`; as
+    /// [`CheckpointReader::get`](crate::CheckpointReader::get).
     pub fn get<K, B>(&self, key: &K, map_key: &B) -> Result<Option<V>>
     where
         K: KeyCodec + ?Sized,
@@ -62,7 +63,8 @@ where
         self.map_iter(key, |map| (map.to_vec(), key::successor(map)))
     }
 
-    /// The entries of a key's map whose keys begin with `prefix`, in their order, see [`KeyPrefix`].
+    /// The entries of a key's map whose keys begin with `prefix`, in their order, see
+    /// [`KeyPrefix`].
     ///
     /// # Errors
     /// As [`StateReader::iter`].
@@ -79,8 +81,8 @@ where
         })
     }
 
-    /// The entries of a key's map whose keys lie in `range`, in their order. A range that is the wrong way
-    /// round is empty.
+    /// The entries of a key's map whose keys lie in `range`, in their order. A range that is the
+    /// wrong way round is empty.
     ///
     /// # Errors
     /// As [`StateReader::iter`].
@@ -110,8 +112,8 @@ where
     Q: Spaces,
     P: Spaces,
 {
-    /// The entries of all maps: the key (with namespaces: key and namespace), and the map's key and value. The
-    /// entries of one map come together, in the order of the map's keys.
+    /// The entries of all maps: the key (with namespaces: key and namespace), and the map's key and
+    /// value. The entries of one map come together, in the order of the map's keys.
     ///
     /// # Errors
     /// As [`StateReader::keys`].

@@ -40,17 +40,18 @@ const PARALLEL_DOWNLOADS: usize = 16;
 /// How long a reader that was dropped goes on trying to release its pin.
 const LAST_RELEASE: Duration = Duration::from_secs(10);
 
-/// One checkpoint or savepoint of a job, to be read key by key and by scans: typed state by its descriptor
-/// ([`CheckpointReader::state`], [`CheckpointReader::timers`]), and any state as the bytes that are stored. The job may be running: no
-/// attempt begins, nothing is fenced, and the job does not notice but for one small object, the
-/// reader's pin, which keeps the checkpoint alive for as long as the reader lives.
+/// One checkpoint or savepoint of a job, to be read key by key and by scans: typed state by its
+/// descriptor ([`CheckpointReader::state`], [`CheckpointReader::timers`]), and any state as the
+/// bytes that are stored. The job may be running: no attempt begins, nothing is fenced, and the job
+/// does not notice but for one small object, the reader's pin, which keeps the checkpoint alive for
+/// as long as the reader lives.
 ///
-/// A subtask's state is fetched from the object store when something in it is first asked for: a point
-/// read fetches one subtask, a scan of all groups all of them. All calls block.
+/// A subtask's state is fetched from the object store when something in it is first asked for: a
+/// point read fetches one subtask, a scan of all groups all of them. All calls block.
 ///
-/// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in the
-/// background. Of a process that is killed the pin stays, and keeps the checkpoint's objects until
-/// someone releases it, see [`Pins`](crate::admin::Pins).
+/// Close it with [`CheckpointReader::close`]; a reader that is dropped tries to release its pin in
+/// the background. Of a process that is killed the pin stays, and keeps the checkpoint's objects
+/// until someone releases it, see [`Pins`](crate::admin::Pins).
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom, StateOptions};
@@ -119,10 +120,10 @@ impl CheckpointReader {
     /// Opens a checkpoint or savepoint of a job.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such job, checkpoint or savepoint, naming those
-    /// that there are; [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL, option or name;
-    /// [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject) and
-    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) if its manifest cannot be read;
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such job, checkpoint or savepoint, naming
+    /// those that there are; [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL,
+    /// option or name; [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject)
+    /// and [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) if its manifest cannot be read;
     /// [`Disk`](ErrorKind::Disk), [`StoreUnavailable`](ErrorKind::StoreUnavailable).
     pub fn open(
         location: impl Into<JobLocation>,
@@ -209,8 +210,8 @@ impl CheckpointReader {
     /// The value of `key` in the key's own group ([`MaxParallelism::group_of`]).
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound) if there is no such state, naming those that there are; what a
-    /// restore of the subtask may fail with, see [`Job::open`](crate::Job::open).
+    /// [`NotFound`](ErrorKind::NotFound) if there is no such state, naming those that there are;
+    /// what a restore of the subtask may fail with, see [`Job::open`](crate::Job::open).
     pub fn get(&self, state: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.get_in(state, self.max_parallelism().group_of(key), key)
     }
@@ -218,8 +219,8 @@ impl CheckpointReader {
     /// The value of `key` in `group`, for keys that do not lie in their own group.
     ///
     /// # Errors
-    /// As [`CheckpointReader::get`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has no
-    /// such group.
+    /// As [`CheckpointReader::get`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has
+    /// no such group.
     pub fn get_in(&self, state: &str, group: KeyGroup, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.stored(self.info(state)?.id, group, key)
     }
@@ -256,8 +257,8 @@ impl CheckpointReader {
         Ok(values)
     }
 
-    /// All keys of a state that start with `prefix`, over all key groups: ascending by group, and within a
-    /// group by the bytes of the key. There is no order across groups.
+    /// All keys of a state that start with `prefix`, over all key groups: ascending by group, and
+    /// within a group by the bytes of the key. There is no order across groups.
     ///
     /// # Errors
     /// As [`CheckpointReader::get`]; the iterator yields what fails on the way, and then ends.
@@ -268,8 +269,8 @@ impl CheckpointReader {
     /// As [`CheckpointReader::scan`], over some key groups.
     ///
     /// # Errors
-    /// As [`CheckpointReader::scan`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has no
-    /// such groups.
+    /// As [`CheckpointReader::scan`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job
+    /// has no such groups.
     pub fn scan_groups(
         &self,
         state: &str,

@@ -25,8 +25,8 @@ impl ReaderOptions {
         Self::default()
     }
 
-    /// Where a directory is made for the files of the checkpoint; it is removed at the end. Default: the
-    /// system's place for temporary files.
+    /// Where a directory is made for the files of the checkpoint; it is removed at the end.
+    /// Default: the system's place for temporary files.
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = dir.into();
@@ -40,10 +40,11 @@ impl ReaderOptions {
         self
     }
 
-    /// Whether the checkpoint is pinned while it is read. Default true. A pin is an object in the job's store; without
-    /// one, credentials that may only list and read are enough. A running job may then collect the checkpoint
-    /// meanwhile: a read that finds something gone fails with [`MissingObject`](crate::ErrorKind::MissingObject) and says
-    /// so. Savepoints are not collected before they are released.
+    /// Whether the checkpoint is pinned while it is read. Default true. A pin is an object in the
+    /// job's store; without one, credentials that may only list and read are enough. A running job
+    /// may then collect the checkpoint meanwhile: a read that finds something gone fails with
+    /// [`MissingObject`](crate::ErrorKind::MissingObject) and says so. Savepoints are not collected
+    /// before they are released.
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;

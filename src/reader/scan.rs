@@ -11,8 +11,8 @@ use super::CheckpointReader;
 /// Key group, key and value.
 type Entry = (KeyGroup, Vec<u8>, Vec<u8>);
 
-/// An iterator over key group, key and value of a state: ascending by group, and within a group by the
-/// bytes of the key. Subtasks are fetched when the scan comes to them.
+/// An iterator over key group, key and value of a state: ascending by group, and within a group by
+/// the bytes of the key. Subtasks are fetched when the scan comes to them.
 #[derive(Debug)]
 pub struct CheckpointScan<'a> {
     reader: &'a CheckpointReader,

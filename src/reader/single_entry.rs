@@ -6,10 +6,11 @@ use crate::state::{KeyCodec, Scope, SingleEntry, Spaces};
 use super::state::{Placed, StateReader};
 
 impl<S: SingleEntry, P: Scope> StateReader<'_, S, P> {
-    /// What the state's own `get` returns for a key: of a [`ValueState`](crate::ValueState) the value,
-    /// or the descriptor's default, or None; of a [`ListState`](crate::ListState) all elements, oldest
-    /// first; of a [`ReducingState`](crate::ReducingState) what has been folded, and of an
-    /// [`AggregatingState`](crate::AggregatingState) its result, or None if nothing was added.
+    /// What the state's own `get` returns for a key: of a [`ValueState`](crate::ValueState) the
+    /// value, or the descriptor's default, or None; of a [`ListState`](crate::ListState) all
+    /// elements, oldest first; of a [`ReducingState`](crate::ReducingState) what has been folded,
+    /// and of an [`AggregatingState`](crate::AggregatingState) its result, or None if nothing was
+    /// added.
     ///
     /// # Errors
     /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`;

@@ -1,4 +1,5 @@
-//! [`StateReader`]: a typed state of a checkpoint, read by the descriptor that its program declares.
+//! [`StateReader`]: a typed state of a checkpoint, read by the descriptor that its program
+//! declares.
 //!
 //! Stored bytes are decoded by the same code as in the live state (`Typed`, `Keys`, `MapIter`).
 //! Only their source differs: the table of a subtask, with nothing above it.
@@ -21,17 +22,18 @@ use crate::store::{KeyType, Registry, Scan, key_of};
 use super::CheckpointReader;
 use super::by_group::ByGroup;
 
-/// An item of an enumeration: a key, with its namespace if there are such, and what is there.
+/// An item of an enumeration: a key, with its namespace if the state has any, and its entry.
 pub(super) type Placed<P, K, T> = Result<(<P as Spaces>::Place<<K as KeyCodec>::Owned>, T)>;
 
-/// A typed state of a checkpoint, as [`CheckpointReader::state`] makes it from the state's descriptor. `S` is the kind of state, and
-/// `P` says of which namespace it is read: `()` for a state without namespaces, [`At`] after
-/// [`StateReader::at`].
+/// A typed state of a checkpoint, as [`CheckpointReader::state`] makes it from the state's
+/// descriptor. `S` is the kind of state, and `P` says of which namespace it is read: `()` for a
+/// state without namespaces, [`At`] after [`StateReader::at`].
 ///
-/// Each read names its key, which must be of the type that the state was written with. What has expired is hidden as it would be from
-/// the program, by the descriptor's TTL and the clock of [`ReaderOptions::env`](crate::ReaderOptions::env); nothing is made young by
-/// being read. Enumerations go over all key groups, or those that [`StateReader::within`] was given: ascending by
-/// group, and within a group by key.
+/// Each read names its key, which must be of the type that the state was written with. What has
+/// expired is hidden as it would be from the program, by the descriptor's TTL and the clock of
+/// [`ReaderOptions::env`](crate::ReaderOptions::env); nothing is made young by being read.
+/// Enumerations go over all key groups, or those that [`StateReader::within`] was given: ascending
+/// by group, and within a group by key.
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, ReducingState, RestoreFrom};
@@ -73,12 +75,13 @@ pub struct StateReader<'r, S: KeyedState, P = ()> {
 }
 
 impl CheckpointReader {
-    /// A typed state, to be read by the descriptor that its program registers. Nothing is fetched yet.
+    /// A typed state, to be read by the descriptor that its program registers. Nothing is fetched
+    /// yet.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no state of that name, naming those that there are;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) under the same conditions as
-    /// [`StateStore::register`](crate::StateStore::register), naming the state;
+    /// [`NotFound`](crate::ErrorKind::NotFound) if there is no state of that name, naming those
+    /// that there are; [`Incompatible`](crate::ErrorKind::Incompatible) under the same conditions
+    /// as [`StateStore::register`](crate::StateStore::register), naming the state;
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a TTL of 0.
     pub fn state<S: KeyedState>(
         &self,
@@ -91,8 +94,8 @@ impl CheckpointReader {
         Ok(StateReader { reader: self, info, typed, groups: self.groups(), scope: S::Space::default() })
     }
 
-    /// The pending timers of a timer service and a domain, over all key groups: ascending by group, and within a group in the
-    /// order in which they fire.
+    /// The pending timers of a timer service and a domain, over all key groups: ascending by group,
+    /// and within a group in the order in which they fire.
     ///
     /// ```
     /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom};
@@ -120,7 +123,8 @@ impl CheckpointReader {
     /// ```
     ///
     /// # Errors
-    /// As [`CheckpointReader::state`]; the iterator yields what fails on the way, see [`StateReader::keys`].
+    /// As [`CheckpointReader::state`]; the iterator yields what fails on the way, see
+    /// [`StateReader::keys`].
     pub fn timers<K: KeyCodec + ?Sized, N: KeyCodec>(
         &self,
         descriptor: TimerDescriptor<K, N>,
@@ -181,9 +185,10 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
     /// The keys that have something in this state, each once. It reads all entries on the way.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`; the iterator yields what fails on the way.
-    /// Of an entry that cannot be read ([`Corrupt`](crate::ErrorKind::Corrupt)) the error names key group and key, and iteration goes on
-    /// with the next one. After any other error (see [`CheckpointReader::get`]) it ends.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`;
+    /// the iterator yields what fails on the way. Of an entry that cannot be read
+    /// ([`Corrupt`](crate::ErrorKind::Corrupt)) the error names key group and key, and iteration
+    /// goes on with the next one. After any other error (see [`CheckpointReader::get`]) it ends.
     pub fn keys<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Result<K::Owned>>> {
         self.places_by(K::decode_part, check_key::<K>)
     }
@@ -202,7 +207,7 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
         }))
     }
 
-    /// What the TTL hides, as of now.
+    /// The state's TTL as of now.
     pub(super) fn now(&self) -> TtlNow {
         self.typed.now_by(&*self.reader.clock)
     }
@@ -228,14 +233,16 @@ impl<'r, S: KeyedState, N: KeyCodec<Owned = N>> StateReader<'r, S, Namespaced<N>
     /// The namespaces of a key that have something in this state, in their order.
     ///
     /// # Errors
-    /// As [`CheckpointReader::get`]; [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `K`.
+    /// As [`CheckpointReader::get`]; [`Incompatible`](crate::ErrorKind::Incompatible) if the
+    /// state's keys are not of type `K`.
     pub fn namespaces<K: KeyCodec + ?Sized>(&self, key: &K) -> Result<impl Iterator<Item = Result<N>>> {
         let (group, stored) = self.stored_key(key, |_| {})?;
         let scan = self.reader.scan_prefix_in(self.info.id, group, &stored)?;
         Ok(self.typed.keys_of(scan, stored.len(), self.now(), N::decode_part))
     }
 
-    /// The keys that have something in this state, with each of their namespaces. It reads all entries on the way.
+    /// The keys that have something in this state, with each of their namespaces. It reads all
+    /// entries on the way.
     ///
     /// # Errors
     /// As [`StateReader::keys`].
@@ -249,7 +256,8 @@ impl<'r, S: KeyedState, N: KeyCodec<Owned = N>> StateReader<'r, S, Namespaced<N>
 }
 
 impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
-    /// All entries: their key (and namespace), and what `open` makes of the rest of the stored key and of the value.
+    /// All entries: their key (and namespace), and what `open` makes of the rest of the stored key
+    /// and of the value.
     pub(super) fn entries_by<K: KeyCodec + ?Sized, T>(
         &self,
         open: impl Fn(&[u8], &[u8]) -> Result<Option<T>>,
@@ -299,8 +307,8 @@ impl<S: KeyedState, P: Scope> StateReader<'_, S, P> {
         self.reader.stored(self.info.id, group, &stored)
     }
 
-    /// The entries of a key and its namespace in a range that `bounds` makes of what their stored keys begin with,
-    /// and how many bytes that is.
+    /// The entries of a key and its namespace within a range. `bounds` makes the range from the
+    /// common beginning of their stored keys, whose length is returned as well.
     pub(super) fn scan_at<K: KeyCodec + ?Sized>(
         &self,
         key: &K,

@@ -7,8 +7,8 @@ use crate::store::{StateDescription, StateUsage};
 use super::CheckpointReader;
 
 impl CheckpointReader {
-    /// What a state takes up, exactly: all of it is read, so all subtasks are fetched. What has expired counts as
-    /// long as compaction has not removed it.
+    /// What a state takes up, exactly: all of it is read, so all subtasks are fetched. What has
+    /// expired counts as long as compaction has not removed it.
     ///
     /// # Errors
     /// As [`CheckpointReader::scan`].

@@ -73,7 +73,8 @@ impl<'t> At<'t> {
         !self.tracer.simplest && !gate.stalled && !self.tracer.is_known(gate.to)
     }
 
-    /// After a gate was taken: closes it if nothing new was found behind it, and no other value is left to try.
+    /// After a gate was taken: closes it if nothing new was found behind it, and no other value is
+    /// left to try.
     pub(super) fn passed(&mut self, before: usize, made: bool, variant: usize) {
         if self.tracer.found != before || (!made && self.tracer.try_another()) {
             return;

@@ -4,8 +4,9 @@
 
 use super::Shape;
 
-/// The first thing in which the `wanted` shape differs from the `known` one, both as they are recorded; None if what was
-/// written with the known one reads as the wanted one, or if that cannot be told.
+/// The first thing in which the `wanted` shape differs from the `known` one, both as they are
+/// recorded; None if what was written with the known one reads as the wanted one, or if that cannot
+/// be told.
 ///
 /// An enum may have got more variants at its end.
 pub(crate) fn difference(known: &str, wanted: &str) -> Option<String> {

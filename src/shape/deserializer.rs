@@ -1,4 +1,5 @@
-//! A [`Deserializer`] that has no data: it notes what it is asked for, and answers with made-up values.
+//! A [`Deserializer`] that has no data: it notes what it is asked for, and answers with made-up
+//! values.
 
 use serde::Deserializer;
 use serde::de::value::U32Deserializer;

@@ -26,7 +26,8 @@ use std::fmt;
 pub(crate) use compare::difference;
 pub(crate) use trace::trace;
 
-/// Longest text in bytes. Of a longer one its hash is recorded, from which equality can be told but no difference.
+/// Longest text in bytes. Of a longer one its hash is recorded, from which equality can be told but
+/// no difference.
 const LONGEST: usize = 4 << 10;
 /// How deep a shape may be nested.
 const DEEPEST: usize = 64;
@@ -130,7 +131,8 @@ impl fmt::Display for Shape {
     }
 }
 
-/// Whether a byte may stand in a name within the text. Others, which only a renamed field can have, become `_`.
+/// Whether a byte may stand in a name within the text. Others, which only a renamed field can have,
+/// become `_`.
 fn is_of_a_name(character: char) -> bool {
     character.is_alphanumeric() || matches!(character, '_' | '-' | '.')
 }

@@ -127,7 +127,8 @@ impl Tracer {
         self.nodes[id] = node;
     }
 
-    /// The last value that was given was perhaps what the type refused. False if there is no other to try.
+    /// The last value that was given was perhaps what the type refused. False if there is no other
+    /// to try.
     pub(super) fn try_another(&mut self) -> bool {
         let Some(Node::Leaf { sample, .. }) = self.last_leaf.and_then(|id| self.nodes.get_mut(id)) else {
             return false;
@@ -154,7 +155,8 @@ impl Tracer {
         }
     }
 
-    /// A value of a variant could be made for the first time, so what contains the enum may get further now.
+    /// A value of a variant could be made for the first time, so what contains the enum may get
+    /// further now.
     pub(super) fn revive(&mut self) {
         self.found += 1;
         for node in &mut self.nodes {

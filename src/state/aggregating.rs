@@ -32,7 +32,8 @@ pub trait Aggregate<In, Acc, Out>: Send + Sync {
     fn result(&self, accumulator: Acc) -> Out;
 }
 
-/// One accumulator of type `Acc` per key: every added `In` is folded into it, and an `Out` is read from it.
+/// One accumulator of type `Acc` per key: every added `In` is folded into it, and an `Out` is read
+/// from it.
 ///
 /// ```
 /// use alluvium::{Aggregate, AggregatingState, Job, JobOptions, OpenMode};
@@ -141,8 +142,9 @@ impl<In: 'static, Acc: 'static, Out: 'static, S: Scope> AggregatingState<In, Acc
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not an `Acc`; as [`StateStore::get`].
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's
+    /// keys; [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not an `Acc`; as
+    /// [`StateStore::get`].
     pub fn get(&self, store: &StateStore) -> Result<Option<Out>> {
         let accumulator = self.typed.get(store, |out| self.scope.push(out))?;
         Ok(accumulator.map(|accumulator| self.typed.extra.result(accumulator)))
@@ -184,8 +186,8 @@ where
     Out: 'static,
     N: KeyCodec<Owned = N> + PartialEq,
 {
-    /// Folds the accumulators of the namespaces `from` into that of `into`, one after the other, and
-    /// removes them. Namespaces without one change nothing; `into` may be among `from`.
+    /// Folds the accumulators of the namespaces `from` into that of `into`, one after the other,
+    /// and removes them. Namespaces without one change nothing; `into` may be among `from`.
     ///
     /// # Errors
     /// As [`AggregatingState::add`].

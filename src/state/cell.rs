@@ -1,5 +1,5 @@
-//! What a typed state stores beside the user's bytes: the time of their last access (states with
-//! TTL) and the schema version that wrote them (states with a version other than 0).
+//! The layout of stored values: the user's bytes, the time of their last access (states with TTL)
+//! and the schema version that wrote them (states with a version other than 0).
 //!
 //! ```text
 //! cell    = flags (1 byte) ‖ head ‖ payload                    value, map entry, reduced or aggregated value
@@ -8,8 +8,8 @@
 //! head    = [u64, little-endian: milliseconds since 1970, if flag 1] ‖ [varint: schema version, if flag 2]
 //! ```
 //!
-//! Each cell and each element says for itself what it carries, so TTL can be switched on, off or
-//! changed, and a type can be migrated, without rewriting what is there. Varints are LEB128.
+//! Each cell and each element has its own flags, so TTL can be switched on, off or changed, and a
+//! type can be migrated, without rewriting stored values. Varints are LEB128.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -22,7 +22,7 @@ const FLAGS: u8 = FLAG_TIME | FLAG_SCHEMA;
 /// How far an element's length is shifted.
 const FLAG_BITS: u32 = 2;
 
-/// What stands before a payload.
+/// The fields before a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Head {
     /// When the payload was last accessed, in milliseconds since 1970, if the state had a TTL then.
@@ -118,7 +118,7 @@ impl<'a> Elements<'a> {
         Self { rest: list }
     }
 
-    /// What has not been taken yet, as it is stored.
+    /// The stored bytes of the elements that were not taken yet.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -150,7 +150,8 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// The elements of a list in pieces of whole ones that take at most `limit` bytes, or more for a single one.
+/// The elements of a list in pieces of whole ones that take at most `limit` bytes, or more for a
+/// single one.
 pub(crate) fn pieces(list: &[u8], limit: usize) -> Result<Vec<&[u8]>> {
     let (mut pieces, mut elements, mut rest) = (Vec::new(), Elements::new(list), list);
     let mut end = 0;

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::shape;
 
-/// How values of type `T` become bytes. The default is [`Postcard`]; own codecs implement this trait
-/// and are given to [`StateDescriptor::codec`](crate::StateDescriptor::codec).
+/// How values of type `T` become bytes. The default is [`Postcard`]; own codecs implement this
+/// trait and are given to [`StateDescriptor::codec`](crate::StateDescriptor::codec).
 ///
 /// ```
 /// use std::error::Error;
@@ -51,8 +51,8 @@ use crate::shape;
 /// # }
 /// ```
 pub trait Codec<T>: Send + Sync {
-    /// A stable name of the format, recorded with each state that uses it. Another name in a restored
-    /// checkpoint is an error.
+    /// A stable name of the format, recorded with each state that uses it. Another name in a
+    /// restored checkpoint is an error.
     fn id(&self) -> &str;
 
     /// Appends the bytes of `value`.
@@ -67,22 +67,24 @@ pub trait Codec<T>: Send + Sync {
     /// Whatever is wrong with the bytes; the read fails with it.
     fn decode(&self, bytes: &[u8]) -> Result<T, Box<dyn StdError + Send + Sync>>;
 
-    /// What the bytes of a `T` consist of, as text that is recorded with the state. Another text in a restored
-    /// checkpoint, with the same schema version, means that values would be misread, and is an error. Default None:
-    /// nothing is compared.
+    /// What the bytes of a `T` consist of, as text that is recorded with the state. Another text in
+    /// a restored checkpoint, with the same schema version, means that values would be misread, and
+    /// is an error. Default None: nothing is compared.
     fn shape(&self) -> Option<String> {
         None
     }
 }
 
 /// The default codec: `serde` through postcard, a compact binary format
-/// (<https://postcard.jamesmunns.com/wire-format>) that is stable since its version 1. It does not describe
-/// itself: a change of the type needs a new schema version, see
-/// [`StateDescriptor::migrate`](crate::StateDescriptor::migrate). One that was forgotten is noticed when the state is
-/// registered, because the names and types of all fields and variants are recorded: what was read off the type's
-/// [`Deserialize`](serde::Deserialize) implementation. An enum may get variants at its end, and types may be renamed. A
-/// field may be renamed in the program if `#[serde(rename = "…")]` gives its old name. What a type asks
-/// for in another way (`deserialize_any`, or a value that has to be a particular one) may stay unknown, and is not compared.
+/// (<https://postcard.jamesmunns.com/wire-format>) that is stable since its version 1. It does not
+/// describe itself: a change of the type needs a new schema version, see
+/// [`StateDescriptor::migrate`](crate::StateDescriptor::migrate). One that was forgotten is noticed
+/// when the state is registered, because the names and types of all fields and variants are
+/// recorded: what was read off the type's [`Deserialize`](serde::Deserialize) implementation. An
+/// enum may get variants at its end, and types may be renamed. A field may be renamed in the
+/// program if `#[serde(rename = "…")]` gives its old name. What a type asks for in another way
+/// (`deserialize_any`, or a value that has to be a particular one) may stay unknown, and is not
+/// compared.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Postcard;
 

@@ -6,12 +6,12 @@ use crate::store::{KeyType, StateStore};
 use super::key_codec::KeyCodec;
 
 impl StateStore {
-    /// Makes `key` the current one: what typed state is read and written by, until the next call. Its key group
-    /// is [`MaxParallelism::group_of_key`](crate::MaxParallelism::group_of_key).
+    /// Makes `key` the current one: what typed state is read and written by, until the next call.
+    /// Its key group is [`MaxParallelism::group_of_key`](crate::MaxParallelism::group_of_key).
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key's plain form is longer than 64 KiB, or its group is not
-    /// one of the store's. There is no current key then.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key's plain form is longer
+    /// than 64 KiB, or its group is not one of the store's. There is no current key then.
     pub fn set_key<K: KeyCodec + ?Sized>(&mut self, key: &K) -> Result<()> {
         self.set_current(KeyType::of::<K>(), |out| key.encode(out), |out| key.encode_part(out))
     }

@@ -44,8 +44,8 @@ pub(super) fn options(kind: StateKind, namespace: String, map_key: String) -> St
     StateOptions { kind, namespace, map_key, ..StateOptions::new("") }
 }
 
-/// Declares a state of kind `S`: its name, its types, and how it is kept. Made by the `descriptor` of each
-/// kind, and registered with [`StateStore::register`] in every store that uses the state.
+/// Declares a state of kind `S`: its name, its types, and how it is kept. Made by the `descriptor`
+/// of each kind, and registered with [`StateStore::register`] in every store that uses the state.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, ValueState};
@@ -100,18 +100,20 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
-    /// How changes are kept until they are applied. Default [`TableKind::Ordered`] for maps and for states with
-    /// namespaces, which are scanned and deleted by prefix, [`TableKind::Hash`] for all others.
+    /// How changes are kept until they are applied. Default [`TableKind::Ordered`] for maps and for
+    /// states with namespaces, which are scanned and deleted by prefix, [`TableKind::Hash`] for all
+    /// others.
     #[must_use]
     pub fn table(mut self, table: TableKind) -> Self {
         self.table = Some(table);
         self
     }
 
-    /// Lets what is not accessed for a while expire: each value, map entry or list element by itself. It may be
-    /// given, changed and taken away at every restore: what is stored is the time of the last access, which
-    /// is then judged by the new TTL. What was written while there was none never expires, until it is
-    /// written again; what has expired by the TTL of an earlier attempt may be gone for good. Default none.
+    /// Lets each value, map entry or list element expire by itself when it was not accessed for a
+    /// while. The TTL may be given, changed and taken away at every restore, because the time of
+    /// the last access is stored and then judged by the new TTL. Entries that were written without
+    /// a TTL never expire until they are written again. Entries that have expired by the TTL of an
+    /// earlier attempt may be gone for good. Default none.
     ///
     /// ```
     /// use std::time::Duration;
@@ -137,9 +139,10 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
-    /// The version of the value's type, to be raised with each change of its bytes ([`Codec::shape`] tells which
-    /// changes are noticed). Each value is stored with the version it was written with (0 costs nothing). A checkpoint with values of a higher version is
-    /// refused; one with values of a lower version as well, unless [`StateDescriptor::migrate`] says how to
+    /// The version of the value's type, to be raised with each change of its bytes
+    /// ([`Codec::shape`] tells which changes are noticed). Each value is stored with the version it
+    /// was written with (0 costs nothing). A checkpoint with values of a higher version is refused;
+    /// one with values of a lower version as well, unless [`StateDescriptor::migrate`] says how to
     /// read them. Default 0.
     #[must_use]
     pub fn schema(mut self, version: u32) -> Self {
@@ -150,9 +153,9 @@ impl<S: KeyedState> StateDescriptor<S> {
     /// How a value of an earlier schema version is read: from that version and its bytes.
     ///
     /// Values are migrated one by one when they are read, and stored in the new form when they are
-    /// next written; opening a large state costs nothing. So values of every version that was ever in use may
-    /// still be there, and the hook stays as long as the state. With a new version the codec and the type may
-    /// change too; kind, keys and namespaces cannot.
+    /// next written; opening a large state costs nothing. So values of every version that was ever
+    /// in use may still be there, and the hook stays as long as the state. With a new version the
+    /// codec and the type may change too; kind, keys and namespaces cannot.
     ///
     /// ```
     /// use alluvium::{Job, JobOptions, OpenMode, ValueState};
@@ -185,17 +188,18 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
-    /// A name of the value's type that is compared at a restore: another one is an error. Default the
-    /// compiler's name, which is recorded for people only, because it may change with the compiler.
+    /// A name of the value's type that is compared at a restore: another one is an error. Default
+    /// the compiler's name, which is recorded for people only, because it may change with the
+    /// compiler.
     #[must_use]
     pub fn type_name(mut self, name: impl Into<String>) -> Self {
         self.type_name = Some(name.into());
         self
     }
 
-    /// Says of which type the state's keys are: one of another type is then an error at the first use, in every
-    /// subtask. Default: a store learns the type from the first key that is stored. Subtasks that learn different ones
-    /// find out only at a checkpoint, which ends the attempt.
+    /// Declares the type of the state's keys. A key of another type is then an error at the first
+    /// use, in every subtask. By default a store learns the type from the first key that is stored.
+    /// Subtasks that learn different types find out only at a checkpoint, which ends the attempt.
     ///
     /// ```
     /// use alluvium::{ErrorKind, Job, JobOptions, OpenMode, ValueState};
@@ -216,14 +220,15 @@ impl<S: KeyedState> StateDescriptor<S> {
         self
     }
 
-    /// Gives the state namespaces, windows for example: for each key there is one part of the state for
-    /// each namespace. The handle's `at` chooses one.
+    /// Gives the state namespaces, windows for example: for each key there is one part of the state
+    /// for each namespace. The handle's `at` chooses one.
     ///
-    /// Its `merge` joins namespaces, sessions that turn out to be one for example. One rule holds for all kinds of
-    /// state: what reads show of the sources goes into the target, and nothing of the sources stays. A value, map
-    /// entry or list element that only moves keeps the time of its last access, so it expires when it would have
-    /// without the merge. A value that a function folds from two is written by the merge, and is as young as any
-    /// other write. What had expired does not move.
+    /// Its `merge` joins namespaces, sessions that turn out to be one for example. One rule holds
+    /// for all kinds of state: what reads show of the sources goes into the target, and nothing of
+    /// the sources stays. A value, map entry or list element that only moves keeps the time of its
+    /// last access, so it expires when it would have without the merge. A value that a function
+    /// folds from two is written by the merge, and is as young as any other write. What had expired
+    /// does not move.
     ///
     /// ```
     /// use alluvium::{Job, JobOptions, OpenMode, ReducingState};
@@ -270,7 +275,7 @@ impl<S: KeyedState> StateDescriptor<S> {
         &self.name
     }
 
-    /// What is compared with a state that is there already.
+    /// The options, to be compared with a state that exists already.
     ///
     /// # Errors
     /// `InvalidArgument` for a TTL of 0.
@@ -310,14 +315,14 @@ impl<S: KeyedState> StateDescriptor<S> {
 }
 
 impl StateStore {
-    /// Registers a typed state, or finds it again. The handle is good for every store of the job that has
-    /// registered the same name.
+    /// Registers a typed state, or finds it again. The handle is good for every store of the job
+    /// that has registered the same name.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here or in the
-    /// restored checkpoint: another kind of state, other keys, namespaces, map keys or codec, another type if
-    /// [`StateDescriptor::type_name`] names it, values that have changed without a new schema version
-    /// ([`Codec::shape`]), or a schema version that cannot be read.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here
+    /// or in the restored checkpoint: another kind of state, other keys, namespaces, map keys or
+    /// codec, another type if [`StateDescriptor::type_name`] names it, values that have changed
+    /// without a new schema version ([`Codec::shape`]), or a schema version that cannot be read.
     pub fn register<S: KeyedState>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
         let options = descriptor.options()?;
         let state = self.state(&options)?;

@@ -11,7 +11,7 @@ const ZERO: u8 = 0x00;
 const ESCAPED: u8 = 0xff;
 const END: u8 = 0x01;
 
-/// Escapes what lies in `buffer` from `start` on, without an end: the form of a string's beginning.
+/// Escapes the bytes of `buffer` from `start` on, without an end: the form of a string's beginning.
 pub(super) fn escape(buffer: &mut Vec<u8>, start: usize) {
     let end = buffer.len();
     let zeros = buffer.iter().skip(start).filter(|byte| **byte == ZERO).count();
@@ -19,7 +19,7 @@ pub(super) fn escape(buffer: &mut Vec<u8>, start: usize) {
         return;
     }
     buffer.resize(end + zeros, ESCAPED);
-    // From the back, each byte to its place, until what is left stays where it is.
+    // Moves each byte to its place, from the back, until the rest stays in place.
     let mut to = buffer.len();
     for from in (start..end).rev() {
         if to == from + 1 {
@@ -35,7 +35,7 @@ pub(super) fn escape(buffer: &mut Vec<u8>, start: usize) {
     }
 }
 
-/// Escapes what lies in `buffer` from `start` on, and ends it.
+/// Escapes the bytes of `buffer` from `start` on, and appends the end.
 pub(super) fn close(buffer: &mut Vec<u8>, start: usize) {
     escape(buffer, start);
     buffer.extend_from_slice(&[ZERO, END]);

@@ -4,10 +4,11 @@
 
 use super::key_codec::KeyCodec;
 
-/// A float is stored as the integer whose order is that of the numbers: of positive ones with the sign turned,
-/// of negative ones with all bits turned.
+/// A float is stored as the integer whose order is that of the numbers: of positive ones with the
+/// sign turned, of negative ones with all bits turned.
 ///
-/// Equal numbers are one key: -0.0 is stored as 0.0. All NaNs are one key as well, which comes behind infinity.
+/// Equal numbers are one key: -0.0 is stored as 0.0. All NaNs are one key as well, which comes
+/// behind infinity.
 macro_rules! float {
     ($float:ident, $bits:ident, $nan:literal) => {
         impl KeyCodec for $float {
@@ -16,7 +17,8 @@ macro_rules! float {
 
             fn encode(&self, out: &mut Vec<u8>) {
                 const SIGN: $bits = 1 << ($bits::BITS - 1);
-                // Of a NaN neither sign nor payload: they differ between machines. Adding 0 leaves no -0.0.
+                // Of a NaN neither sign nor payload: they differ between machines. Adding 0 leaves
+                // no -0.0.
                 let bits = if self.is_nan() { $nan } else { (*self + 0.0).to_bits() };
                 let ordered = if bits & SIGN == 0 { bits | SIGN } else { !bits };
                 out.extend_from_slice(&ordered.to_be_bytes());

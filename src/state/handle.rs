@@ -7,8 +7,9 @@ macro_rules! handle {
             /// The keys of a group that have something in this state, each once, in their order.
             ///
             /// # Errors
-            /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store does not own the group;
-            /// [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not of type `Key`.
+            /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store does not own the
+            /// group; [`Incompatible`](crate::ErrorKind::Incompatible) if the state's keys are not
+            /// of type `Key`.
             pub fn keys<Key: $crate::state::KeyCodec + ?Sized>(
                 &self,
                 store: &$crate::StateStore,
@@ -36,8 +37,9 @@ macro_rules! handle {
                 self.typed.namespaces::<N>(store)
             }
 
-            /// Those of the namespaces of the current key that lie in `range`: of windows with their begin first,
-            /// all that begin at some time or later, or with `rev()` the last one that begins before it.
+            /// Those of the namespaces of the current key that lie in `range`: of windows with
+            /// their begin first, all that begin at some time or later, or with `rev()` the last
+            /// one that begins before it.
             ///
             /// # Errors
             /// As the state's `namespaces`.
@@ -49,7 +51,8 @@ macro_rules! handle {
                 self.typed.namespaces_in::<N>(store, &range)
             }
 
-            /// The keys of a group that have something in this state, with each of their namespaces.
+            /// The keys of a group that have something in this state, with each of their
+            /// namespaces.
             ///
             /// # Errors
             /// As the state's `keys`.

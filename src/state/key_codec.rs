@@ -17,14 +17,16 @@ pub use prefix::{KeyPrefix, StartsWith};
 /// A type whose values can be keys, namespaces and keys of maps: its bytes sort as its values do.
 ///
 /// There are two forms. The *plain* form is what decides a key's group, and what stands last in a
-/// stored key; of a string these are its own bytes. The *part* form, which other things may follow, also says
-/// where it ends. By default it is the plain form with each zero byte escaped (`00 ff`) and an end
-/// (`00 01`); types whose plain form has a fixed size, such as integers, are their own part form.
+/// stored key; of a string these are its own bytes. The *part* form, which other things may follow,
+/// also says where it ends. By default it is the plain form with each zero byte escaped (`00 ff`)
+/// and an end (`00 01`); types whose plain form has a fixed size, such as integers, are their own
+/// part form.
 ///
-/// Built in: integers from 8 to 128 bits, `f32` and `f64` (-0.0 and 0.0 are one key, and so are all NaNs, which
-/// come last), `bool`, `char`, `String` and `str`, `Vec<u8>` and `[u8]`, byte arrays,
-/// `Option` (None sorts first), `()`, and tuples of two to four. For a struct, [`key_codec!`](crate::key_codec) does it
-/// field by field; other types are implemented on top of those:
+/// Built in: integers from 8 to 128 bits, `f32` and `f64` (-0.0 and 0.0 are one key, and so are all
+/// NaNs, which come last), `bool`, `char`, `String` and `str`, `Vec<u8>` and `[u8]`, byte arrays,
+/// `Option` (None sorts first), `()`, and tuples of two to four. For a struct,
+/// [`key_codec!`](crate::key_codec) does it field by field; other types are implemented on top of
+/// those:
 ///
 /// ```
 /// use alluvium::state::KeyCodec;
@@ -58,8 +60,8 @@ pub trait KeyCodec {
     /// What decoding gives: `String` for `str`, else mostly `Self`.
     type Owned;
 
-    /// A stable name of the type's bytes, recorded with each state that uses them. Another name in a
-    /// restored checkpoint is an error.
+    /// A stable name of the type's bytes, recorded with each state that uses them. Another name in
+    /// a restored checkpoint is an error.
     const NAME: &'static str;
 
     /// Appends the plain form.
@@ -86,8 +88,8 @@ pub trait KeyCodec {
         Self::NAME.to_owned()
     }
 
-    /// Stands for the name where comparing that would be slow. Default a hash of [`KeyCodec::NAME`]; a
-    /// type that overrides [`KeyCodec::name`] overrides this as well.
+    /// Stands for the name where comparing that would be slow. Default a hash of
+    /// [`KeyCodec::NAME`]; a type that overrides [`KeyCodec::name`] overrides this as well.
     const CODE: u64 = hash(Self::NAME.as_bytes(), OFFSET);
 }
 
@@ -115,8 +117,8 @@ impl KeyType {
 }
 
 impl MaxParallelism {
-    /// The group of a typed key: that of its plain form, see [`KeyCodec`] and [`MaxParallelism::group_of`].
-    /// Whoever sends records to subtasks asks for it.
+    /// The group of a typed key: that of its plain form, see [`KeyCodec`] and
+    /// [`MaxParallelism::group_of`]. The code that sends records to subtasks asks for it.
     ///
     /// ```
     /// use alluvium::MaxParallelism;

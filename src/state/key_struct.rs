@@ -1,11 +1,12 @@
 //! [`key_codec!`](crate::key_codec): structs as keys.
 
-/// Makes a struct a key, namespace or key of a map: implements [`KeyCodec`](crate::state::KeyCodec) for it, by the fields that
-/// are listed and in their order, of which the first decides the order of keys first. Each is of a type that is a
-/// key itself. The bytes are those of the tuple of the fields.
+/// Makes a struct a key, namespace or key of a map: implements [`KeyCodec`](crate::state::KeyCodec)
+/// for it, by the fields that are listed and in their order, of which the first decides the order
+/// of keys first. Each is of a type that is a key itself. The bytes are those of the tuple of the
+/// fields.
 ///
-/// The name is recorded with each state that uses the type. Whoever changes the fields, or their order, gives
-/// it another one: the bytes of the old type are then refused rather than misread.
+/// The name is recorded with each state that uses the type. Whoever changes the fields, or their
+/// order, gives it another one: the bytes of the old type are then refused rather than misread.
 ///
 /// ```
 /// use alluvium::state::KeyCodec;

@@ -12,11 +12,12 @@ use super::ttl::TtlNow;
 /// Entries of one key that are stepped over before the next key is searched for.
 const STEPS_BEFORE_A_JUMP: usize = 8;
 
-/// Iterator over the keys or namespaces that a state has something for, each once, in their order or, with
-/// `rev()`, the other way round. Lazy, and a snapshot, as [`Scan`] says. A stored key that cannot be read is an error that
-/// shows it, and iteration may go on after it.
+/// Iterator over the keys or namespaces that a state has something for, each once, in their order
+/// or, with `rev()`, the other way round. Lazy, and a snapshot, as [`Scan`] says. A stored key that
+/// cannot be read is an error that shows it, and iteration may go on after it.
 ///
-/// Where one key has many entries, as a large map has, it looks at a few of them and goes on to the next key.
+/// Where one key has many entries, as a large map has, it looks at a few of them and goes on to the
+/// next key.
 pub struct Keys<T> {
     /// As errors name it.
     state: String,
@@ -66,7 +67,7 @@ impl<T> Keys<T> {
         }
     }
 
-    /// The key if none of its entries was met before.
+    /// The key, unless one of its entries came before.
     fn read(&mut self, direction: Direction, key: &[u8]) -> Result<Option<T>> {
         let skip = (PREFIX_LEN + self.skip).min(key.len());
         let (before, bytes) = key.split_at(skip);
@@ -95,9 +96,9 @@ impl<T> Keys<T> {
     }
 }
 
-/// Why an iteration over what is stored has no item.
+/// Why an iteration over stored keys yields no item.
 pub(crate) enum Failure {
-    /// What is stored for one key cannot be read. What follows can.
+    /// One stored key or value cannot be read. Iteration may go on after it.
     Entry(Error),
     /// The scan itself has failed, and is over.
     Scan(Error),

@@ -20,15 +20,16 @@ use super::single_entry::SingleEntry;
 use super::ttl::TtlNow;
 use super::typed::Typed;
 
-/// What is appended at a time.
+/// The most bytes of one append.
 const PIECE: usize = 64 << 20;
 
 /// A list of elements of type `T` per key. Appending neither reads nor rewrites it: RocksDB and the
 /// changelog join the elements. A list without elements and no list are the same.
 ///
-/// A list is one value when it is read, and may have up to 1 GiB as it is stored, a single element 256 MiB. Appends that
-/// would exceed that are refused, see [`StateStore::append`]; a warning comes at half of it. What grows without
-/// end is better kept in a [`MapState`](crate::MapState), or has a [`Ttl`](crate::Ttl).
+/// A list is one value when it is read, and may have up to 1 GiB as it is stored, a single element
+/// 256 MiB. Appends that would exceed that are refused, see [`StateStore::append`]; a warning comes
+/// at half of it. What grows without end is better kept in a [`MapState`](crate::MapState), or has
+/// a [`Ttl`](crate::Ttl).
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, ListState, OpenMode};
@@ -118,9 +119,9 @@ impl<T: 'static, S: Scope> ListState<T, S> {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys; as
-    /// [`StateStore::get`]. The iterator ends with [`Corrupt`](crate::ErrorKind::Corrupt) where the bytes are
-    /// not a list of `T`.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's
+    /// keys; as [`StateStore::get`]. The iterator ends with [`Corrupt`](crate::ErrorKind::Corrupt)
+    /// where the bytes are not a list of `T`.
     pub fn iter<'s>(&self, store: &'s StateStore) -> Result<ListIter<'s, T>> {
         let now = self.typed.now(store);
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
@@ -307,9 +308,9 @@ impl<T> Typed<T, ()> {
 }
 
 impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>> {
-    /// Moves the elements of the namespaces `from` to the end of those of `into`, one list after the other,
-    /// without decoding them. Namespaces without elements change nothing; `into` may be among `from`. What becomes
-    /// of times and of what has expired:
+    /// Moves the elements of the namespaces `from` to the end of those of `into`, one list after
+    /// the other, without decoding them. Namespaces without elements change nothing; `into` may be
+    /// among `from`. What becomes of times and of what has expired:
     /// [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
     ///
     /// # Errors

@@ -25,11 +25,12 @@ use super::typed::Typed;
 pub use iter::MapIter;
 pub(crate) use iter::bounds_in;
 
-/// Deleted or expired entries that a pop may step over before it removes them for good, as one range.
+/// Deleted or expired entries that a pop may step over before it removes them for good, as one
+/// range.
 const PASSED_BY_POP: usize = 32;
 
-/// A map per key, from `K` to `V`, ordered by `K`. Each entry is stored by itself: reading or writing
-/// one costs the same however many there are, and the map may be larger than memory.
+/// A map per key, from `K` to `V`, ordered by `K`. Each entry is stored by itself: reading or
+/// writing one costs the same however many there are, and the map may be larger than memory.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, MapState, OpenMode};
@@ -106,8 +107,9 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `V`; as [`StateStore::get`].
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's
+    /// keys; [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `V`; as
+    /// [`StateStore::get`].
     pub fn get<Q: KeyCodec + ?Sized>(&self, store: &StateStore, key: &Q) -> Result<Option<V>>
     where
         K: Borrow<Q>,
@@ -129,8 +131,8 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
     /// Sets an entry.
     ///
     /// # Errors
-    /// As [`MapState::get`] and [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
-    /// the value cannot be encoded.
+    /// As [`MapState::get`] and [`StateStore::put`];
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the value cannot be encoded.
     pub fn put<Q: KeyCodec + ?Sized>(&self, store: &mut StateStore, key: &Q, value: &V) -> Result<()>
     where
         K: Borrow<Q>,
@@ -173,8 +175,8 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         self.iter(store)?.next_back().transpose()
     }
 
-    /// Removes the entry with the least key, and returns it. As a queue: what was taken before does not make
-    /// it slower.
+    /// Removes the entry with the least key, and returns it. A map can serve as a queue, because
+    /// entries that were removed before do not make this slower.
     ///
     /// # Errors
     /// As [`MapState::iter`] and [`MapState::put`].
@@ -190,8 +192,8 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         self.pop(store, Direction::Backward)
     }
 
-    /// All entries in the order of their keys, or with `rev()` the other way round. Lazy, and a snapshot, as
-    /// [`Scan`] says: the program may write to the map while it iterates.
+    /// All entries in the order of their keys, or with `rev()` the other way round. Lazy, and a
+    /// snapshot, as [`Scan`](crate::Scan) says: the program may write to the map while it iterates.
     ///
     /// # Errors
     /// As [`MapState::get`]; the iterator yields what fails on the way.
@@ -216,8 +218,8 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
-    /// The entries whose keys lie in `range`, in their order. A snapshot. A range that is the wrong way
-    /// round is empty.
+    /// The entries whose keys lie in `range`, in their order. A snapshot. A range that is the wrong
+    /// way round is empty.
     ///
     /// # Errors
     /// As [`MapState::iter`].
@@ -239,15 +241,15 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
         Ok(MapIter::new(scan, skip, Arc::clone(&self.typed), self.typed.now(store)))
     }
 
-    /// Removes all entries: up to 32 one by one, more of them as one range, without reading all. Of a state
-    /// with a TTL always as one range.
+    /// Removes all entries: up to 32 one by one, more of them as one range, without reading all. Of
+    /// a state with a TTL always as one range.
     ///
     /// # Errors
     /// As [`MapState::iter`] and [`MapState::put`].
     pub fn clear(&self, store: &mut StateStore) -> Result<()> {
         let (state, tail) = (self.typed.state, |out: &mut Vec<u8>| self.scope.push(out));
-        // What has expired may be gone from the table and not from the changelog: it cannot be seen, and must
-        // not come back after a crash, under a longer TTL.
+        // Compaction may have removed expired entries from the table while the changelog still
+        // holds them. They cannot be seen, and must not come back after a crash under a longer TTL.
         let may_be_unseen = self.typed.ttl.is_some();
         store.remove_at_key(state, tail, |store, group, key| {
             if may_be_unseen {
@@ -270,7 +272,8 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Scope> MapState<K, V, S> {
             if passed <= PASSED_BY_POP {
                 return store.delete(state, group, key);
             }
-            // What was popped before lies between: as one range it need not be passed again.
+            // Popped entries lie before this one. Deleted as one range, they need not be stepped
+            // over again.
             match direction {
                 Direction::Forward => store.delete_range(state, group, map, Some(&[key, &[0]].concat())),
                 Direction::Backward => {
@@ -293,9 +296,10 @@ where
     V: 'static,
     N: KeyCodec<Owned = N> + PartialEq,
 {
-    /// Moves the entries of the namespaces `from` into the map of `into`, one map after the other; where both
-    /// have an entry, `fold` makes one of the two values. `into` may be among `from`. What becomes of times and of
-    /// what has expired: [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
+    /// Moves the entries of the namespaces `from` into the map of `into`, one map after the other;
+    /// where both have an entry, `fold` makes one of the two values. `into` may be among `from`.
+    /// What becomes of times and of what has expired:
+    /// [`StateDescriptor::namespaced`](crate::StateDescriptor::namespaced).
     ///
     /// # Errors
     /// As [`MapState::put`].
@@ -334,8 +338,9 @@ where
                 source.remove(store, &key)?;
             }
             if typed.ttl.is_some() {
-                // What has expired was not moved, and compaction may have removed it from the table while the
-                // changelog still holds it. It must not show again under a longer TTL.
+                // Expired entries were not moved, and compaction may have removed them from the
+                // table while the changelog still holds them. They must not show again under a
+                // longer TTL.
                 source.clear(store)?;
             }
         }

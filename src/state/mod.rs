@@ -1,8 +1,8 @@
 //! Typed keyed state on top of [`StateStore`](crate::StateStore). Under the current key a state has
 //! a value, a list, a map, or a folded value, each with namespaces if the program wants them.
 //!
-//! The kinds of state themselves stand at the crate's root. In here is what goes with them: codecs of keys and values
-//! ([`KeyCodec`], [`Codec`]), scopes ([`At`]), prefixes and iterators.
+//! The kinds of state themselves stand at the crate's root. In here is what goes with them: codecs
+//! of keys and values ([`KeyCodec`], [`Codec`]), scopes ([`At`]), prefixes and iterators.
 
 // What is stored for a typed state, within `key group ‖ state id` (see `crate::key`):
 //
@@ -10,9 +10,9 @@
 //     map                                  key ‖ namespace ‖ map key   ─▶ cell
 //     timers                               domain ‖ timestamp ‖ key ‖ namespace ─▶ nothing
 //
-// Key and namespace are in part form, which says where it ends (`key_codec.rs`); a state without namespaces has
-// none. The map key is in plain form, so that a prefix of it is a prefix of the stored key. Cells and elements are
-// described in `cell.rs`.
+// Key and namespace are in part form, which says where it ends (`key_codec.rs`); a state without
+// namespaces has none. The map key is in plain form, so that a prefix of it is a prefix of the
+// stored key. Cells and elements are described in `cell.rs`.
 
 mod aggregating;
 mod cell;

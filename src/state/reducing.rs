@@ -17,7 +17,8 @@ use super::single_entry::SingleEntry;
 use super::ttl::TtlNow;
 use super::typed::Typed;
 
-/// One value of type `T` per key, into which every added one is folded by a function: a sum, a maximum.
+/// One value of type `T` per key, into which every added one is folded by a function: a sum, a
+/// maximum.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, ReducingState};
@@ -45,8 +46,8 @@ type Reduce<T> = Arc<dyn Fn(T, T) -> T + Send + Sync>;
 handle!(ReducingState<T>);
 
 impl<T: Serialize + DeserializeOwned + 'static> ReducingState<T> {
-    /// Declares a state called `name`. `reduce` makes one value of what is there and what is added; it must be
-    /// associative if namespaces are merged.
+    /// Declares a state called `name`. `reduce` makes one value of what is there and what is added;
+    /// it must be associative if namespaces are merged.
     pub fn descriptor(
         name: impl Into<String>,
         reduce: impl Fn(T, T) -> T + Send + Sync + 'static,
@@ -102,8 +103,9 @@ impl<T: 'static, S: Scope> ReducingState<T, S> {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as [`StateStore::get`].
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's
+    /// keys; [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as
+    /// [`StateStore::get`].
     pub fn get(&self, store: &StateStore) -> Result<Option<T>> {
         self.typed.get(store, |out| self.scope.push(out))
     }
@@ -139,8 +141,8 @@ impl<T: 'static, S: Scope> ReducingState<T, S> {
 }
 
 impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ReducingState<T, Namespaced<N>> {
-    /// Folds what the namespaces `from` have into `into`, one after the other, and clears them. Namespaces
-    /// with nothing change nothing; `into` may be among `from`.
+    /// Folds what the namespaces `from` have into `into`, one after the other, and clears them.
+    /// Namespaces with nothing change nothing; `into` may be among `from`.
     ///
     /// # Errors
     /// As [`ReducingState::add`].

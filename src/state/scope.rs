@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use super::key_codec::KeyCodec;
 
-/// What a state handle can be read and written through: `()` for a state without namespaces, [`At`] for one
-/// namespace. A state with namespaces has to be told first which one: `state.at(&namespace)`.
+/// The scope of a state handle that can be read and written: `()` for a state without namespaces,
+/// [`At`] for one namespace. For a state with namespaces, choose one first: `state.at(&namespace)`.
 #[diagnostic::on_unimplemented(
     message = "this state has namespaces, and one has to be chosen",
     label = "choose one by `.at(&namespace)`"

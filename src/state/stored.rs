@@ -22,9 +22,11 @@ pub struct StoredValue<'a> {
 }
 
 impl StateDescription {
-    /// Takes apart what is stored for a key, as [`CheckpointReader::get`](crate::CheckpointReader::get) and
-    /// [`CheckpointReader::scan`](crate::CheckpointReader::scan) give it: one value, the elements of a list in their order, none
-    /// for a timer. Of a raw state the bytes are one value as they are.
+    /// Takes apart what is stored for a key, as
+    /// [`CheckpointReader::get`](crate::CheckpointReader::get) and
+    /// [`CheckpointReader::scan`](crate::CheckpointReader::scan) give it: one value, the elements
+    /// of a list in their order, none for a timer. Of a raw state the bytes are one value as they
+    /// are.
     ///
     /// ```
     /// use alluvium::{CheckpointReader, Job, JobOptions, ListState, OpenMode, ReaderOptions, RestoreFrom};
@@ -56,7 +58,8 @@ impl StateDescription {
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not what such a state stores;
-    /// [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) for a kind that this build does not know.
+    /// [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) for a kind that this build does
+    /// not know.
     pub fn values<'a>(&self, stored: &'a [u8]) -> Result<Vec<StoredValue<'a>>> {
         let of = |cell: Cell<'a>| StoredValue {
             bytes: cell.payload,
@@ -83,7 +86,8 @@ impl StateDescription {
         self.ttl_info().map(Ttl::of)
     }
 
-    /// Whether reads of the program show the value at a time in milliseconds since 1970 UTC, by the state's TTL.
+    /// Whether reads of the program show the value at a time in milliseconds since 1970 UTC, by the
+    /// state's TTL.
     pub fn shows(&self, value: &StoredValue<'_>, unix_millis: u64) -> bool {
         TtlNow::by(self.ttl(), || unix_millis).shows(value.last_access)
     }

@@ -1,11 +1,11 @@
-//! The keys of a timer state: what is stored for a timer, in the order in which timers fire.
+//! The stored keys of timers, which sort in the order in which timers fire.
 //!
 //! ```text
 //! domain (1 byte) ‖ timestamp (8 bytes, big-endian, sign bit flipped) ‖ key ‖ namespace
 //! ```
 //!
-//! Key and namespace are in the part form of their [`KeyCodec`](crate::state::KeyCodec), so that timers of one
-//! time sort by key, then by namespace. Nothing is stored as the value.
+//! Key and namespace are in the part form of their [`KeyCodec`](crate::state::KeyCodec), so that
+//! timers of one time sort by key, then by namespace. Nothing is stored as the value.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

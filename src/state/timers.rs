@@ -18,23 +18,24 @@ pub use key_timers::KeyTimers;
 pub use timer::Timer;
 use timer::decode;
 
-/// Timers of keys of type `K` and namespaces of type `N`, `()` where there are none. Each timer is a
-/// timestamp for a key and a namespace, in one of two domains: [event time](TimeDomain::Event) or
+/// Timers of keys of type `K` and namespaces of type `N`, `()` where there are none. Each timer is
+/// a timestamp for a key and a namespace, in one of two domains: [event time](TimeDomain::Event) or
 /// [processing time](TimeDomain::Processing). A timer that is registered twice is there once.
 ///
 /// Timers are state like any other: they are in every checkpoint, survive a restore at any
-/// parallelism, and lie on disk. In memory there are only the next few of each key group, so a store can have many more
-/// than would fit.
+/// parallelism, and lie on disk. In memory there are only the next few of each key group, so a
+/// store can have many more than would fit.
 ///
 /// # Firing
-/// A timer fires by being taken out: [`TimerService::pop_due`] gives the next one that is due, until
-/// there is none. The order is by timestamp, then by key, then by namespace, over all key groups of the
-/// store. Between two calls the program is free to do anything, also to register and to delete timers:
-/// what is registered for a time that has been reached fires in the same loop, as its next in order; what
-/// is deleted does not fire. A program that registers for such times without end fires without end.
+/// A timer fires by being taken out: [`TimerService::pop_due`] gives the next one that is due,
+/// until there is none. The order is by timestamp, then by key, then by namespace, over all key
+/// groups of the store. Between two calls the program is free to do anything, also to register and
+/// to delete timers: what is registered for a time that has been reached fires in the same loop, as
+/// its next in order; what is deleted does not fire. A program that registers for such times
+/// without end fires without end.
 ///
-/// What fired is gone with the next checkpoint. After a crash before that it fires once more, as the records since the
-/// checkpoint are processed once more.
+/// What fired is gone with the next checkpoint. After a crash before that it fires once more, as
+/// the records since the checkpoint are processed once more.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, TimeDomain, TimerService};
@@ -81,8 +82,8 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     /// already is the next to fire.
     ///
     /// # Errors
-    /// As [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current
-    /// key, [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of type `K`.
+    /// As [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a
+    /// current key, [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of type `K`.
     pub fn register(
         &self,
         store: &mut StateStore,
@@ -91,7 +92,8 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         namespace: &N,
     ) -> Result<()> {
         self.at(store, domain, timestamp, namespace, |store, group, key| {
-            // Every record of a window registers the same timer: the changelog need not say so each time.
+            // Every record of a window registers the same timer: the changelog need not say so each
+            // time.
             if store.heads(self.state, domain.prefix()).contains(group, key) == Some(true) {
                 return Ok(());
             }
@@ -117,11 +119,11 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         })
     }
 
-    /// The timers of the current key in a domain, in the order in which they fire. A snapshot: timers may be
-    /// registered and deleted meanwhile.
+    /// The timers of the current key in a domain, in the order in which they fire. A snapshot:
+    /// timers may be registered and deleted meanwhile.
     ///
-    /// Timers lie in the order of their times, so this reads those of all keys of the key group: it is for looking
-    /// now and then, not at each record.
+    /// Timers lie in the order of their times, so this reads those of all keys of the key group: it
+    /// is for looking now and then, not at each record.
     ///
     /// # Errors
     /// As [`TimerService::register`]; the iterator yields what fails on the way, and
@@ -153,12 +155,12 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     }
 
     /// Takes out the next timer at or before `time`: the watermark in event time,
-    /// [`StateStore::processing_time`] in processing time. None if none is due, which costs no read of the table
-    /// unless timers up to `time` might be there that have not been read yet.
+    /// [`StateStore::processing_time`] in processing time. None if none is due, which costs no read
+    /// of the table unless timers up to `time` might be there that have not been read yet.
     ///
     /// # Errors
-    /// As [`StateStore::delete`]; [`Corrupt`](crate::ErrorKind::Corrupt), naming it, if a stored timer is not one of
-    /// keys of type `K` and namespaces of type `N`. It stays the next one until
+    /// As [`StateStore::delete`]; [`Corrupt`](crate::ErrorKind::Corrupt), naming it, if a stored
+    /// timer is not one of keys of type `K` and namespaces of type `N`. It stays the next one until
     /// [`TimerService::discard_unreadable`] takes it out.
     pub fn pop_due(
         &self,
@@ -178,10 +180,11 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         Ok(Some(timer))
     }
 
-    /// Takes out the next timer of a domain if it is one that cannot be read, so that those behind it can fire: what
-    /// [`TimerService::pop_due`] fails with [`Corrupt`](crate::ErrorKind::Corrupt) for. Returns its key as it is stored, `domain
-    /// (1 byte) ‖ timestamp (8 bytes) ‖ key ‖ namespace`. None, and nothing is done, if the next timer can be read, or if there
-    /// is none.
+    /// Takes out the next timer of a domain if it is one that cannot be read, so that those behind
+    /// it can fire: what [`TimerService::pop_due`] fails with
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) for. Returns its key as it is stored, `domain (1
+    /// byte) ‖ timestamp (8 bytes) ‖ key ‖ namespace`. None, and nothing is done, if the next timer
+    /// can be read, or if there is none.
     ///
     /// # Errors
     /// As [`StateStore::delete`].
@@ -309,8 +312,8 @@ impl StateStore {
     /// Registers a timer service, or finds it again.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here or in
-    /// the restored checkpoint, or for timers of another type of key or namespace.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name stands for something else, here
+    /// or in the restored checkpoint, or for timers of another type of key or namespace.
     pub fn timer_service<K: KeyCodec + ?Sized, N: KeyCodec>(
         &mut self,
         descriptor: TimerDescriptor<K, N>,

@@ -17,8 +17,8 @@ use super::cell::{Cell, Elements, Head};
 /// How long the entries of a state live after their last access: a value, an entry of a map, an
 /// element of a list. Given to a state's descriptor; by default nothing expires.
 ///
-/// Expired entries are hidden from reads at once, and leave the table when RocksDB compacts the files
-/// that they lie in. Time is [`Clock::unix_millis`](crate::Clock::unix_millis) of the job's
+/// Expired entries are hidden from reads at once, and leave the table when RocksDB compacts the
+/// files that they lie in. Time is [`Clock::unix_millis`](crate::Clock::unix_millis) of the job's
 /// [`Env`](crate::Env), in steps of a millisecond; a TTL is as exact as the clocks of the machines
 /// that the job runs on, one after the other.
 ///
@@ -57,7 +57,7 @@ pub enum TtlVisibility {
     ReturnExpiredIfNotCleanedUp,
 }
 
-/// What a read does with an entry.
+/// How a read treats an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Shows it.
@@ -104,7 +104,8 @@ impl Ttl {
         Ok(())
     }
 
-    /// As a checkpoint records it: bit 0 of the mode says that reads count, bit 1 that what has expired may be shown.
+    /// The form that checkpoints record: bit 0 of the mode says that reads count, bit 1 that
+    /// expired entries may be shown.
     pub(super) fn info(self) -> TtlInfo {
         let reads = u8::from(self.update == TtlUpdate::OnReadAndWrite);
         let shows = u8::from(self.visibility == TtlVisibility::ReturnExpiredIfNotCleanedUp);
@@ -132,7 +133,8 @@ impl Ttl {
         }
     }
 
-    /// What a read at `now` does with an entry last accessed at `time`; both in milliseconds since 1970.
+    /// How a read at `now` treats an entry last accessed at `time`; both in milliseconds since
+    /// 1970.
     fn access(self, time: Option<u64>, now: u64) -> Access {
         if time.is_some_and(|time| is_expired(time, self.millis, now)) {
             return match self.visibility {
@@ -142,7 +144,7 @@ impl Ttl {
         }
         match self.update {
             TtlUpdate::OnCreateAndWrite => Access::Show,
-            // Read twice within a millisecond, it is written once.
+            // Two reads within a millisecond write it once.
             TtlUpdate::OnReadAndWrite if time == Some(now) => Access::Show,
             TtlUpdate::OnReadAndWrite => Access::Renew,
         }
@@ -163,7 +165,7 @@ impl TtlNow {
         Self(ttl.map(|ttl| (ttl, unix_millis())))
     }
 
-    /// The time that what is written now carries.
+    /// The access time of an entry that is written now.
     pub(super) fn time(self) -> Option<u64> {
         self.0.map(|(_, now)| now)
     }
@@ -176,9 +178,9 @@ impl TtlNow {
         self.access(time) != Access::Hide
     }
 
-    /// Whether a stored value of a state of `kind` has nothing that is shown.
+    /// Whether reads show nothing of a stored value of a state of `kind`.
     pub(super) fn hides(self, kind: StateKind, value: &[u8]) -> bool {
-        // A list of which a compaction has left nothing, until the next one removes it.
+        // A compaction may leave an empty list, which the next one removes.
         if kind.layout() == Layout::Elements && value.is_empty() {
             return true;
         }
@@ -195,7 +197,8 @@ impl TtlNow {
         bytes
     }
 
-    /// What a list becomes by being read, without what has expired. None if it stays as it is.
+    /// The list with renewed access times and without expired elements. None if a read does not
+    /// change it.
     pub(super) fn renewed_list(self, list: &[u8]) -> Option<Vec<u8>> {
         self.0.filter(|(ttl, _)| ttl.update == TtlUpdate::OnReadAndWrite)?;
         let (mut bytes, mut changed) = (Vec::with_capacity(list.len()), false);
@@ -224,8 +227,8 @@ fn cell_time(bytes: &[u8]) -> Option<u64> {
 }
 
 /// The newest time of a list: it may be removed only once all of its elements have expired. None if
-/// one of them never does, or if the bytes are not a list: a reader is to see that they are corrupt. An empty list
-/// may be removed at any time.
+/// one of them never does, or if the bytes are not a list: a reader is to see that they are
+/// corrupt. An empty list may be removed at any time.
 fn list_time(bytes: &[u8]) -> Option<u64> {
     let mut newest = Some(0);
     for element in Elements::new(bytes) {

@@ -20,7 +20,7 @@ use super::ttl::{Access, Ttl, TtlNow};
 pub(super) type Migrate<T> =
     Arc<dyn Fn(u32, &[u8]) -> Result<T, Box<dyn StdError + Send + Sync>> + Send + Sync>;
 
-/// A registered state with values of type `T`, and what its kind needs besides.
+/// A registered state with values of type `T`, and what else its kind needs: `extra`.
 pub struct Typed<T, X> {
     pub(super) name: String,
     pub(crate) state: State,
@@ -32,7 +32,7 @@ pub struct Typed<T, X> {
     pub(crate) extra: X,
 }
 
-/// What a merge of namespaces has so far.
+/// The result so far of merging namespaces.
 enum Merged<T> {
     /// One cell as it is stored, with the time and the schema version that it has.
     Moved(Vec<u8>),
@@ -89,8 +89,9 @@ impl<T, X> Typed<T, X> {
         })
     }
 
-    /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes them, by the rule
-    /// of all merges: see [`StateDescriptor::namespaced`](super::descriptor::StateDescriptor::namespaced).
+    /// Folds the values of the namespaces `from` into that of `into`, in this order, and removes
+    /// them, by the rule of all merges: see
+    /// [`StateDescriptor::namespaced`](super::descriptor::StateDescriptor::namespaced).
     pub(super) fn merge<'n, N: KeyCodec + PartialEq + 'n>(
         &self,
         store: &mut StateStore,
@@ -123,12 +124,14 @@ impl<T, X> Typed<T, X> {
             Some(Merged::Folded(value)) => self.put(store, |out| into.encode_part(out), &value)?,
             Some(Merged::Moved(bytes)) => self.put_stored(store, |out| into.encode_part(out), &bytes)?,
         }
-        // Also those in which nothing was found: the changelog may still hold what compaction has removed from the
-        // table because it had expired, and it would show again after a crash, under a longer TTL.
+        // Also those in which nothing was found: the changelog may still hold what compaction has
+        // removed from the table because it had expired, and it would show again after a crash,
+        // under a longer TTL.
         sources.into_iter().try_for_each(|namespace| self.remove(store, |out| namespace.encode_part(out)))
     }
 
-    /// What is stored at the current key and `tail`, if reads show it. Does not make it young again.
+    /// The stored bytes at the current key and `tail`, if reads show them. Does not renew their
+    /// access time.
     pub(super) fn shown(
         &self,
         store: &StateStore,
@@ -156,7 +159,7 @@ impl<T, X> Typed<T, X> {
         store.store_at_key(self.state, tail, |store, group, key| store.put(self.state, group, key, bytes))
     }
 
-    /// What a value that is written now carries.
+    /// The head of a value that is written now.
     pub(super) fn head(&self, store: &StateStore) -> Head {
         Head { time: self.now(store).time(), schema: self.schema }
     }
@@ -178,7 +181,7 @@ impl<T, X> Typed<T, X> {
             .map_err(|source| Error::invalid("the value cannot be encoded").object(self).boxed_source(source))
     }
 
-    /// A stored value, None if it counts as absent. Does not make it young again.
+    /// Reads a stored value; None if it counts as absent. Does not renew its access time.
     pub(crate) fn open(&self, bytes: &[u8], now: TtlNow) -> Result<Option<T>> {
         let cell = self.cell(bytes)?;
         if now.shows(cell.head.time) { self.decode(cell).map(Some) } else { Ok(None) }
@@ -235,7 +238,8 @@ impl<T, X> Typed<T, X> {
         store.scan_prefix(self.state, group, &[])
     }
 
-    /// All entries of the current key, of one namespace or all, and how long the key before the rest is.
+    /// All entries of the current key, of one namespace or all, and how long the key before the
+    /// rest is.
     pub(super) fn scan_current(
         &self,
         store: &StateStore,
@@ -254,7 +258,8 @@ impl<T, X> Typed<T, X> {
         Ok(self.keys_of(self.scan_group::<K>(store, group)?, 0, self.now(store), K::decode_part))
     }
 
-    /// What `decode` takes off the keys of a scan behind their first `skip` bytes.
+    /// Iterates over the keys of a scan: `decode` takes an item off each key, behind its first
+    /// `skip` bytes.
     pub(crate) fn keys_of<K>(
         &self,
         scan: Scan,
@@ -300,7 +305,8 @@ impl<T, X> Typed<T, X> {
     }
 }
 
-/// Where the stored keys of a range of namespaces begin and end, behind `key`. None: behind all keys.
+/// Where the stored keys of a range of namespaces begin and end, behind `key`. None: behind all
+/// keys.
 fn parts_in<N: KeyCodec>(key: &[u8], range: &impl RangeBounds<N>) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let at = |namespace: &N| {
         let mut bytes = key.to_vec();

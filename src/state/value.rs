@@ -65,7 +65,8 @@ impl<T: 'static> ValueState<T> {
         StateDescriptor::new(name.into(), codec, None)
     }
 
-    /// All keys of a group with their values, in the order of the keys. A snapshot, as [`Scan`] says.
+    /// All keys of a group with their values, in the order of the keys. A snapshot, as [`Scan`]
+    /// says.
     ///
     /// # Errors
     /// As [`ValueState::keys`]; the iterator yields what fails on the way.
@@ -131,8 +132,9 @@ impl<T: 'static, S: Scope> ValueState<T, S> {
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) without a current key;
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's keys;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as [`StateStore::get`].
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if it is not of the type of the state's
+    /// keys; [`Corrupt`](crate::ErrorKind::Corrupt) if the bytes are not a `T`; as
+    /// [`StateStore::get`].
     pub fn get(&self, store: &StateStore) -> Result<Option<T>> {
         let value = self.typed.get(store, |out| self.scope.push(out))?;
         Ok(ValueState::<T>::read(&self.typed, value))
@@ -149,8 +151,8 @@ impl<T: 'static, S: Scope> ValueState<T, S> {
     /// Sets the value of the current key.
     ///
     /// # Errors
-    /// As [`ValueState::get`] and [`StateStore::put`]; [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if
-    /// the value cannot be encoded.
+    /// As [`ValueState::get`] and [`StateStore::put`];
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the value cannot be encoded.
     pub fn put(&self, store: &mut StateStore, value: &T) -> Result<()> {
         self.typed.put(store, |out| self.scope.push(out), value)
     }
@@ -165,8 +167,8 @@ impl<T: 'static, S: Scope> ValueState<T, S> {
 }
 
 impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ValueState<T, Namespaced<N>> {
-    /// Folds the values of the namespaces `from` into that of `into`, one after the other, and removes them.
-    /// Namespaces without a value change nothing; `into` may be among `from`.
+    /// Folds the values of the namespaces `from` into that of `into`, one after the other, and
+    /// removes them. Namespaces without a value change nothing; `into` may be among `from`.
     ///
     /// # Errors
     /// As [`ValueState::put`].

@@ -83,7 +83,8 @@ pub(super) fn apply(held: ChargedLayer, table: &Table, shared: &StoreShared) {
     if failed() {
         return;
     }
-    // The operator never waits for memtables: it has its own bound, which this delta counts towards.
+    // The operator never waits for memtables: it has its own bound, which this delta counts
+    // towards.
     table.make_room(layer.delta.bytes() as u64, failed);
     let tombstones = layer.delta.tombstones().iter();
     match table.apply(layer.seq, tombstones, layer.delta.iter()) {

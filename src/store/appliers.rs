@@ -37,7 +37,7 @@ pub(crate) struct Applier {
 }
 
 impl Appliers {
-    /// Threads for so many stores, as fits so many cores.
+    /// Starts the threads for this many stores, on this many cores.
     pub(crate) fn start(stores: usize, cores: usize) -> Result<Self> {
         let count = threads_for(stores, cores);
         // With a thread for each store, no store delays another.
@@ -65,8 +65,9 @@ impl Drop for Appliers {
         // A thread may stand in a write that RocksDB holds back until compaction has caught up.
         tables.iter().for_each(|table| table.abandon());
         drop(tables);
-        // Joined, and the tables let go of here, so that RocksDB is closed by whoever drops the job: a process
-        // that exits while another thread closes it runs into RocksDB's own destructors.
+        // The thread that drops the job closes RocksDB. If a thread of its own did, a process that
+        // exits meanwhile would run into RocksDB's destructors. So the threads are joined and the
+        // tables dropped here.
         for thread in self.threads.drain(..) {
             // A panic was recorded where it happened.
             let _ = thread.join();
@@ -88,7 +89,8 @@ impl Applier {
     }
 }
 
-/// More threads than cores, because some wait for the disk or are held back, but no more than there are stores.
+/// More threads than cores, because some wait for the disk or are slowed down by RocksDB, but no
+/// more than stores.
 fn threads_for(stores: usize, cores: usize) -> usize {
     stores.min(cores.saturating_mul(2).clamp(4, 32)).max(1)
 }

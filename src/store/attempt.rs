@@ -77,7 +77,8 @@ impl Attempt {
         self.abandoned.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
-    /// As [`Attempt::complete`], where a checkpoint is about to be begun: a missing store ends the attempt.
+    /// As [`Attempt::complete`], where a checkpoint is about to be begun: a missing store ends the
+    /// attempt.
     pub(crate) fn check_complete(&self) -> Result<()> {
         self.complete().inspect_err(|error| self.fail(error.clone()))
     }

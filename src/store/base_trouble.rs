@@ -1,8 +1,9 @@
-//! Why no base of a store comes about at the moment, though the changelog goes on.
+//! Why bases of a store fail at the moment, although the changelog goes on.
 //!
-//! A base that fails is tried again without end, and checkpoints do not wait for it. Where the object store is away
-//! it fails as all else does, and passes. A local disk that reads no more may never pass: the changelog grows,
-//! and nobody would know. So what fails on this machine is held here for whoever asks how the job is.
+//! A failed base is tried again without end, and checkpoints do not wait for it. A failure of the
+//! object store passes, and shows in everything else as well. A local disk that cannot be read may
+//! never recover: the changelog would grow unnoticed. Failures of this machine are therefore kept
+//! here, and reported by the health of the store and of the job.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::ids::SubtaskIndex;
 
-/// The failures of a store's bases since the last one that came about.
+/// The failures of a store's bases since the last success.
 #[derive(Debug, Default)]
 pub(crate) struct BaseTrouble(Mutex<Option<Failing>>);
 
@@ -32,7 +33,7 @@ impl BaseTrouble {
         *failing = Some(Failing { since, times: times + 1, last: error.clone() });
     }
 
-    /// A base has come about.
+    /// A base was completed.
     pub(crate) fn succeeded(&self) {
         *self.lock() = None;
     }
@@ -56,12 +57,13 @@ impl BaseTrouble {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Failing>> {
-        // It is replaced as a whole.
+        // The value is only ever replaced as a whole, so a panic elsewhere leaves it intact.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a failure of this kind lies here, and not in the object store or in how the attempt ended.
+/// Whether a failure of this kind has its cause on this machine, rather than in the object store or
+/// in the end of the attempt.
 fn is_of_this_machine(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Disk | ErrorKind::Internal)
 }

@@ -1,4 +1,4 @@
-//! Whether a restored state can go on under what the program registers now.
+//! Whether a restored state can go on with the types that the program registers now.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{StateInfo, ValueInfo};
@@ -45,7 +45,7 @@ pub(super) fn check(known: &StateInfo, wanted: &StateInfo, migrates: bool) -> Re
     check_values(&known.value, &wanted.value, migrates)
 }
 
-/// What is wrong where a state with keys of type `known` is used with those of type `other`.
+/// The error of using keys of type `other` with a state whose keys are of type `known`.
 pub(super) fn wrong_keys(known: &str, other: &str) -> Error {
     let message = format!("the state's keys are of type {known:?}, not {other:?}");
     Error::new(ErrorKind::Incompatible, message).advise("use one type of key for each state")
@@ -68,7 +68,7 @@ fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result
             "register that schema version, or say with `migrate` how to read older values",
         );
     }
-    // A new version of the type may come with everything new.
+    // A new version of the type may change codec, name and shape.
     if written < wanted.schema {
         return Ok(());
     }
@@ -99,8 +99,8 @@ fn check_values(known: &ValueInfo, wanted: &ValueInfo, migrates: bool) -> Result
     Ok(())
 }
 
-/// Whether a compiler's name of a type is one of the language's own, which never change. Bytes of one are
-/// often read as another without an error, as other values.
+/// Whether a compiler's name of a type is one of the language's own, which never change. Bytes of
+/// one are often read as another without an error, as other values.
 fn is_primitive(name: &str) -> bool {
     const NAMES: [&str; 16] = [
         "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",

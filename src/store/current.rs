@@ -14,14 +14,15 @@ use super::state_store::StateStore;
 /// A type of key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct KeyType {
-    /// Tells it from any other; stands for the name where that would be slow.
+    /// Identifies the type. Compared where comparing names would be slow.
     pub(crate) code: u64,
-    /// What is recorded.
+    /// The recorded name.
     pub(crate) name: fn() -> String,
 }
 
 impl KeyType {
-    /// Whether it is what a state's keys are recorded as; empty if none is stored yet.
+    /// Compares the type with the recorded one, `known`, which is empty until the first key is
+    /// stored.
     pub(crate) fn check(self, known: &str) -> Result<()> {
         let name = (self.name)();
         if known.is_empty() || known == name {
@@ -35,11 +36,13 @@ impl KeyType {
 #[derive(Default)]
 pub(super) struct CurrentKey {
     key: Option<(KeyGroup, KeyType)>,
-    /// How many bytes of `buffer` are the key; behind it each operation writes namespace and map key.
+    /// How many bytes of `buffer` are the key; behind it each operation writes namespace and map
+    /// key.
     len: usize,
     buffer: Cell<Vec<u8>>,
     value: Cell<Vec<u8>>,
-    /// By state, the code of the type that its keys are known to be of: looked at in each operation.
+    /// By state, the code of the type that its keys are known to be of: looked at in each
+    /// operation.
     checked: RefCell<StateMap<u64>>,
 }
 
@@ -82,8 +85,8 @@ impl StateStore {
         result
     }
 
-    /// Calls `f` with the current key's group and, as a key of `state`, the current key with what `tail`
-    /// puts behind it.
+    /// Calls `f` with the current key's group and, as a key of `state`, the current key with what
+    /// `tail` puts behind it.
     pub(crate) fn at_key<'s, R>(
         &'s self,
         state: State,
@@ -99,8 +102,8 @@ impl StateStore {
         result
     }
 
-    /// As [`StateStore::at_key`], for a write that stores something. A state whose keys have no type yet learns it
-    /// from the first one that succeeds.
+    /// As [`StateStore::at_key`], for a write that stores something. A state whose keys have no
+    /// type yet learns it from the first one that succeeds.
     pub(crate) fn store_at_key<R>(
         &mut self,
         state: State,
@@ -158,8 +161,8 @@ impl StateStore {
         self.current.value.set(buffer);
     }
 
-    /// Whether the keys of `state` are of `key_type`: false if none is stored yet, an error if they are of another
-    /// type.
+    /// Whether the keys of `state` are of `key_type`: false if none is stored yet, an error if they
+    /// are of another type.
     pub(crate) fn is_key_of(&self, state: State, key_type: KeyType) -> Result<bool> {
         if self.current.checked.borrow().get(state.id) == Some(key_type.code) {
             return Ok(true);

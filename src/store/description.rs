@@ -27,7 +27,8 @@ impl StateDescription {
         StateKind::name_of(self.0.kind)
     }
 
-    /// The type of its keys, as [`KeyCodec::name`](crate::state::KeyCodec::name) has it. Empty for a raw state, and until a key is written.
+    /// The type of its keys, as [`KeyCodec::name`](crate::state::KeyCodec::name) has it. Empty for
+    /// a raw state, and until a key is written.
     pub fn key_type(&self) -> &str {
         &self.0.key
     }
@@ -42,7 +43,8 @@ impl StateDescription {
         &self.0.map_key
     }
 
-    /// The type of its values, as the user or else the compiler calls it; empty for raw states and timers.
+    /// The type of its values, as the user or else the compiler calls it; empty for raw states and
+    /// timers.
     pub fn value_type(&self) -> &str {
         &self.0.value.type_name
     }
@@ -53,7 +55,8 @@ impl StateDescription {
         self.0.value.type_is_named
     }
 
-    /// The id of the codec of its values ([`Codec::id`](crate::state::Codec::id)); empty for raw states and timers.
+    /// The id of the codec of its values ([`Codec::id`](crate::state::Codec::id)); empty for raw
+    /// states and timers.
     pub fn codec(&self) -> &str {
         &self.0.value.codec
     }
@@ -64,7 +67,8 @@ impl StateDescription {
     }
 
     /// The same state under another name, to be registered with
-    /// [`StateStore::described_state`](crate::StateStore::described_state) where its entries are copied.
+    /// [`StateStore::described_state`](crate::StateStore::described_state) where its entries are
+    /// copied.
     ///
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an empty name.

@@ -25,7 +25,7 @@ use super::shared::StoreShared;
 
 /// A message to a store's task.
 pub(crate) enum Event {
-    /// What the job says.
+    /// A message of the job.
     Told(ToStore),
     Frozen {
         held: ChargedLayer,
@@ -53,7 +53,7 @@ pub(crate) enum Event {
     },
     /// The store has finished: from now on the task cuts for it.
     Finished(Box<FinalCut>),
-    /// What a finished store's native checkpoint uploads.
+    /// The snapshot for a finished store's native checkpoint.
     FinishedSnapshot {
         dir: PathBuf,
         pending: Box<PendingCut>,
@@ -79,7 +79,7 @@ pub(crate) enum Event {
     },
 }
 
-/// What a native checkpoint has sent.
+/// The result of a native checkpoint's upload.
 pub(crate) struct NativeUpload {
     pub(crate) base: ReceiptBase,
     pub(crate) bytes: u64,
@@ -97,7 +97,7 @@ pub(crate) struct PendingCut {
     pub(crate) reply: oneshot::Sender<Result<Receipt>>,
 }
 
-/// What stands in for all cuts of a store that has finished.
+/// Answers all later cuts of a store that has finished.
 pub(crate) struct FinalCut {
     /// Its last delta.
     pub(crate) seq: DeltaSeq,

@@ -4,18 +4,19 @@ use crate::error::Result;
 
 use super::scan::Scan;
 
-/// So many bytes of a key are enough to say when about a group's turn comes: a timer's begins with its time.
+/// This many bytes of a key tell roughly when a group's turn comes, because the key of a timer
+/// begins with its time.
 pub(super) const SHORT: usize = 64;
 
 /// The first keys of a group from some key on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct FirstKeys {
     pub(crate) keys: Vec<Vec<u8>>,
-    /// Where those begin that have not been read. None: there are no more.
+    /// The first key that was not read. None: there are no more.
     pub(crate) next: Option<Vec<u8>>,
 }
 
-/// How much to read: so many keys, and no more of them once they have so many bytes together.
+/// Limits of a read. It ends at whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) keys: usize,
@@ -23,7 +24,7 @@ pub(crate) struct Batch {
 }
 
 impl FirstKeys {
-    /// As many keys as `batch` says, at least one, and where the next one is.
+    /// Takes keys up to the limits of `batch`, but at least one, and notes where the next one is.
     pub(super) fn take(scan: &mut Scan, batch: Batch) -> Result<Self> {
         scan.without_values();
         let (mut read, mut left) = (Self::default(), batch.bytes);
@@ -43,7 +44,7 @@ impl FirstKeys {
         self.keys.iter().map(Vec::len).sum()
     }
 
-    /// About where the first one is, and nothing else.
+    /// Keeps nothing but roughly where the first key is.
     #[must_use]
     pub(crate) fn about(self) -> Self {
         let mut next = self.keys.into_iter().next().or(self.next);

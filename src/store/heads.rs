@@ -18,16 +18,17 @@ use crate::key_group::{KeyGroup, KeyGroupRange};
 use super::first_keys::{Batch, FirstKeys, SHORT};
 use group::{Group, OVERHEAD};
 
-/// Keys that all groups together keep, about; see [`Heads::batch`]. They are read together at the first look.
+/// About how many keys all groups together keep, see [`Heads::batch`]. The first look reads them
+/// together.
 const KEYS: usize = 8192;
-/// Up to so many keys a group they may be more, as far as there is memory for them: a read of a group costs the
-/// same for a few keys as for one, so where groups are many each pop would pay for most of a read.
+/// With many groups, [`KEYS`] leaves each of them very few. A group then keeps up to this many, as
+/// far as memory allows, because a read costs the same for a few keys as for one.
 const WORTH_A_READ: usize = 16;
-/// What is set aside for each of these: a group keeps up to two batches of short keys.
+/// Memory reserved for each key of a batch. A group keeps up to two batches of short keys.
 const BYTES_PER_KEY: usize = 2 * (OVERHEAD + 32);
 /// Bytes that all groups together keep, unless the memory is small ([`Heads::limited`]).
 const BYTES: usize = 4 << 20;
-/// Least of a limit.
+/// The smallest limit.
 const MIN_BYTES: usize = 64 << 10;
 const FEWEST_PER_GROUP: usize = 2;
 const MOST_PER_GROUP: usize = 256;
@@ -40,10 +41,11 @@ pub(crate) struct Heads {
     /// The bound of each group that has one.
     order: BTreeSet<(Vec<u8>, KeyGroup)>,
     batch: usize,
-    /// What is kept, and what may be.
+    /// Bytes of the kept keys, and the most that they may take.
     bytes: usize,
     limit: usize,
-    /// Where the next trim is due: at the limit, and above it only where all of it is needed.
+    /// At how many bytes the next trim is due. This is the limit, unless a trim found that more is
+    /// needed.
     trim_at: usize,
     short: usize,
     /// Whether no group was read yet.
@@ -56,13 +58,13 @@ pub(crate) struct Heads {
 /// Where the smallest key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// It is this one.
+    /// This key.
     Key(KeyGroup, Vec<u8>),
-    /// It is not below this one. To know more, read the group from there on and [`Heads::fill`].
+    /// A key at or above this one. To learn it, read the group from there on and [`Heads::fill`].
     Unread(KeyGroup, Vec<u8>),
 }
 
-/// Keys that are read of a group at once where `groups` share so many bytes.
+/// How many keys of a group are read at once if `groups` groups share `bytes` bytes.
 fn batch(groups: usize, bytes: usize) -> usize {
     let within = |keys: usize| keys / groups.max(1);
     let more = within(bytes / BYTES_PER_KEY).min(WORTH_A_READ);
@@ -70,7 +72,7 @@ fn batch(groups: usize, bytes: usize) -> usize {
 }
 
 impl Heads {
-    /// Knows nothing yet but that all keys lie at or above `from`.
+    /// An empty cache. All keys of the state lie at or above `from`.
     pub(crate) fn new(range: KeyGroupRange, from: &[u8]) -> Self {
         let groups =
             range.groups().map(|_| Group { known: BTreeSet::new(), unread: Some(from.to_vec()), bytes: 0 });
@@ -93,8 +95,8 @@ impl Heads {
         }
     }
 
-    /// Keeps up to `bytes`, and beyond that one key and what bounds it of each group whose turn may come next: those whose
-    /// first keys begin alike.
+    /// Limits the cache to `bytes`. Groups whose first keys begin alike may each keep one key and
+    /// its bound beyond the limit, because any of them may be the next.
     #[must_use]
     pub(crate) fn limited(mut self, bytes: usize) -> Self {
         self.limit = bytes.clamp(MIN_BYTES, BYTES);
@@ -108,15 +110,15 @@ impl Heads {
         Batch { keys: self.batch, bytes: self.limit / 2 }
     }
 
-    /// Where the smallest key of all groups is; the smallest group first where several have it. None
-    /// if there are no keys.
+    /// Where the smallest key of all groups is. If several groups have it, the smallest group comes
+    /// first. None if there are no keys.
     pub(crate) fn head(&self) -> Option<Head> {
         let (bound, group) = self.order.first()?;
         let known = self.group(*group).is_some_and(|state| state.known.first() == Some(bound));
         Some(if known { Head::Key(*group, bound.clone()) } else { Head::Unread(*group, bound.clone()) })
     }
 
-    /// Whether the key is there; None if that is not known.
+    /// Whether the state has the key. None if the cache does not know.
     pub(crate) fn contains(&self, group: KeyGroup, key: &[u8]) -> Option<bool> {
         let state = self.group(group)?;
         state.knows(key).then(|| state.known.contains(key))
@@ -142,7 +144,7 @@ impl Heads {
         self.change(group, |state| state.remove(key));
     }
 
-    /// What was read of a group from the place on that [`Head::Unread`] named.
+    /// Takes in the result of a read that began where [`Head::Unread`] said.
     pub(crate) fn fill(&mut self, group: KeyGroup, read: FirstKeys) {
         #[cfg(test)]
         {
@@ -156,12 +158,12 @@ impl Heads {
         self.trim();
     }
 
-    /// Whether no group was read yet: all can be read together then, for [`Heads::fill_all`].
+    /// True before the first read. Then all groups can be read together, for [`Heads::fill_all`].
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// What was read of all groups that have any key, from where a new one begins.
+    /// Takes in a read of all groups from their beginning. Groups without keys need not be named.
     pub(crate) fn fill_all(&mut self, read: impl IntoIterator<Item = (KeyGroup, FirstKeys)>) {
         let mut read: BTreeMap<_, _> = read.into_iter().collect();
         for index in 0..self.groups.len() {
@@ -189,7 +191,7 @@ impl Heads {
         self.groups.get(self.index(group)?)
     }
 
-    /// Where more is kept than may be: forgets what comes last, group by group.
+    /// Above the limit, forgets the last keys of the groups whose turn comes last.
     fn trim(&mut self) {
         if self.bytes <= self.limit {
             self.trim_at = self.limit;
@@ -201,7 +203,7 @@ impl Heads {
         let groups: Vec<_> = self.order.iter().rev().map(|(_, group)| *group).collect();
         let short = self.short;
         for group in groups {
-            // Some room, so that this is not done at each key.
+            // Down to three quarters of the limit, so that not every insert trims.
             if self.bytes <= self.limit / 4 * 3 {
                 break;
             }
@@ -210,7 +212,7 @@ impl Heads {
         self.trim_at = self.limit.max(self.bytes + self.bytes / 3);
     }
 
-    /// Keeps the order over a change of one group.
+    /// Changes one group, and updates its place in the order.
     fn change(&mut self, group: KeyGroup, change: impl FnOnce(&mut Group)) {
         let index = self.index(group);
         let Some(state) = index.and_then(|index| self.groups.get_mut(index)) else { return };

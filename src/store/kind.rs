@@ -20,7 +20,8 @@ const TIMER_HEAD: usize = 9;
 
 macro_rules! kinds {
     ($($kind:ident = $code:literal, $name:literal, $layout:ident, $merge:expr;)*) => {
-        /// The kind of a state: how its bytes are to be read. The number is stored with every checkpoint.
+        /// The kind of a state: how its bytes are to be read. The number is stored with every
+        /// checkpoint.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[repr(u16)]
         pub(crate) enum StateKind {
@@ -61,7 +62,8 @@ macro_rules! kinds {
     };
 }
 
-// Code, name in texts and exports, layout of values, merge operator. None of them may change: checkpoints and exports have them.
+// Code, name in texts and exports, layout of values, merge operator. None of them may change:
+// checkpoints and exports have them.
 kinds! {
     Raw = 0, "raw", Raw, Some(MergeOp::ListAppend);
     Value = 1, "value", Cell, None;

@@ -7,11 +7,11 @@ use crate::ids::DeltaSeq;
 
 use super::layer::Layer;
 
-/// Stands at an entry of a layer, or behind the last one in its direction. It knows nothing of the scan's bounds but
-/// where it was told to seek.
+/// Stands at an entry of a layer, or behind the last one in its direction. It knows nothing of the
+/// scan's bounds but where it was told to seek.
 #[derive(Debug)]
 pub(super) struct LayerCursor {
-    /// That of a frozen layer; None for what is newer.
+    /// The number of a frozen layer. None for newer layers.
     pub(super) seq: Option<DeltaSeq>,
     content: Content,
     direction: Direction,
@@ -21,7 +21,8 @@ pub(super) struct LayerCursor {
 enum Content {
     /// A copy of the range: if it has few entries, or if its keys are not sorted yet.
     Copied { entries: Vec<(Vec<u8>, Change)>, at: usize, tombstones: RangeSet },
-    /// A table whose ordered keys are all there is in the range, and which stays as it is while it is held.
+    /// A table whose ordered keys are all there is in the range, and which stays as it is while it
+    /// is held.
     Walked { table: Arc<Pooled>, walk: Walk },
     /// A frozen layer whose keys are sorted already. `at` is how many of them lie below the place.
     Sorted { layer: Arc<Layer>, at: usize },

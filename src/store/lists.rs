@@ -51,7 +51,7 @@ impl Lists {
         self.bytes.get(key).copied().unwrap_or_default()
     }
 
-    /// A list has at least so many bytes, or had when it was folded.
+    /// A fold or an append has met a list of this many bytes.
     fn learn(&mut self, key: &[u8], bytes: u64) -> Grown {
         let before = self.of(key);
         self.set(key, before.max(bytes));
@@ -72,7 +72,8 @@ impl Lists {
 }
 
 impl StateStore {
-    /// Refuses an append that would make a list too long, before anything of it is written, or counts it.
+    /// Refuses an append that would make a list too long, before anything of it is written, or
+    /// counts it.
     pub(super) fn reserve_list(
         &mut self,
         state: State,
@@ -87,7 +88,7 @@ impl StateStore {
         Ok(())
     }
 
-    /// As [`StateStore::append`] would refuse so many bytes; counts nothing.
+    /// Refuses an append of this many bytes as [`StateStore::append`] would; counts nothing.
     pub(crate) fn check_list_room(
         &mut self,
         state: State,
@@ -98,7 +99,8 @@ impl StateStore {
         self.check_room(state, group, key, bytes).map(drop)
     }
 
-    /// The encoded key and what the list comes to with `bytes` more, if that is known or worth knowing.
+    /// The encoded key and the length of the list after the append. None if the length is unknown
+    /// and the append is small.
     fn check_room(
         &mut self,
         state: State,
@@ -132,7 +134,7 @@ impl StateStore {
         Ok(Some((encoded, after)))
     }
 
-    /// A list was replaced by one of so many bytes.
+    /// A list was replaced by one of this many bytes.
     pub(crate) fn replaced_list(&mut self, state: State, group: KeyGroup, key: &[u8], bytes: usize) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);

@@ -10,13 +10,13 @@ const LONGEST: usize = 1 << 20;
 /// Of all subtasks of a checkpoint together.
 const TOGETHER: u64 = 16 << 20;
 
-/// What the last cuts of an attempt's stores gave, together.
+/// Bytes of metadata of the last cuts of all stores of an attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Total(AtomicU64);
 
 impl Total {
-    /// A subtask replaces metadata of `old` bytes by `new` ones, unless that is too long. Subtasks that do
-    /// so at the same moment may both be refused where one would have fit.
+    /// A subtask replaces metadata of `old` bytes by `new` ones, unless that is too long. Subtasks
+    /// that do so at the same moment may both be refused where one would have fit.
     pub(crate) fn replace(&self, old: usize, new: usize) -> Result<()> {
         let [old, new_len] = [old, new].map(|len| len as u64);
         let others = self.0.fetch_add(new_len, Ordering::Relaxed).saturating_sub(old);

@@ -1,5 +1,5 @@
-//! The state of one subtask: an active delta on the operator's thread, frozen deltas on their way, and
-//! the table, behind one read view.
+//! The state of one subtask: an active delta on the operator's thread, frozen deltas on their way,
+//! and the table, behind one read view.
 //!
 //! ```text
 //!  put ─▶ active ──cut──▶ frozen ─┬─▶ task: seal, upload, receipt

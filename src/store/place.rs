@@ -43,7 +43,8 @@ pub(crate) fn key_of(info: Option<&StateInfo>, stored: &[u8]) -> String {
     shown
 }
 
-/// A key in part form as its type has it, and what follows it. None if the type is one that is not known here.
+/// A key in part form as its type has it, and what follows it. None if the type is one that is not
+/// known here.
 fn part<'a>(key_type: &str, bytes: &'a [u8]) -> Option<(String, &'a [u8])> {
     if key_type == "str" {
         let end = bytes.windows(2).position(|pair| pair == [0, 1])?;

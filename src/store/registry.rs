@@ -15,17 +15,19 @@ use super::place::{key_of, place_of};
 use super::revision::Revision;
 use super::state_options::{State, StateOptions};
 
-/// The states of one store: what the checkpoint brought along and what the program has registered.
+/// The states of one store: those of the restored checkpoint, and those that the program has
+/// registered.
 #[derive(Debug)]
 pub(crate) struct Registry {
     states: BTreeMap<StateId, StateInfo>,
-    /// States by names that are not those of their ids: they were renamed, or another one that was has their id.
+    /// States whose id is not made from their name: they were renamed, or a renamed state has kept
+    /// the id.
     renamed: BTreeMap<String, StateId>,
     /// Names that the attempt's options drop or give away.
     gone: Vec<String>,
-    /// With which TTL this attempt has registered a state.
+    /// The TTL with which this attempt has registered a state.
     ttls: BTreeMap<StateId, Option<TtlInfo>>,
-    /// The list as receipts carry it. None where something has changed since it was made.
+    /// The list as receipts carry it. None if a state has changed since.
     list: Option<Arc<[StateInfo]>>,
 }
 
@@ -94,7 +96,8 @@ impl Registry {
             }
             info.value.oldest_schema = known.value.oldest_schema;
             if known.value.schema == info.value.schema && !info.value.type_is_named {
-                // A name once given stays until the schema changes, or the next one could not be compared.
+                // A name that was given stays until the schema changes. Otherwise the next one
+                // could not be compared.
                 info.value.type_name.clone_from(&known.value.type_name);
                 info.value.type_is_named = known.value.type_is_named;
             }
@@ -135,7 +138,8 @@ impl Registry {
         Ok(State { id: info.id, table: TableKind::Hash, raw: info.kind == StateKind::Raw as u16 })
     }
 
-    /// What the keys of a state are; empty if that was not declared and none is stored yet, or there is no such state.
+    /// The type of a state's keys. Empty if it was not declared and no key is stored yet, or if
+    /// there is no such state.
     pub(crate) fn key_of(&self, id: StateId) -> &str {
         self.states.get(&id).map_or("", |info| info.key.as_str())
     }

@@ -94,7 +94,8 @@ impl Renewals {
         self.handed.borrow().iter().rev().for_each(|layer| builder.frozen(layer));
     }
 
-    /// Takes out what the active delta, by `touches`, has no say about, as a delta that comes before it.
+    /// Takes out the values of keys that the active delta does not know, by `touches`, as a delta
+    /// that comes before the active one.
     pub(super) fn portion(&self, touches: impl Fn(&[u8]) -> bool) -> Option<FrozenDelta> {
         let values = self.values.take();
         let (mut delta, mut stay, mut bytes) = (ActiveDelta::new(), Values::new(), 0);
@@ -108,7 +109,7 @@ impl Renewals {
         }
         self.values.replace(stay);
         self.bytes.set(bytes);
-        // Those that stay would be looked through again at every read.
+        // Otherwise every read would go through the values that stay.
         self.due.set(bytes + self.portion);
         (!delta.is_empty()).then(|| delta.cut())
     }
@@ -120,7 +121,7 @@ impl Renewals {
         handed.push(layer);
     }
 
-    /// Lets go of what the table holds.
+    /// Drops layers that the table holds.
     pub(super) fn purge(&self) {
         self.handed.borrow_mut().retain(|layer| !layer.is_applied());
     }

@@ -1,4 +1,5 @@
-//! States that a program drops or renames when it opens its job: pure changes of what the checkpoint says.
+//! States that a program drops or renames when it opens its job: pure changes of the checkpoint's
+//! list of states.
 //!
 //! A state's id is part of each of its keys. A renamed state keeps its id under its new name, so
 //! nothing is rewritten, and renaming does not interfere with rescaling. Each subtask deletes the
@@ -27,7 +28,7 @@ impl Revision {
     }
 }
 
-/// What they make of a checkpoint's states.
+/// The states of a checkpoint after the revisions.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Revised {
     pub(crate) states: Vec<StateInfo>,

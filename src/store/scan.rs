@@ -13,8 +13,8 @@ use crate::table::{OwnedCursor, Table};
 use super::layer_cursor::{Change, LayerCursor};
 pub(super) use builder::ScanBuilder;
 
-/// Keys in turn that a range deleted above them has hidden, before the scan jumps to its end: a jump costs about as
-/// much as this many steps.
+/// Keys in turn that a range deleted above them has hidden, before the scan jumps to its end: a
+/// jump costs about as much as this many steps.
 const STEPS_BEFORE_A_JUMP: usize = 8;
 
 /// An iterator over the keys and values of a state within one key group, in the order of the keys'
@@ -31,9 +31,9 @@ pub struct Scan {
     /// Newest first.
     layers: Vec<LayerCursor>,
     table: OwnedCursor,
-    /// What has not been taken lies from here on, ...
+    /// The entries that were not taken yet begin here, ...
     start: Vec<u8>,
-    /// ... up to but without this.
+    /// ... and end before this key.
     end: Vec<u8>,
     /// In which direction the cursors stand; None before the first step.
     direction: Option<Direction>,
@@ -84,8 +84,8 @@ impl Scan {
         self.direction = None;
     }
 
-    /// Forward and at the end of a part: the group of the next key that any layer has behind it, whether
-    /// it turns out deleted or not.
+    /// Forward and at the end of a part: the group of the next key that any layer has behind it,
+    /// whether it turns out deleted or not.
     pub(crate) fn group_behind(&self) -> Option<KeyGroup> {
         self.heads().min().and_then(key::group_of)
     }
@@ -114,7 +114,7 @@ impl Scan {
         }
     }
 
-    /// Makes it end after so many keys that turned out deleted.
+    /// Ends the scan after this many deleted keys.
     pub(crate) fn set_patience(&mut self, patience: usize) {
         self.patience = patience;
     }
@@ -147,7 +147,8 @@ impl Scan {
             self.place(direction)?;
         }
         let Some(key) = self.next_key(direction) else { return Ok(None) };
-        // From the newest layer down, until one settles what the value stands on.
+        // From the newest layer down, until one has a value or a delete, below which nothing
+        // matters.
         let mut operands: Vec<(MergeOp, Vec<u8>)> = Vec::new();
         let mut base = None;
         let (mut settled, mut hiding) = (false, None);
@@ -192,7 +193,7 @@ impl Scan {
         Ok(Some((key, value)))
     }
 
-    /// Puts all cursors to where what has not been taken begins.
+    /// Puts all cursors at the first entry that was not taken.
     fn place(&mut self, direction: Direction) -> Result<()> {
         #[cfg(test)]
         super::scan_work::count(1);
@@ -222,7 +223,7 @@ impl Scan {
         heads.chain(self.table.entry().map(|(key, _)| key))
     }
 
-    /// The key is taken.
+    /// Moves the bound past a key that was taken.
     fn leave(&mut self, direction: Direction, key: &[u8]) {
         let bound = match direction {
             Direction::Forward => &mut self.start,
@@ -235,8 +236,8 @@ impl Scan {
         }
     }
 
-    /// The key is hidden by a tombstone of a layer. After some of them the layers below go to its end, for
-    /// it may hide any number.
+    /// A tombstone of a layer hides the key. After some hidden keys the layers below jump to the
+    /// end of the tombstone, which may hide any number of keys.
     fn pass_hidden(&mut self, direction: Direction, layer: usize, key: &[u8]) -> Result<()> {
         self.hidden += 1;
         if self.hidden <= STEPS_BEFORE_A_JUMP {

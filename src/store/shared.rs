@@ -1,5 +1,5 @@
-//! What the operator's thread shares with its store's background: how far deltas have come, the
-//! memory bound, and a few numbers.
+//! State shared by the operator's thread and the store's background: how far deltas have come, the
+//! memory bound, and a few counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::attempt::Attempt;
 use super::base_trouble::BaseTrouble;
 use super::presence::Presence;
 
-/// What one store's threads share.
+/// Shared by all threads that work for one store.
 #[derive(Debug)]
 pub(crate) struct StoreShared {
     pub(crate) attempt: Arc<Attempt>,
@@ -54,8 +54,8 @@ impl StoreShared {
         self.budget.notify();
     }
 
-    /// Whether more may be written. What is done with and not cleaned yet counts beside the budget; where it would
-    /// keep a writer waiting, it is freed here.
+    /// Whether more may be written. Retired tables that were not cleaned yet count beside the
+    /// budget. If they alone would make a writer wait, they are freed here.
     pub(crate) fn has_room(&self) -> bool {
         let budget = &self.budget;
         if budget.held() + (self.recycler.retired() as u64) < budget.limit() {
@@ -92,7 +92,7 @@ impl StoreShared {
         self.inbox.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether all that was frozen is applied, and nothing is being sealed or uploaded.
+    /// Whether all frozen deltas are applied, and none is being sealed or uploaded.
     pub(crate) fn is_settled(&self) -> bool {
         self.unapplied() == 0 && self.inbox.load(Ordering::Acquire) == 0 && self.idle.load(Ordering::Acquire)
     }

@@ -40,8 +40,8 @@ impl StateOptions {
         }
     }
 
-    /// How changes are kept until they are applied: [`TableKind::Ordered`] for states that are often
-    /// scanned or deleted by prefix. Default [`TableKind::Hash`].
+    /// How changes are kept until they are applied: [`TableKind::Ordered`] for states that are
+    /// often scanned or deleted by prefix. Default [`TableKind::Hash`].
     #[must_use]
     pub fn table(mut self, table: TableKind) -> Self {
         self.table = table;

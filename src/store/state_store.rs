@@ -74,7 +74,8 @@ pub struct StateStore {
     max_parallelism: MaxParallelism,
     pub(super) registry: Registry,
     pub(super) current: CurrentKey,
-    /// Of states that are read in order over all key groups, by the first byte of their keys.
+    /// Caches of states that are read in order over all key groups, by the first byte of their
+    /// keys.
     heads: BTreeMap<(StateId, u8), Heads>,
     renewals: Renewals,
     pub(super) lists: Lists,
@@ -89,7 +90,8 @@ pub struct StateStore {
     restored_metadata: Option<Vec<u8>>,
     /// A buffer for encoded keys, so that no operation allocates one.
     scratch: Cell<Vec<u8>>,
-    // Ahead of the hold: what ends with the last store is no operator that went missing.
+    // Dropped before the hold, which may end the job: an operator that goes with the job is not
+    // missing.
     _watch: Watch,
     /// Keeps the job's background alive.
     _job: Hold,
@@ -100,7 +102,7 @@ pub struct StateStore {
 /// Keeps what a store works with alive: it is dropped with the last store.
 pub(crate) type Hold = Arc<dyn Any + Send + Sync>;
 
-/// What a store is made of.
+/// Everything that a store is made from.
 pub(crate) struct StoreParts {
     pub(crate) subtask: SubtaskIndex,
     pub(crate) range: KeyGroupRange,
@@ -186,10 +188,11 @@ impl StateStore {
         i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX)
     }
 
-    /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its source
-    /// offset for example. None on a fresh start, and where no subtask of this number owned the same key
-    /// groups: after a rescale use [`Opened::subtask_metadata`](crate::Opened::subtask_metadata), which has
-    /// that of every old subtask.
+    /// What this subtask gave to [`StateStore::cut`] at the checkpoint that was restored, its
+    /// source offset for example. None on a fresh start, and where no subtask of this number owned
+    /// the same key groups: after a rescale use
+    /// [`Opened::subtask_metadata`](crate::Opened::subtask_metadata), which has that of every old
+    /// subtask.
     pub fn restored_metadata(&self) -> Option<&[u8]> {
         self.restored_metadata.as_deref()
     }
@@ -197,8 +200,8 @@ impl StateStore {
     /// Registers a named state, or finds it again.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name was used for another kind of state, here
-    /// or in the restored checkpoint.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name was used for another kind of
+    /// state, here or in the restored checkpoint.
     pub fn state(&mut self, options: &StateOptions) -> Result<State> {
         self.registry.register(options)
     }
@@ -208,8 +211,8 @@ impl StateStore {
     /// programs that move states about without knowing their types.
     ///
     /// # Errors
-    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name was used for a state that is described
-    /// otherwise, here or in the restored checkpoint.
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the name was used for a state that is
+    /// described otherwise, here or in the restored checkpoint.
     pub fn described_state(&mut self, description: &StateDescription) -> Result<State> {
         self.registry.adopt(&description.0)
     }

@@ -17,11 +17,12 @@ pub struct StoreStats {
     /// Bytes in the active delta. Only known on the operator's thread.
     pub active_bytes: u64,
     /// Bytes of keys and values that reads have given a new time
-    /// ([`TtlUpdate::OnReadAndWrite`](crate::TtlUpdate::OnReadAndWrite)), and that wait for the next call that may
-    /// write: a write, a cut, `try_reserve`, or another current key. Only known on the operator's thread.
+    /// ([`TtlUpdate::OnReadAndWrite`](crate::TtlUpdate::OnReadAndWrite)), and that wait for the
+    /// next call that may write: a write, a cut, `try_reserve`, or another current key. Only known
+    /// on the operator's thread.
     pub renewed_bytes: u64,
-    /// Bytes of the longest list that appends or compactions have met since the job was opened; 0 if none was large. Lists end
-    /// at 1 GiB. Only known on the operator's thread.
+    /// Bytes of the longest list that appends or compactions have met since the job was opened; 0
+    /// if none was large. Lists end at 1 GiB. Only known on the operator's thread.
     pub longest_list_bytes: u64,
     /// Bytes of deltas that are not yet applied or not yet durable.
     pub held_bytes: u64,

@@ -1,6 +1,6 @@
-//! The background of one store: seals frozen deltas, uploads them, answers barriers with receipts, and
-//! takes new bases. One task owns all of that state, so nothing in it is locked; slow work runs beside
-//! it and reports back by an [`Event`].
+//! The background of one store: seals frozen deltas, uploads them, answers barriers with receipts,
+//! and takes new bases. One task owns all of that state, so nothing in it is locked; slow work runs
+//! beside it and reports back by an [`Event`].
 
 mod bases;
 mod native;
@@ -36,7 +36,7 @@ use bases::MaterializationState;
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What the task is made of.
+/// Everything that a task is made from.
 pub(crate) struct TaskParts {
     pub(crate) mode: CheckpointMode,
     pub(crate) range: KeyGroupRange,
@@ -51,8 +51,8 @@ pub(crate) struct TaskParts {
     pub(crate) policy: Settings,
     pub(crate) share: Share,
     pub(crate) opened: Duration,
-    /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base, because
-    /// what the table was restored from is not the job's own.
+    /// A snapshot of the table as it was opened, and the delta it stands at: to be the first base,
+    /// because the objects that the table was restored from belong to another job.
     pub(crate) first_base: Option<(TableFiles, DeltaSeq)>,
     /// Whether the state was taken over from other subtasks and has no base of its own yet.
     pub(crate) rescaled: bool,
@@ -81,7 +81,7 @@ pub(crate) struct StoreTask {
     native: Option<(CheckpointId, oneshot::Sender<()>)>,
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
     given_up: Option<CheckpointId>,
-    /// Of a store that has finished.
+    /// Set once the store has finished.
     last: Option<Box<FinalCut>>,
 }
 
@@ -176,7 +176,7 @@ impl StoreTask {
                 self.parts.committer.tell(FromStore::Finished { subtask, last_cut: cut });
             }
             Event::FinishedSnapshot { dir, pending, result } => self.finished_snapshot(dir, pending, result),
-            Event::NativeUploaded { seq, pending, result } => self.native_uploaded(seq, pending, result),
+            Event::NativeUploaded { seq, pending, result } => self.native_uploaded(seq, *pending, result),
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
             Event::Durable { objects, reply } => {
@@ -194,7 +194,7 @@ impl StoreTask {
             ToStore::Committed { refs } => self.parts.tail.committed(refs),
             ToStore::Packed(packed) => self.parts.tail.moved(packed),
             ToStore::Aborted(id) => {
-                // What was held for it must not be held on: an aborted tail is uploaded.
+                // Deltas that waited for the checkpoint wait no longer: the tail is uploaded.
                 self.flush = true;
                 self.given_up = self.given_up.max(Some(id));
                 if let Some(pending) = self.parts.tail.aborted(id, |pending| pending.id) {
@@ -219,20 +219,21 @@ impl StoreTask {
         let flush = if self.flush || full { Flush::All } else { Flush::AboveLimit };
         while let Some(action) = self.parts.tail.advance(flush, |pending| pending.id) {
             match action {
-                // Not hurried where memory is full: many small requests beside each other would free no more
-                // of it than a few large ones, and on a slow link each would seem to hang.
+                // Not hurried where memory is full: many small requests beside each other would
+                // free no more of it than a few large ones, and on a slow link each would seem to
+                // hang.
                 Action::Upload(uploads) => self.parts.uploads.offer(self.subtask(), uploads),
                 Action::Ready { context, seq, origins, base, deltas } => {
                     self.answer(*context, seq, origins, base.map(ReceiptBase::Stored), deltas);
                 }
             }
         }
-        // Only now, with all that is offered of what was sealed.
+        // Told only after all sealed deltas were offered.
         let sealing = self.sealing > 0;
         if std::mem::replace(&mut self.told_sealing, sealing) != sealing {
             self.parts.uploads.sealing(self.subtask(), sealing);
         }
-        // A flush holds until nothing is left that it could have meant.
+        // A flush holds until all deltas that it could mean are on their way.
         self.flush &= !self.parts.tail.is_flushed();
         let Retired { own, shared } = self.parts.tail.take_retired(self.parts.uploader.names.instance());
         if !own.is_empty() {
@@ -296,7 +297,7 @@ impl StoreTask {
             states: pending.states,
             cost: pending.cost,
         };
-        // Who has cut may not be listening any more.
+        // The caller of `cut` may have dropped its receiver.
         self.parts.committer.tell(FromStore::Receipt(Box::new(receipt.clone())));
         let _ = pending.reply.send(Ok(receipt));
     }

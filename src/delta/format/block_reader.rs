@@ -76,7 +76,8 @@ pub(super) fn read_block(
         let payload_len = if tag == TAG_DELETE { 0 } else { cursor.varint()? };
         let rest = cursor.bytes(rest)?;
         let payload = cursor.bytes(payload_len)?;
-        // The new key is above the one before it exactly if its rest is above the part that it replaces.
+        // The new key is above the one before it exactly if its rest is above the part that it
+        // replaces.
         let replaced =
             key.get(shared..).ok_or_else(|| cursor.corrupt("shares more of a key than there is"))?;
         if number > 0 && rest <= replaced {

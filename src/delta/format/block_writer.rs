@@ -106,7 +106,8 @@ impl Packer {
     fn pack(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Section {
         let start = out.len();
         out.resize(start + get_maximum_output_size(raw.len()), 0);
-        // The output has room for the worst case; should compression fail all the same, raw is right.
+        // The output has room for the worst case; should compression fail all the same, raw is
+        // right.
         let packed = compress_into_with_table(raw, &mut out[start..], &mut self.table).ok();
         let codec = match packed.filter(|len| *len < raw.len()) {
             Some(len) => {

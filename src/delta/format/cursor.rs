@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result};
 
-/// What is left to read. Every read checks that there is enough.
+/// The bytes that are left to read. Every read checks that there are enough.
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     what: &'static str,

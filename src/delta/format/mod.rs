@@ -12,10 +12,11 @@
 //!
 //! CRC is CRC32C. Sections follow one another without gaps, so every byte is under one of the CRCs.
 //!
-//! An entry is: length of the prefix shared with the key before it in the block · length of the rest ·
-//! tag · length of value or operand (all but the tag LEB128), rest of the key, value or operand. Tags: 0 delete (no
-//! length), 1 put, 2 merge followed by the operator's number. A block ends with the entry that brings
-//! its keys and values, prefixes counted, to 32 KiB or more. Keys ascend strictly throughout.
+//! An entry is: length of the prefix shared with the key before it in the block · length of the
+//! rest · tag · length of value or operand (all but the tag LEB128), rest of the key, value or
+//! operand. Tags: 0 delete (no length), 1 put, 2 merge followed by the operator's number. A block
+//! ends with the entry that brings its keys and values, prefixes counted, to 32 KiB or more. Keys
+//! ascend strictly throughout.
 //!
 //! A tombstone is: length of the start · start · length of the end · end. Ranges ascend and neither
 //! overlap nor touch.
@@ -56,7 +57,7 @@ const TAG_DELETE: u8 = 0;
 const TAG_PUT: u8 = 1;
 const TAG_MERGE: u8 = 2;
 
-/// Whose delta it is.
+/// Who wrote a delta, and which deltas it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DeltaHeader {
     /// The attempt that wrote it.
@@ -82,7 +83,7 @@ pub(crate) struct Sealed {
     pub(crate) entries: u64,
 }
 
-/// What the index says about a block or the tombstones.
+/// The index entry of a block or of the tombstones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Section {
     stored_len: u32,
@@ -95,14 +96,14 @@ struct Section {
 }
 
 impl Section {
-    /// Memory that a block's entries may take once they are decoded: a block that shares prefixes or
-    /// compresses well says little of it by its stored length.
+    /// Memory that a block's entries may take once they are decoded: a block that shares prefixes
+    /// or compresses well says little of it by its stored length.
     fn decoded_len(&self) -> u64 {
         let (raw, entries) = (u64::from(self.raw_len), u64::from(self.entries));
-        // No key is longer than the block, the first shares nothing, and all but the last entry end before
-        // `BLOCK`.
+        // No key is longer than the block, the first shares nothing, and all but the last entry end
+        // before `BLOCK`.
         let shared = raw.saturating_mul(entries.saturating_sub(1)).min(BLOCK as u64);
-        // Twice, because what they are gathered in grows by doubling.
+        // Twice, because the lists grow by doubling.
         2 * (raw + shared) + entries * DecodedDelta::OVERHEAD as u64
     }
 }

@@ -1,5 +1,5 @@
-//! Bytes to delta. Total: any bytes give a delta or an error, and no length in them is believed
-//! before it is checked against what is there.
+//! Bytes to delta. Any bytes give a delta or an error, and no length in them is trusted before it
+//! is checked against the bytes at hand.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -39,8 +39,8 @@ impl DeltaReader {
         }
     }
 
-    /// Opens deltas that lie one after the other: one, or a run that was packed. The oldest first, at
-    /// least one.
+    /// Opens deltas that lie one after the other: one, or a run that was packed. The oldest first,
+    /// at least one.
     ///
     /// # Errors
     /// `Corrupt` if the bytes are not whole sealed deltas, `UnsupportedVersion` if a newer build
@@ -48,7 +48,8 @@ impl DeltaReader {
     pub(crate) fn open_all(mut bytes: Bytes) -> Result<Vec<Self>> {
         let mut readers = Vec::new();
         loop {
-            // Before the end of the last one, which is of no format that is known if this is of none.
+            // Checked before the footer of the last delta: if this format is unknown, that footer
+            // is as well.
             read_header(&bytes)?;
             let end = End::read(&bytes)?;
             if bytes.get(end.start..).is_none_or(|delta| !delta.starts_with(&MAGIC)) {
@@ -94,7 +95,7 @@ impl DeltaReader {
         Ok(Self { header, tombstones, blocks, entries: end.entries, bytes })
     }
 
-    /// Whose delta it is.
+    /// The header: who wrote the delta, and which deltas it holds.
     pub(crate) fn header(&self) -> &DeltaHeader {
         &self.header
     }
@@ -114,7 +115,7 @@ impl DeltaReader {
         self.blocks.iter().map(|(block, _)| block)
     }
 
-    /// Memory that [`DeltaReader::entries_in`] takes, at most about that.
+    /// About the most memory that [`DeltaReader::entries_in`] takes.
     pub(crate) fn decoded_len(&self, range: KeyGroupRange) -> u64 {
         let blocks = self.blocks_in(range).map(|(block, _)| block.decoded_len());
         blocks.fold((self.tombstones.bytes() + DecodedDelta::LEAST) as u64, u64::saturating_add)
@@ -135,9 +136,9 @@ impl DeltaReader {
         self.parts(range, u64::MAX).next().unwrap_or_else(|| Ok(DecodedDelta::default()))
     }
 
-    /// As [`DeltaReader::entries_in`], but in parts that take at most `limit` bytes of memory, or more for a
-    /// single block: the first with all tombstones, which lie below the entries of all. Ends at the
-    /// first error.
+    /// As [`DeltaReader::entries_in`], but in parts that take at most `limit` bytes of memory, or
+    /// more for a single block: the first with all tombstones, which lie below the entries of all.
+    /// Ends at the first error.
     pub(crate) fn parts(
         &self,
         range: KeyGroupRange,
@@ -255,7 +256,8 @@ fn read_header(bytes: &[u8]) -> Result<DeltaHeader> {
     Ok(header_fields)
 }
 
-/// Compares the CRC that `cursor`, at the end of `bytes`, reads next with that of the bytes before it.
+/// Compares the CRC that `cursor`, at the end of `bytes`, reads next with that of the bytes before
+/// it.
 fn check_crc(bytes: &[u8], cursor: &mut Cursor<'_>) -> Result<()> {
     let expected = cursor.u32()?;
     let covered = bytes.len().checked_sub(4).and_then(|len| bytes.get(..len)).unwrap_or_default();

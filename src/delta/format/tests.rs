@@ -218,7 +218,8 @@ fn lies_under_correct_checksums_are_found() {
         assert_eq!(open_one(&good, lie).unwrap_err().kind(), ErrorKind::Corrupt, "{lie:?}");
     }
     let datas: [&[u8]; 9] = [
-        // Shares more than there is; out of order; equal; unknown tag; unknown operator; too short a key.
+        // Shares more than there is; out of order; equal; unknown tag; unknown operator; too short
+        // a key.
         &[0, 3, TAG_PUT, 1, 0, 5, b'a', b'x', 4, 1, TAG_DELETE, b'b'],
         &[0, 3, TAG_PUT, 1, 0, 5, b'b', b'x', 2, 1, TAG_DELETE, b'a'],
         &[0, 3, TAG_PUT, 1, 0, 5, b'b', b'x', 3, 0, TAG_DELETE, 0],

@@ -8,8 +8,8 @@ use super::super::range_set::RangeSet;
 use super::block_writer::{BlockBuilder, Packer, write_tombstones};
 use super::{DeltaHeader, HEADER_LEN, MAGIC, Sealed, Section, VERSION};
 
-/// The bytes of a frozen delta, with what `live` leaves of each entry. Sorts it if nobody has yet; for
-/// background threads.
+/// Encodes a frozen delta. `live` may drop or shorten an entry, for TTL. Sorts the delta if that
+/// was not done yet, so it is for background threads.
 pub(crate) fn seal<'a>(
     delta: &'a FrozenDelta,
     header: &DeltaHeader,

@@ -5,8 +5,8 @@
 use super::KeyCodec;
 use crate::state::escape;
 
-/// What keys of type `K` begin with: of strings and bytes a beginning, of tuples their first components as a whole. The
-/// beginning of a tuple's first component is [`StartsWith`].
+/// What keys of type `K` begin with: of strings and bytes a beginning, of tuples their first
+/// components as a whole. The beginning of a tuple's first component is [`StartsWith`].
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, MapState, OpenMode};
@@ -36,8 +36,8 @@ pub trait KeyPrefix<K: ?Sized> {
     fn encode_prefix(&self, out: &mut Vec<u8>);
 }
 
-/// The beginning of the first component of a tuple, or of a key that is a string or bytes; see [`KeyPrefix`]. Of bytes it
-/// is made as in `StartsWith(&[1, 2][..])`.
+/// The beginning of the first component of a tuple, or of a key that is a string or bytes; see
+/// [`KeyPrefix`]. Of bytes it is made as in `StartsWith(&[1, 2][..])`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartsWith<'a, P: ?Sized>(pub &'a P);
 

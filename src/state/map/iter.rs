@@ -15,8 +15,8 @@ use crate::store::Scan;
 
 use super::MapKey;
 
-/// Where a range of a map's keys begins and ends (None: behind all keys) among stored keys; `map` is what those
-/// of the map begin with.
+/// Where a range of a map's keys begins and ends (None: behind all keys) among stored keys; `map`
+/// is what those of the map begin with.
 pub(crate) fn bounds_in<Q: KeyCodec + ?Sized>(
     map: &[u8],
     range: &impl RangeBounds<Q>,

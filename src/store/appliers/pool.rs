@@ -40,7 +40,7 @@ struct State {
     swallows: bool,
 }
 
-/// What one store has to apply.
+/// The work of one store.
 struct Queue {
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -59,7 +59,7 @@ enum Turn {
     Parked,
 }
 
-/// What a thread does with a turn, with all that it takes.
+/// The work of one turn.
 enum Task {
     Apply(ChargedLayer),
     Snapshot(SnapshotOrder),
@@ -206,11 +206,13 @@ impl Pool {
 }
 
 impl State {
-    /// What the store does next, and whether that may take long; None if it gives back its turn.
+    /// Takes the store's next step out of its queue, and tells whether it may be slow. None if the
+    /// store gives its turn back.
     fn begin(&mut self, store: usize, load: TableLoad, most_slow: usize) -> Option<(Task, bool)> {
         let busy = self.slow >= most_slow;
         let queue = self.stores.get_mut(store)?;
-        // A snapshot stands at what came before it. If it has to wait, it does not hold up what comes after it.
+        // A snapshot contains at least the deltas before it. While it has to wait, later deltas go
+        // past it.
         while matches!(queue.work.front(), Some(Work::Snapshot(_))) {
             if let Some(Work::Snapshot(order)) = queue.work.pop_front() {
                 // There is one at a time; a later one would stand for both.
@@ -247,7 +249,7 @@ impl State {
         }
     }
 
-    /// Has all look again that have given back their turns.
+    /// Gives a turn to all parked stores.
     fn unpark(&mut self) {
         for store in std::mem::take(&mut self.parked) {
             if let Some(queue) = self.stores.get_mut(store) {

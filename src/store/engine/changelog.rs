@@ -46,7 +46,7 @@ impl Changelog {
         self.active.is_empty() || self.active.bytes() >= self.delta_bytes
     }
 
-    /// Lets go of what the table holds.
+    /// Drops the layers that the table holds.
     fn purge(&mut self) {
         self.frozen.retain(|layer| !layer.is_applied());
     }
@@ -138,7 +138,7 @@ impl Changelog {
         self.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
     }
 
-    /// What the layers know of a key.
+    /// Looks a key up, from the newest layer down.
     pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
         // The newest table is looked up separately, because most reads that memory answers end
@@ -152,7 +152,8 @@ impl Changelog {
             }
         }
         for layer in self.frozen.iter().rev() {
-            // Deltas are applied in order: whatever is older than an applied one is in the table as well.
+            // Deltas are applied in order: whatever is older than an applied one is in the table as
+            // well.
             if layer.is_applied() {
                 break;
             }

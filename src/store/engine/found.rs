@@ -29,7 +29,8 @@ impl<'a> Operands<'a> {
         self.0.is_empty()
     }
 
-    /// The answer, if what the next older layer knows settles it; otherwise its operand is noted.
+    /// Takes in the next older layer's answer. Returns the result if that settles it; an operand is
+    /// noted.
     #[inline]
     pub(super) fn settle(&mut self, seq: Option<DeltaSeq>, lookup: Lookup<'a>) -> Option<Found<'a>> {
         let base = match lookup {

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-/// What a key takes up beside its bytes: its vector, its part of a node.
+/// Memory of a key beside its bytes: the vector, and its part of a tree node.
 pub(super) const OVERHEAD: usize = 64;
 
-/// What is known of one group: all of its keys below `unread`, and only those.
+/// The known keys of one group. They are complete below `unread`, and there are none above.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) known: BTreeSet<Vec<u8>>,
-    /// Where those begin that may be there and have not been read. None: all keys are known.
+    /// Keys from here on were not read. None: all keys are known.
     pub(super) unread: Option<Vec<u8>>,
     /// Of the known keys.
     pub(super) bytes: usize,
@@ -38,7 +38,7 @@ impl Group {
         }
     }
 
-    /// What is forgotten has to be read again when its turn comes.
+    /// Forgets the last known key. It is read again when its turn comes.
     pub(super) fn forget_last(&mut self) {
         if let Some(key) = self.known.pop_last() {
             self.bytes -= key.len() + OVERHEAD;
@@ -46,7 +46,7 @@ impl Group {
         }
     }
 
-    /// With the copy of the bound that the order has.
+    /// Bytes of the group, with the copy of its bound in the order.
     pub(super) fn weight(&self) -> usize {
         let len = |key: Option<&Vec<u8>>| key.map_or(0, Vec::len);
         self.bytes + len(self.unread.as_ref()) + len(self.bound())

@@ -94,7 +94,8 @@ fn of_many_groups_as_many_keys_are_read_at_once_as_there_is_memory_for() {
     {
         assert_eq!(batch(groups, limit), keys, "{groups} groups, {limit} bytes");
     }
-    // A timer has 9 bytes before its key. Twice as many as are read are kept, and none is forgotten for its bytes.
+    // A timer has 9 bytes before its key. Twice as many as are read are kept, and none is forgotten
+    // for its bytes.
     let all = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(4095) };
     let mut heads = Heads::new(all, b"").limited(usize::MAX);
     for group in all.groups() {

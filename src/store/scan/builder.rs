@@ -20,7 +20,7 @@ const COPIED_AT_MOST: usize = 32;
 pub(in crate::store) struct ScanBuilder {
     start: Vec<u8>,
     end: Vec<u8>,
-    /// Whether there are keys of ordered states alone, of those that are asked for.
+    /// Whether only ordered states are asked for.
     ordered: bool,
     layers: Vec<LayerCursor>,
 }
@@ -31,8 +31,8 @@ impl ScanBuilder {
         Self { start: start.to_vec(), end: end.to_vec(), ordered: false, layers: Vec::new() }
     }
 
-    /// As [`ScanBuilder::new`], for a range over several states of which only the ordered ones are of interest:
-    /// keys of others may be left out.
+    /// As [`ScanBuilder::new`], for a range over several states of which the caller wants only
+    /// ordered ones. Keys of other states may be left out.
     pub(in crate::store) fn ordered(start: &[u8], end: &[u8]) -> Self {
         Self { ordered: true, ..Self::new(start, end) }
     }
@@ -90,8 +90,8 @@ impl ScanBuilder {
     /// Puts the layers over a view of the table as of now.
     pub(in crate::store) fn build(mut self, table: &Arc<Table>) -> Result<Scan> {
         let (cursor, applied) = OwnedCursor::unplaced(Arc::clone(table), &self.start, &self.end)?;
-        // Layers up to the delta that the view stands at are in it already, and would fold their operands a
-        // second time.
+        // Layers up to the delta that the view stands at are in it already, and would fold their
+        // operands a second time.
         self.layers.retain(|layer| layer.seq.is_none_or(|seq| seq > applied));
         Ok(Scan::new(self.layers, cursor, self.start, self.end))
     }

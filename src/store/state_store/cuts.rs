@@ -36,9 +36,10 @@ impl StateStore {
     /// it from the returned [`Cut`].
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `id` is of another attempt, not greater
-    /// than that of the last cut, or of a checkpoint that has not started, and for metadata that is
-    /// too long; [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `id` is of another attempt, not
+    /// greater than that of the last cut, or of a checkpoint that has not started, and for metadata
+    /// that is too long; [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if
+    /// it has failed.
     pub fn cut(&mut self, id: CheckpointId, metadata: impl Into<Vec<u8>>) -> Result<Cut> {
         let start = self.clock.monotonic();
         self.alive()?;
@@ -92,11 +93,13 @@ impl StateStore {
     /// input has ended. For a checkpoint under way that the store has not cut for, this counts as
     /// its cut.
     ///
-    /// A store that is dropped without it makes all later checkpoints impossible, see [`Job::health`](crate::Job::health).
+    /// A store that is dropped without it makes all later checkpoints impossible, see
+    /// [`Job::health`](crate::Job::health).
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for metadata that [`StateStore::cut`] would refuse;
-    /// [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if it has failed.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for metadata that [`StateStore::cut`]
+    /// would refuse; [`Disk`](crate::ErrorKind::Disk) in native mode; the attempt's failure, if it
+    /// has failed.
     pub fn finish(mut self, metadata: impl Into<Vec<u8>>) -> Result<()> {
         self.alive()?;
         let metadata = metadata.into();

@@ -16,8 +16,8 @@ impl StateStore {
     /// The value of `key`, or None.
     ///
     /// # Errors
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store does not own `group`, and the
-    /// attempt's failure, if it has failed.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store does not own `group`,
+    /// and the attempt's failure, if it has failed.
     pub fn get(&self, state: State, group: KeyGroup, key: &[u8]) -> Result<Option<Value<'_>>> {
         self.check(state, group, key)?;
         self.with_key(state, group, key, |encoded| self.read(encoded))
@@ -52,8 +52,8 @@ impl StateStore {
         Ok(values)
     }
 
-    /// All keys of a state within `group` that start with `prefix`, with their values, ordered by the
-    /// bytes of the key. Over several groups, scan them one after the other
+    /// All keys of a state within `group` that start with `prefix`, with their values, ordered by
+    /// the bytes of the key. Over several groups, scan them one after the other
     /// ([`KeyGroupRange::groups`](crate::KeyGroupRange::groups)); there is no order across groups.
     ///
     /// # Errors
@@ -94,8 +94,8 @@ impl StateStore {
         self.scan(&from, &end)
     }
 
-    /// The first keys of an ordered state within `group`, from `from` up to but without `end`: up to
-    /// `limit`, without looking at many more.
+    /// The first keys of an ordered state within `group`, from `from` up to but without `end`: up
+    /// to `limit`, without looking at many more.
     pub(crate) fn first_keys(
         &self,
         state: State,
@@ -111,8 +111,8 @@ impl StateStore {
         FirstKeys::take(&mut self.scan(&start, &last)?, batch)
     }
 
-    /// As [`StateStore::first_keys`], of all key groups at once: those that have any. One search for each group,
-    /// and none for groups that have no keys of any state.
+    /// As [`StateStore::first_keys`], for all key groups that have any keys. Costs one search for
+    /// each group with keys of any state.
     pub(crate) fn first_keys_of_groups(
         &self,
         state: State,
@@ -135,7 +135,7 @@ impl StateStore {
             scan.restrict(&start, &last);
             let read = FirstKeys::take(&mut scan, Batch { bytes: left, ..batch })?;
             let ends = read.next.is_none();
-            // Of those that come late it is enough to know about where they begin.
+            // For groups whose turn comes late it is enough to know roughly where they begin.
             let read = if left == 0 { read.about() } else { read };
             left = left.saturating_sub(read.bytes());
             if ends {
@@ -153,7 +153,7 @@ impl StateStore {
     /// The cache of the first keys of a state that begin with the byte `prefix`. Code that writes
     /// to the state must update it.
     pub(crate) fn heads(&mut self, state: State, prefix: u8) -> &mut Heads {
-        // Of what the deltas may have, a quarter.
+        // A quarter of the memory for deltas.
         let limit = usize::try_from(self.shared.budget.limit() / 4).unwrap_or(usize::MAX);
         let range = self.range;
         self.heads.entry((state.id, prefix)).or_insert_with(|| Heads::new(range, &[prefix]).limited(limit))
@@ -185,7 +185,8 @@ impl StateStore {
             Found::Nothing => Ok(self.table.get(key)?.map(Value::pinned)),
             Found::Operands(mut operands) => {
                 let (base, applied) = self.table.get_at(key)?;
-                // A layer may have been applied since it was read: its operands are in the base then.
+                // A layer may have been applied since it was read: its operands are in the base
+                // then.
                 operands.drop_applied(applied);
                 if operands.is_empty() {
                     return Ok(base.map(Value::pinned));

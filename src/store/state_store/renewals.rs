@@ -52,7 +52,8 @@ impl StateStore {
         self.put_renewals(Engine::make_room)
     }
 
-    /// As [`StateStore::write_renewals`], but never waits: what it writes is in memory already.
+    /// As [`StateStore::write_renewals`], but never waits, because the values are in memory
+    /// already.
     pub(super) fn write_renewals_at_once(&mut self) -> Result<()> {
         if self.renewals.is_empty() {
             return Ok(());

@@ -22,8 +22,8 @@ impl StateStore {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the store does not own `group`, or key
-    /// (64 KiB; as a typed state stores it, 320 KiB) or value (256 MiB) are too long; the attempt's failure, if it has failed. Waits at the
-    /// memory bound, see [`StateStore::try_reserve`].
+    /// (64 KiB; as a typed state stores it, 320 KiB) or value (256 MiB) are too long; the attempt's
+    /// failure, if it has failed. Waits at the memory bound, see [`StateStore::try_reserve`].
     pub fn put(&mut self, state: State, group: KeyGroup, key: &[u8], value: &[u8]) -> Result<()> {
         check_value(value)?;
         self.write(state, group, key, |engine, key| engine.put(state.table, key, value))
@@ -45,8 +45,8 @@ impl StateStore {
     /// 16 MiB.
     ///
     /// # Errors
-    /// As [`StateStore::put`]; [`InvalidArgument`](ErrorKind::InvalidArgument), naming the key, if the list would become
-    /// too long.
+    /// As [`StateStore::put`]; [`InvalidArgument`](ErrorKind::InvalidArgument), naming the key, if
+    /// the list would become too long.
     pub fn append(&mut self, state: State, group: KeyGroup, key: &[u8], bytes: &[u8]) -> Result<()> {
         check_value(bytes)?;
         self.reserve_list(state, group, key, bytes.len())?;
@@ -83,8 +83,8 @@ impl StateStore {
         keys.iter().try_for_each(|key| self.delete(state, group, key))
     }
 
-    /// Removes all keys of a state within `group` from `start` up to but without `end` (None: to the last),
-    /// without reading them.
+    /// Removes all keys of a state within `group` from `start` up to but without `end` (None: to
+    /// the last), without reading them.
     pub(crate) fn delete_range(
         &mut self,
         state: State,

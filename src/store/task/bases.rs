@@ -18,7 +18,8 @@ use crate::table::{self, TableFiles};
 
 use super::StoreTask;
 
-/// Pause after a first base could not be uploaded in spite of the retries below; doubles up to the longest.
+/// Pause after a first base could not be uploaded in spite of the retries below; doubles up to the
+/// longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -26,14 +27,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MaterializationState {
     Idle,
-    /// Since this moment the applier or the uploader is at it.
+    /// A snapshot is being taken or uploaded, since this moment.
     Running(Duration),
 }
 
 impl StoreTask {
     /// Asks the policy whether a base is due.
     pub(super) fn decide(&mut self) {
-        // A run under way is the answer to what the policy says now.
+        // A materialization under way is what the policy would ask for now.
         if self.materialization != MaterializationState::Idle || !self.parts.mode.logs_changes() {
             return;
         }
@@ -80,7 +81,7 @@ impl StoreTask {
                 (seq, files)
             }
             Ok(_) => {
-                // A base would say nothing that the last one does not.
+                // Nothing was applied since the last base.
                 self.materialization = MaterializationState::Idle;
                 self.history.last_run = Some(self.now());
                 self.history.on_demand = false;
@@ -101,8 +102,8 @@ impl StoreTask {
         });
     }
 
-    /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later snapshot
-    /// would not do, because it may stand after the checkpoint's cut.
+    /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later
+    /// snapshot would not do, because it may stand after the checkpoint's cut.
     pub(super) fn upload_first_base(
         &mut self,
         files: TableFiles,
@@ -169,7 +170,7 @@ impl StoreTask {
             }
             Err(error) => {
                 self.stop_if_damaged();
-                // The changelog goes on without it; what was uploaded is not sent again.
+                // The changelog goes on without the base. Uploaded files are not sent again.
                 tracing::warn!(%error, "a materialization failed and will be tried again");
                 self.history.failures += 1;
                 self.history.last_failure = self.now();
@@ -177,7 +178,7 @@ impl StoreTask {
         }
     }
 
-    /// A base has come about, or failed.
+    /// Notes for health that a base was completed, or failed.
     pub(super) fn note_base(&self, error: Option<&Error>) {
         let bases = &self.parts.shared.bases;
         match error {
@@ -186,8 +187,9 @@ impl StoreTask {
         }
     }
 
-    /// Ends the attempt if the local files were found to be damaged. No base can come from them, and reads may fail at
-    /// any time; what the store has is intact, and a restart begins from there.
+    /// Ends the attempt if the local files were found to be damaged. No base can come from them,
+    /// and reads may fail at any time. The state in the object store is intact, and a restart
+    /// begins from there.
     pub(super) fn stop_if_damaged(&self) {
         if let Some(damage) = self.parts.known.damage() {
             self.parts.shared.fail(damage.clone());
@@ -195,7 +197,7 @@ impl StoreTask {
         }
     }
 
-    /// Hands in what was uploaded for bases that came to nothing, and that the next one does without.
+    /// Retires the files that were uploaded for failed bases and that the next base does not use.
     pub(super) fn retire_strays(&self) {
         let strays = self.parts.known.take_strays();
         if !strays.is_empty() {

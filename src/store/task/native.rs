@@ -1,4 +1,4 @@
-//! Native checkpoints: what a cut has linked is uploaded beside the task.
+//! Native checkpoints: the files that a cut has linked are uploaded beside the task.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use super::bases::remove_snapshot;
 use super::{StoreTask, given_up};
 
 impl StoreTask {
-    /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it is one of
-    /// whatever files the table has by now.
+    /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it
+    /// is one of whatever files the table has by now.
     pub(super) fn cut_finished(&mut self, id: CheckpointId) {
         let Some(last) = &self.last else { return };
         let (seq, pending) = (last.seq, last.pending_cut(id));
@@ -30,7 +30,8 @@ impl StoreTask {
             dir: dir.clone(),
             done: Box::new(move |result| events.send(Event::FinishedSnapshot { dir, pending, result })),
         };
-        // Otherwise the applier has panicked; the failure is recorded there, and ends the checkpoint.
+        // Otherwise the applier has panicked; the failure is recorded there, and ends the
+        // checkpoint.
         let _ = self.parts.applier.send(Work::Snapshot(order));
     }
 
@@ -80,8 +81,8 @@ impl StoreTask {
                 let reference = uploaded.index.reference(nowhere, 0, &index);
                 Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
             };
-            // What was sent is known and not sent again. A run that was replaced by the next one's ends
-            // as well: only one at a time.
+            // Uploaded files are known and not sent again. If the next cut replaces this upload,
+            // `stop` is dropped and the upload ends, because there is only one at a time.
             let result = tokio::select! {
                 result = upload => result,
                 _ = stopped => Err(given_up(pending.id)),
@@ -94,7 +95,7 @@ impl StoreTask {
     pub(super) fn native_uploaded(
         &mut self,
         seq: DeltaSeq,
-        mut pending: Box<PendingCut>,
+        mut pending: PendingCut,
         result: Result<NativeUpload>,
     ) {
         self.native.take_if(|(native, _)| *native == pending.id);
@@ -107,11 +108,11 @@ impl StoreTask {
                 pending.cost.late_bytes += sent.bytes;
                 pending.cost.largest_object = sent.largest;
                 pending.cost.puts += sent.objects;
-                self.answer(*pending, seq, Vec::new(), Some(sent.base), Vec::new());
+                self.answer(pending, seq, Vec::new(), Some(sent.base), Vec::new());
             }
             Err(error) => {
                 self.stop_if_damaged();
-                self.refuse(*pending, error);
+                self.refuse(pending, error);
             }
         }
     }

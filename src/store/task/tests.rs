@@ -250,7 +250,8 @@ async fn i3_files_of_a_native_checkpoint_are_retired_once_the_next_does_without_
         _ => Vec::new(),
     };
     assert_eq!(f.retired(), []);
-    // Whether that one was committed is not for the store to know: the collector keeps what is reachable.
+    // Whether that one was committed is not for the store to know: the collector keeps what is
+    // reachable.
     let mut answer = f.native_cut(2, b"two");
     let second = f.wait(&mut answer).await.unwrap();
     assert_eq!(f.retired(), files(&first));

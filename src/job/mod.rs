@@ -4,6 +4,7 @@ mod background;
 mod coordinator;
 mod early;
 mod files;
+mod foreign;
 mod inner;
 mod local_dir;
 #[cfg(test)]
@@ -18,7 +19,6 @@ mod overdue;
 mod packer;
 mod pending;
 mod report;
-mod source;
 mod status;
 mod triggers;
 
@@ -37,12 +37,12 @@ use crate::store::{StoreStats, metadata};
 use crate::wait::wait;
 
 use coordinator::{Command, Trigger};
+pub use foreign::SourceJob;
 use inner::{JobHold, closed};
 pub use opened::Opened;
 pub use options::JobOptions;
 pub use pending::PendingCheckpoint;
 pub use report::{CheckpointListener, CheckpointReport, CheckpointSummary, JobStats, MemoryStats};
-pub use source::SourceJob;
 pub use status::{Health, JobStatus, Owes, StoreState, SubtaskStatus, UnderWay};
 use triggers::{Start, WhenBusy};
 

@@ -18,9 +18,9 @@ use super::sizing::{PARALLEL_DOWNLOADS, background_jobs};
 use super::{Instance, targets};
 use crate::job::JobOptions;
 use crate::job::files::OpenFiles;
+use crate::job::foreign::{ForeignJob, ForeignState};
 use crate::job::local_dir;
 use crate::job::memory::MemoryPlan;
-use crate::job::source::{Foreign, Source};
 
 /// A job that is being opened.
 pub(super) struct Opening {
@@ -48,7 +48,7 @@ pub(super) struct RestoredState {
     /// Keeps the checkpoint alive that was restored, if the job's own chain does not retain it.
     pub(super) origin: Option<Pin>,
     /// If the state comes from another job: what each subtask takes along.
-    pub(super) foreign: Vec<Foreign>,
+    pub(super) foreign: Vec<ForeignState>,
 }
 
 impl Opening {
@@ -84,7 +84,7 @@ impl Opening {
     /// Starts from a checkpoint of another job.
     async fn start_from(
         &self,
-        source: &Source,
+        source: &ForeignJob,
         epoch: Epoch,
         targets: &[Target],
         resources: &TableResources,

@@ -10,13 +10,13 @@ use crate::manifest::{Damaged, OpenMode, RestoreFrom, Top, read_top};
 use super::begin::Opening;
 use super::targets;
 use crate::job::JobOptions;
-use crate::job::source::Source;
+use crate::job::foreign::ForeignJob;
 
 /// What the checks have found.
 pub(super) struct Preflight {
     pub(super) max_parallelism: Option<MaxParallelism>,
     /// The other job, if this one starts from it.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<ForeignJob>,
 }
 
 impl Opening {
@@ -36,7 +36,7 @@ impl Opening {
         }
         if let Some(wanted) = &options.start_from {
             let empty = top.head.as_ref().is_none_or(|newest| newest.retained.is_empty());
-            let source = Source::open(wanted, &self.remote, self.cloud, options);
+            let source = ForeignJob::open(wanted, &self.remote, self.cloud, options);
             if empty {
                 let source = source?;
                 found.max_parallelism = Some(source.look(found.max_parallelism).await?);

@@ -26,9 +26,9 @@ use super::Instance;
 use super::sizing::{PARALLEL_UPLOADS, file_parts, sharers};
 use crate::job::JobOptions;
 use crate::job::coordinator::Subtask;
+use crate::job::foreign::ForeignState;
 use crate::job::inner::{JobHold, StoreHandle};
 use crate::job::memory::MemoryPlan;
-use crate::job::source::Foreign;
 
 /// What the stores of a job have in common.
 pub(super) struct StoreStarter<'a> {
@@ -61,8 +61,13 @@ pub(super) struct StartedStore {
 }
 
 impl StoreStarter<'_> {
-    pub(super) fn start(&self, restored: Restored, instance: Instance, foreign: Foreign) -> StartedStore {
-        let Foreign { copies, first_base } = foreign;
+    pub(super) fn start(
+        &self,
+        restored: Restored,
+        instance: Instance,
+        foreign: ForeignState,
+    ) -> StartedStore {
+        let ForeignState { copies, first_base } = foreign;
         let (subtask, range, seq) = (restored.subtask, restored.range, restored.seq);
         let shared = StoreShared::new(Arc::clone(self.attempt), Budget::new(self.plan.budget), seq);
         let table = Arc::new(restored.table);

@@ -39,7 +39,7 @@ impl SourceJob {
 }
 
 /// The other job, as the new one sees it.
-pub(super) struct Source {
+pub(super) struct ForeignJob {
     pub(super) remote: Arc<Remote>,
     from: RestoreFrom,
     /// Whether the store can copy from one job to the other.
@@ -48,13 +48,13 @@ pub(super) struct Source {
 
 /// What a subtask takes along from another job.
 #[derive(Debug, Default)]
-pub(super) struct Foreign {
+pub(super) struct ForeignState {
     pub(super) copies: Option<CopySource>,
     /// A snapshot of the table as it was opened, and the delta that it stands at.
     pub(super) first_base: Option<(TableFiles, DeltaSeq)>,
 }
 
-impl Source {
+impl ForeignJob {
     pub(super) fn open(
         source: &SourceJob,
         target: &Remote,
@@ -114,14 +114,14 @@ impl Source {
         &self,
         restoration: &mut Restoration,
         mode: CheckpointMode,
-    ) -> Result<Vec<Foreign>> {
+    ) -> Result<Vec<ForeignState>> {
         let mut all = Vec::new();
         for restored in &mut restoration.subtasks {
             let objects = restored.detach();
             let copies = self.copies.then(|| CopySource { remote: Arc::clone(&self.remote), objects });
             // In native mode each checkpoint brings a base of its own.
             let state = restored.seq > DeltaSeq(0) && mode.logs_changes();
-            all.push((Foreign { copies, first_base: None }, state));
+            all.push((ForeignState { copies, first_base: None }, state));
         }
         // Tables are not shared yet, so they are lent to the blocking pool and come back.
         let subtasks = std::mem::take(&mut restoration.subtasks);

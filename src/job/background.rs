@@ -39,8 +39,8 @@ pub(super) struct Busy(Arc<AtomicBool>);
 
 impl Busy {
     /// None while another run is under way.
-    pub(super) fn begin(&self) -> Option<Run> {
-        (!self.0.swap(true, Ordering::AcqRel)).then(|| Run(self.clone()))
+    pub(super) fn begin(&self) -> Option<BusyGuard> {
+        (!self.0.swap(true, Ordering::AcqRel)).then(|| BusyGuard(self.clone()))
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -50,9 +50,9 @@ impl Busy {
 
 /// A run; it ends when this is dropped, also by a panic.
 #[derive(Debug)]
-pub(super) struct Run(Busy);
+pub(super) struct BusyGuard(Busy);
 
-impl Drop for Run {
+impl Drop for BusyGuard {
     fn drop(&mut self) {
         self.0.0.store(false, Ordering::Release);
     }

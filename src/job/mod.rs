@@ -2,7 +2,7 @@
 
 mod background;
 mod coordinator;
-mod early;
+mod early_cuts;
 mod files;
 mod foreign;
 mod inner;

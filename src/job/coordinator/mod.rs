@@ -28,7 +28,7 @@ use crate::remote::{ObjectName, Remote};
 use crate::store::{Attempt, EventSender, StoreShared};
 
 use super::background::Busy;
-use super::early::Early;
+use super::early_cuts::EarlyCuts;
 use super::packer::Packer;
 use super::report::CheckpointListener;
 use super::status;
@@ -95,7 +95,7 @@ pub(crate) struct State {
     /// When a call is expected to trigger.
     expected_trigger: Option<Instant>,
     /// In changelog mode, with a schedule or an expected trigger.
-    early: Option<Early>,
+    early_cuts: Option<EarlyCuts>,
     /// How long the slowest upload of deltas took since the last barrier.
     slowest_upload: Option<Duration>,
     retired: Vec<ObjectName>,
@@ -120,8 +120,8 @@ struct Pending {
 impl Coordinator {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         self.state.next_trigger = self.schedule.interval.map(after);
-        let early = self.schedule.interval.map(Early::new);
-        self.state.early = early.filter(|_| self.mode.logs_changes());
+        let early = self.schedule.interval.map(EarlyCuts::new);
+        self.state.early_cuts = early.filter(|_| self.mode.logs_changes());
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -130,7 +130,7 @@ impl Coordinator {
             let idle = self.state.pending.is_none();
             let due = self.state.next_trigger.filter(|_| idle);
             let next = due.into_iter().chain(self.state.expected_trigger.filter(|_| idle)).min();
-            let early = self.state.early.zip(next).and_then(|(early, next)| early.next(next));
+            let early = self.state.early_cuts.zip(next).and_then(|(early, next)| early.next(next));
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
@@ -145,7 +145,7 @@ impl Coordinator {
                 () = sleep_until(deadline) => self.give_up_overdue(),
                 () = sleep_until(due) => self.trigger_by_schedule(),
                 () = sleep_until(early) => {
-                    self.state.early.as_mut().into_iter().for_each(Early::made);
+                    self.state.early_cuts.as_mut().into_iter().for_each(EarlyCuts::made);
                     self.attempt.ask_for_early_cut();
                 }
                 // An operator that has seen the failure never cuts, so the wait must be ended here.
@@ -240,7 +240,7 @@ impl Coordinator {
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(self.schedule.timeout);
         self.state.expected_trigger = None;
-        if let Some(early) = &mut self.state.early {
+        if let Some(early) = &mut self.state.early_cuts {
             early.triggered(self.state.slowest_upload.take());
         }
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Coordinator, after};
 use crate::error::{Error, ErrorKind};
 use crate::ids::CheckpointId;
-use crate::job::early::Early;
+use crate::job::early_cuts::EarlyCuts;
 
 impl Coordinator {
     /// Starts the next checkpoint that waits, if none is under way.
@@ -44,6 +44,6 @@ impl Coordinator {
             return;
         }
         self.state.expected_trigger = Some(after(in_about));
-        self.state.early.get_or_insert_with(|| Early::new(in_about)).expect_within(in_about);
+        self.state.early_cuts.get_or_insert_with(|| EarlyCuts::new(in_about)).expect_within(in_about);
     }
 }

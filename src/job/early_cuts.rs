@@ -1,4 +1,4 @@
-//! Early cuts: when operators should cut and upload ahead of a scheduled barrier, so that little is
+//! EarlyCuts cuts: when operators should cut and upload ahead of a scheduled barrier, so that little is
 //! left to upload at the barrier. A pure decision.
 //!
 //! A delta that was cut early is durable when the barrier arrives, and later writes normally fit
@@ -21,14 +21,14 @@ const CALLS: u32 = 2;
 
 /// The calls ahead of the next trigger.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Early {
+pub(crate) struct EarlyCuts {
     /// Most of it: a quarter of the interval.
     bound: Duration,
     lead: Duration,
     made: u32,
 }
 
-impl Early {
+impl EarlyCuts {
     pub(crate) fn new(interval: Duration) -> Self {
         let bound = interval / 4;
         Self { bound, lead: FIRST.min(bound), made: 0 }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     /// How long before the trigger the calls come.
-    fn calls(early: &mut Early) -> Vec<Duration> {
+    fn calls(early: &mut EarlyCuts) -> Vec<Duration> {
         let trigger = Instant::now() + ms(1000);
         let mut calls = Vec::new();
         while let Some(call) = early.next(trigger) {
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_come_as_early_as_uploads_take() {
-        let mut early = Early::new(ms(1000));
+        let mut early = EarlyCuts::new(ms(1000));
         assert_eq!(calls(&mut early), [ms(100), ms(50)]);
         assert_eq!(calls(&mut early), [], "once for each trigger");
         early.triggered(Some(ms(65)));
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(calls(&mut early), [], "the calls ahead of this trigger were made");
         early.triggered(None);
         assert_eq!(calls(&mut early), [ms(100), ms(50)], "and less if the next trigger comes sooner");
-        let mut short = Early::new(ms(100));
+        let mut short = EarlyCuts::new(ms(100));
         assert_eq!(calls(&mut short), [ms(25), ms(12) + Duration::from_micros(500)]);
     }
 }

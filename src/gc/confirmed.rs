@@ -20,13 +20,13 @@ use crate::ids::{Epoch, Version};
 use crate::manifest::{Roots, newest_attempt};
 use crate::remote::{NeededByNothing, Remote};
 
-use super::pin::{Held, held};
+use super::pin::{Protected, list_protected};
 
 /// What savepoints and pins keep, listed before the collector was seen to be the newest attempt.
 /// One for each plan, because it says nothing about checkpoints that are dropped later.
 #[derive(Debug)]
 pub(super) struct Confirmed {
-    held: Held,
+    protected: Protected,
     newest: Version,
     epoch: Epoch,
 }
@@ -49,16 +49,16 @@ impl Confirmed {
     /// is, is then not known; what the store answers.
     pub(super) async fn take(remote: &Remote, roots: &Roots) -> Result<Confirmation> {
         let known = (roots.newest, roots.epoch);
-        let held = held(remote, roots.epoch).await?;
+        let protected = list_protected(remote, roots.epoch).await?;
         let now = newest_attempt(remote, known).await?;
         if may_delete(known, now, roots.own) {
-            return Ok(Confirmation::Confirmed(Self { held, newest: roots.newest, epoch: roots.epoch }));
+            return Ok(Confirmation::Confirmed(Self { protected, newest: roots.newest, epoch: roots.epoch }));
         }
         Ok(Confirmation::Overtaken(now.1))
     }
 
-    pub(super) fn held(&self) -> &Held {
-        &self.held
+    pub(super) fn protected(&self) -> &Protected {
+        &self.protected
     }
 
     /// Whether it is about these roots.

@@ -219,7 +219,7 @@ impl Collector {
         if dry_run {
             return Ok(Collection::Done(report(&plan)));
         }
-        let unfinished = confirmed.held().unfinished.clone();
+        let unfinished = confirmed.protected().unfinished.clone();
         let report = self.execute(remote, confirmed, plan).await?;
         settle(remote, unfinished).await;
         self.remember(remote, roots.epoch).await;

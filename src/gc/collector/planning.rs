@@ -41,7 +41,7 @@ impl Collector {
         };
         debug_assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
         self.look_at_pinned(remote, &confirmed).await?;
-        let stale = &confirmed.held().stale;
+        let stale = &confirmed.protected().stale;
         let Self { dead, kinds, damaged, opened, pinned, .. } = self;
         let opened = opened.written;
         let pinned: Vec<_> = pinned.values().map(|manifest| &**manifest).collect();
@@ -79,7 +79,7 @@ impl Collector {
     /// nothing, and its reader withdraws.
     async fn look_at_pinned(&mut self, remote: &Remote, confirmed: &Confirmed) -> Result<()> {
         let mut pinned = BTreeMap::new();
-        for version in confirmed.held().versions.iter().copied() {
+        for version in confirmed.protected().versions.iter().copied() {
             // A manifest never changes.
             if let Some(manifest) = self.pinned.get(&version) {
                 pinned.insert(version, Arc::clone(manifest));

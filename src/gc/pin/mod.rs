@@ -15,8 +15,8 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod choice;
-mod held;
 mod listing;
+mod protected;
 mod record;
 
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use crate::remote::{ObjectName, Remote};
 
 use choice::newest;
 pub(crate) use choice::{choose, find_wanted};
-pub(super) use held::{Held, held};
 pub(crate) use listing::{ListedPin, list, release_earlier};
+pub(super) use protected::{Protected, list_protected};
 pub(crate) use record::Holder;
 
 /// How often a reader of the newest checkpoint chooses again when that one goes while it is pinned.

@@ -11,7 +11,7 @@ use crate::remote::{ObjectName, Remote, SavepointName};
 
 /// What savepoints and pins keep alive.
 #[derive(Debug, Default)]
-pub(in crate::gc) struct Held {
+pub(in crate::gc) struct Protected {
     pub(in crate::gc) versions: BTreeSet<Version>,
     /// What keeps nothing: pins of attempts that are fenced, and savepoints that were released.
     pub(in crate::gc) stale: BTreeSet<ObjectName>,
@@ -28,17 +28,17 @@ pub(in crate::gc) struct Held {
 ///
 /// # Errors
 /// `Corrupt` if one does not read: it protects something, and there is no telling what.
-pub(in crate::gc) async fn held(remote: &Remote, epoch: Epoch) -> Result<Held> {
-    let mut held = Held::default();
-    held.add_pins(remote, epoch).await?;
+pub(in crate::gc) async fn list_protected(remote: &Remote, epoch: Epoch) -> Result<Protected> {
+    let mut protected = Protected::default();
+    protected.add_pins(remote, epoch).await?;
     let savepoints = savepoint_lookup::look(remote).await?;
-    held.versions.extend(savepoints.there.iter().map(|(_, record)| record.checkpoint.version));
-    held.stale.extend(savepoints.stale);
-    held.add_pins(remote, epoch).await?;
-    Ok(held)
+    protected.versions.extend(savepoints.there.iter().map(|(_, record)| record.checkpoint.version));
+    protected.stale.extend(savepoints.stale);
+    protected.add_pins(remote, epoch).await?;
+    Ok(protected)
 }
 
-impl Held {
+impl Protected {
     async fn add_pins(&mut self, remote: &Remote, epoch: Epoch) -> Result<()> {
         for name in names(remote).await? {
             if self.seen.contains(&name) {

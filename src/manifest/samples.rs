@@ -230,12 +230,12 @@ struct Part {
     /// Whether what would be the base and the first deltas are another subtask's.
     rescaled: bool,
     base: Option<(u64, u16)>,
-    deltas: Vec<(Place, u64)>,
+    deltas: Vec<(Location, u64)>,
     metadata: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Location {
     Data(u64),
     Earlier(u64),
     Inline(Vec<u8>),
@@ -243,9 +243,9 @@ enum Place {
 
 fn any_subtask() -> impl Strategy<Value = Part> {
     let place = prop_oneof![
-        any::<u64>().prop_map(Place::Data),
-        (1..7_u64).prop_map(Place::Earlier),
-        vec(any::<u8>(), 1..50).prop_map(Place::Inline),
+        any::<u64>().prop_map(Location::Data),
+        (1..7_u64).prop_map(Location::Earlier),
+        vec(any::<u8>(), 1..50).prop_map(Location::Inline),
     ];
     let base = proptest::option::of((any::<u32>().prop_map(u64::from), 0..50_u16));
     (any::<bool>(), base, vec((place, 1..5_u64), 0..6), vec(any::<u8>(), 0..20))
@@ -269,11 +269,11 @@ impl Part {
             let first = end + 1;
             end += count;
             match place {
-                Place::Data(n) => delta(data(1, DataKind::Delta, n), 5, 9, first, end),
-                Place::Earlier(back) => {
+                Location::Data(n) => delta(data(1, DataKind::Delta, n), 5, 9, first, end),
+                Location::Earlier(back) => {
                     delta(ObjectName::manifest(Version(version.0 - back)), 28, 9, first, end)
                 }
-                Place::Inline(bytes) => {
+                Location::Inline(bytes) => {
                     let length = bytes.len() as u64;
                     let offset = inline.push(bytes.into());
                     delta(ObjectName::manifest(version), offset, length, first, end)

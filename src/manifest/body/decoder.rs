@@ -6,7 +6,7 @@ use super::super::origin::{Origin, Segment};
 use super::super::references::{BaseRef, DeltaRef};
 use super::super::retained::RetainedList;
 use super::super::varint::{MOST_AT_ONCE, Reader};
-use super::{Last, Place, kind_of, name};
+use super::{Container, Last, kind_of, name};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -22,7 +22,7 @@ pub(in crate::manifest) fn decode(kind: RecordKind, body: &[u8]) -> Result<Manif
     let max_parallelism = MaxParallelism::new(groups)
         .map_err(|_| Error::corrupt(format!("max parallelism {groups} is not one")))?;
     let retained = RetainedList::read(version, &mut input)?;
-    let mut decoder = Decoder { input, version, epoch, places: Vec::new(), instances: Vec::new() };
+    let mut decoder = Decoder { input, version, epoch, containers: Vec::new(), instances: Vec::new() };
     let record = match kind {
         RecordKind::Open => Record::Open,
         RecordKind::Checkpoint => Record::Checkpoint(decoder.checkpoint()?),
@@ -35,7 +35,7 @@ struct Decoder<'a> {
     input: Reader<'a>,
     version: Version,
     epoch: Epoch,
-    places: Vec<(Place, Last)>,
+    containers: Vec<(Container, Last)>,
     instances: Vec<Nonce>,
 }
 
@@ -153,8 +153,8 @@ impl Decoder<'_> {
         let (place, last) = self.known(number)?;
         let (place, mut last) = (*place, *last);
         let n = match place {
-            Place::Manifest(_) => 0,
-            Place::Folder { .. } => self.input.distance(last.n)?,
+            Container::Manifest(_) => 0,
+            Container::Folder { .. } => self.input.distance(last.n)?,
         };
         let expected = last.expect(n);
         let (offset, length) = (self.input.distance(expected)?, self.input.number()?);
@@ -166,21 +166,21 @@ impl Decoder<'_> {
     fn head(&mut self) -> Result<(usize, DataKind)> {
         let head = self.input.number()?;
         let number = usize::try_from(head >> 2).unwrap_or(usize::MAX);
-        if number == self.places.len() {
+        if number == self.containers.len() {
             let place = if self.flag()? {
                 let epoch = Epoch(self.input.distance(self.epoch.0)?);
                 let subtask = SubtaskIndex(self.input.small()?);
-                Place::Folder { epoch, subtask, instance: self.instance()? }
+                Container::Folder { epoch, subtask, instance: self.instance()? }
             } else {
-                Place::Manifest(Version(self.input.back(self.version.0)?))
+                Container::Manifest(Version(self.input.back(self.version.0)?))
             };
-            self.places.push((place, Last::default()));
+            self.containers.push((place, Last::default()));
         }
         Ok((number, kind_of(head)))
     }
 
-    fn known(&mut self, number: usize) -> Result<(&Place, &mut Last)> {
-        let place = self.places.get_mut(number).map(|(place, last)| (&*place, last));
+    fn known(&mut self, number: usize) -> Result<(&Container, &mut Last)> {
+        let place = self.containers.get_mut(number).map(|(place, last)| (&*place, last));
         place.ok_or_else(|| Error::corrupt("the manifest refers to a place that it does not name"))
     }
 

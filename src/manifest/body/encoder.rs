@@ -5,7 +5,7 @@ use super::super::origin::Segment;
 use super::super::references::{BaseRef, DeltaRef};
 use super::super::varint::Writer;
 use super::numbering::Table;
-use super::{Last, Place, code_of};
+use super::{Container, Last, code_of};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Nonce, Version};
 use crate::key_group::KeyGroupRange;
@@ -17,7 +17,7 @@ pub(in crate::manifest) fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
         out: Writer::default(),
         version: manifest.version,
         epoch: manifest.epoch,
-        places: Table::default(),
+        containers: Table::default(),
         instances: Table::default(),
     };
     encoder.manifest(manifest)?;
@@ -28,7 +28,7 @@ struct Encoder {
     out: Writer,
     version: Version,
     epoch: Epoch,
-    places: Table<Place, Last>,
+    containers: Table<Container, Last>,
     instances: Table<Nonce, ()>,
 }
 
@@ -125,14 +125,14 @@ impl Encoder {
 
     fn place(&mut self, object: &ObjectName, offset: u64, length: u64) -> Result<()> {
         let (place, kind, n) = match *object {
-            ObjectName::Manifest(version) => (Place::Manifest(version), 0, None),
+            ObjectName::Manifest(version) => (Container::Manifest(version), 0, None),
             ObjectName::Data { epoch, subtask, instance, n, kind } => {
-                (Place::Folder { epoch, subtask, instance }, code_of(kind), Some(n))
+                (Container::Folder { epoch, subtask, instance }, code_of(kind), Some(n))
             }
             _ => return Err(Error::internal("a manifest cannot refer to such an object").object(object)),
         };
         let number = self.head(place, kind);
-        let last = self.places.value(number)?;
+        let last = self.containers.value(number)?;
         if let Some(n) = n {
             self.out.distance(n, last.n);
         }
@@ -144,16 +144,16 @@ impl Encoder {
     }
 
     /// A place and a kind; the place in full where it is new.
-    fn head(&mut self, place: Place, kind: u8) -> usize {
-        let (number, new) = self.places.number(place);
+    fn head(&mut self, place: Container, kind: u8) -> usize {
+        let (number, new) = self.containers.number(place);
         self.out.number((number as u64) << 2 | u64::from(kind));
         if new {
             match place {
-                Place::Manifest(version) => {
+                Container::Manifest(version) => {
                     self.out.byte(0);
                     self.out.back(version.0, self.version.0);
                 }
-                Place::Folder { epoch, subtask, instance } => {
+                Container::Folder { epoch, subtask, instance } => {
                     self.out.byte(1);
                     self.out.distance(epoch.0, self.epoch.0);
                     self.out.number(subtask.0.into());
@@ -170,10 +170,10 @@ impl Encoder {
             let Some(ObjectName::Data { epoch, subtask, instance, kind, .. }) = group.first() else {
                 return Err(Error::internal("a file of a base lies outside of the data"));
             };
-            let folder = Place::Folder { epoch: *epoch, subtask: *subtask, instance: *instance };
+            let folder = Container::Folder { epoch: *epoch, subtask: *subtask, instance: *instance };
             self.out.count(group.len());
             let number = self.head(folder, code_of(*kind));
-            let last = self.places.value(number)?;
+            let last = self.containers.value(number)?;
             for file in group {
                 if let ObjectName::Data { n, .. } = file {
                     self.out.distance(*n, last.n);

@@ -33,7 +33,7 @@ pub(super) use encoder::encode;
 
 /// Where objects lie.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Place {
+enum Container {
     Folder { epoch: Epoch, subtask: SubtaskIndex, instance: Nonce },
     Manifest(Version),
 }
@@ -73,9 +73,11 @@ fn kind_of(code: u64) -> DataKind {
     }
 }
 
-fn name(place: Place, kind: DataKind, n: u64) -> ObjectName {
+fn name(place: Container, kind: DataKind, n: u64) -> ObjectName {
     match place {
-        Place::Manifest(version) => ObjectName::Manifest(version),
-        Place::Folder { epoch, subtask, instance } => ObjectName::Data { epoch, subtask, instance, n, kind },
+        Container::Manifest(version) => ObjectName::Manifest(version),
+        Container::Folder { epoch, subtask, instance } => {
+            ObjectName::Data { epoch, subtask, instance, n, kind }
+        }
     }
 }

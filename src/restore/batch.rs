@@ -29,7 +29,7 @@ pub(super) struct DeltaId {
 pub(super) type Part = (ObjectName, Range<u64>, DeltaId);
 
 /// Deltas of one source that follow each other in one object.
-struct Run {
+struct AdjacentDeltas {
     /// A number for the object's name.
     object: usize,
     parts: Vec<Part>,
@@ -38,7 +38,7 @@ struct Run {
 
 /// What is left to do of one source, oldest first.
 struct Lane {
-    runs: VecDeque<Run>,
+    runs: VecDeque<AdjacentDeltas>,
     bytes: u64,
 }
 
@@ -84,7 +84,11 @@ fn lanes(plans: &[SubtaskPlan]) -> Result<Vec<Lane>> {
                         run.parts.push(part);
                         run.bytes = run.bytes.saturating_add(wanted.length);
                     }
-                    _ => lane.runs.push_back(Run { object, parts: vec![part], bytes: wanted.length }),
+                    _ => lane.runs.push_back(AdjacentDeltas {
+                        object,
+                        parts: vec![part],
+                        bytes: wanted.length,
+                    }),
                 }
             }
             lanes.push(lane);

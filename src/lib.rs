@@ -62,8 +62,8 @@
 //!   reads one with the program's own descriptors, [`inspect`](admin::inspect()) looks at a whole job, [`Pins`](admin::Pins) at
 //!   its readers.
 //! - Cargo features, none by default: `aws`, `azure`, `gcp` for object stores beyond `file://` and
-//!   `memory://`; `test-util` for a model of an object store. The command line is the crate
-//!   `alluvium-cli`.
+//!   `memory://`; `test-util` for a model of an object store and for one with faults. The
+//!   command line is the crate `alluvium-cli`.
 //! - Invariants are cited as I1 to I9; `docs/design.md` lists them.
 //! - `docs/` in the repository: `quickstart.md`, `embedding.md` (barriers, offsets, exactly-once
 //!   output), `object-stores.md`, `operations.md`, `tuning.md` and `errors.md` for users,
@@ -78,9 +78,13 @@ mod changelog;
 mod delta;
 mod env;
 mod error;
+#[cfg(any(test, feature = "test-util"))]
+mod fault_store;
 mod frame;
 mod gc;
 mod ids;
+#[cfg(any(test, feature = "test-util"))]
+mod intercept;
 mod job;
 mod key;
 mod key_group;
@@ -125,9 +129,13 @@ pub use store::{
 };
 pub use table::TableStats;
 
-/// A model of an object store to put around any other, for load tests (cargo feature `test-util`).
+/// Decorators to put around any object store (cargo feature `test-util`): a model of its latency and
+/// bandwidth for load tests, and faults that a test decides.
 #[cfg(feature = "test-util")]
 pub mod test_util {
+    pub use crate::fault_store::{
+        Answer, Call, Conditions, Fault, FaultPolicy, FaultStore, Gate, Link, ListingEdit, Op,
+    };
     pub use crate::manifest::{ManifestCosts, ManifestShape, manifest_costs};
     pub use crate::store_model::{Latency, StoreModel, StoreModelOptions, open_store};
 }

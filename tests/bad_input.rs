@@ -16,8 +16,8 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use alluvium_testkit::drive::{PREFIX, by_hand, checkpoint, contents, get, noise, open, put, quiet, state};
+use alluvium_testkit::faults::{Conditions, FaultStore, Op};
 use alluvium_testkit::objects::{files_below, names_of, objects_of};
-use alluvium_testkit::staged::{Op, Staged};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -119,7 +119,7 @@ fn a_job_that_must_exist_is_not_created() {
     assert_error(&error, ErrorKind::NotFound, &["must", "check the URL"]);
     assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "something was left in an empty place");
 
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let error = open(&store, options(dir.path(), OpenMode::Existing)).unwrap_err();
     assert_error(&error, ErrorKind::NotFound, &[]);
     assert!(store.calls().iter().all(|call| matches!(call.op, Op::List | Op::Get)), "only looked");
@@ -130,7 +130,7 @@ fn a_job_that_must_exist_is_not_created() {
 #[test]
 fn a_job_that_must_not_exist_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     put(&mut stores[0], "k", b"v").unwrap();
     checkpoint(&job, &mut stores, "").unwrap();
@@ -147,8 +147,8 @@ fn a_job_that_must_not_exist_is_left_alone() {
 #[test]
 fn a_store_that_ignores_conditions_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
-    store.ignore_conditions();
+    let store = FaultStore::new(InMemory::new());
+    store.set_conditions(Conditions::Ignored);
     for mode in [OpenMode::Create, OpenMode::CreateOrOpen] {
         let error = open(&store, options(dir.path(), mode)).unwrap_err();
         assert_error(&error, ErrorKind::UnsafeStore, &["conditional creates"]);
@@ -157,11 +157,11 @@ fn a_store_that_ignores_conditions_is_refused() {
     assert_eq!(names, Vec::<String>::new(), "something was begun on an unsafe store");
 
     // A job that was moved there is not touched either.
-    let honest = Staged::new(InMemory::new());
+    let honest = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&honest, options(dir.path(), OpenMode::Create)).unwrap();
     checkpoint(&job, &mut stores, "").unwrap();
     drop((job, stores));
-    honest.ignore_conditions();
+    honest.set_conditions(Conditions::Ignored);
     let as_dyn = Arc::clone(&honest) as Arc<dyn ObjectStore>;
     let before = objects_of(&as_dyn, PREFIX);
     let error = open(&honest, options(dir.path(), OpenMode::Existing)).unwrap_err();
@@ -196,14 +196,14 @@ fn two_jobs_may_live_side_by_side_but_not_one_within_the_other() {
 #[test]
 fn a_local_directory_serves_one_attempt_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     checkpoint(&job, &mut stores, "").unwrap();
-    let opens = |store: &Staged| {
+    let opens = |store: &FaultStore| {
         store.calls().iter().filter(|call| call.path.contains("probe/") || call.is_manifest_put()).count()
     };
     let before = opens(&store);
-    for store in [Arc::clone(&store), Staged::new(InMemory::new())] {
+    for store in [Arc::clone(&store), FaultStore::new(InMemory::new())] {
         let error = open(&store, options(dir.path(), OpenMode::CreateOrOpen)).unwrap_err();
         assert_error(&error, ErrorKind::Locked, &["local", "directory of its own"]);
     }
@@ -218,7 +218,7 @@ fn a_local_directory_serves_one_attempt_at_a_time() {
 #[test]
 fn options_that_make_no_sense_are_refused_before_anything_happens() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let new = || options(dir.path(), OpenMode::CreateOrOpen);
     let cases: Vec<(JobOptions, &str)> = vec![
         (new().subtasks(0), "subtask"),
@@ -249,7 +249,7 @@ fn options_that_make_no_sense_are_refused_before_anything_happens() {
 #[test]
 fn what_does_not_fit_the_job_is_incompatible_and_does_no_harm() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let eight = MaxParallelism::new(8).unwrap();
     let two = || options(dir.path(), OpenMode::CreateOrOpen).subtasks(2).max_parallelism(eight);
     let Opened { job, mut stores, .. } = open(&store, two()).unwrap();
@@ -281,7 +281,7 @@ fn what_does_not_fit_the_job_is_incompatible_and_does_no_harm() {
 #[test]
 fn an_unknown_checkpoint_is_not_found_and_the_known_ones_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     let first = checkpoint(&job, &mut stores, "").unwrap().id;
     for _ in 0..3 {
@@ -295,7 +295,7 @@ fn an_unknown_checkpoint_is_not_found_and_the_known_ones_are_named() {
         assert_error(&error, ErrorKind::NotFound, &[&unknown.to_string(), &last.to_string()]);
     }
     // A new job has no checkpoint to ask for.
-    let fresh = Staged::new(InMemory::new());
+    let fresh = FaultStore::new(InMemory::new());
     let options = options(dir.path(), OpenMode::Create).restore_from(RestoreFrom::Checkpoint(last));
     assert_error(&open(&fresh, options).unwrap_err(), ErrorKind::NotFound, &[&last.to_string()]);
 }
@@ -305,7 +305,7 @@ fn an_unknown_checkpoint_is_not_found_and_the_known_ones_are_named() {
 /// The first of two. The other one is kept as well, since no checkpoint could do without it.
 fn one_store() -> ((tempfile::TempDir, Vec<StateStore>), Job, StateStore, State) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = options(dir.path(), OpenMode::Create).subtasks(2);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
     let mut first = stores.remove(0);
@@ -386,7 +386,7 @@ fn scans_of_ranges_that_are_empty_or_turned_round_are_empty() {
 #[test]
 fn a_state_stays_of_its_kind_across_restarts() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     let clash = |store: &mut StateStore| {
         let error = store.register(ValueState::<u64>::descriptor("words")).unwrap_err();
@@ -481,7 +481,7 @@ fn cuts_for_checkpoints_that_are_none_are_refused() {
 #[test]
 fn receipts_of_another_attempt_or_of_damaged_bytes_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, options(dir.path(), OpenMode::Create)).unwrap();
     put(&mut stores[0], "k", &noise(1, 300)).unwrap();
     let pending = job.trigger("").unwrap();
@@ -538,7 +538,7 @@ impl Drop for Tiny {
 fn a_full_local_disk_is_one_sticky_error_and_no_checkpoint_lies() {
     for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
         let Some(disk) = Tiny::mount(12) else { return };
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let options = |dir: &Path| {
             JobOptions::new(dir.join("local"), OpenMode::CreateOrOpen)
                 .memory(8_000_000)
@@ -649,7 +649,7 @@ fn a_local_directory_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let error = open(&store, quiet(&file.join("local"), OpenMode::Create)).unwrap_err();
     assert_error(&error, ErrorKind::Disk, &["file/local"]);
     assert_eq!(store.calls().len(), 0, "the object store was asked before the directory was there");

@@ -19,8 +19,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{Call, Fault, FaultStore, Gate, Op, block_on};
 use alluvium_testkit::objects::{names_of, objects_of};
-use alluvium_testkit::staged::{Call, Fate, Gate, Op, Staged, block_on};
 
 const MODES: [CheckpointMode; 2] = [CheckpointMode::Changelog, CheckpointMode::NativeIncremental];
 
@@ -29,14 +29,14 @@ type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 /// Two stores, the first of which holds a job at `a`.
 struct World {
     dir: tempfile::TempDir,
-    store: Arc<Staged>,
-    other: Arc<Staged>,
+    store: Arc<FaultStore>,
+    other: Arc<FaultStore>,
     opened: Option<Opened>,
     expected: Contents,
     id: CheckpointId,
 }
 
-fn dynamic(store: &Arc<Staged>) -> Arc<dyn ObjectStore> {
+fn dynamic(store: &Arc<FaultStore>) -> Arc<dyn ObjectStore> {
     Arc::clone(store) as Arc<dyn ObjectStore>
 }
 
@@ -53,7 +53,7 @@ impl World {
     /// Base, delta objects and inlined deltas, over several attempts in both modes.
     fn new(mode: CheckpointMode) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let open = |mode| {
             let options =
                 options(dir.path(), "a").mode(mode).max_parallelism(MaxParallelism::new(64).unwrap());
@@ -76,7 +76,7 @@ impl World {
         // What it deletes is gone before anyone compares what is there.
         opened.job.settle(Duration::from_secs(30)).unwrap();
         let expected = contents(&mut opened.stores, "words");
-        Self { dir, other: Staged::new(InMemory::new()), store, opened: Some(opened), expected, id }
+        Self { dir, other: FaultStore::new(InMemory::new()), store, opened: Some(opened), expected, id }
     }
 
     fn source(&self, from: RestoreFrom) -> SourceJob {
@@ -87,11 +87,11 @@ impl World {
         options(self.dir.path(), "b").start_from(self.source(RestoreFrom::Latest))
     }
 
-    fn try_start(&self, store: &Arc<Staged>, options: JobOptions) -> Result<Opened, Error> {
+    fn try_start(&self, store: &Arc<FaultStore>, options: JobOptions) -> Result<Opened, Error> {
         Job::open((dynamic(store), "b"), options)
     }
 
-    fn start(&self, store: &Arc<Staged>, options: JobOptions) -> Opened {
+    fn start(&self, store: &Arc<FaultStore>, options: JobOptions) -> Opened {
         self.try_start(store, options).unwrap()
     }
 
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// Everything that is in the job at `b` belongs to it, as seen by an attempt that finds nothing else.
-    fn assert_independent(&self, store: &Arc<Staged>, expected: &Contents) {
+    fn assert_independent(&self, store: &Arc<FaultStore>, expected: &Contents) {
         let Opened { mut stores, .. } = self.start(store, options(self.dir.path(), "elsewhere"));
         assert!(contents(&mut stores, "words") == *expected);
     }
@@ -200,7 +200,7 @@ fn within_one_store_the_store_copies_and_what_it_cannot_is_sent() {
     for copies_work in [true, false] {
         let world = World::new(CheckpointMode::Changelog);
         if !copies_work {
-            world.store.rule(|call| if call.op == Op::Copy { Fate::Denied } else { Fate::Pass });
+            world.store.rule(|call| if call.op == Op::Copy { Fault::Denied } else { Fault::Pass });
         }
         world.store.take_calls();
         let Opened { job, mut stores, .. } = world.start(&world.store, world.options());
@@ -235,9 +235,9 @@ fn i3_the_first_checkpoint_waits_for_the_copies_and_the_source_may_go_on_meanwhi
     let held = gate.clone();
     world.store.rule(move |call| match call.op {
         Op::Copy | Op::Put if call.path.starts_with("b/data/") && call.path.ends_with(".sst") => {
-            Fate::Hold(held.clone())
+            Fault::Hold(held.clone())
         }
-        _ => Fate::Pass,
+        _ => Fault::Pass,
     });
     let told = Arc::new(Told::default());
     let listener = Arc::clone(&told) as Arc<dyn CheckpointListener>;
@@ -298,7 +298,7 @@ fn i3_a_crash_before_the_first_checkpoint_leaves_nothing_that_the_next_attempt_d
 #[test]
 fn i6_an_outage_while_the_first_base_is_sent_costs_time_only() {
     let world = World::new(CheckpointMode::Changelog);
-    world.other.rule(|call| if call.path.ends_with(".sst") { Fate::Fail } else { Fate::Pass });
+    world.other.rule(|call| if call.path.ends_with(".sst") { Fault::Fail } else { Fault::Pass });
     let Opened { job, mut stores, .. } =
         world.start(&world.other, world.options().checkpoint_timeout(Duration::from_millis(300)));
     for _ in 0..3 {
@@ -323,9 +323,9 @@ fn i1_a_store_that_does_not_answer_at_first_makes_no_job_that_starts_empty() {
     world.other.rule(move |call| match call.op {
         Op::List if failures > 0 => {
             failures -= 1;
-            Fate::Fail
+            Fault::Fail
         }
-        _ => Fate::Pass,
+        _ => Fault::Pass,
     });
     let error = world.try_start(&world.other, world.options()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
@@ -419,7 +419,7 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
 #[test]
 fn an_empty_job_can_be_started_from() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     for mode in MODES {
         let prefix = format!("{mode:?}");
         let options = |name: &str| options(dir.path(), &format!("{prefix}-{name}")).mode(mode);

@@ -17,8 +17,8 @@ const LIBRARY: &[&[&str]] = &[
     &["materialize"],
     &["manifest", "table"],
     &["delta", "store_model", "budget"],
-    &["key", "remote"],
-    &["key_group", "env", "state_map", "shape", "wait", "machine"],
+    &["key", "remote", "fault_store"],
+    &["key_group", "env", "state_map", "shape", "wait", "machine", "intercept"],
     &["ids"],
     &["error", "frame"],
 ];

@@ -25,7 +25,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{PREFIX, by_hand, noise};
-use alluvium_testkit::staged::{Fate, Staged};
+use alluvium_testkit::faults::{Fault, FaultStore};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 48;
@@ -102,7 +102,7 @@ struct World {
 
 /// Where the objects are.
 enum Place {
-    Memory(Arc<Staged>),
+    Memory(Arc<FaultStore>),
     File(tempfile::TempDir),
 }
 
@@ -132,12 +132,12 @@ impl World {
         let place = if rng.random_ratio(1, 3) {
             Place::File(tempfile::tempdir().unwrap())
         } else {
-            let store = Staged::new(InMemory::new());
+            let store = FaultStore::new(InMemory::new());
             if rng.random_bool(0.5) {
                 let mut slow = StdRng::seed_from_u64(seed);
                 store.rule(move |call| match slow.random_range(0..4) {
-                    0 if call.writes() => Fate::Slow(Duration::from_millis(slow.random_range(0..15))),
-                    _ => Fate::Pass,
+                    0 if call.writes() => Fault::Delay(Duration::from_millis(slow.random_range(0..15))),
+                    _ => Fault::Pass,
                 });
             }
             Place::Memory(store)

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet};
-use alluvium_testkit::staged::{Fate, Gate, Staged};
+use alluvium_testkit::faults::{Fault, FaultStore, Gate};
 use alluvium_testkit::{PATIENCE, eventually};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
@@ -102,11 +102,11 @@ fn run_operator(store: &mut StateStore, from: u64, stop: &AtomicBool) {
 fn threads(mode: CheckpointMode, attempts: u64) {
     const SUBTASKS: u32 = 3;
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let mut slow = StdRng::seed_from_u64(1);
     store.rule(move |call| match slow.random_range(0..5) {
-        0 if call.writes() => Fate::Slow(Duration::from_millis(slow.random_range(0..40))),
-        _ => Fate::Pass,
+        0 if call.writes() => Fault::Delay(Duration::from_millis(slow.random_range(0..40))),
+        _ => Fault::Pass,
     });
     let mut rng = StdRng::seed_from_u64(2);
     let last = Arc::new(Last::default());
@@ -180,7 +180,7 @@ fn i1_operators_on_threads_in_native_mode() {
 #[test]
 fn i1_a_base_that_overtakes_a_waiting_checkpoint_is_not_part_of_it() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = || quiet(dir.path(), OpenMode::CreateOrOpen).inline_limit(0).delta_bytes(4_096).retained(3);
     let Opened { job, mut stores, .. } = open(&store, options()).unwrap();
     put(&mut stores[0], "k", b"first").unwrap();
@@ -189,8 +189,8 @@ fn i1_a_base_that_overtakes_a_waiting_checkpoint_is_not_part_of_it() {
     let gate = Gate::closed();
     let held = gate.clone();
     store.rule(move |call| match call.path.ends_with(".delta") || call.path.ends_with(".pack") {
-        true => Fate::Hold(held.clone()),
-        false => Fate::Pass,
+        true => Fault::Hold(held.clone()),
+        false => Fault::Pass,
     });
     put(&mut stores[0], "k", b"at the cut").unwrap();
     let pending = job.trigger("cut").unwrap();
@@ -226,7 +226,7 @@ fn i1_a_base_that_overtakes_a_waiting_checkpoint_is_not_part_of_it() {
 #[test]
 fn i1_branches_from_older_checkpoints_do_not_mix() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = || {
         JobOptions::new(dir.path(), OpenMode::CreateOrOpen)
             .memory(16_000_000)

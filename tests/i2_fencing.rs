@@ -18,8 +18,8 @@ use alluvium_testkit::drive::{
     PREFIX, by_hand, checkpoint, contents, get, materialize, noise, open, put, quiet, state,
 };
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{Answer, Fault, FaultStore, Gate, block_on};
 use alluvium_testkit::objects::{names_of, objects_of};
-use alluvium_testkit::staged::{Fate, Gate, Staged};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -81,13 +81,13 @@ fn i2_an_attempt_that_only_uploads_bases_finds_out_that_it_is_fenced() {
 }
 
 struct Two {
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
     dir: tempfile::TempDir,
 }
 
 impl Two {
     fn new() -> Self {
-        Self { store: Staged::new(InMemory::new()), dir: tempfile::tempdir().unwrap() }
+        Self { store: FaultStore::new(InMemory::new()), dir: tempfile::tempdir().unwrap() }
     }
 
     fn open(&self, name: &str) -> Opened {
@@ -145,8 +145,8 @@ fn i2_an_attempt_paused_inside_its_commit_never_commits_after_the_next_opened() 
         let gate = Gate::closed();
         let held = gate.clone();
         two.store.rule(move |call| match call.is_manifest_put() {
-            true => Fate::Hold(held.clone()),
-            false => Fate::Pass,
+            true => Fault::Hold(held.clone()),
+            false => Fault::Pass,
         });
         put(&mut old_stores[0], "k", b"paused").unwrap();
         let pending = old.trigger("paused").unwrap();
@@ -228,8 +228,8 @@ fn i2_a_late_create_into_a_hole_changes_nothing() {
     put(&mut stores[0], "k", b"old").unwrap();
     let mut first = true;
     two.store.rule(move |call| match call.is_manifest_put() && std::mem::take(&mut first) {
-        true => Fate::Late,
-        false => Fate::Pass,
+        true => Fault::Late,
+        false => Fault::Pass,
     });
     let report = checkpoint(&job, &mut stores, "old").unwrap();
     let hole = format!("manifest/{:020}", report.version);
@@ -239,7 +239,7 @@ fn i2_a_late_create_into_a_hole_changes_nothing() {
         checkpoint(&job, &mut stores, &format!("{n}")).unwrap();
     }
     eventually("the old manifest is collected", LONG, || !two.objects().contains_key(&hole));
-    assert_eq!(two.store.deliver(), 1, "the late create fills the hole");
+    assert_eq!(block_on(two.store.deliver()), 1, "the late create fills the hole");
     assert!(two.objects().contains_key(&hole));
 
     // Neither the running attempt nor the next one minds.
@@ -266,8 +266,8 @@ fn i2_a_late_create_before_the_next_open_counts_as_a_whole_or_not_at_all() {
         put(&mut old_stores[0], "k", b"first").unwrap();
         checkpoint(&old, &mut old_stores, "first").unwrap();
         two.store.rule(|call| match call.is_manifest_put() {
-            true => Fate::Late,
-            false => Fate::Pass,
+            true => Fault::Late,
+            false => Fault::Pass,
         });
         put(&mut old_stores[0], "k", b"late").unwrap();
         let error = checkpoint(&old, &mut old_stores, "late").unwrap_err();
@@ -277,11 +277,11 @@ fn i2_a_late_create_before_the_next_open_counts_as_a_whole_or_not_at_all() {
         drop((old, old_stores));
 
         if deliver_first {
-            assert_eq!(two.store.deliver(), 1);
+            assert_eq!(block_on(two.store.deliver()), 1);
         }
         let mut new = two.open("b");
         if !deliver_first {
-            assert_eq!(two.store.deliver(), 0, "the open record is in the way");
+            assert_eq!(block_on(two.store.deliver()), 0, "the open record is in the way");
         }
         let expected = if deliver_first { "late" } else { "first" };
         assert_eq!(new.metadata.as_deref(), Some(expected.as_bytes()));
@@ -301,8 +301,8 @@ fn i2_a_commit_given_up_that_was_applied_is_adopted() {
     let first = checkpoint(&job, &mut stores, "1").unwrap();
     // Applied, but no answer arrives, and none to the questions that follow.
     two.store.rule(|call| match call.is_manifest_put() {
-        true => Fate::FailAfter,
-        false => Fate::Fail,
+        true => Fault::Answer(Answer::Lost),
+        false => Fault::Fail,
     });
     put(&mut stores[0], "k", b"2").unwrap();
     let pending = job.trigger("2").unwrap();
@@ -335,7 +335,7 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         let place = tempfile::tempdir().unwrap();
         let url = place.path().join("store");
         std::fs::create_dir(&url).unwrap();
-        let store = Staged::new(LocalFileSystem::new_with_prefix(&url).unwrap());
+        let store = FaultStore::new(LocalFileSystem::new_with_prefix(&url).unwrap());
         let mut rng = StdRng::seed_from_u64(seed);
         let local = place.path().join("local");
         let options = || {
@@ -350,10 +350,10 @@ fn i2_ambiguous_answers_neither_lose_nor_double_a_checkpoint() {
         let Opened { job, mut stores, .. } = open().unwrap();
         let mut fates = StdRng::seed_from_u64(seed);
         store.rule(move |call| match (fates.random_range(0..10), call.op) {
-            (0, _) => Fate::Fail,
-            (1 | 2, alluvium_testkit::staged::Op::Put) => Fate::FailAfter,
-            (3, alluvium_testkit::staged::Op::Put) if call.create => Fate::Conflict,
-            _ => Fate::Pass,
+            (0, _) => Fault::Fail,
+            (1 | 2, alluvium_testkit::faults::Op::Put) => Fault::Answer(Answer::Lost),
+            (3, alluvium_testkit::faults::Op::Put) if call.create => Fault::Conflict,
+            _ => Fault::Pass,
         });
         let mut reported = Vec::new();
         let mut triggered = Vec::new();
@@ -491,8 +491,8 @@ fn i2_a_relay_of_attempts_loses_no_reported_checkpoint() {
         }
         // One more is under way when the next attempt opens.
         two.store.rule(move |call| match call.is_manifest_put() && round % 2 == 0 {
-            true => Fate::Slow(Duration::from_millis(20 * (round % 5))),
-            false => Fate::Pass,
+            true => Fault::Delay(Duration::from_millis(20 * (round % 5))),
+            false => Fault::Pass,
         });
         put(&mut opened.stores[0], "count", (reported + 1).to_string().as_bytes()).unwrap();
         let pending = opened.job.trigger("").unwrap();

@@ -16,21 +16,21 @@ use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{Fault, FaultStore, Op};
 use alluvium_testkit::objects::files_below;
-use alluvium_testkit::staged::{Fate, Op, Staged};
 
 type Contents = BTreeMap<(alluvium::KeyGroup, Vec<u8>), Vec<u8>>;
 
 struct Place {
     dir: tempfile::TempDir,
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let store = Staged::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
+        let store = FaultStore::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
         Self { dir, store }
     }
 
@@ -238,8 +238,8 @@ fn i3_failing_deletions_are_made_up_for() {
     let place = Place::new();
     let Opened { job, mut stores, .. } = place.open(place.options());
     place.store.rule(|call| match call.op {
-        Op::Delete => Fate::Fail,
-        _ => Fate::Pass,
+        Op::Delete => Fault::Fail,
+        _ => Fault::Pass,
     });
     for n in 0..40_u64 {
         put_any(&mut stores, "k", &noise(n, 100));
@@ -265,8 +265,8 @@ fn i3_failing_deletions_are_made_up_for() {
 fn deletions_that_are_refused_end_no_job_and_are_not_asked_for_again_and_again() {
     let place = Place::new();
     place.store.rule(|call| match call.op {
-        Op::Delete => Fate::Denied,
-        _ => Fate::Pass,
+        Op::Delete => Fault::Denied,
+        _ => Fault::Pass,
     });
     let Opened { job, mut stores, .. } = place.open(place.options().inline_limit(0));
     for n in 0..60_u64 {
@@ -343,7 +343,7 @@ fn i3_every_deletion_is_looked_at() {
                 seen_wrong.lock().unwrap().push(call.path.clone());
             }
         }
-        Fate::Pass
+        Fault::Pass
     });
     for _ in 0..4 {
         let Opened { job, mut stores, .. } = place.open(place.options().inline_limit(0));

@@ -20,8 +20,8 @@ use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{PREFIX, by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{FaultStore, Op};
 use alluvium_testkit::objects::{objects_of, store_with};
-use alluvium_testkit::staged::{Op, Staged};
 
 type Objects = BTreeMap<String, Bytes>;
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
@@ -112,7 +112,7 @@ impl Sample {
         last_touch();
         let objects = objects_of(store, PREFIX);
         let mut sample = Self { objects, checkpoints, reads: Vec::new() };
-        let staged = Staged::around(store_with(&sample.objects, PREFIX));
+        let staged = FaultStore::around(store_with(&sample.objects, PREFIX));
         let dir = tempfile::tempdir().unwrap();
         let mut opened =
             Job::open((Arc::clone(&staged) as Arc<dyn ObjectStore>, PREFIX), options(&dir)).unwrap();

@@ -9,7 +9,7 @@ use alluvium::{CheckpointListener, CheckpointMode, CheckpointReport, Job, OpenMo
 use object_store::memory::InMemory;
 
 use alluvium_testkit::drive::{checkpoint, get, materialize, noise, open, put, quiet};
-use alluvium_testkit::staged::{Fate, Gate, Staged};
+use alluvium_testkit::faults::{Fault, FaultStore, Gate};
 
 const KEYS: u64 = 40_000;
 const VALUE: usize = 200;
@@ -18,7 +18,7 @@ const STATE: u64 = KEYS * VALUE as u64;
 const CHANGED: u64 = 200;
 
 struct Run {
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
     _dir: tempfile::TempDir,
     job: Job,
     stores: Vec<StateStore>,
@@ -31,7 +31,7 @@ impl Run {
     /// A job with the whole state in it, and a checkpoint behind it.
     fn new(mode: CheckpointMode) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let options = quiet(dir.path(), OpenMode::Create).mode(mode).memory(64_000_000);
         let Opened { job, mut stores, .. } = open(&store, options).unwrap();
         for key in 0..KEYS {
@@ -124,7 +124,7 @@ fn i5_native_checkpoints_upload_the_state_again_after_a_full_compaction() {
 #[test]
 fn i5_bytes_do_not_depend_on_the_size_of_the_state() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, stores, .. } = open(&store, quiet(dir.path(), OpenMode::Create)).unwrap();
     let mut small = Run { store, _dir: dir, job, stores, round: 0, packed: 0 };
     small.change_and_checkpoint();
@@ -141,8 +141,8 @@ fn i5_checkpoints_go_on_beside_a_materialization() {
     let gate = Gate::closed();
     let held = gate.clone();
     run.store.rule(move |call| match call.path.ends_with(".sst") {
-        true => Fate::Hold(held.clone()),
-        false => Fate::Pass,
+        true => Fault::Hold(held.clone()),
+        false => Fault::Pass,
     });
     run.job.materialize();
     alluvium_testkit::eventually("a base is on its way", alluvium_testkit::PATIENCE, || gate.waiting() > 0);
@@ -167,7 +167,7 @@ fn i5_checkpoints_go_on_beside_a_materialization() {
 #[test]
 fn i5_references_do_not_add_up() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let Opened { job, mut stores, .. } = open(&store, quiet(dir.path(), OpenMode::Create)).unwrap();
     let mut beside = Vec::new();
     for round in 0..1500 {
@@ -203,10 +203,10 @@ impl CheckpointListener for Reports {
 #[test]
 fn i5_a_scheduled_barrier_finds_most_of_the_delta_uploaded() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, reports) = (Staged::new(InMemory::new()), Arc::new(Reports::default()));
+    let (store, reports) = (FaultStore::new(InMemory::new()), Arc::new(Reports::default()));
     store.rule(|call| match call.path.ends_with(".delta") {
-        true => Fate::Slow(Duration::from_millis(50)),
-        false => Fate::Pass,
+        true => Fault::Delay(Duration::from_millis(50)),
+        false => Fault::Pass,
     });
     let options = quiet(dir.path(), OpenMode::Create)
         .checkpoint_interval(Duration::from_millis(400))

@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::clock::ManualClock;
 use alluvium_testkit::drive::{PREFIX, checkpoint, contents, get, noise, open, put, put_any, quiet};
-use alluvium_testkit::staged::{Fate, Gate, Link, Op, Staged};
+use alluvium_testkit::faults::{Answer, Fault, FaultStore, Gate, Link, Op};
 use alluvium_testkit::{eventually, now};
 
 const LONG: Duration = alluvium_testkit::PATIENCE;
@@ -29,17 +29,17 @@ const DELTA: u64 = 100_000;
 
 /// A store that can be switched off, with a job on it.
 struct Line {
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
     down: Arc<AtomicBool>,
     dir: tempfile::TempDir,
 }
 
 impl Line {
     fn new() -> Self {
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let down = Arc::new(AtomicBool::new(false));
         let switch = Arc::clone(&down);
-        store.rule(move |_| if switch.load(Ordering::Relaxed) { Fate::Fail } else { Fate::Pass });
+        store.rule(move |_| if switch.load(Ordering::Relaxed) { Fault::Fail } else { Fault::Pass });
         Self { store, down, dir: tempfile::tempdir().unwrap() }
     }
 
@@ -275,7 +275,7 @@ fn i6_a_materialization_survives_an_outage() {
     let down = Arc::clone(&line.down);
     line.store.rule(move |call| {
         let lost = call.path.ends_with(".base") || down.load(Ordering::Relaxed);
-        if lost && call.writes() { Fate::Fail } else { Fate::Pass }
+        if lost && call.writes() { Fault::Fail } else { Fault::Pass }
     });
     job.materialize();
     job.settle(LONG).unwrap();
@@ -308,10 +308,10 @@ fn i6_a_flaky_store_costs_time_only() {
     let Opened { job, mut stores, .. } = line.open(options());
     let mut fates = StdRng::seed_from_u64(6);
     line.store.rule(move |_| match fates.random_range(0..20) {
-        0..3 => Fate::Fail,
-        3 => Fate::FailAfter,
-        4 | 5 => Fate::Slow(Duration::from_millis(30)),
-        _ => Fate::Pass,
+        0..3 => Fault::Fail,
+        3 => Fault::Answer(Answer::Lost),
+        4 | 5 => Fault::Delay(Duration::from_millis(30)),
+        _ => Fault::Pass,
     });
     for round in 0..25_u64 {
         for n in 0..40 {
@@ -351,7 +351,7 @@ fn i6_an_outage_at_the_open_is_an_error_and_leaves_nothing() {
         let mut left = healthy;
         line.store.rule(move |_| {
             left -= 1;
-            if left >= 0 { Fate::Pass } else { Fate::Fail }
+            if left >= 0 { Fault::Pass } else { Fault::Fail }
         });
         match open(&line.store, line.options()) {
             Ok(_) => {}
@@ -363,7 +363,7 @@ fn i6_an_outage_at_the_open_is_an_error_and_leaves_nothing() {
     }
 
     // A refusal that will not pass is told at once.
-    line.store.rule(|_| Fate::Denied);
+    line.store.rule(|_| Fault::Denied);
     line.store.take_calls();
     let error = open(&line.store, line.options()).unwrap_err();
     assert!(error.to_string().contains("permission"), "{error}");
@@ -381,8 +381,8 @@ fn i6_requests_without_an_answer_end_in_an_abort_by_the_checkpoints_timeout() {
     let gate = Gate::closed();
     let held = gate.clone();
     line.store.rule(move |call| match call.op {
-        Op::Put => Fate::Hold(held.clone()),
-        _ => Fate::Pass,
+        Op::Put => Fault::Hold(held.clone()),
+        _ => Fault::Pass,
     });
     let start = now();
     let error = checkpoint(&job, &mut stores, "").unwrap_err();
@@ -412,8 +412,8 @@ fn i6_a_base_gets_through_a_slow_link() {
     // A few files of a megabyte or two share it: one alone would be through long before its deadline.
     let link = Link::new(500_000);
     line.store.rule(move |call| match call.op {
-        Op::Put if call.path.ends_with(".sst") => Fate::Carry(link.clone(), call.bytes),
-        _ => Fate::Pass,
+        Op::Put if call.path.ends_with(".sst") => Fault::Carry(link.clone()),
+        _ => Fault::Pass,
     });
     line.store.take_calls();
     job.materialize();
@@ -443,8 +443,8 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
     let gate = Gate::closed();
     let held = gate.clone();
     line.store.rule(move |call| match call.op {
-        Op::Put => Fate::Hold(held.clone()),
-        _ => Fate::Pass,
+        Op::Put => Fault::Hold(held.clone()),
+        _ => Fault::Pass,
     });
     let mut n = 0;
     while stores[0].try_reserve().is_ok() {
@@ -496,7 +496,7 @@ fn i6_reads_that_make_young_and_cuts_wait_for_no_more_than_memory_and_lose_nothi
     clock.set(1_090);
     let gate = Gate::closed();
     let held = gate.clone();
-    line.store.rule(move |call| if call.op == Op::Put { Fate::Hold(held.clone()) } else { Fate::Pass });
+    line.store.rule(move |call| if call.op == Op::Put { Fault::Hold(held.clone()) } else { Fault::Pass });
     let waits = || job.stats().memory.deltas >= job.stats().memory.deltas_limit;
     let (job_there, (done, outcome)) = (job.clone(), mpsc::channel());
     std::thread::spawn(move || {
@@ -553,8 +553,8 @@ fn i6_a_slow_link_is_used_by_few_at_a_time() {
     // A quarter of the memory takes 4 s, eight times the timeout.
     let link = Link::new(500_000);
     line.store.rule(move |call| match call.op {
-        Op::Put => Fate::Carry(link.clone(), call.bytes),
-        _ => Fate::Pass,
+        Op::Put => Fault::Carry(link.clone()),
+        _ => Fault::Pass,
     });
     let start = now();
     std::thread::scope(|scope| {
@@ -594,8 +594,8 @@ fn settling_waits_for_uploads_and_deletions() {
     let gate = Gate::closed();
     let held = gate.clone();
     line.store.rule(move |call| match call.is_data() {
-        true => Fate::Hold(held.clone()),
-        false => Fate::Pass,
+        true => Fault::Hold(held.clone()),
+        false => Fault::Pass,
     });
     let pending = job.trigger("").unwrap();
     stores[0].cut(pending.id(), "").unwrap();
@@ -612,8 +612,8 @@ fn settling_waits_for_uploads_and_deletions() {
     let gate = Gate::closed();
     let held = gate.clone();
     line.store.rule(move |call| match call.op {
-        Op::Delete => Fate::Hold(held.clone()),
-        _ => Fate::Pass,
+        Op::Delete => Fault::Hold(held.clone()),
+        _ => Fault::Pass,
     });
     for n in 0..16 {
         put(&mut stores[0], "k", &noise(n, 10)).unwrap();

@@ -16,14 +16,14 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use alluvium_testkit::drive::{PREFIX, checkpoint, get, materialize, noise, put, quiet};
-use alluvium_testkit::staged::{Fate, Gate, Staged};
+use alluvium_testkit::faults::{Fault, FaultStore, Gate};
 use alluvium_testkit::{PATIENCE, eventually, unheld};
 
 /// A deadline that no test lives to see: who waits for the store hangs.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// No request is given up, however long it takes.
-fn open(store: &Arc<Staged>, options: JobOptions) -> Result<Opened, Error> {
+fn open(store: &Arc<FaultStore>, options: JobOptions) -> Result<Opened, Error> {
     let location = JobLocation::store(Arc::clone(store) as Arc<dyn ObjectStore>, PREFIX);
     Job::open(location.request_timeout(NEVER), options)
 }
@@ -65,7 +65,7 @@ fn use_everything(store: &mut StateStore, round: u64) {
 fn i7_no_call_of_a_store_or_job_reaches_the_object_store_on_its_own_thread() {
     for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
         let dir = tempfile::tempdir().unwrap();
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let options = || {
             quiet(dir.path(), OpenMode::CreateOrOpen)
                 .subtasks(2)
@@ -143,7 +143,7 @@ fn i7_no_call_of_a_store_or_job_reaches_the_object_store_on_its_own_thread() {
 #[test]
 fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options =
         quiet(dir.path(), OpenMode::Create).memory(256_000_000).inline_limit(0).checkpoint_timeout(NEVER);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
@@ -151,8 +151,8 @@ fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
         let gate = Gate::closed();
         let held = gate.clone();
         store.rule(move |call| match call.writes() {
-            true => Fate::Hold(held.clone()),
-            false => Fate::Pass,
+            true => Fault::Hold(held.clone()),
+            false => Fault::Pass,
         });
         let pending = unheld(
             "an operator",
@@ -182,12 +182,12 @@ fn i7_cuts_writes_and_reads_go_on_while_no_put_gets_through() {
 #[test]
 fn i7_a_hanging_store_holds_nobody_up() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = quiet(dir.path(), OpenMode::Create).checkpoint_timeout(NEVER);
     let Opened { job, mut stores, .. } = open(&store, options).unwrap();
     let gate = Gate::closed();
     let held = gate.clone();
-    store.rule(move |_| Fate::Hold(held.clone()));
+    store.rule(move |_| Fault::Hold(held.clone()));
     let (pending, cut) = unheld(
         "an operator",
         || gate.open(),
@@ -208,7 +208,7 @@ fn i7_a_hanging_store_holds_nobody_up() {
     // A drop does not wait either.
     let gate = Gate::closed();
     let held = gate.clone();
-    store.rule(move |_| Fate::Hold(held.clone()));
+    store.rule(move |_| Fault::Hold(held.clone()));
     let pending = job.trigger("").unwrap();
     let cut = stores[0].cut(pending.id(), "").unwrap();
     unheld("a drop", || gate.open(), || drop((job, stores)));
@@ -237,7 +237,7 @@ fn in_all_runtimes<F: Future<Output = ()> + Send + 'static>(work: impl Fn(tempfi
 #[test]
 fn i7_everything_works_inside_an_async_runtime() {
     in_all_runtimes(|dir| async move {
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let options = || quiet(dir.path(), OpenMode::CreateOrOpen).delta_bytes(8_192).inline_limit(1_000);
         let Opened { job, mut stores, .. } = open(&store, options()).unwrap();
         use_everything(&mut stores[0], 0);
@@ -280,7 +280,7 @@ fn i7_everything_works_inside_an_async_runtime() {
 fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
     for order in 0..6 {
         in_all_runtimes(|dir| async move {
-            let store = Staged::new(InMemory::new());
+            let store = FaultStore::new(InMemory::new());
             let options = quiet(dir.path(), OpenMode::CreateOrOpen)
                 .delta_bytes(8_192)
                 .inline_limit(0)
@@ -291,8 +291,8 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
             let Opened { job, mut stores, .. } = open(&store, options).unwrap();
             // Nothing gets through any more: whoever waited for it would hang.
             store.rule(|call| match call.writes() {
-                true => Fate::Hold(Gate::closed()),
-                false => Fate::Pass,
+                true => Fault::Hold(Gate::closed()),
+                false => Fault::Pass,
             });
             let mut cuts = Vec::new();
             for round in 0..3 {
@@ -339,7 +339,7 @@ fn i7_drops_inside_an_async_runtime_never_panic_or_wait() {
 #[test]
 fn i7_the_background_ends_with_the_last_holder() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = || JobOptions::new(dir.path(), OpenMode::CreateOrOpen).memory(16_000_000);
     let Opened { job, mut stores, .. } = open(&store, options()).unwrap();
     let mut kept = stores.remove(0);

@@ -8,7 +8,7 @@ use alluvium::{JobOptions, OpenMode, Opened};
 use object_store::memory::InMemory;
 
 use alluvium_testkit::drive::{checkpoint, noise, open, put_any, quiet};
-use alluvium_testkit::staged::{Call, Op, Staged};
+use alluvium_testkit::faults::{Call, FaultStore, Op};
 
 const SUBTASKS: u32 = 4;
 const MEMORY: u64 = 64_000_000;
@@ -31,7 +31,7 @@ fn value(number: u64, noisy: bool) -> Vec<u8> {
 }
 
 /// A changelog of 200 MB and no base, in objects and, for every tenth checkpoint, inside manifests.
-fn write(store: &Arc<Staged>, noisy: bool) {
+fn write(store: &Arc<FaultStore>, noisy: bool) {
     let dir = tempfile::tempdir().unwrap();
     let Opened { job, mut stores, .. } = open(store, options(dir.path(), SUBTASKS)).unwrap();
     for number in 0..KEYS {
@@ -45,7 +45,7 @@ fn write(store: &Arc<Staged>, noisy: bool) {
 }
 
 /// Restores, and looks at every value. Returns the requests for the changelog's objects.
-fn read(store: &Arc<Staged>, subtasks: u32, noisy: bool) -> Vec<Call> {
+fn read(store: &Arc<FaultStore>, subtasks: u32, noisy: bool) -> Vec<Call> {
     let dir = tempfile::tempdir().unwrap();
     store.take_calls();
     store.take_held();
@@ -74,7 +74,7 @@ fn read(store: &Arc<Staged>, subtasks: u32, noisy: bool) -> Vec<Call> {
 
 #[test]
 fn i6_a_changelog_that_is_larger_than_memory_is_restored_within_it() {
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     write(&store, true);
     let calls = read(&store, SUBTASKS, true);
     // Some 200 MB in objects of up to 8 MiB, and 50 borders between batches: not one request a delta.
@@ -85,7 +85,7 @@ fn i6_a_changelog_that_is_larger_than_memory_is_restored_within_it() {
 
 #[test]
 fn i6_a_changelog_that_compresses_well_is_restored_as_well() {
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     write(&store, false);
     read(&store, SUBTASKS, false);
 }

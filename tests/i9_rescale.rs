@@ -30,8 +30,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use alluvium_testkit::drive::{
     PREFIX, by_hand, checkpoint, contents, materialize, noise, open, put_any, quiet,
 };
+use alluvium_testkit::faults::{Fault, FaultStore, Op};
 use alluvium_testkit::objects::files_below;
-use alluvium_testkit::staged::{Fate, Op, Staged};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 24;
@@ -81,7 +81,7 @@ const STATES: [&str; 2] = ["first", "second"];
 /// One job over all its attempts.
 struct World {
     rng: StdRng,
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
     local: tempfile::TempDir,
     groups: u16,
     keys: Vec<Vec<u8>>,
@@ -112,7 +112,7 @@ impl World {
         keys.sort();
         keys.dedup();
         Self {
-            store: Staged::new(InMemory::new()),
+            store: FaultStore::new(InMemory::new()),
             local: tempfile::tempdir().unwrap(),
             groups: [1, 2, 5, 8, 13, 32][rng.random_range(0..6)],
             keys,
@@ -215,10 +215,10 @@ impl World {
         let mut left = self.rng.random_range(0..4);
         self.store.rule(move |call| {
             if call.op != Op::Get || !call.is_data() {
-                return Fate::Pass;
+                return Fault::Pass;
             }
             left -= 1;
-            if left < 0 { Fate::Denied } else { Fate::Pass }
+            if left < 0 { Fault::Denied } else { Fault::Pass }
         });
         // Few objects may be enough for it.
         drop(open(&self.store, options));
@@ -391,7 +391,7 @@ fn i9_every_history_restores_at_every_parallelism_and_back() {
 
 fn there_and_back((n, m): (u32, u32), behind: Behind, mode: CheckpointMode) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let groups = MaxParallelism::new(20).unwrap();
     let mut expected = BTreeMap::new();
     // Twice there and back, so that foreign key groups and old markers lie in the files.
@@ -442,7 +442,7 @@ fn there_and_back((n, m): (u32, u32), behind: Behind, mode: CheckpointMode) {
 #[test]
 fn i9_a_crash_before_the_first_commit_starts_from_the_same_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |subtasks| quiet(dir.path(), OpenMode::CreateOrOpen).memory(40_000_000).subtasks(subtasks);
     let Opened { job, mut stores, .. } = open(&store, options(3)).unwrap();
     change(&mut stores, 1);
@@ -469,7 +469,7 @@ fn i9_a_crash_before_the_first_commit_starts_from_the_same_checkpoint() {
 #[test]
 fn i9_a_restore_that_fails_on_the_way_can_be_repeated() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |subtasks| quiet(dir.path(), OpenMode::CreateOrOpen).memory(40_000_000).subtasks(subtasks);
     let Opened { job, mut stores, .. } = open(&store, options(3)).unwrap();
     change(&mut stores, 1);
@@ -488,7 +488,7 @@ fn i9_a_restore_that_fails_on_the_way_can_be_repeated() {
         store.rule(move |call| {
             let sst = call.op == Op::Get && call.path.ends_with(".sst");
             left -= i32::from(sst);
-            if sst && left < 0 { Fate::Denied } else { Fate::Pass }
+            if sst && left < 0 { Fault::Denied } else { Fault::Pass }
         });
         match open(&store, options(2)) {
             Ok(opened) => break opened,
@@ -509,7 +509,7 @@ const VALUE: usize = 200;
 const STATE: u64 = KEYS * VALUE as u64;
 
 /// A state of some megabytes, compacted, with a checkpoint behind it.
-fn large(store: &Arc<Staged>, options: JobOptions) -> (Job, Vec<StateStore>) {
+fn large(store: &Arc<FaultStore>, options: JobOptions) -> (Job, Vec<StateStore>) {
     let native = CheckpointMode::NativeIncremental;
     let Opened { job, mut stores, .. } = open(store, options).unwrap();
     for key in 0..KEYS {
@@ -528,7 +528,7 @@ fn large(store: &Arc<Staged>, options: JobOptions) -> (Job, Vec<StateStore>) {
     (job, stores)
 }
 
-fn put_bytes(store: &Staged) -> u64 {
+fn put_bytes(store: &FaultStore) -> u64 {
     store.take_calls().iter().filter(|call| call.writes()).map(|call| call.bytes).sum()
 }
 
@@ -536,7 +536,7 @@ fn put_bytes(store: &Staged) -> u64 {
 #[test]
 fn i5_what_a_split_takes_over_is_not_uploaded_again() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |subtasks| {
         quiet(dir.path(), OpenMode::CreateOrOpen).memory(64_000_000).subtasks(subtasks).retained(1)
     };
@@ -563,7 +563,7 @@ fn i5_what_a_split_takes_over_is_not_uploaded_again() {
 #[test]
 fn i5_a_native_checkpoint_after_a_split_uploads_what_is_new() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |subtasks| {
         let options = quiet(dir.path(), OpenMode::CreateOrOpen).memory(64_000_000).subtasks(subtasks);
         options.mode(CheckpointMode::NativeIncremental)
@@ -579,7 +579,7 @@ fn i5_a_native_checkpoint_after_a_split_uploads_what_is_new() {
 #[test]
 fn i5_what_a_join_takes_over_is_not_uploaded_again() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |subtasks| quiet(dir.path(), OpenMode::CreateOrOpen).memory(64_000_000).subtasks(subtasks);
     drop(large(&store, options(2)));
     for subtasks in [1, 3] {
@@ -605,7 +605,7 @@ fn i5_what_a_join_takes_over_is_not_uploaded_again() {
 #[test]
 fn i8_a_rescale_fetches_each_object_once() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = Staged::new(InMemory::new());
+    let store = FaultStore::new(InMemory::new());
     let options = |dir: &tempfile::TempDir, subtasks| {
         quiet(dir.path(), OpenMode::CreateOrOpen).memory(64_000_000).subtasks(subtasks)
     };
@@ -635,7 +635,7 @@ fn i8_a_rescale_fetches_each_object_once() {
 #[test]
 fn a_rescaled_subtask_takes_a_base_of_its_own() {
     let (dir, objects) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let store = Staged::new(LocalFileSystem::new_with_prefix(objects.path()).unwrap());
+    let store = FaultStore::new(LocalFileSystem::new_with_prefix(objects.path()).unwrap());
     let options = |subtasks| {
         quiet(dir.path(), OpenMode::CreateOrOpen)
             .memory(64_000_000)
@@ -678,7 +678,7 @@ fn a_rescaled_subtask_takes_a_base_of_its_own() {
 fn i3_the_old_subtasks_objects_go_with_their_last_reference() {
     for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
         let (dir, objects) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let store = Staged::new(LocalFileSystem::new_with_prefix(objects.path()).unwrap());
+        let store = FaultStore::new(LocalFileSystem::new_with_prefix(objects.path()).unwrap());
         let place = objects.path().join(PREFIX);
         let look = || {
             let inspection = inspect(place.to_str().unwrap()).unwrap();

@@ -12,20 +12,20 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, materialize, noise, put_any};
+use alluvium_testkit::faults::{Answer, Fault, FaultStore, Op, block_on};
 use alluvium_testkit::objects::files_below;
-use alluvium_testkit::staged::{Fate, Op, Staged, block_on};
 
 /// A job on a disk, with a store that obeys.
 struct Place {
     dir: tempfile::TempDir,
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let store = Staged::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
+        let store = FaultStore::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
         Self { dir, store }
     }
 
@@ -181,9 +181,9 @@ fn a_pin_that_cannot_be_made_is_withdrawn_or_named() {
     // It is made, and nobody is told.
     let of_pin = |path: &str| path.contains("job/pin/");
     place.store.rule(move |call| match call.op {
-        Op::Put if of_pin(&call.path) => Fate::FailAfter,
-        Op::Get if of_pin(&call.path) => Fate::Fail,
-        _ => Fate::Pass,
+        Op::Put if of_pin(&call.path) => Fault::Answer(Answer::Lost),
+        Op::Get if of_pin(&call.path) => Fault::Fail,
+        _ => Fault::Pass,
     });
     let error = place.try_read().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
@@ -191,9 +191,9 @@ fn a_pin_that_cannot_be_made_is_withdrawn_or_named() {
     assert_eq!(place.pin_objects(), Vec::<String>::new());
 
     place.store.rule(move |call| match call.op {
-        Op::Put if of_pin(&call.path) => Fate::FailAfter,
-        Op::Get | Op::Delete if of_pin(&call.path) => Fate::Fail,
-        _ => Fate::Pass,
+        Op::Put if of_pin(&call.path) => Fault::Answer(Answer::Lost),
+        Op::Get | Op::Delete if of_pin(&call.path) => Fault::Fail,
+        _ => Fault::Pass,
     });
     let error = place.try_read().unwrap_err();
     let left = place.pin_objects();

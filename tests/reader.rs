@@ -15,19 +15,19 @@ use object_store::memory::InMemory;
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{FaultStore, Op};
 use alluvium_testkit::objects::{names_of, objects_of, store_with};
-use alluvium_testkit::staged::{Op, Staged};
 
 struct World {
     dir: tempfile::TempDir,
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
     opened: Opened,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Staged::new(InMemory::new());
+        let store = FaultStore::new(InMemory::new());
         let options = JobOptions::new(dir.path().join("local"), OpenMode::Create)
             .subtasks(3)
             .memory(24_000_000)

@@ -20,22 +20,22 @@ use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
+use alluvium_testkit::faults::{Fault, FaultStore, Gate, Op};
 use alluvium_testkit::objects::{files_below, write_files};
-use alluvium_testkit::staged::{Fate, Gate, Op, Staged};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 
 /// A job of two subtasks on a disk, with a store that obeys.
 struct Place {
     dir: tempfile::TempDir,
-    store: Arc<Staged>,
+    store: Arc<FaultStore>,
 }
 
 impl Place {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("store")).unwrap();
-        let store = Staged::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
+        let store = FaultStore::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
         Self { dir, store }
     }
 
@@ -308,7 +308,7 @@ fn switch(mode: CheckpointMode, inline_limit: u64, in_flight: bool) {
     println!("{mode:?}, inline {inline_limit}, {}", if in_flight { "in flight" } else { "close" });
     let place = Place::new();
     let options = |dir| place.options_in(dir).mode(mode).inline_limit(inline_limit);
-    let sleepy = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
+    let sleepy = FaultStore::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
     let mut old = Job::open((Arc::clone(&sleepy) as Arc<dyn ObjectStore>, ""), options("blue")).unwrap();
     put_any(&mut old.stores, "a", &noise(1, 900));
     savepoint(&old.job, &mut old.stores, "switch").unwrap();
@@ -318,8 +318,8 @@ fn switch(mode: CheckpointMode, inline_limit: u64, in_flight: bool) {
     if in_flight {
         let held = gate.clone();
         sleepy.rule(move |call| match call.op {
-            Op::List if call.path == "pin" => Fate::Hold(held.clone()),
-            _ => Fate::Pass,
+            Op::List if call.path == "pin" => Fault::Hold(held.clone()),
+            _ => Fault::Pass,
         });
     }
     for n in 0..20_u64 {
@@ -377,7 +377,7 @@ fn i3_a_late_delete_does_not_hit_a_newer_savepoint_of_the_same_name() {
     let Opened { job, mut stores, .. } = place.open(place.options());
     put_any(&mut stores, "a", b"1");
     savepoint(&job, &mut stores, "daily").unwrap();
-    let outside = Staged::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
+    let outside = FaultStore::around(Arc::clone(&place.store) as Arc<dyn ObjectStore>);
     let savepoints = Savepoints::open((Arc::clone(&outside) as Arc<dyn ObjectStore>, "")).unwrap();
     savepoints.release("daily").unwrap();
     put_any(&mut stores, "a", b"2");
@@ -427,8 +427,8 @@ fn i3_checkpoints_go_on_while_a_savepoint_is_made() {
     let gate = Gate::closed();
     let held = gate.clone();
     place.store.rule(move |call| match call.op {
-        Op::Put if call.path.starts_with("savepoint/") => Fate::Hold(held.clone()),
-        _ => Fate::Pass,
+        Op::Put if call.path.starts_with("savepoint/") => Fault::Hold(held.clone()),
+        _ => Fault::Pass,
     });
     let pending = job.savepoint("slow", "").unwrap();
     stores.iter_mut().for_each(|store| drop(store.cut(pending.id(), "").unwrap()));
@@ -458,8 +458,8 @@ fn i3_a_savepoint_that_a_fenced_attempt_has_yet_to_create_is_not_made() {
     let gate = Gate::closed();
     let held = gate.clone();
     place.store.rule(move |call| match call.op {
-        Op::Put if call.path.starts_with("savepoint/") => Fate::Hold(held.clone()),
-        _ => Fate::Pass,
+        Op::Put if call.path.starts_with("savepoint/") => Fault::Hold(held.clone()),
+        _ => Fault::Pass,
     });
     let pending = fenced.job.savepoint("slow", "").unwrap();
     fenced.stores.iter_mut().for_each(|store| drop(store.cut(pending.id(), "").unwrap()));

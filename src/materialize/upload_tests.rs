@@ -8,9 +8,9 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::env::Env;
 use crate::error::ErrorKind;
+use crate::fault_store::{Fault, FaultStore, Op};
 use crate::ids::{DeltaSeq, Epoch, Nonce, SubtaskIndex};
 use crate::key_group::{KeyGroup, KeyGroupRange};
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, ObjectName, Remote, RetryPolicy};
 use crate::table::TableFiles;
 
@@ -24,7 +24,7 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("000001.sst");
         fs::write(&path, vec![1; size]).unwrap();
-        let faulty = Faulty::new(InMemory::new());
+        let faulty = FaultStore::new(InMemory::new());
         let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
         let remote = Remote::new(Arc::clone(&faulty) as _, "job".into(), Env::default()).with_retry(retry);
         let names = NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16]));
@@ -41,7 +41,7 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         let files = TableFiles::of_dir(dir.path());
         let upload = async || uploader.upload(&files, RANGE, DeltaSeq(1), "", &known).await;
 
-        faulty.plan(if size > 1000 { Op::Begin } else { Op::Put }, Fault::Before);
+        faulty.plan(if size > 1000 { Op::Begin } else { Op::Put }, Fault::Fail);
         assert_eq!(upload().await.unwrap_err().kind(), ErrorKind::StoreUnavailable);
         let modified = fs::metadata(&path).unwrap().modified().unwrap();
         let mut bytes = vec![1; size];

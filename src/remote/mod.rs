@@ -14,8 +14,6 @@ mod contact;
 mod counters;
 mod download;
 mod error;
-#[cfg(test)]
-pub(crate) mod faulty;
 mod limit;
 mod location;
 mod names;

@@ -10,10 +10,10 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
 
-use super::faulty::{Conditions, Fault, Faulty, Op};
 use super::*;
 use crate::env::SeededNonces;
 use crate::error::ErrorKind;
+use crate::fault_store::{Answer, Call, Conditions, Fault, FaultStore, Link, Op};
 use crate::ids::{Epoch, Nonce, SubtaskIndex, Version};
 
 const MIB: usize = 1024 * 1024;
@@ -28,13 +28,23 @@ fn remote(store: Arc<dyn ObjectStore>) -> Remote {
     Remote::new(store, Path::from("jobs/one"), env).with_timeout(Duration::from_millis(500)).with_retry(retry)
 }
 
-fn faulty() -> (Arc<Faulty>, Remote) {
-    let store = Faulty::new(InMemory::new());
+fn faulty() -> (Arc<FaultStore>, Remote) {
+    let store = FaultStore::new(InMemory::new());
     // A test waits this long for each request that hangs.
     let slowest = NonZeroU64::new(100 * MIB as u64).unwrap();
     let remote =
         remote(Arc::clone(&store) as _).with_timeout(Duration::from_millis(100)).with_slowest(slowest);
     (store, remote)
+}
+
+/// All uploads share the link.
+fn carried_by(link: Link) -> impl FnMut(&Call) -> Fault {
+    move |call| if matches!(call.op, Op::Put | Op::Part) { Fault::Carry(link.clone()) } else { Fault::Pass }
+}
+
+/// How many uploads in parts were given up.
+fn aborted(store: &FaultStore) -> usize {
+    store.calls().iter().filter(|call| call.op == Op::Abort).count()
 }
 
 /// Every test that does not inject faults runs on all of these. `ALLUVIUM_TEST_STORE` may name one more
@@ -243,12 +253,12 @@ async fn a_download_never_writes_into_an_older_file() {
 #[tokio::test]
 async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
     // Whether the store has applied it or not; and if the second is silent as well, the first may still be answered.
-    for fault in [Fault::Hang, Fault::HangAfter] {
+    for fault in [Fault::Hang, Answer::Never.into()] {
         let (store, remote) = faulty();
         let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };
         let remote = remote.with_timeout(Duration::from_secs(20)).with_retry(once);
         let remote = remote.with_hedge_after(Duration::from_millis(1));
-        store.plan(Op::Put, fault);
+        store.plan(Op::Put, fault.clone());
         remote.put_data(&data(1), noise(MIB)).await.unwrap();
         assert_eq!(store.planned(), 0);
         let cost = remote.counters();
@@ -256,14 +266,14 @@ async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
         assert_eq!(remote.get(&data(1)).await.unwrap(), noise(MIB));
     }
     // Where one of the two fails the other counts, whichever comes first.
-    for faults in [[Fault::Chunks, Fault::Before], [Fault::After, Fault::Chunks]] {
+    for faults in [[Answer::Whole.into(), Fault::Fail], [Answer::Lost.into(), Answer::Whole.into()]] {
         let (store, remote) = faulty();
         let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };
         let remote = remote.with_timeout(Duration::from_secs(20)).with_retry(once);
         let remote = remote.with_hedge_after(Duration::from_millis(1));
         // The first takes a quarter of a second, so that the second is sent.
-        store.set_link(NonZeroU64::new(4 * MIB as u64).unwrap());
-        faults.into_iter().for_each(|fault| store.plan(Op::Put, fault));
+        store.rule(carried_by(Link::new(4 * MIB as u32)));
+        faults.iter().for_each(|fault| store.plan(Op::Put, fault.clone()));
         remote.put_data(&data(1), noise(MIB)).await.unwrap();
         assert_eq!((store.planned(), remote.counters().puts), (0, 2), "{faults:?}");
         assert_eq!(remote.get(&data(1)).await.unwrap(), noise(MIB));
@@ -296,7 +306,7 @@ async fn i6_a_body_that_stands_still_is_given_up_and_goes_on_where_it_was() {
     // The whole body might take weeks; only that nothing comes tells that it hangs.
     let remote = remote.with_slowest(NonZeroU64::MIN).with_timeout(Duration::from_millis(50));
     let path = dir.path().join("f");
-    (0..2).for_each(|_| store.plan(Op::Get, Fault::Stall));
+    (0..2).for_each(|_| store.plan(Op::Get, Answer::Stall));
     let before = remote.counters();
     let (length, hash) = remote.get_to_file(&data(1), None, &path).await.unwrap();
     assert_eq!((length, hash), (content.len() as u64, blake3::hash(&content)));
@@ -328,8 +338,12 @@ async fn i6_a_download_that_breaks_off_goes_on_where_it_was() {
     let content = noise(4 * MIB);
     remote.put_data(&data(1), content.clone()).await.unwrap();
     // More often than a request is repeated, and each time half of what is left comes through.
-    for fault in [Fault::Cut, Fault::Short, Fault::Cut, Fault::Before, Fault::Cut, Fault::Short, Fault::Cut] {
-        store.plan(Op::Get, fault);
+    for answer in [Answer::Cut, Answer::Short, Answer::Cut] {
+        store.plan(Op::Get, answer);
+    }
+    store.plan(Op::Get, Fault::Fail);
+    for answer in [Answer::Cut, Answer::Short, Answer::Cut] {
+        store.plan(Op::Get, answer);
     }
     let before = remote.counters();
     let path = dir.path().join("f");
@@ -340,10 +354,10 @@ async fn i6_a_download_that_breaks_off_goes_on_where_it_was() {
     assert_eq!((cost.gets, cost.get_bytes), (8, content.len() as u64), "no byte comes twice");
 
     // The same for a part; and a body that is too long is no reason to believe any of it.
-    store.plan(Op::Get, Fault::Cut);
+    store.plan(Op::Get, Answer::Cut);
     let (length, hash) = remote.get_to_file(&data(1), Some(100..1000), &path).await.unwrap();
     assert_eq!((length, hash), (900, blake3::hash(&content[100..1000])));
-    store.plan(Op::Get, Fault::Long);
+    store.plan(Op::Get, Answer::Long);
     let (length, hash) = remote.get_to_file(&data(1), None, &path).await.unwrap();
     assert_eq!((length, hash), (content.len() as u64, blake3::hash(&content)));
 }
@@ -391,9 +405,9 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((store.planned(), store.aborted()), (0, 1));
+    assert_eq!((store.planned(), aborted(&store)), (0, 1));
     remote.put_file(&name, &file, length as u64, None, 2, 1).await.unwrap();
-    assert_eq!(store.aborted(), 1, "one that ends well is not");
+    assert_eq!(aborted(&store), 1, "one that ends well is not");
 }
 
 #[tokio::test]
@@ -401,10 +415,10 @@ async fn i6_files_that_share_a_slow_link_arrive_at_the_first_attempt() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, noise(32 * MIB)).unwrap();
-    let rate = NonZeroU64::new(20 * MIB as u64).unwrap();
+    let rate = 20 * MIB as u32;
     let (store, remote) = faulty();
-    store.set_link(rate);
-    let remote = remote.with_slowest(rate);
+    store.rule(carried_by(Link::new(rate)));
+    let remote = remote.with_slowest(NonZeroU64::new(rate.into()).unwrap());
     // Each takes 0.4 s; one that is alone has 150 ms, one of 16 has 900 ms.
     let names: Vec<_> = (0..8).map(data).collect();
     let puts = names.iter().map(|name| remote.put_file(name, &file, MIB as u64, None, 1, 16));
@@ -424,12 +438,12 @@ async fn a_body_in_chunks_takes_no_more_memory_than_it_has_bytes_and_has_its_len
     let (store, remote) = faulty();
     let (name, content) = (data(1), noise(100_000));
     remote.put_data(&name, content.clone()).await.unwrap();
-    store.plan(Op::Get, Fault::Chunks);
+    store.plan(Op::Get, Answer::Chunks);
     let bytes = remote.get(&name).await.unwrap();
     assert_eq!(bytes, content);
     assert_eq!(bytes.try_into_mut().unwrap().capacity(), content.len());
-    for fault in [Fault::Short, Fault::Long] {
-        (0..3).for_each(|_| store.plan(Op::Get, fault));
+    for fault in [Answer::Short, Answer::Long] {
+        (0..3).for_each(|_| store.plan(Op::Get, fault.clone()));
         let error = remote.get(&name).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StoreUnavailable, "{error}");
         assert_eq!(error.object_name(), Some(name.to_string().as_str()));
@@ -442,27 +456,27 @@ async fn i6_data_survives_every_single_fault() {
     let (dir, content) = (tempfile::tempdir().unwrap(), noise(17 * MIB));
     let (up, down) = (dir.path().join("up"), dir.path().join("down"));
     std::fs::write(&up, &content).unwrap();
-    let faults = [Fault::Before, Fault::After, Fault::Hang, Fault::HangAfter];
+    let faults = [Fault::Fail, Answer::Lost.into(), Fault::Hang, Answer::Never.into()];
     for fault in faults {
         let (store, remote) = faulty();
-        store.plan(Op::Put, fault);
+        store.plan(Op::Put, fault.clone());
         remote.put_data(&data(1), Bytes::from_static(b"small")).await.unwrap();
         for op in [Op::Begin, Op::Part, Op::Complete] {
-            store.plan(op, fault);
+            store.plan(op, fault.clone());
             remote.put_file(&data(2), &up, content.len() as u64, None, 2, 1).await.unwrap();
         }
-        store.plan(Op::List, fault);
-        assert_eq!(
-            remote.list(ObjectName::DATA).await.unwrap().len(),
-            2,
-            "a broken listing is not a short one"
-        );
-        store.plan(Op::List, fault);
-        assert_eq!(remote.list_top().await.unwrap(), ["data"]);
-        for fault in [fault, Fault::Cut, Fault::Short, Fault::Long, Fault::Chunks] {
-            store.plan(Op::Get, fault);
+        for fault in [fault.clone(), Answer::Cut.into(), Answer::Stall.into()] {
+            store.plan(Op::List, fault.clone());
+            let listed = remote.list(ObjectName::DATA).await.unwrap();
+            assert_eq!(listed.len(), 2, "a broken listing is not a short one");
+            store.plan(Op::List, fault);
+            assert_eq!(remote.list_top().await.unwrap(), ["data"]);
+        }
+        let bodies = [Answer::Cut, Answer::Short, Answer::Long, Answer::Chunks].map(Fault::from);
+        for fault in bodies.into_iter().chain([fault.clone()]) {
+            store.plan(Op::Get, fault.clone());
             assert_eq!(remote.get(&data(1)).await.unwrap(), "small");
-            store.plan(Op::Get, fault);
+            store.plan(Op::Get, fault.clone());
             assert_eq!(remote.get_range(&data(1), 1..4).await.unwrap(), "mal");
             store.plan(Op::Get, fault);
             let (length, hash) = remote.get_to_file(&data(2), None, &down).await.unwrap();
@@ -479,10 +493,11 @@ async fn i6_data_survives_every_single_fault() {
 
 #[tokio::test]
 async fn a_create_in_doubt_says_so_and_is_tried_once() {
-    for fault in [Fault::Before, Fault::After, Fault::Hang, Fault::HangAfter, Fault::Late, Fault::Denied] {
+    let never_applied = [Fault::Fail, Fault::Hang, Fault::Late, Fault::LateUnanswered, Fault::Denied];
+    for fault in never_applied.into_iter().chain([Answer::Lost.into(), Answer::Never.into()]) {
         let (store, remote) = faulty();
         let name = ObjectName::manifest(Version(1));
-        store.plan(Op::Put, fault);
+        store.plan(Op::Put, fault.clone());
         let Created::Doubt(error) = remote.create(&name, Bytes::from_static(b"x")).await else {
             panic!("{fault:?}");
         };
@@ -491,9 +506,9 @@ async fn a_create_in_doubt_says_so_and_is_tried_once() {
             (ErrorKind::StoreUnavailable, Some(name.to_string().as_str()))
         );
         assert_eq!((remote.counters().puts, remote.counters().retries), (1, 0));
-        let applied = matches!(fault, Fault::After | Fault::HangAfter);
+        let applied = matches!(fault, Fault::Answer(_));
         assert_eq!(remote.get_optional(&name).await.unwrap().is_some(), applied, "{fault:?}");
-        if fault == Fault::Late {
+        if matches!(fault, Fault::Late | Fault::LateUnanswered) {
             assert_eq!(store.deliver().await, 1);
             assert_eq!(remote.get(&name).await.unwrap(), "x");
         }
@@ -558,12 +573,13 @@ async fn the_probe_passes_honest_stores_and_leaves_nothing() {
         remote.probe(Version(1)).await.unwrap();
         assert_eq!(remote.list("").await.unwrap(), []);
     }
-    for fault in [Fault::Before, Fault::After, Fault::Hang, Fault::HangAfter, Fault::Late] {
+    let never_applied = [Fault::Fail, Fault::Hang, Fault::Late, Fault::LateUnanswered];
+    for fault in never_applied.into_iter().chain([Answer::Lost.into(), Answer::Never.into()]) {
         // The last create of the probe is the one whose verdict counts.
         for skip in [0, 4] {
             let (store, remote) = faulty();
             for _ in 0..=skip {
-                store.plan(Op::Put, fault);
+                store.plan(Op::Put, fault.clone());
             }
             remote.probe(Version(1)).await.unwrap();
             assert_eq!(remote.list("").await.unwrap(), [], "{fault:?}");

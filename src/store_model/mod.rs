@@ -13,6 +13,7 @@
 //! What the store underneath takes by itself comes on top. There is no TLS, HTTP or signing in it: CPU
 //! figures lack what these cost.
 
+mod body;
 mod options;
 mod pacer;
 mod stock;
@@ -21,25 +22,20 @@ mod tests;
 mod time;
 
 use std::fmt;
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::{Path, PathPart};
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
-};
+use object_store::{Error, GetResult, ObjectStore, Result};
 
 use crate::env::{Env, splitmix64};
+use crate::intercept::{Intercept, Op, Request, intercepted};
 use crate::remote::{Remote, open_url};
 
 pub use options::{Latency, StoreModelOptions};
@@ -51,8 +47,6 @@ use time::{RuntimeTime, Time};
 
 /// Bytes are charged in pieces of this size.
 const CHUNK: usize = 64 * 1024;
-/// A local file is read in pieces of this size.
-const FILE_CHUNK: usize = 256 * 1024;
 
 /// The store and the place in it that `url` names, as [`Job::open`](crate::Job::open) takes it: for
 /// [`Job::open`](crate::Job::open) with a decorator between. A directory that does not exist is
@@ -267,173 +261,41 @@ impl fmt::Display for StoreModel {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+impl Intercept for StoreModel {
+    type Note = ();
 
-// The signatures are what `async_trait` makes of the trait's `async fn`s.
-impl ObjectStore for StoreModel {
-    fn put_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Answer<'c, PutResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        let length = payload.content_length();
-        Box::pin(self.shared.send(length, async move {
-            let put = self.inner.put_opts(location, payload, opts).await?;
-            self.shared.stock.put(location.clone(), length as u64);
-            Ok(put)
-        }))
+    fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
     }
 
-    fn put_multipart_opts<'a, 'b, 'c>(
-        &'a self,
-        location: &'b Path,
-        opts: PutMultipartOptions,
-    ) -> Answer<'c, Box<dyn MultipartUpload>>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(async move {
+    async fn carry<T: Send + 'static>(
+        self,
+        request: Request,
+        apply: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<(T, ())> {
+        if request.op == Op::Begin {
             self.shared.reachable()?;
-            let inner = self.inner.put_multipart_opts(location, opts).await?;
-            let (shared, location) = (Arc::clone(&self.shared), location.clone());
-            Ok(Box::new(ModelledUpload { inner, shared, location, bytes: 0 }) as Box<dyn MultipartUpload>)
-        })
-    }
-
-    fn get_opts<'a, 'b, 'c>(&'a self, location: &'b Path, options: GetOptions) -> Answer<'c, GetResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        let head = options.head;
-        Box::pin(async move {
-            let result = self.shared.send(0, self.inner.get_opts(location, options)).await?;
-            if head || !self.shared.options.paces() {
-                return Ok(result);
-            }
-            let (meta, range) = (result.meta.clone(), result.range.clone());
-            let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
-            let payload = GetResultPayload::Stream(paced(Arc::clone(&self.shared), body(result)));
-            Ok(GetResult { payload, meta, range, attributes, extensions })
-        })
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let (model, shared) = (self.clone(), Arc::clone(&self.shared));
-        let deleted =
-            async move { model.shared.send(0, async { Ok(model.inner.delete_stream(locations)) }).await };
-        stream::once(deleted).try_flatten().inspect_ok(move |location| shared.stock.delete(location)).boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let (shared, listed) = (Arc::clone(&self.shared), self.inner.list(prefix));
-        stream::once(async move { shared.send(0, async { Ok(listed) }).await }).try_flatten().boxed()
-    }
-
-    fn list_with_delimiter<'a, 'b, 'c>(&'a self, prefix: Option<&'b Path>) -> Answer<'c, ListResult>
-    where
-        'a: 'c,
-        'b: 'c,
-    {
-        Box::pin(self.shared.send(0, self.inner.list_with_delimiter(prefix)))
-    }
-
-    fn copy_opts<'a, 'b, 'd, 'c>(
-        &'a self,
-        from: &'b Path,
-        to: &'d Path,
-        options: CopyOptions,
-    ) -> Answer<'c, ()>
-    where
-        'a: 'c,
-        'b: 'c,
-        'd: 'c,
-    {
-        Box::pin(self.shared.send(0, async move {
-            self.inner.copy_opts(from, to, options).await?;
-            self.shared.stock.copy(from, to);
-            Ok(())
-        }))
-    }
-}
-
-/// An object's bytes. The store's own stream would read a local file in pieces of 8 KiB.
-fn body(result: GetResult) -> BoxStream<'static, Result<Bytes>> {
-    let range = result.range.clone();
-    match result.payload {
-        GetResultPayload::Stream(stream) => stream,
-        GetResultPayload::File(file, _) => {
-            stream::try_unfold((Some(file), range), |(file, range)| async move {
-                let Some(file) = file.filter(|_| !range.is_empty()) else { return Ok(None) };
-                let end = range.end.min(range.start.saturating_add(FILE_CHUNK as u64));
-                let read = tokio::task::spawn_blocking(move || read(file, range.start..end)).await;
-                let (file, bytes) =
-                    read.map_err(|error| failure(io::Error::other(error)))?.map_err(failure)?;
-                Ok(Some((bytes, (Some(file), end..range.end))))
-            })
-            .boxed()
+            return Ok((apply.await?, ()));
         }
+        let sent = if matches!(request.op, Op::Put | Op::Part) { request.bytes as usize } else { 0 };
+        let applied = async {
+            let value = apply.await?;
+            self.shared.stock.applied(&request);
+            Ok(value)
+        };
+        Ok((self.shared.send(sent, applied).await?, ()))
+    }
+
+    fn body(&self, (): (), answer: GetResult) -> GetResult {
+        if self.shared.options.paces() { body::paced(&self.shared, answer) } else { answer }
+    }
+
+    /// One request, however many objects it deletes.
+    fn apply_deletes(self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        let (inner, shared) = (self.inner, Arc::clone(&self.shared));
+        let deleted = async move { self.shared.send(0, async { Ok(inner.delete_stream(paths)) }).await };
+        stream::once(deleted).try_flatten().inspect_ok(move |path| shared.stock.delete(path)).boxed()
     }
 }
 
-fn read(mut file: File, range: Range<u64>) -> io::Result<(File, Bytes)> {
-    file.seek(SeekFrom::Start(range.start))?;
-    let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap_or(FILE_CHUNK)];
-    file.read_exact(&mut bytes)?;
-    Ok((file, bytes.into()))
-}
-
-fn paced(shared: Arc<Shared>, body: BoxStream<'static, Result<Bytes>>) -> BoxStream<'static, Result<Bytes>> {
-    let pacer = Arc::new(Pacer::new(shared.options.stream_bytes_per_second));
-    body.and_then(move |bytes| {
-        let (shared, pacer) = (Arc::clone(&shared), Arc::clone(&pacer));
-        async move {
-            shared.pace(&pacer, &shared.downloads, bytes.len()).await?;
-            Ok(bytes)
-        }
-    })
-    .boxed()
-}
-
-#[derive(Debug)]
-struct ModelledUpload {
-    inner: Box<dyn MultipartUpload>,
-    shared: Arc<Shared>,
-    location: Path,
-    bytes: u64,
-}
-
-impl MultipartUpload for ModelledUpload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let (shared, bytes) = (Arc::clone(&self.shared), data.content_length());
-        self.bytes += bytes as u64;
-        let put = self.inner.put_part(data);
-        Box::pin(async move { shared.send(bytes, put).await })
-    }
-
-    fn complete<'a, 'c>(&'a mut self) -> Answer<'c, PutResult>
-    where
-        'a: 'c,
-    {
-        let (inner, shared) = (&mut self.inner, &self.shared);
-        let (location, bytes) = (self.location.clone(), self.bytes);
-        Box::pin(shared.send(0, async move {
-            let put = inner.complete().await?;
-            shared.stock.put(location, bytes);
-            Ok(put)
-        }))
-    }
-
-    fn abort<'a, 'c>(&'a mut self) -> Answer<'c, ()>
-    where
-        'a: 'c,
-    {
-        Box::pin(self.shared.send(0, self.inner.abort()))
-    }
-}
+intercepted!(StoreModel);

@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use object_store::path::Path;
 
+use crate::intercept::{Op, Request};
+
 #[derive(Debug, Default)]
 pub(super) struct Stock(Mutex<Counts>);
 
@@ -16,6 +18,15 @@ struct Counts {
 }
 
 impl Stock {
+    /// Counts what a request has changed. Deletions are counted object by object, by [`Self::delete`].
+    pub(super) fn applied(&self, request: &Request) {
+        match (request.op, &request.from) {
+            (Op::Put | Op::Complete, _) => self.put(request.path.clone(), request.bytes),
+            (Op::Copy, Some(from)) => self.copy(from, &request.path),
+            _ => {}
+        }
+    }
+
     pub(super) fn put(&self, location: Path, bytes: u64) {
         let mut counts = self.counts();
         let before = counts.objects.insert(location, bytes).unwrap_or(0);

@@ -13,9 +13,9 @@ use object_store::path::Path;
 use super::*;
 use crate::changelog::Upload;
 use crate::env::Env;
+use crate::fault_store::{Answer, Fault, FaultStore, Op};
 use crate::ids::{DeltaSeq, Epoch, Nonce, SubtaskIndex};
 use crate::materialize::NameSource;
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, ObjectName, Remote};
 
 /// What was told.
@@ -44,7 +44,7 @@ impl Outlet for Told {
 
 struct Fixture {
     uploads: Uploads,
-    store: Arc<Faulty>,
+    store: Arc<FaultStore>,
     remote: Arc<Remote>,
     names: Arc<NameSource>,
     told: Arc<Told>,
@@ -56,8 +56,8 @@ fn subtask(n: u32) -> SubtaskIndex {
 
 impl Fixture {
     fn new() -> Self {
-        let store = Faulty::new(InMemory::new());
-        let inner: Arc<dyn object_store::ObjectStore> = Arc::<Faulty>::clone(&store);
+        let store = FaultStore::new(InMemory::new());
+        let inner: Arc<dyn object_store::ObjectStore> = Arc::<FaultStore>::clone(&store);
         let remote = Arc::new(Remote::new(inner, Path::from("jobs/a"), Env::default()));
         let names = Arc::new(NameSource::new(Epoch(1), subtask(0), Nonce([5; 16])));
         let (uploads, task) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
@@ -187,7 +187,7 @@ async fn i3_a_joined_object_is_retired_when_the_last_store_has_let_go_of_it() {
 #[tokio::test]
 async fn an_answer_that_is_lost_costs_one_look() {
     let f = Fixture::new();
-    f.store.plan(Op::Put, Fault::After);
+    f.store.plan(Op::Put, Answer::Lost);
     f.offer(0, 1, "there already");
     f.settled().await;
     assert_eq!((f.arrived(0).len(), f.remote.counters().gets), (1, 1));

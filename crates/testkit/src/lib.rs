@@ -6,8 +6,9 @@
 
 pub mod clock;
 pub mod drive;
+pub mod faults;
 pub mod objects;
-pub mod staged;
+
 pub mod typed;
 
 use std::time::{Duration, Instant};

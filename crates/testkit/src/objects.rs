@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::staged::block_on;
+use crate::faults::block_on;
 
 /// All objects of a store below `prefix` with their bytes, by name relative to it.
 pub fn objects_of(store: &Arc<dyn ObjectStore>, prefix: &str) -> BTreeMap<String, Bytes> {

@@ -18,6 +18,7 @@ use super::pin::{Holder, Pin, release_earlier};
 use super::savepoint;
 use crate::env::Env;
 use crate::error::ErrorKind;
+use crate::fault_store::{Fault, FaultStore, Op};
 use crate::ids::{DeltaSeq, Epoch, SubtaskIndex, Version};
 use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
@@ -25,7 +26,6 @@ use crate::manifest::{
     BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, RestoreFrom,
     Retained, Roots, StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
 };
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};
 
 /// A job of one subtask, as far as its checkpoints' references go.

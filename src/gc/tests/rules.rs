@@ -243,7 +243,7 @@ async fn what_openers_have_left_goes() {
 /// A store that keeps what it has by its own rules is not asked for all of it again after each commit.
 #[tokio::test]
 async fn a_store_that_refuses_is_asked_for_one_object_until_it_gives_way() {
-    let faulty = Faulty::new(InMemory::new());
+    let faulty = FaultStore::new(InMemory::new());
     let remote = Remote::new(Arc::clone(&faulty) as _, "job".into(), Env::default());
     let mut job = Job::open(Arc::new(remote), |_| 0).await;
     let mut asked = Vec::new();
@@ -252,10 +252,11 @@ async fn a_store_that_refuses_is_asked_for_one_object_until_it_gives_way() {
         job.persist().await;
         job.pack().await;
         assert!(job.commit(1).await);
-        // One that met nothing to delete is still to come.
-        if round < 7 && faulty.planned() == 0 {
-            faulty.plan(Op::Delete, Fault::Denied);
-        }
+        let refuses = round < 7;
+        faulty.rule(move |call| match call.op {
+            Op::Delete if refuses => Fault::Denied,
+            _ => Fault::Pass,
+        });
         let (roots, dropped) = (job.chain.roots(), job.chain.take_dropped());
         let before = job.remote.counters().deletes;
         let report = done(job.collector.run(&job.remote, &roots, dropped).await.unwrap());

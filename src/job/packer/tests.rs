@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::budget::Budget;
 use crate::env::Env;
+use crate::fault_store::{Fault, FaultStore, Op};
 use crate::ids::{Epoch, Nonce};
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::store::{Attempt, StoreShared};
 use crate::uploads::{Arrival, Outlet, UploadsTask};
 
@@ -34,7 +34,7 @@ impl Outlet for Retired {
 struct Fixture {
     packer: Packer,
     remote: Arc<Remote>,
-    faults: Arc<Faulty>,
+    faults: Arc<FaultStore>,
     store: mpsc::UnboundedReceiver<Event>,
     retired: Arc<Retired>,
 }
@@ -43,8 +43,8 @@ const SUBTASK: SubtaskIndex = SubtaskIndex(3);
 
 impl Fixture {
     fn new() -> Self {
-        let faults = Faulty::new(InMemory::new());
-        let inner: Arc<dyn object_store::ObjectStore> = Arc::<Faulty>::clone(&faults);
+        let faults = FaultStore::new(InMemory::new());
+        let inner: Arc<dyn object_store::ObjectStore> = Arc::<FaultStore>::clone(&faults);
         let remote = Arc::new(Remote::new(inner, Path::from("jobs/a"), Env::default()));
         let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), DeltaSeq(0));
         let (sender, store) = mpsc::unbounded_channel();

@@ -46,7 +46,7 @@ async fn a_file_is_known_by_its_content_and_not_by_its_name() {
 
 #[tokio::test]
 async fn i6_a_failed_run_is_resumed_without_sending_anything_twice() {
-    let faulty = Faulty::new(InMemory::new());
+    let faulty = FaultStore::new(InMemory::new());
     let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, 10);
     let root = object_store::path::Path::from("job");
     let retry = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
@@ -58,7 +58,7 @@ async fn i6_a_failed_run_is_resumed_without_sending_anything_twice() {
     for n in 0..5 {
         fs::write(dir.join(format!("{n:06}.sst")), vec![n; 1000 + usize::from(n)]).unwrap();
     }
-    faulty.plan(Op::Put, Fault::Before);
+    faulty.plan(Op::Put, Fault::Fail);
     let files = TableFiles::of_dir(&dir);
     let upload = async || world.uploader.upload(&files, RANGE, DeltaSeq(1), "", &world.known).await;
     let error = upload().await.unwrap_err();

@@ -24,6 +24,7 @@ use super::*;
 use crate::delta::{ActiveDelta, DeltaHeader, MergeOp, TableKind, seal};
 use crate::env::{Clock, Env};
 use crate::error::ErrorKind;
+use crate::fault_store::{Fault, FaultStore, Op};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -32,7 +33,6 @@ use crate::manifest::{
     SubtaskRecord,
 };
 use crate::materialize::{FileId, Known, NameSource, Uploaded, Uploader};
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{DataKind, Notice, ObjectName, Patience, Remote, RetryPolicy};
 use crate::table::{OPERATOR_NAME, Table, TableFiles, TableResources};
 

@@ -3,8 +3,8 @@
 use super::*;
 
 /// A world with so many files in its base, and a remote that gives up at once.
-async fn of_files(files: usize, seed: u64) -> (Arc<Faulty>, World) {
-    let faulty = Faulty::new(InMemory::new());
+async fn of_files(files: usize, seed: u64) -> (Arc<FaultStore>, World) {
+    let faulty = FaultStore::new(InMemory::new());
     let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, seed);
     for _ in 0..files {
         world.pack(1, 50).await;
@@ -24,7 +24,7 @@ async fn i6_a_restore_that_the_store_fails_keeps_what_it_has_fetched() {
         restorer.restore(&found, false, &[world.target(target)], local).await
     };
     // The index and two files come through.
-    for fault in [Fault::Chunks, Fault::Chunks, Fault::Chunks, Fault::Before] {
+    for fault in [Fault::Pass, Fault::Pass, Fault::Pass, Fault::Fail] {
         faulty.plan(Op::Get, fault);
     }
     let error = restore("first-try/table", &[]).await.err().unwrap();
@@ -46,7 +46,7 @@ async fn i6_what_is_not_needed_makes_room_before_anything_is_fetched() {
     let needed = world.base.as_ref().unwrap().files[0].clone();
     let needed = world.bytes_of(&needed).await;
     fs::write(old.join("table/000004.sst"), &needed).unwrap();
-    for fault in [Fault::Chunks, Fault::Before] {
+    for fault in [Fault::Pass, Fault::Fail] {
         faulty.plan(Op::Get, fault);
     }
     let found = [world.cut(1)];

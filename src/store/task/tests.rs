@@ -11,11 +11,11 @@ use crate::changelog::ReceiptCost;
 use crate::delta::{self, ActiveDelta, TableKind};
 use crate::env::Env;
 use crate::error::Result;
+use crate::fault_store::{Fault, FaultStore, Op};
 use crate::ids::{Epoch, Nonce};
 use crate::key_group::KeyGroup;
 use crate::manifest::BaseRef;
 use crate::materialize::NameSource;
-use crate::remote::faulty::{Fault, Faulty, Op};
 use crate::remote::{ObjectName, Remote};
 use crate::store::layer::{ChargedLayer, Layer};
 use crate::uploads::{Outlet, UploadsTask};
@@ -26,7 +26,7 @@ struct Fixture {
     task: StoreTask,
     inbox: mpsc::UnboundedReceiver<Event>,
     messages: mpsc::UnboundedReceiver<FromStore>,
-    store: Arc<Faulty>,
+    store: Arc<FaultStore>,
     told: Arc<Told>,
     /// The uploader, until it is started.
     uploading: Option<UploadsTask>,
@@ -69,8 +69,8 @@ fn pending_cut(number: u64) -> (Box<PendingCut>, Answer) {
 
 impl Fixture {
     fn new(mode: CheckpointMode) -> Self {
-        let store = Faulty::new(InMemory::new());
-        let inner: Arc<dyn object_store::ObjectStore> = Arc::<Faulty>::clone(&store);
+        let store = FaultStore::new(InMemory::new());
+        let inner: Arc<dyn object_store::ObjectStore> = Arc::<FaultStore>::clone(&store);
         let remote = Arc::new(Remote::new(inner, Path::from("jobs/a"), Env::default()));
         let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(1 << 20), DeltaSeq(0));
         let (sender, inbox) = mpsc::unbounded_channel();

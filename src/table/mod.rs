@@ -22,6 +22,7 @@ mod memtables;
 mod merge;
 mod options;
 mod owned;
+mod reads;
 mod rescale;
 #[cfg(test)]
 mod rescale_tests;
@@ -33,13 +34,16 @@ mod status;
 mod tests;
 mod trouble;
 mod tuning;
+mod upkeep;
+mod writes;
 
 pub(crate) use files::TableFiles;
 pub(crate) use filter::{Expiries, Expiry, is_expired};
 pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;
+pub(crate) use reads::TableValue;
 pub(crate) use rescale::Source;
-pub(crate) use rocks::{Table, TableValue};
+pub(crate) use rocks::Table;
 pub use stats::TableStats;
 pub(crate) use tuning::Tuning;

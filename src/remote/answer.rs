@@ -48,14 +48,34 @@ const TOKEN: &str = "the session token is not valid any more: set a new AWS_SESS
 const CLOCK: &str = "set this machine's clock";
 const BUCKET: &str = "check that the bucket or container exists, and its name in the URL";
 const REGION: &str = "set AWS_REGION, or the store option aws_region, to the region of the bucket";
-const METADATA: &str = "no credentials are set, so the machine's metadata service was asked for some: set \
-    AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role";
+const ACCOUNT: &str = "the key or signature does not belong to the account: check AZURE_STORAGE_ACCOUNT_NAME and \
+    AZURE_STORAGE_ACCOUNT_KEY, or the store options account_name and account_key";
+/// The metadata services of the three clouds have the same address; their paths differ.
+const METADATA: [(&str, &str); 3] = [
+    (
+        "/computeMetadata/",
+        "no credentials are set, so the machine's metadata service was asked for some: set \
+        GOOGLE_SERVICE_ACCOUNT to the path of a service account's key file, or give the machine a service account",
+    ),
+    (
+        "/metadata/identity/",
+        "no credentials are set, so the machine's metadata service was asked for some: set \
+        AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or give the machine a managed identity",
+    ),
+    (
+        "/latest",
+        "no credentials are set, so the machine's metadata service was asked for some: set AWS_ACCESS_KEY_ID and \
+        AWS_SECRET_ACCESS_KEY, or give the machine a role",
+    ),
+];
+const METADATA_HOSTS: [&str; 3] = ["169.254.169.254", "fd00:ec2::254", "/computeMetadata/"];
 const NO_CONDITION: &str =
     "use a store that can create an object on condition that it is absent (If-None-Match)";
 const NO_STORE: &str = "what answers at this address is no object store of this kind: check the endpoint";
 const CERTIFICATE: &str = "let its certificate be trusted: name a file with the certificate of its issuer in the \
     environment variable SSL_CERT_FILE, and check the host in the endpoint";
-const PLAIN: &str = "for an endpoint without TLS set AWS_ALLOW_HTTP=true, or the store option allow_http";
+const PLAIN: &str = "for an endpoint without TLS set the store option allow_http to true (AWS_ALLOW_HTTP, \
+    AZURE_ALLOW_HTTP)";
 const REFUSED: &str = "nothing listens there: see whether the store is running, and check host and port of the \
     endpoint";
 const HOST: &str = "check the host in the endpoint and this machine's network";
@@ -85,7 +105,8 @@ impl Answer {
             | "AuthorizationFailure"
             | "AuthorizationPermissionMismatch" => unavailable(PERMISSION),
             "InvalidAccessKeyId" => unavailable(KEY),
-            "SignatureDoesNotMatch" | "AuthenticationFailed" => unavailable(SECRET),
+            "SignatureDoesNotMatch" => unavailable(SECRET),
+            "AuthenticationFailed" => unavailable(ACCOUNT),
             "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => unavailable(TOKEN),
             "RequestTimeTooSkewed" => unavailable(CLOCK),
             "NoSuchBucket" | "ContainerNotFound" => Some(lasting(ErrorKind::NotFound, BUCKET)),
@@ -102,12 +123,14 @@ impl Answer {
     pub(super) fn meaning(&self, creating: bool, text: &str) -> Option<Meaning> {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         let unavailable = |advice| Some(lasting(ErrorKind::StoreUnavailable, advice));
-        if says(&["169.254.169.254", "fd00:ec2::254"]) {
+        if says(&METADATA_HOSTS) {
+            let of_cloud = METADATA.iter().find(|(path, _)| text.contains(path));
+            let advice = of_cloud.map_or(CREDENTIALS, |(_, advice)| advice);
             // A slow metadata service may still answer. If it answers "no", there are no
             // credentials.
             return Some(match self.status {
-                Some(401..=404) => lasting(ErrorKind::StoreUnavailable, METADATA),
-                _ => passing(METADATA),
+                Some(401..=404) => lasting(ErrorKind::StoreUnavailable, advice),
+                _ => passing(advice),
             });
         }
         if let Some(meaning) = self.by_code() {
@@ -241,6 +264,27 @@ mod tests {
                 "GET http://169.254.169.254/latest - error sending request",
                 Verdict::Passing,
                 "AWS_ACCESS_KEY_ID",
+            ),
+            (
+                "Generic GCS error: GET http://metadata.google.internal/computeMetadata/v1/instance/\
+                service-accounts/default/token - error sending request: dns error",
+                Verdict::Passing,
+                "GOOGLE_SERVICE_ACCOUNT",
+            ),
+            (
+                "GET http://169.254.169.254/computeMetadata/v1 - status code: 404 Not Found",
+                Verdict::Lasting,
+                "GOOGLE_SERVICE_ACCOUNT",
+            ),
+            (
+                "GET http://169.254.169.254/metadata/identity/oauth2/token?x - error sending request",
+                Verdict::Passing,
+                "AZURE_STORAGE_ACCOUNT_KEY",
+            ),
+            (
+                "status code: 403 Forbidden: <Code>AuthenticationFailed</Code>",
+                Verdict::Lasting,
+                "AZURE_STORAGE_ACCOUNT_KEY",
             ),
             ("tcp connect error: Connection refused (os error 111)", Verdict::Passing, "port"),
             ("dns error: failed to lookup address information", Verdict::Passing, "host"),

@@ -10,7 +10,7 @@ use super::inspect::PARALLEL_READS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
 use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Manifest, Origin};
-use crate::materialize::{BaseIndex, Place};
+use crate::materialize::{BaseIndex, FileLocation};
 use crate::remote::{ObjectName, Remote};
 
 /// What is wrong with the objects that checkpoints need.
@@ -108,7 +108,7 @@ fn needs(record: &CheckpointRecord, indexes: &BTreeMap<Piece, Result<BaseIndex>>
         need(&piece.object, piece.end());
         let Some(Ok(index)) = indexes.get(&piece) else { continue };
         for file in &index.files {
-            if let Place::Object(object) = &file.place {
+            if let FileLocation::Object(object) = &file.location {
                 need(object, file.id.size);
             }
         }

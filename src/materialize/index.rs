@@ -49,12 +49,12 @@ pub(crate) struct BaseFile {
     /// As RocksDB calls it; has no path in it.
     pub(crate) name: String,
     pub(crate) id: FileId,
-    pub(crate) place: Place,
+    pub(crate) location: FileLocation,
 }
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum FileLocation {
     /// An object of its own.
     Object(ObjectName),
     /// In the index itself.
@@ -78,11 +78,11 @@ struct FileV1<'a> {
     name: &'a str,
     id: FileId,
     #[serde(borrow)]
-    place: PlaceV1<'a>,
+    location: FileLocationV1<'a>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum PlaceV1<'a> {
+enum FileLocationV1<'a> {
     Object(ObjectName),
     #[serde(borrow)]
     Embedded(&'a [u8]),
@@ -94,9 +94,9 @@ impl BaseIndex {
         let objects: BTreeSet<_> = self
             .files
             .iter()
-            .filter_map(|file| match &file.place {
-                Place::Object(object) => Some(object.clone()),
-                Place::Embedded(_) => None,
+            .filter_map(|file| match &file.location {
+                FileLocation::Object(object) => Some(object.clone()),
+                FileLocation::Embedded(_) => None,
             })
             .collect();
         objects.into_iter().collect()
@@ -124,9 +124,9 @@ impl BaseIndex {
         let files = self.files.iter().map(|file| FileV1 {
             name: &file.name,
             id: file.id,
-            place: match &file.place {
-                Place::Object(object) => PlaceV1::Object(object.clone()),
-                Place::Embedded(content) => PlaceV1::Embedded(content),
+            location: match &file.location {
+                FileLocation::Object(object) => FileLocationV1::Object(object.clone()),
+                FileLocation::Embedded(content) => FileLocationV1::Embedded(content),
             },
         });
         let body = BodyV1 {
@@ -158,18 +158,18 @@ impl BaseIndex {
             return Err(Error::corrupt(format!("a base index has the empty key-group range {}", body.range)));
         }
         let files = body.files.into_iter().map(|file| {
-            let place = match file.place {
-                PlaceV1::Object(object) => Place::Object(object),
-                PlaceV1::Embedded(content) if FileId::of_bytes(content) == file.id => {
-                    Place::Embedded(bytes.slice_ref(content))
+            let location = match file.location {
+                FileLocationV1::Object(object) => FileLocation::Object(object),
+                FileLocationV1::Embedded(content) if FileId::of_bytes(content) == file.id => {
+                    FileLocation::Embedded(bytes.slice_ref(content))
                 }
-                PlaceV1::Embedded(_) => {
+                FileLocationV1::Embedded(_) => {
                     return Err(
                         Error::corrupt("an embedded file does not match its checksum").object(file.name)
                     );
                 }
             };
-            Ok(BaseFile { name: file.name.to_owned(), id: file.id, place })
+            Ok(BaseFile { name: file.name.to_owned(), id: file.id, location })
         });
         let index = Self {
             epoch: body.epoch,
@@ -250,12 +250,12 @@ mod tests {
         let embedded = |name: &str, content: &'static [u8]| BaseFile {
             name: name.to_owned(),
             id: FileId::of_bytes(content),
-            place: Place::Embedded(Bytes::from_static(content)),
+            location: FileLocation::Embedded(Bytes::from_static(content)),
         };
         let stored = |name: &str, content: &[u8], n| BaseFile {
             name: name.to_owned(),
             id: FileId::of_bytes(content),
-            place: Place::Object(object(n)),
+            location: FileLocation::Object(object(n)),
         };
         BaseIndex {
             epoch: Epoch(9),
@@ -389,7 +389,7 @@ mod tests {
             let files = files.into_iter().zip(0..).map(|((name, (embed, content)), n)| BaseFile {
                 name,
                 id: FileId::of_bytes(&content),
-                place: if embed { Place::Embedded(content.into()) } else { Place::Object(object(n)) },
+                location: if embed { FileLocation::Embedded(content.into()) } else { FileLocation::Object(object(n)) },
             });
             let index = BaseIndex { seq: DeltaSeq(seq), merge_operator, files: files.collect(), ..sample() };
             prop_assert_eq!(BaseIndex::decode(&index.encode()).unwrap(), index);

@@ -22,7 +22,7 @@ use std::fs::Metadata;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::{BaseIndex, FileId, Place};
+use super::{BaseIndex, FileId, FileLocation};
 use crate::error::Error;
 use crate::ids::DeltaSeq;
 use crate::remote::ObjectName;
@@ -76,7 +76,7 @@ impl Known {
     pub(crate) fn also(&self, base: &BaseIndex) {
         let mut inner = self.lock();
         for file in &base.files {
-            if let Place::Object(object) = &file.place {
+            if let FileLocation::Object(object) = &file.location {
                 inner.objects.entry(file.id).or_insert_with(|| object.clone());
             }
         }
@@ -141,7 +141,7 @@ impl Known {
         inner.settled = base.seq;
         inner.objects.clear();
         for file in &base.files {
-            if let Place::Object(object) = &file.place {
+            if let FileLocation::Object(object) = &file.location {
                 inner.objects.insert(file.id, object.clone());
             }
         }
@@ -199,8 +199,11 @@ mod tests {
     }
 
     fn base(files: &[u64]) -> BaseIndex {
-        let file =
-            |n: &u64| BaseFile { name: format!("{n:06}.sst"), id: id(*n), place: Place::Object(object(*n)) };
+        let file = |n: &u64| BaseFile {
+            name: format!("{n:06}.sst"),
+            id: id(*n),
+            location: FileLocation::Object(object(*n)),
+        };
         BaseIndex {
             epoch: Epoch(1),
             subtask: SubtaskIndex(0),

@@ -18,7 +18,7 @@ mod upload;
 mod upload_tests;
 
 pub(crate) use file_id::FileId;
-pub(crate) use index::{BaseFile, BaseIndex, Place};
+pub(crate) use index::{BaseFile, BaseIndex, FileLocation};
 pub(crate) use known::{Known, Stamp};
 pub(crate) use names::NameSource;
 pub use options::MaterializationOptions;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::known::Stamp;
 use super::parallel::{blocking, run_all};
-use super::{BaseFile, BaseIndex, FileId, Known, NameSource, Place};
+use super::{BaseFile, BaseIndex, FileId, FileLocation, Known, NameSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
@@ -95,17 +95,17 @@ impl Uploader {
             blocking(move || list(&snapshot.dir)).await?
         };
         // Collected first: a lazy `map` would make the future too particular for `tokio::spawn`.
-        let work: Vec<_> = files.into_iter().map(|file| self.place(file, &snapshot, known)).collect();
-        let placed = run_all(work, self.parallel).await?;
+        let work: Vec<_> = files.into_iter().map(|file| self.store(file, &snapshot, known)).collect();
+        let stored = run_all(work, self.parallel).await?;
 
         let sum = |sent: bool| {
-            let files = placed.iter().filter(move |file| file.sent == Some(sent));
+            let files = stored.iter().filter(move |file| file.sent == Some(sent));
             files.fold((0, 0), |(bytes, count), file| (bytes + file.file.id.size, count + 1))
         };
         let ((new_bytes, new_files), (reused_bytes, reused_files)) = (sum(true), sum(false));
-        let new = placed.iter().filter(|file| file.sent == Some(true));
+        let new = stored.iter().filter(|file| file.sent == Some(true));
         let largest = new.map(|file| file.file.id.size).max().unwrap_or(0);
-        let mut files: Vec<_> = placed.into_iter().map(|placed| placed.file).collect();
+        let mut files: Vec<_> = stored.into_iter().map(|stored| stored.file).collect();
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let index = BaseIndex {
             epoch: self.names.epoch(),
@@ -128,8 +128,8 @@ impl Uploader {
         Ok(uploaded.index.reference(uploaded.object.clone(), 0, &uploaded.encoded))
     }
 
-    /// Finds or makes a place for one file.
-    async fn place(&self, file: LocalFile, snapshot: &TableFiles, known: &Known) -> Result<Placed> {
+    /// Sees to it that the store has one file, or that the index embeds it.
+    async fn store(&self, file: LocalFile, snapshot: &TableFiles, known: &Known) -> Result<StoredFile> {
         let id = match &file.content {
             None => identify(&file, snapshot, known).await?,
             Some(content) => {
@@ -138,14 +138,14 @@ impl Uploader {
             }
         };
         if let Some(content) = file.content.filter(|content| content.len() <= EMBED_LIMIT) {
-            let file = BaseFile { name: file.name, id, place: Place::Embedded(content) };
-            return Ok(Placed { file, sent: None });
+            let file = BaseFile { name: file.name, id, location: FileLocation::Embedded(content) };
+            return Ok(StoredFile { file, sent: None });
         }
         if let Some(object) = known.object(&id) {
-            return Ok(Placed::object(file.name, id, object, false));
+            return Ok(StoredFile::object(file.name, id, object, false));
         }
         if let Some(object) = self.copy(&id, known).await {
-            return Ok(Placed::object(file.name, id, object, false));
+            return Ok(StoredFile::object(file.name, id, object, false));
         }
         let object = self.names.next(DataKind::Sst);
         known.begun(object.clone());
@@ -161,7 +161,7 @@ impl Uploader {
             let message = "another run has taken the place of this one";
             return Err(Error::new(ErrorKind::Aborted, message).object(object));
         }
-        Ok(Placed::object(file.name, id, object, true))
+        Ok(StoredFile::object(file.name, id, object, true))
     }
 }
 
@@ -183,15 +183,15 @@ impl Uploader {
     }
 }
 
-/// A file and how it came to its place: sent, found there already, or embedded (None).
-struct Placed {
+/// A file of the new base. `sent` says whether it was sent or the store had it; None if it is embedded.
+struct StoredFile {
     file: BaseFile,
     sent: Option<bool>,
 }
 
-impl Placed {
+impl StoredFile {
     fn object(name: String, id: FileId, object: ObjectName, sent: bool) -> Self {
-        Self { file: BaseFile { name, id, place: Place::Object(object) }, sent: Some(sent) }
+        Self { file: BaseFile { name, id, location: FileLocation::Object(object) }, sent: Some(sent) }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 
 use super::Remote;
-use super::url::{dir_of, open_url, parse_prefix, place_of};
+use super::url::{cloud_store_id, dir_of, open_url, parse_prefix};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone)]
 pub struct JobLocation {
-    place: Place,
+    address: Address,
     request_timeout: Duration,
     contact_timeout: Option<Duration>,
     /// Options were given to a store that has its own.
@@ -39,7 +39,7 @@ pub struct JobLocation {
 }
 
 #[derive(Clone)]
-enum Place {
+enum Address {
     Url { url: String, options: Vec<(String, String)> },
     Store { store: Arc<dyn ObjectStore>, prefix: String },
 }
@@ -56,16 +56,16 @@ pub(crate) struct Connected {
 impl JobLocation {
     /// A job at a URL.
     pub fn url(url: impl Into<String>) -> Self {
-        Self::new(Place::Url { url: url.into(), options: Vec::new() })
+        Self::new(Address::Url { url: url.into(), options: Vec::new() })
     }
 
     /// A job in an object store that the caller has made.
     pub fn store(store: Arc<dyn ObjectStore>, prefix: impl Into<String>) -> Self {
-        Self::new(Place::Store { store, prefix: prefix.into() })
+        Self::new(Address::Store { store, prefix: prefix.into() })
     }
 
-    fn new(place: Place) -> Self {
-        Self { place, request_timeout: Duration::from_secs(30), contact_timeout: None, misplaced: false }
+    fn new(address: Address) -> Self {
+        Self { address, request_timeout: Duration::from_secs(30), contact_timeout: None, misplaced: false }
     }
 
     /// A configuration key of the object store of a URL, as `object_store` names them (`aws_region`,
@@ -85,14 +85,14 @@ impl JobLocation {
         options: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let more = options.into_iter().map(|(key, value)| (key.into(), value.into()));
-        self.place = match self.place {
-            Place::Url { url, mut options } => {
+        self.address = match self.address {
+            Address::Url { url, mut options } => {
                 options.extend(more);
-                Place::Url { url, options }
+                Address::Url { url, options }
             }
-            place @ Place::Store { .. } => {
+            address @ Address::Store { .. } => {
                 self.misplaced |= more.count() > 0;
-                place
+                address
             }
         };
         self
@@ -117,9 +117,9 @@ impl JobLocation {
 
     /// As the location is called in reports: the URL, or the prefix.
     pub(crate) fn name(&self) -> &str {
-        match &self.place {
-            Place::Url { url, .. } => url,
-            Place::Store { prefix, .. } => prefix,
+        match &self.address {
+            Address::Url { url, .. } => url,
+            Address::Store { prefix, .. } => prefix,
         }
     }
 
@@ -135,12 +135,12 @@ impl JobLocation {
                 .object(self.name())
                 .advise("give them where the store is made"));
         }
-        let (store, prefix, cloud, dir) = match &self.place {
-            Place::Url { url, options } => {
+        let (store, prefix, cloud, dir) = match &self.address {
+            Address::Url { url, options } => {
                 let (store, prefix) = open_url(url, options.iter().cloned(), create_dir)?;
-                (store, prefix, place_of(url, options), dir_of(url))
+                (store, prefix, cloud_store_id(url, options), dir_of(url))
             }
-            Place::Store { store, prefix } => (Arc::clone(store), parse_prefix(prefix)?, None, None),
+            Address::Store { store, prefix } => (Arc::clone(store), parse_prefix(prefix)?, None, None),
         };
         let remote = Remote::new(store, prefix, env)
             .with_timeout(self.request_timeout)

@@ -34,7 +34,7 @@ impl Remote {
     /// like any data object. Larger ones go in parts of 8 MiB, up to `parallel` of them at a time,
     /// and appear at once when the last part has arrived. `limiter` is asked before each part. Up
     /// to `sharers` such transfers, including this upload's own parts, may share a link, as in
-    /// [`Remote::put_beside`]. Returns the BLAKE3 hash of the sent bytes.
+    /// [`Remote::put_data_shared`]. Returns the BLAKE3 hash of the sent bytes.
     pub(crate) async fn put_file(
         &self,
         name: &ObjectName,
@@ -45,9 +45,9 @@ impl Remote {
         sharers: u32,
     ) -> Result<blake3::Hash> {
         if length <= PART {
-            let source = Source::open(file, length).await?;
+            let source = FileReader::open(file, length).await?;
             let (source, bytes, _room) = source.read(length, limiter, &self.upload_room).await?;
-            return self.put_beside(name, bytes, sharers).await.map(|()| source.hash.finalize());
+            return self.put_data_shared(name, bytes, sharers).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
         loop {
@@ -67,7 +67,7 @@ impl Remote {
         parallel: usize,
         sharers: u32,
     ) -> Result<blake3::Hash, Failure> {
-        let source = Source::open(file, length).await.map_err(Failure::lasting)?;
+        let source = FileReader::open(file, length).await.map_err(Failure::lasting)?;
         self.counters.put(0);
         let path = self.path(name);
         let begin = self.store.put_multipart_opts(&path, self.multipart_options());
@@ -99,7 +99,7 @@ impl Remote {
         &self,
         name: &ObjectName,
         upload: &mut dyn MultipartUpload,
-        mut source: Source,
+        mut source: FileReader,
         limiter: Option<&RateLimiter>,
         parallel: usize,
         sharers: u32,
@@ -207,7 +207,7 @@ mod parts {
 }
 
 /// A file that is read from front to back.
-struct Source {
+struct FileReader {
     file: File,
     path: Box<Path>,
     left: u64,
@@ -215,7 +215,7 @@ struct Source {
     hash: Box<blake3::Hasher>,
 }
 
-impl Source {
+impl FileReader {
     async fn open(path: &Path, length: u64) -> Result<Self> {
         let path: Box<Path> = path.into();
         blocking(move || {
@@ -280,10 +280,10 @@ mod tests {
         let room = room(2 * PART);
         let mut held = Vec::new();
         for _ in 0..2 {
-            let source = Source::open(&path, 3 * PART).await.unwrap();
+            let source = FileReader::open(&path, 3 * PART).await.unwrap();
             held.push(source.read(PART, None, &room).await.unwrap());
         }
-        let source = Source::open(&path, 3 * PART).await.unwrap();
+        let source = FileReader::open(&path, 3 * PART).await.unwrap();
         let mut third = Box::pin(source.read(1, None, &room));
         assert!(third.as_mut().now_or_never().is_none(), "there is no room for it");
         held.pop();
@@ -295,7 +295,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, vec![7; PART as usize]).unwrap();
-        let source = Source::open(&path, PART).await.unwrap();
+        let source = FileReader::open(&path, PART).await.unwrap();
         assert_eq!(source.read(PART, None, &room(0)).await.unwrap().1.len() as u64, PART);
     }
 }

@@ -120,14 +120,19 @@ impl Remote {
     /// alone. An object found there after a doubt can therefore only be from an earlier try; it
     /// counts as success only if it holds the same bytes.
     pub(crate) async fn put_data(&self, name: &ObjectName, payload: Bytes) -> Result<()> {
-        self.put_beside(name, payload, 1).await
+        self.put_data_shared(name, payload, 1).await
     }
 
     /// As [`Remote::put_data`], with a deadline for a shared link. Up to `sharers` transfers,
     /// including this one, may share one link that runs at the slowest rate we tolerate. In the
     /// worst case each gets 1/`sharers` of it, so the deadline is `sharers` times what this payload
     /// needs alone.
-    pub(crate) async fn put_beside(&self, name: &ObjectName, payload: Bytes, sharers: u32) -> Result<()> {
+    pub(crate) async fn put_data_shared(
+        &self,
+        name: &ObjectName,
+        payload: Bytes,
+        sharers: u32,
+    ) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
             let failure = match self.create_hedged(name, &payload, sharers).await {
@@ -155,14 +160,14 @@ impl Remote {
     /// target is absent. Checks that `size` bytes have arrived.
     pub(crate) async fn copy_data(
         &self,
-        place: &Self,
+        other_job: &Self,
         from: &ObjectName,
         name: &ObjectName,
         size: u64,
     ) -> Result<()> {
         let mut attempts = self.attempts();
         loop {
-            match self.try_copy(&place.path(from), name, size).await {
+            match self.try_copy(&other_job.path(from), name, size).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => attempts.again(failure).await?,
             }

@@ -19,7 +19,7 @@ use super::plan::SubtaskPlan;
 use super::reads::{Read, coalesce, part_of};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{BaseRef, Origin};
-use crate::materialize::{BaseFile, BaseIndex, FileId, Place, blocking, run_all};
+use crate::materialize::{BaseFile, BaseIndex, FileId, FileLocation, blocking, run_all};
 use crate::remote::{ObjectName, Remote};
 use crate::table;
 
@@ -97,11 +97,11 @@ impl<'a> Fetcher<'a> {
         for source in fetched.iter().flat_map(|fetched| &fetched.sources) {
             for file in source.base.iter().flat_map(|base| &base.files) {
                 let target = source.dir.join(&file.name);
-                match &file.place {
-                    Place::Object(object) => {
+                match &file.location {
+                    FileLocation::Object(object) => {
                         files.entry((object, file.id)).or_default().push((target, file));
                     }
-                    Place::Embedded(content) => embedded.push((target, content.clone())),
+                    FileLocation::Embedded(content) => embedded.push((target, content.clone())),
                 }
             }
         }

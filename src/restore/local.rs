@@ -96,13 +96,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::materialize::Place;
+    use crate::materialize::FileLocation;
 
     fn wanted(name: &str, content: &[u8]) -> BaseFile {
         BaseFile {
             name: name.to_owned(),
             id: FileId::of_bytes(content),
-            place: Place::Embedded(Bytes::new()),
+            location: FileLocation::Embedded(Bytes::new()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::env::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::Origin;
 use crate::materialize::{Known, Stamp};
-use crate::table::{Source, Table, TableResources};
+use crate::table::{SourceTable, Table, TableResources};
 
 /// A subtask's table on its way to its cut.
 pub(super) struct Replay {
@@ -141,10 +141,10 @@ fn open_other(
     source: &Origin,
     fetched: &FetchedSource,
     resources: &TableResources,
-) -> Result<Option<Source>> {
+) -> Result<Option<SourceTable>> {
     let Some(first) = source.segments.first().filter(|_| source.base.is_some()) else { return Ok(None) };
     let table = check_base(Table::open_to_read(&fetched.dir, first.range, resources), source)?;
-    Ok(Some(Source { table, range: first.range, owned: source.owned }))
+    Ok(Some(SourceTable { table, range: first.range, owned: source.owned }))
 }
 
 /// Notes which of the table's files in `dir` were joined from `sources` under another name. Their

@@ -17,7 +17,7 @@ use crate::key_group::KeyGroupRange;
 
 /// What a table has for the new one.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
+pub(super) struct JoinInput {
     /// The half-open range of keys that count.
     start: Vec<u8>,
     end: Vec<u8>,
@@ -25,7 +25,7 @@ pub(super) struct Part {
     files: Vec<LiveFile>,
 }
 
-impl Part {
+impl JoinInput {
     /// The table that others are to come into: all of its files count, whatever is in them.
     pub(super) fn host(kept: KeyGroupRange, files: Vec<LiveFile>) -> Self {
         let (start, end) = key::bounds_of(kept);
@@ -105,9 +105,9 @@ impl Part {
 
 /// Which of the parts (the host is the first) are worth a compaction before anything is joined, because they
 /// stand in the way of others and it writes less than a copy would.
-pub(super) fn to_rewrite(parts: &[Part]) -> Vec<bool> {
+pub(super) fn to_rewrite(parts: &[JoinInput]) -> Vec<bool> {
     let others = |at: usize| parts.iter().enumerate().filter(move |(other, _)| *other != at);
-    let decide = |(at, part): (usize, &Part)| {
+    let decide = |(at, part): (usize, &JoinInput)| {
         // In place of the host, all the others would have to be copied.
         let copied = if at == 0 { others(0).map(|(_, part)| part.bytes()).sum() } else { part.bytes() };
         others(at).any(|(_, other)| part.intrudes(other))
@@ -121,7 +121,7 @@ pub(super) fn to_rewrite(parts: &[Part]) -> Vec<bool> {
 /// Which of the parts are joined as files. The first, the host, is there already; the larger ones come before
 /// the smaller. `base_level` is the first level below 0 that the host fills, and `room` is how many files more
 /// may come into level 0, where they slow down writes until they are compacted.
-pub(super) fn to_join(parts: &[Part], base_level: usize, mut room: usize) -> Vec<bool> {
+pub(super) fn to_join(parts: &[JoinInput], base_level: usize, mut room: usize) -> Vec<bool> {
     let mut joined = vec![false; parts.len()];
     let mut order: Vec<_> = parts.iter().enumerate().skip(1).collect();
     order.sort_by_key(|(_, part)| std::cmp::Reverse(part.bytes()));
@@ -157,11 +157,11 @@ mod tests {
         }
     }
 
-    fn part(first: u16, last: u16, files: &[LiveFile]) -> Part {
-        Part::source(KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) }, files.to_vec())
+    fn part(first: u16, last: u16, files: &[LiveFile]) -> JoinInput {
+        JoinInput::source(KeyGroupRange { first: KeyGroup(first), last: KeyGroup(last) }, files.to_vec())
     }
 
-    fn joined(parts: &[Part]) -> Vec<bool> {
+    fn joined(parts: &[JoinInput]) -> Vec<bool> {
         to_join(parts, 6, 10)
     }
 
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_file_of_the_host_that_lies_within_anothers_range_is_in_the_way() {
         let (kept, files) = (KeyGroupRange { first: KeyGroup(10), last: KeyGroup(19) }, [file(0, 5, 5)]);
-        let host = Part::host(kept, files.to_vec());
+        let host = JoinInput::host(kept, files.to_vec());
         assert_eq!(joined(&[host, part(5, 9, &[file(6, 7, 8)])]), [false, false]);
     }
 

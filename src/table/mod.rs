@@ -43,7 +43,7 @@ pub(crate) use merge::OPERATOR_NAME;
 pub(crate) use options::TableResources;
 pub(crate) use owned::OwnedCursor;
 pub(crate) use reads::TableValue;
-pub(crate) use rescale::Source;
+pub(crate) use rescale::SourceTable;
 pub(crate) use rocks::Table;
 pub use stats::TableStats;
 pub(crate) use tuning::Tuning;

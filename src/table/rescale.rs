@@ -21,7 +21,7 @@ use std::thread;
 
 use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch, properties};
 
-use super::join::{Part, to_join, to_rewrite};
+use super::join::{JoinInput, to_join, to_rewrite};
 use super::marker::is_own;
 use super::rocks::Table;
 use super::{ffi, options};
@@ -40,7 +40,7 @@ const SYNCS: usize = 8;
 const BASE_LEVEL: &str = "rocksdb.base-level";
 
 /// Another table, and the key groups of it that a new one takes in.
-pub(crate) struct Source {
+pub(crate) struct SourceTable {
     /// Opened to be read, in a directory that is deleted afterwards: it may be opened again to be compacted.
     pub(crate) table: Table,
     /// The key groups that the table belonged to.
@@ -71,7 +71,7 @@ impl Table {
         &mut self,
         kept: KeyGroupRange,
         range: KeyGroupRange,
-        sources: Vec<Source>,
+        sources: Vec<SourceTable>,
         threads: usize,
     ) -> Result<u64> {
         Ok(self.take_over_with(kept, range, sources, threads, to_rewrite)?.copied)
@@ -82,14 +82,14 @@ impl Table {
         &mut self,
         kept: KeyGroupRange,
         range: KeyGroupRange,
-        mut sources: Vec<Source>,
+        mut sources: Vec<SourceTable>,
         threads: usize,
-        to_rewrite: impl Fn(&[Part]) -> Vec<bool>,
+        to_rewrite: impl Fn(&[JoinInput]) -> Vec<bool>,
     ) -> Result<TakenOver> {
         let mut taken = TakenOver::default();
         self.drop_files(kept)?;
-        let mut parts = vec![Part::host(kept, ffi::live_files(&self.db))];
-        parts.extend(sources.iter().map(Source::part));
+        let mut parts = vec![JoinInput::host(kept, ffi::live_files(&self.db))];
+        parts.extend(sources.iter().map(SourceTable::part));
         for (at, rewrite) in to_rewrite(&parts).into_iter().enumerate() {
             if !rewrite {
                 continue;
@@ -98,7 +98,7 @@ impl Table {
             let part = match at.checked_sub(1) {
                 None => {
                     self.rewrite(kept)?;
-                    Part::host(kept, ffi::live_files(&self.db))
+                    JoinInput::host(kept, ffi::live_files(&self.db))
                 }
                 Some(at) => {
                     let source = sources.remove(at).rewritten()?;
@@ -148,7 +148,7 @@ impl Table {
     }
 
     /// Takes in the files of a part. If RocksDB will not have them, nothing has come in.
-    fn join(&self, part: &Part) -> bool {
+    fn join(&self, part: &JoinInput) -> bool {
         if part.is_empty() {
             return true;
         }
@@ -182,7 +182,7 @@ impl Table {
             let mut batch = WriteBatch::default();
             batch.delete_range(least, above);
             // Two entries have two sequence numbers: the file is not taken for one that was made to be
-            // ingested, see `Part`.
+            // ingested, see `JoinInput`.
             batch.delete(least);
             self.write(batch)?;
             if !self.is_crowded() {
@@ -313,9 +313,9 @@ impl Table {
     }
 }
 
-impl Source {
-    fn part(&self) -> Part {
-        Part::source(self.owned, ffi::live_files(&self.table.db))
+impl SourceTable {
+    fn part(&self) -> JoinInput {
+        JoinInput::source(self.owned, ffi::live_files(&self.table.db))
     }
 
     /// The same without anything outside of what is taken in.

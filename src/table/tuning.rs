@@ -12,7 +12,7 @@ pub(crate) struct Tuning(Vec<(String, String)>);
 
 /// How an option gets to RocksDB.
 #[derive(Clone, Copy)]
-enum Way {
+enum OptionKind {
     /// By its name, as one of a few values.
     OneOf(&'static [&'static str]),
     /// By its name, as a number from and up to.
@@ -27,27 +27,27 @@ enum Way {
 const COMPRESSIONS: &[&str] = &["kNoCompression", "kLZ4Compression", "kZSTD"];
 const FLAG: &[&str] = &["true", "false"];
 
-const ALLOWED: &[(&str, Way)] = &[
-    ("block_restart_interval", Way::Blocks(restart_interval)),
-    ("block_size", Way::Blocks(block_size)),
-    ("bottommost_compression", Way::OneOf(COMPRESSIONS)),
-    ("bytes_per_sync", Way::Number(0, 1 << 30)),
+const ALLOWED: &[(&str, OptionKind)] = &[
+    ("block_restart_interval", OptionKind::Blocks(restart_interval)),
+    ("block_size", OptionKind::Blocks(block_size)),
+    ("bottommost_compression", OptionKind::OneOf(COMPRESSIONS)),
+    ("bytes_per_sync", OptionKind::Number(0, 1 << 30)),
     // Each compaction holds as much memory for each file that it reads.
-    ("compaction_readahead_size", Way::Number(0, 16 << 20)),
-    ("compression", Way::OneOf(COMPRESSIONS)),
+    ("compaction_readahead_size", OptionKind::Number(0, 16 << 20)),
+    ("compression", OptionKind::OneOf(COMPRESSIONS)),
     // More would come close to where writes are slowed down and snapshots wait.
-    ("level0_file_num_compaction_trigger", Way::Number(1, 16)),
-    ("max_bytes_for_level_base", Way::Number(1 << 20, 1 << 40)),
-    ("max_bytes_for_level_multiplier", Way::Number(2, 100)),
-    ("max_subcompactions", Way::Number(1, 16)),
-    ("memtable_max_range_deletions", Way::Number(1, 1 << 20)),
-    ("optimize_filters_for_hits", Way::OneOf(FLAG)),
-    ("partition_filters", Way::Blocks(partition_filters)),
-    ("rate_limiter_bytes_per_second", Way::Call(rate_limiter)),
-    ("target_file_size_base", Way::Number(1 << 20, 1 << 30)),
-    ("target_file_size_multiplier", Way::Number(1, 10)),
-    ("use_direct_io_for_flush_and_compaction", Way::OneOf(FLAG)),
-    ("use_direct_reads", Way::OneOf(FLAG)),
+    ("level0_file_num_compaction_trigger", OptionKind::Number(1, 16)),
+    ("max_bytes_for_level_base", OptionKind::Number(1 << 20, 1 << 40)),
+    ("max_bytes_for_level_multiplier", OptionKind::Number(2, 100)),
+    ("max_subcompactions", OptionKind::Number(1, 16)),
+    ("memtable_max_range_deletions", OptionKind::Number(1, 1 << 20)),
+    ("optimize_filters_for_hits", OptionKind::OneOf(FLAG)),
+    ("partition_filters", OptionKind::Blocks(partition_filters)),
+    ("rate_limiter_bytes_per_second", OptionKind::Call(rate_limiter)),
+    ("target_file_size_base", OptionKind::Number(1 << 20, 1 << 30)),
+    ("target_file_size_multiplier", OptionKind::Number(1, 10)),
+    ("use_direct_io_for_flush_and_compaction", OptionKind::OneOf(FLAG)),
+    ("use_direct_reads", OptionKind::OneOf(FLAG)),
 ];
 
 /// What options would break, by parts of their names; the first that fits is told.
@@ -100,7 +100,7 @@ impl Tuning {
 
     /// Those that RocksDB reads itself, in its own form; each ends in a semicolon.
     pub(super) fn by_name(&self) -> String {
-        let by_name = self.0.iter().filter(|(name, _)| way(name).is_some_and(Way::is_by_name));
+        let by_name = self.0.iter().filter(|(name, _)| way(name).is_some_and(OptionKind::is_by_name));
         by_name.map(|(name, value)| format!("{name}={value};")).collect()
     }
 
@@ -111,7 +111,7 @@ impl Tuning {
 
     pub(super) fn tune_blocks(&self, blocks: &mut BlockBasedOptions) {
         for (name, value) in &self.0 {
-            if let Some(Way::Blocks(set)) = way(name) {
+            if let Some(OptionKind::Blocks(set)) = way(name) {
                 // Was checked when the job was opened.
                 let _ = set(blocks, value);
             }
@@ -121,7 +121,7 @@ impl Tuning {
     /// Of one of `tables` that share what there is.
     pub(super) fn tune(&self, options: &mut Options, tables: usize) {
         for (name, value) in &self.0 {
-            if let Some(Way::Call(set)) = way(name) {
+            if let Some(OptionKind::Call(set)) = way(name) {
                 let _ = set(options, value, tables);
             }
         }
@@ -133,13 +133,13 @@ impl Tuning {
     }
 }
 
-impl Way {
+impl OptionKind {
     fn is_by_name(self) -> bool {
         matches!(self, Self::OneOf(_) | Self::Number(..))
     }
 }
 
-fn way(name: &str) -> Option<Way> {
+fn way(name: &str) -> Option<OptionKind> {
     ALLOWED.iter().find(|(allowed, _)| *allowed == name).map(|(_, way)| *way)
 }
 
@@ -160,17 +160,19 @@ fn check(name: &str, value: &str) -> Result<()> {
         return Err(refuse("letters, digits and a dot are all that is in a value".to_owned()));
     }
     let fits = match way {
-        Way::OneOf(values) if !values.contains(&value) => {
+        OptionKind::OneOf(values) if !values.contains(&value) => {
             return Err(refuse(format!("it is one of {}", values.join(", "))));
         }
-        Way::Number(least, most) if !value.parse().is_ok_and(|number| (least..=most).contains(&number)) => {
+        OptionKind::Number(least, most)
+            if !value.parse().is_ok_and(|number| (least..=most).contains(&number)) =>
+        {
             return Err(refuse(format!("it is a number from {least} to {most}")));
         }
-        Way::OneOf(_) | Way::Number(..) => {
+        OptionKind::OneOf(_) | OptionKind::Number(..) => {
             Options::default().get_options_from_string(format!("{name}={value}")).is_ok()
         }
-        Way::Blocks(set) => set(&mut BlockBasedOptions::default(), value).is_some(),
-        Way::Call(set) => set(&mut Options::default(), value, 1).is_some(),
+        OptionKind::Blocks(set) => set(&mut BlockBasedOptions::default(), value).is_some(),
+        OptionKind::Call(set) => set(&mut Options::default(), value, 1).is_some(),
     };
     if fits { Ok(()) } else { Err(refuse("RocksDB does not take it".to_owned())) }
 }
@@ -218,11 +220,13 @@ mod tests {
     fn what_is_allowed_is_taken_by_rocksdb() {
         for (name, way) in ALLOWED {
             let value = match way {
-                Way::OneOf(values) => values[0].to_owned(),
-                Way::Number(least, _) => least.to_string(),
-                Way::Blocks(_) if *name == "partition_filters" => "true".to_owned(),
-                Way::Blocks(_) => "1024".chars().take(if *name == "block_size" { 4 } else { 2 }).collect(),
-                Way::Call(_) => (1 << 20).to_string(),
+                OptionKind::OneOf(values) => values[0].to_owned(),
+                OptionKind::Number(least, _) => least.to_string(),
+                OptionKind::Blocks(_) if *name == "partition_filters" => "true".to_owned(),
+                OptionKind::Blocks(_) => {
+                    "1024".chars().take(if *name == "block_size" { 4 } else { 2 }).collect()
+                }
+                OptionKind::Call(_) => (1 << 20).to_string(),
             };
             one(name, &value).unwrap_or_else(|error| panic!("{name}={value}: {error}"));
         }

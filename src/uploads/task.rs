@@ -244,7 +244,7 @@ async fn send(
     let mut object = names.next(kind);
     let payload = join(&portions);
     let mut pause = FIRST_PAUSE;
-    while let Err(error) = remote.put_beside(&object, payload.clone(), PARALLEL_DELTAS).await {
+    while let Err(error) = remote.put_data_shared(&object, payload.clone(), PARALLEL_DELTAS).await {
         if outlet.is_over() {
             return None;
         }

@@ -201,7 +201,7 @@ impl Packer {
         }
         let object = self.names.next(DataKind::Pack);
         // Beside as many deltas as may be on their way.
-        let put = self.remote.put_beside(&object, join(&portions), PARALLEL_DELTAS + 1).await;
+        let put = self.remote.put_data_shared(&object, join(&portions), PARALLEL_DELTAS + 1).await;
         // A pack whose upload failed may exist all the same; no reference names it.
         let owners = portions.iter().filter(|_| put.is_ok()).map(|portion| portion.subtask);
         self.uploads.own(object.clone(), owners.collect());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 
-use super::Place;
+use super::StoreAndRoot;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) fn open_dir(dir: &FilePath, create_dir: bool) -> Result<Place> {
+pub(super) fn open_dir(dir: &FilePath, create_dir: bool) -> Result<StoreAndRoot> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => {

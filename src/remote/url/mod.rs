@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 
 use directory::open_dir;
 
-/// A store and the place in it.
-type Place = (Arc<dyn ObjectStore>, Path);
+/// A store, and the path below which a job lives in it.
+type StoreAndRoot = (Arc<dyn ObjectStore>, Path);
 
 /// Opens the store that `url` names.
 ///
@@ -34,7 +34,7 @@ pub(crate) fn open_url(
     url: &str,
     options: impl IntoIterator<Item = (String, String)>,
     create_dir: bool,
-) -> Result<Place> {
+) -> Result<StoreAndRoot> {
     let options: Vec<(String, String)> = options.into_iter().collect();
     let Some(parsed) = parse(url)? else {
         no_options(url, &options)?;
@@ -85,7 +85,7 @@ pub(crate) fn parse_prefix(prefix: &str) -> Result<Path> {
 
 /// Identifies the cloud store of a URL with its options: equal results mean the same store. None
 /// for other stores, whose handles can be compared. A hash, because options hold secrets.
-pub(crate) fn place_of(url: &str, options: &[(String, String)]) -> Option<[u8; 32]> {
+pub(crate) fn cloud_store_id(url: &str, options: &[(String, String)]) -> Option<[u8; 32]> {
     let parsed = parse(url).ok()??;
     let scheme = parsed.scheme();
     if matches!(scheme, "file" | "memory") {
@@ -180,7 +180,7 @@ pub(crate) fn dir_of(url: &str) -> Option<PathBuf> {
 /// The stores in memory that have a name.
 static SHARED: Mutex<Option<HashMap<String, Arc<InMemory>>>> = Mutex::new(None);
 
-fn open_memory(url: &Url) -> Result<Place> {
+fn open_memory(url: &Url) -> Result<StoreAndRoot> {
     let path = Path::from_url_path(url.path()).map_err(|error| bad_path(url).source(error))?;
     let store = match url.host_str() {
         None => Arc::new(InMemory::new()),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::ErrorKind;
 
-fn open(url: &str) -> Result<Place> {
+fn open(url: &str) -> Result<StoreAndRoot> {
     open_url(url, [], false)
 }
 
@@ -62,16 +62,16 @@ async fn named_memory_is_shared_and_the_nameless_is_not() {
 #[test]
 fn places_in_one_cloud_store_are_known_as_such() {
     let option = |value: &str| vec![("region".to_owned(), value.to_owned())];
-    let one = place_of("s3://bucket/a", &option("x"));
+    let one = cloud_store_id("s3://bucket/a", &option("x"));
     assert!(one.is_some());
-    assert_eq!(place_of("s3://bucket/b/c", &option("x")), one);
+    assert_eq!(cloud_store_id("s3://bucket/b/c", &option("x")), one);
     for (url, options) in
         [("s3://other/a", option("x")), ("gs://bucket/a", option("x")), ("s3://bucket/a", option("y"))]
     {
-        assert_ne!(place_of(url, &options), one, "{url}");
+        assert_ne!(cloud_store_id(url, &options), one, "{url}");
     }
     for url in ["memory://name/a", "file:///a", "/a", "", "a b:c"] {
-        assert_eq!(place_of(url, &[]), None, "{url}");
+        assert_eq!(cloud_store_id(url, &[]), None, "{url}");
     }
 }
 

@@ -70,7 +70,7 @@ async fn i6_a_failed_run_is_resumed_without_sending_anything_twice() {
     assert_eq!((done.new_files, done.reused_files), (3, 2));
     assert_eq!((world.uploader.remote.counters() - before).puts, 3);
     for file in &done.index.files {
-        let crate::materialize::Place::Object(object) = &file.place else { panic!("{file:?}") };
+        let crate::materialize::FileLocation::Object(object) = &file.location else { panic!("{file:?}") };
         assert_eq!(FileId::of_bytes(&world.bytes_of(object).await), file.id);
     }
 }

@@ -9,7 +9,7 @@ use super::TableResources;
 use super::join::to_rewrite;
 use super::marker::is_own;
 use super::options;
-use super::rescale::Source;
+use super::rescale::SourceTable;
 use super::rocks::Table;
 use crate::delta::MergeOp;
 use crate::ids::{DeltaSeq, StateId};
@@ -169,10 +169,10 @@ fn table_with(dir: &Path, owner: KeyGroupRange, keys: &[(u16, u8)], compacted: b
     table
 }
 
-fn as_source(table: Table, range: KeyGroupRange, owned: KeyGroupRange) -> Source {
+fn as_source(table: Table, range: KeyGroupRange, owned: KeyGroupRange) -> SourceTable {
     let dir = table.dir().to_owned();
     drop(table);
-    Source { table: Table::open_to_read(&dir, range, &resources()).unwrap(), range, owned }
+    SourceTable { table: Table::open_to_read(&dir, range, &resources()).unwrap(), range, owned }
 }
 
 /// RocksDB does not notice: the files do not overlap. But what one has of an earlier owner lies where the other

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::delta::Entry;
-use crate::table::join::Part;
+use crate::table::join::JoinInput;
 use crate::table::rescale::TakenOver;
 
 #[derive(Clone, Debug)]
@@ -148,14 +148,14 @@ impl Job {
             }
             let (dir, old, kept) = sources.remove(seed as usize % sources.len());
             let mut table = small_levels(Table::open(&dir, old, &resources()).unwrap());
-            let open = |(dir, range, owned): (PathBuf, _, _)| Source {
+            let open = |(dir, range, owned): (PathBuf, _, _)| SourceTable {
                 table: Table::open_to_read(&dir, range, &resources()).unwrap(),
                 range,
                 owned,
             };
             let sources: Vec<_> = sources.into_iter().map(open).collect();
             self.sources += sources.len();
-            let decide = |parts: &[Part]| match seed >> 8 & 3 {
+            let decide = |parts: &[JoinInput]| match seed >> 8 & 3 {
                 0 => to_rewrite(parts),
                 1 => vec![false; parts.len()],
                 _ => (0..parts.len()).map(|at| seed >> (16 + at % 32) & 1 == 1).collect(),

@@ -1,7 +1,7 @@
 //! The delta: insert, read-modify-write, get, cut, seal, decode, merge; hash and ordered states.
 //!
-//! `cargo bench --profile dev --bench delta`. The module is compiled into the benchmark from source,
-//! because it is no part of the public interface.
+//! `cargo bench --profile dev --bench delta`. The module is compiled into the benchmark from
+//! source, because it is no part of the public interface.
 
 #![allow(
     unused,

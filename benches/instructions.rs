@@ -1,7 +1,8 @@
 //! Instructions of the write path, for callgrind: put, get, cut, seal and apply, in fixed numbers.
 //!
-//! `scripts/instructions.sh` runs it and reads the counts off by function. Wall time on a shared machine says
-//! little about small loops; instructions are the same at every run, whatever else the machine does.
+//! `scripts/instructions.sh` runs it and reads the counts off by function. Wall time on a shared
+//! machine says little about small loops; instructions are the same at every run, whatever else the
+//! machine does.
 
 #![allow(missing_docs, reason = "a benchmark")]
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop")]

@@ -1,7 +1,8 @@
 //! What manifests cost: by subtasks, files, deltas, states and retained checkpoints.
 //!
-//! `cargo bench --profile dev --all-features --bench manifest -- [--retained N]`. The first table is of made-up records;
-//! the second of a job that commits N checkpoints (10,000) and retains them all, on an object store in memory.
+//! `cargo bench --profile dev --all-features --bench manifest -- [--retained N]`. The first table
+//! is of made-up records; the second of a job that commits N checkpoints (10,000) and retains them
+//! all, on an object store in memory.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop")]
 #![allow(missing_docs, reason = "a program")]

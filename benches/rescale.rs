@@ -1,11 +1,13 @@
 //! What a rescale costs beside a restore at the same parallelism.
 //!
-//! `cargo bench --profile dev --all-features --bench rescale -- [--short] [--mb N] …` (see [`Options`]).
+//! `cargo bench --profile dev --all-features --bench rescale -- [--short] [--mb N] …` (see
+//! [`Options`]).
 //!
-//! A state is written by some subtasks, compacted, materialized and committed, with a few deltas behind
-//! the base. Then the job is restored from the object store (a directory; nothing local is reused) at each
-//! of the given numbers of subtasks in turns, and closed without a commit. Printed are the medians: the
-//! restore's own times, the whole `Job::open`, and what was copied from table to table.
+//! A state is written by some subtasks, compacted, materialized and committed, with a few deltas
+//! behind the base. Then the job is restored from the object store (a directory; nothing local is
+//! reused) at each of the given numbers of subtasks in turns, and closed without a commit. Printed
+//! are the medians: the restore's own times, the whole `Job::open`, and what was copied from table
+//! to table.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures time, and may stop")]
 #![allow(missing_docs, reason = "a program")]

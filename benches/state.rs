@@ -1,8 +1,10 @@
-//! Typed state beside the raw store below it: what each kind costs per read and per write. Then what depends on how
-//! much there is: fresh entries, clears, timers, states, subtasks, some of it beside raw RocksDB.
+//! Typed state beside the raw store below it: what each kind costs per read and per write. Then
+//! what depends on how much there is: fresh entries, clears, timers, states, subtasks, some of it
+//! beside raw RocksDB.
 //!
-//! `cargo bench --profile dev --all-features --bench state -- [FILTER]`. The object store is in memory. Reads are
-//! of the settled table, at keys in no order; writes include what the background makes them wait.
+//! `cargo bench --profile dev --all-features --bench state -- [FILTER]`. The object store is in
+//! memory. Reads are of the settled table, at keys in no order; writes include what the background
+//! makes them wait.
 
 #![allow(missing_docs, reason = "a benchmark")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures time, and may stop")]
@@ -106,7 +108,8 @@ impl Quiet {
     }
 }
 
-/// A job with one subtask, with a state of each kind, and what a program without them would do instead.
+/// A job with one subtask, with a state of each kind, and what a program without them would do
+/// instead.
 struct Subject {
     job: Job,
     store: StateStore,

@@ -171,8 +171,8 @@ fn table(c: &mut Criterion) {
     group.finish();
 }
 
-/// Rounds of updates over a table, until no work is left over: by sorted WriteBatch, by SstFileWriter
-/// and ingest of one file per delta, and by ingest of deltas merged to 32 MB first.
+/// Rounds of updates over a table, until no work is left over: by sorted WriteBatch, by
+/// SstFileWriter and ingest of one file per delta, and by ingest of deltas merged to 32 MB first.
 fn ways_in(c: &mut Criterion) {
     const DELTAS: u64 = 50;
     const MAX_WAIT: Duration = Duration::from_secs(300);

@@ -1,14 +1,16 @@
 //! The whole store against plain RocksDB: one operator thread that reads, modifies and writes.
 //!
-//! `cargo bench --profile dev --all-features --bench throughput -- [--short] [--keys N] …` (see [`Options`]).
+//! `cargo bench --profile dev --all-features --bench throughput -- [--short] [--keys N] …` (see
+//! [`Options`]).
 //!
-//! - `direct`: the crate `rocksdb` with the table's options and all of the memory, no log, no changelog, no
-//!   checkpoints: what the state would cost if nobody had to recover it.
+//! - `direct`: the crate `rocksdb` with the table's options and all of the memory, no log, no
+//!   changelog, no checkpoints: what the state would cost if nobody had to recover it.
 //! - `changelog` and `native`: Alluvium's two modes, checkpoints on an object store in memory.
 //!
 //! The subjects take turns. Each run starts from the same settled state, opened anew and read warm.
-//! Clock and CPU meter stop only when all deferred work is done: deltas applied and durable, memtables
-//! flushed, compaction settled. Ratios are of neighbouring runs; the table shows their median.
+//! Clock and CPU meter stop only when all deferred work is done: deltas applied and durable,
+//! memtables flushed, compaction settled. Ratios are of neighbouring runs; the table shows their
+//! median.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark measures time, and may stop")]
 #![allow(missing_docs, reason = "a program")]

@@ -1,5 +1,6 @@
-//! The plumbing of a decorator around an object store: by whichever method a request comes, it passes
-//! the one function [`Intercept::carry`]. The store model and the fault store are built on it.
+//! The plumbing of a decorator around an object store: by whichever method a request comes, it
+//! passes the one function [`Intercept::carry`]. The store model and the fault store are built on
+//! it.
 
 use std::fmt;
 use std::future::Future;
@@ -69,8 +70,8 @@ pub(crate) trait Intercept: Clone + Send + Sync + 'static {
     /// The store that is decorated.
     fn inner(&self) -> &Arc<dyn ObjectStore>;
 
-    /// Makes `request`. The store underneath applies it while `apply` is polled, and never if `apply`
-    /// is dropped before. It borrows nothing, so it may be kept and polled later.
+    /// Makes `request`. The store underneath applies it while `apply` is polled, and never if
+    /// `apply` is dropped before. It borrows nothing, so it may be kept and polled later.
     fn carry<T: Send + 'static>(
         self,
         request: Request,

@@ -1,5 +1,6 @@
-//! A full disk below the local directory: what waits for space says so, and goes on when there is some. On a small
-//! file system in memory; where none can be mounted, these tests say that they are skipped.
+//! A full disk below the local directory: what waits for space says so, and goes on when there is
+//! some. On a small file system in memory; where none can be mounted, these tests say that they are
+//! skipped.
 #![allow(clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
@@ -87,7 +88,8 @@ fn assert_says_full(error: &Error, dir: &Path) {
     assert!(text.contains(dir.to_str().unwrap()), "{text}");
 }
 
-/// A compaction needs more room than there is, while the small files of one cut after the other still find some.
+/// A compaction needs more room than there is, while the small files of one cut after the other
+/// still find some.
 #[test]
 fn i6_a_compaction_that_finds_no_space_hangs_nobody_and_is_told() {
     for mode in [CheckpointMode::NativeIncremental, CheckpointMode::Changelog] {
@@ -112,8 +114,8 @@ fn i6_a_compaction_that_finds_no_space_hangs_nobody_and_is_told() {
                 if mode == CheckpointMode::Changelog {
                     job.materialize();
                     cut.unwrap();
-                    // The base waits for room that is not made, but nobody else waits for it. What more is written
-                    // fills the disk, and then the attempt ends.
+                    // The base waits for room that is not made, but nobody else waits for it. What
+                    // more is written fills the disk, and then the attempt ends.
                     let settled = job.settle(Duration::from_millis(500));
                     if settled.is_err() && job.health().is_err() {
                         return (job, stores, None);
@@ -148,7 +150,8 @@ fn i6_a_compaction_that_finds_no_space_hangs_nobody_and_is_told() {
     }
 }
 
-/// The disk is full of what earlier instances have left; the checkpoint needs some of it, and room for more.
+/// The disk is full of what earlier instances have left; the checkpoint needs some of it, and room
+/// for more.
 #[test]
 fn i6_a_restore_on_a_disk_full_of_old_files_makes_its_room() {
     let Some(disk) = SmallDisk::mount(48) else { return };

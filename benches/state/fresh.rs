@@ -1,5 +1,5 @@
-//! Maps with much that is fresh: looked at from either end, worked off as queues, cleared. Beside RocksDB with
-//! its own defaults and without its log.
+//! Maps with much that is fresh: looked at from either end, worked off as queues, cleared. Beside
+//! RocksDB with its own defaults and without its log.
 
 use std::hint::black_box;
 
@@ -105,7 +105,8 @@ pub(crate) fn queue(c: &mut Criterion) {
     group.finish();
 }
 
-/// A map of 8 entries is written and cleared, at one of a million keys; and what that costs another state's reads.
+/// A map of 8 entries is written and cleared, at one of a million keys; and what that costs another
+/// state's reads.
 pub(crate) fn clears(c: &mut Criterion) {
     let mut group = c.benchmark_group("clear");
     group.sample_size(20);

@@ -51,8 +51,8 @@ pub(crate) struct Direct {
 }
 
 impl Direct {
-    /// The options of `src/table/options.rs`, but for the insert hints: they remember a place per key
-    /// group, and plain keys have none (judged the fairer baseline, not measured).
+    /// The options of `src/table/options.rs`, but for the insert hints: they remember a place per
+    /// key group, and plain keys have none (judged the fairer baseline, not measured).
     pub(crate) fn open(dir: &Path, memory: u64) -> Self {
         const MIB: usize = 1 << 20;
         let memory = memory as usize;

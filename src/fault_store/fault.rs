@@ -112,8 +112,8 @@ pub enum Answer {
     /// Half of the body, or the first object of a listing, and then a broken connection. Any other
     /// answer is lost.
     Cut,
-    /// Half of the body, or the first object of a listing, and then nothing any more. Any other answer
-    /// never comes.
+    /// Half of the body, or the first object of a listing, and then nothing any more. Any other
+    /// answer never comes.
     Stall,
     /// Half of the body, and then an end as if that were all.
     Short,
@@ -161,8 +161,8 @@ pub trait FaultPolicy: Send {
     /// Asked before the store underneath has seen the request.
     fn before(&mut self, call: &Call) -> Fault;
 
-    /// Asked once the store underneath has applied the request, before the answer goes back. Not asked
-    /// if it has refused it. Default: [`Answer::Whole`].
+    /// Asked once the store underneath has applied the request, before the answer goes back. Not
+    /// asked if it has refused it. Default: [`Answer::Whole`].
     fn after(&mut self, call: &Call) -> Answer {
         let _ = call;
         Answer::Whole

@@ -1,9 +1,10 @@
 //! A store whose faults a test decides: a decorator around any other store.
 //!
-//! Every request is recorded as a [`Call`] with its number. What becomes of it is decided in this order:
-//! an [outage](FaultStore::set_outage), the faults that were [planned](FaultStore::plan) for its kind,
-//! and then the [policy](FaultStore::set_policy), which is asked before and after the request is
-//! applied. A policy that draws at random takes its seed from the test, so that a run can be repeated.
+//! Every request is recorded as a [`Call`] with its number. What becomes of it is decided in this
+//! order: an [outage](FaultStore::set_outage), the faults that were [planned](FaultStore::plan) for
+//! its kind, and then the [policy](FaultStore::set_policy), which is asked before and after the
+//! request is applied. A policy that draws at random takes its seed from the test, so that a run
+//! can be repeated.
 
 mod fault;
 mod held;
@@ -140,8 +141,8 @@ impl FaultStore {
         std::mem::take(&mut self.state().calls)
     }
 
-    /// Applies the late requests now, in the order in which they came. Returns how many of them had an
-    /// effect.
+    /// Applies the late requests now, in the order in which they came. Returns how many of them had
+    /// an effect.
     pub async fn deliver(&self) -> usize {
         let late = std::mem::take(&mut self.state().late);
         let mut applied = 0;
@@ -201,7 +202,8 @@ fn conflict(path: &str) -> Error {
     Error::AlreadyExists { path: path.to_owned(), source }
 }
 
-/// What `answer` makes of the value that a request returned, as far as that is the same for all kinds.
+/// What `answer` makes of the value that a request returned, as far as that is the same for all
+/// kinds.
 async fn answered<T>(op: Op, answer: Answer, value: T) -> Result<(T, Answer)> {
     let has_parts = matches!(op, Op::Get | Op::List);
     match &answer {

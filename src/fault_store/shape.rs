@@ -37,7 +37,8 @@ fn chunks(how: &Answer, whole: &Bytes) -> BoxStream<'static, Result<Bytes>> {
     }
 }
 
-/// `listed` as `how` has it. It breaks or stalls after its first object, in the middle of an answer.
+/// `listed` as `how` has it. It breaks or stalls after its first object, in the middle of an
+/// answer.
 pub(super) fn listing(
     how: Answer,
     listed: BoxStream<'static, Result<ObjectMeta>>,

@@ -113,7 +113,8 @@ async fn a_policy_can_crash_at_each_request_before_and_after_it_is_applied() {
         ["c", "c"],
         ["c", "c"],
     ];
-    // The second deletion of a bulk request is asked for after the first has failed, and fails as well.
+    // The second deletion of a bulk request is asked for after the first has failed, and fails as
+    // well.
     assert_eq!(seen, expected.as_flattened());
 }
 

@@ -33,9 +33,9 @@ impl Gate {
     }
 }
 
-/// A link that carries so many bytes a second. Transfers at the same time take turns, so that they get
-/// equal shares. A transfer that is given up half-way has taken its time in vain. Clones are the same
-/// link.
+/// A link that carries so many bytes a second. Transfers at the same time take turns, so that they
+/// get equal shares. A transfer that is given up half-way has taken its time in vain. Clones are
+/// the same link.
 #[derive(Debug, Clone)]
 pub struct Link {
     bytes_per_second: u32,

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 
 const READ: &str = "read a file to checksum it";
 
-/// Bytes that are read at a time: few enough to stay in the processor's cache between the two checksums.
+/// Bytes that are read at a time: few enough to stay in the processor's cache between the two
+/// checksums.
 const BUFFER: usize = 128 * 1024;
 
 /// Identity of a file's content: its length and BLAKE3.

@@ -3,8 +3,9 @@
 //! ```text
 //! magic "ALVB" | format version u16 | flags u16 (0) | body length u64 | body (postcard) | CRC32C u32
 //! ```
-//! Numbers outside the body are little-endian; the checksum covers everything before it. Small files
-//! (CURRENT, MANIFEST, OPTIONS) are embedded, so that a base costs one object besides its new SSTs.
+//! Numbers outside the body are little-endian; the checksum covers everything before it. Small
+//! files (CURRENT, MANIFEST, OPTIONS) are embedded, so that a base costs one object besides its new
+//! SSTs.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -145,8 +146,8 @@ impl BaseIndex {
     /// Reads an index; total over any bytes.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt), or [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for
-    /// a format that this build does not know.
+    /// [`Corrupt`](ErrorKind::Corrupt), or [`UnsupportedVersion`](ErrorKind::UnsupportedVersion)
+    /// for a format that this build does not know.
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self> {
         let body = checked_body(bytes)?;
         let (body, rest): (BodyV1<'_>, _) = postcard::take_from_bytes(body)

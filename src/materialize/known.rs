@@ -87,8 +87,8 @@ impl Known {
         self.lock().objects.get(id).cloned()
     }
 
-    /// Forgets where contents lie, and returns it: nothing may be referred to any more. What local files
-    /// hold is still known.
+    /// Forgets where contents lie, and returns it: nothing may be referred to any more. What local
+    /// files hold is still known.
     pub(crate) fn detach(&self) -> HashMap<FileId, ObjectName> {
         std::mem::take(&mut self.lock().objects)
     }
@@ -99,7 +99,8 @@ impl Known {
         self.lock().objects.len()
     }
 
-    /// Notes that this instance is about to upload an object of this name. From here on it may exist.
+    /// Notes that this instance is about to upload an object of this name. From here on it may
+    /// exist.
     pub(crate) fn begun(&self, object: ObjectName) {
         self.lock().own.insert(object);
     }
@@ -164,9 +165,9 @@ impl Known {
         self.lock().memo.insert(name.to_owned(), (stamp, id));
     }
 
-    /// Notes that the local files are damaged, and returns what is to be said of it. No base may be built from this
-    /// database any more, not even from those files that are intact: it would replace the base and the deltas that
-    /// can still rebuild the state.
+    /// Notes that the local files are damaged, and returns what is to be said of it. No base may be
+    /// built from this database any more, not even from those files that are intact: it would
+    /// replace the base and the deltas that can still rebuild the state.
     pub(crate) fn damaged(&self, error: Error) -> Error {
         self.lock().damage.get_or_insert(error).clone()
     }

@@ -94,7 +94,8 @@ pub(crate) fn decide(
         };
     }
     if history.rescaled && *settings != Settings::default() {
-        // Until then every checkpoint names what the old subtasks had, and a restore joins it again.
+        // Until then every checkpoint names what the old subtasks had, and a restore joins it
+        // again.
         return Decision::Run(Reason::Rescaled);
     }
     if settings.changelog_bytes.is_some_and(|limit| changelog_bytes >= staggered(limit, share, history)) {
@@ -109,16 +110,17 @@ pub(crate) fn decide(
     }
 }
 
-/// Whether a base of a snapshot that stands at delta `snapshot` is worth its upload, when the newest is of delta
-/// `base`. One that was asked for is, also where no delta is newer: compaction and expiry change the files
-/// and not the changelog. Where nothing was ever written there is nothing to keep.
+/// Whether a base of a snapshot that stands at delta `snapshot` is worth its upload, when the
+/// newest is of delta `base`. One that was asked for is, also where no delta is newer: compaction
+/// and expiry change the files and not the changelog. Where nothing was ever written there is
+/// nothing to keep.
 pub(crate) fn is_news(snapshot: DeltaSeq, base: Option<DeltaSeq>, history: &History) -> bool {
     snapshot > base.unwrap_or(DeltaSeq(0)) || (history.on_demand && base.is_some())
 }
 
-/// Slots lie `interval` apart, each subtask's shifted by its share of it. The next slot is the first
-/// that leaves at least half an interval after the last run: one that something else triggered
-/// moves the schedule, but not out of step with the siblings.
+/// Slots lie `interval` apart, each subtask's shifted by its share of it. The next slot is the
+/// first that leaves at least half an interval after the last run: one that something else
+/// triggered moves the schedule, but not out of step with the siblings.
 fn due(interval: Duration, share: Share, history: &History) -> Duration {
     let shift = (interval / share.of.max(1)).saturating_mul(share.index.saturating_add(1)).min(interval);
     let first = history.opened.saturating_add(shift);

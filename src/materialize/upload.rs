@@ -16,8 +16,8 @@ use crate::manifest::BaseRef;
 use crate::remote::{DataKind, ObjectName, RateLimiter, Remote};
 use crate::table::TableFiles;
 
-/// Files other than SSTs up to this size travel in the index. RocksDB's own MANIFEST is the only one
-/// of any size, and it is kept to about 4 MiB.
+/// Files other than SSTs up to this size travel in the index. RocksDB's own MANIFEST is the only
+/// one of any size, and it is kept to about 4 MiB.
 const EMBED_LIMIT: usize = 8 << 20;
 
 /// Uploads the snapshots of one store instance.
@@ -78,8 +78,8 @@ impl Uploader {
     /// Brings the snapshot `files`, which stands at `seq`, into the store, but for its index.
     ///
     /// May be dropped or fail at any point and be called again: what was sent is in `known` and is
-    /// not sent twice. One run per subtask at a time. After it has found a file to be damaged, it fails for good,
-    /// see [`Known::damage`].
+    /// not sent twice. One run per subtask at a time. After it has found a file to be damaged, it
+    /// fails for good, see [`Known::damage`].
     pub(crate) async fn upload(
         &self,
         files: &TableFiles,
@@ -153,8 +153,8 @@ impl Uploader {
         let sent =
             self.remote.put_file(&object, &file.path, file.size, limiter, self.parts, self.sharers).await?;
         if *sent.as_bytes() != id.hash {
-            // What was sent is not what was identified and found intact, maybe in an earlier run: the disk has given
-            // other bytes.
+            // What was sent is not what was identified and found intact, maybe in an earlier run:
+            // the disk has given other bytes.
             return Err(known.damaged(snapshot.damaged(&file.name)));
         }
         if !known.uploaded(id, object.clone()) {
@@ -183,7 +183,8 @@ impl Uploader {
     }
 }
 
-/// A file of the new base. `sent` says whether it was sent or the store had it; None if it is embedded.
+/// A file of the new base. `sent` says whether it was sent or the store had it; None if it is
+/// embedded.
 struct StoredFile {
     file: BaseFile,
     sent: Option<bool>,
@@ -195,8 +196,8 @@ impl StoredFile {
     }
 }
 
-/// Tells a file by its content. A file that is in no base yet is compared with what was written to it (I4); what
-/// is in one was checked when it came from there, and a base refers to the object.
+/// Tells a file by its content. A file that is in no base yet is compared with what was written to
+/// it (I4); what is in one was checked when it came from there, and a base refers to the object.
 async fn identify(file: &LocalFile, snapshot: &TableFiles, known: &Known) -> Result<FileId> {
     if let Some(id) = known.recall(&file.name, file.stamp) {
         return Ok(id);

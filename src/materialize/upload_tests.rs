@@ -16,8 +16,8 @@ use crate::table::TableFiles;
 
 const RANGE: KeyGroupRange = KeyGroupRange { first: KeyGroup(0), last: KeyGroup(3) };
 
-/// The hash is known from a run that failed; what the next one reads from the disk is something else,
-/// though size and time are the same.
+/// The hash is known from a run that failed; what the next one reads from the disk is something
+/// else, though size and time are the same.
 #[tokio::test]
 async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
     for size in [1000, 9 << 20] {
@@ -53,7 +53,8 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         assert!(error.to_string().contains("000001.sst"), "{error}");
         assert_eq!(known.len(), 0, "no base may refer to it");
 
-        // Whatever the files are now: what was built from a database that has lost bytes is not to be trusted.
+        // Whatever the files are now: what was built from a database that has lost bytes is not to
+        // be trusted.
         fs::write(&path, vec![1; size]).unwrap();
         assert_eq!(upload().await.unwrap_err().to_string(), error.to_string());
     }

@@ -1,4 +1,5 @@
-//! What a user is told where a store answers "no", through the client library and a real connection.
+//! What a user is told where a store answers "no", through the client library and a real
+//! connection.
 #![cfg(feature = "aws")]
 
 use std::io::{BufRead, BufReader, Write};

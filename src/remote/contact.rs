@@ -1,4 +1,5 @@
-//! The first answer of a store. Until it has come, waiting may be pointless: the address may be wrong.
+//! The first answer of a store. Until it has come, waiting may be pointless: the address may be
+//! wrong.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -12,7 +12,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct RemoteCounters {
-    /// Requests that write: creates, parts of large uploads, and the start and end of each such upload.
+    /// Requests that write: creates, parts of large uploads, and the start and end of each such
+    /// upload.
     pub puts: u64,
     /// Bytes sent.
     pub put_bytes: u64,

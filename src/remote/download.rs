@@ -87,8 +87,8 @@ impl Remote {
         }
     }
 
-    /// Asks for `rest` of an object, None for all of it, and appends what comes to `sink`. `whole` is how long the file
-    /// is to be, where that is known.
+    /// Asks for `rest` of an object, None for all of it, and appends what comes to `sink`. `whole`
+    /// is how long the file is to be, where that is known.
     async fn receive(
         &self,
         name: &ObjectName,
@@ -121,7 +121,8 @@ impl Remote {
         let range = answer.range.clone();
         let failed = |error| disk("write to the file", path, error);
         match answer.payload {
-            // The generic stream would read a local file in pieces of 8 KiB, each on another thread.
+            // The generic stream would read a local file in pieces of 8 KiB, each on another
+            // thread.
             GetResultPayload::File(source, source_path) => {
                 let sink = Arc::clone(sink);
                 let copy = spawn_blocking(move || copy_from(source, range, &sink, turn)).await;
@@ -173,7 +174,8 @@ struct Sink {
     file: File,
     hasher: blake3::Hasher,
     length: u64,
-    /// The try that may write to it: a task of an earlier one, which was given up, may still be on its way.
+    /// The try that may write to it: a task of an earlier one, which was given up, may still be on
+    /// its way.
     turn: u64,
 }
 
@@ -228,7 +230,8 @@ fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
     sink.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins a try, when the writes of the one before have ended; those that have not begun yet never will.
+/// Begins a try, when the writes of the one before have ended; those that have not begun yet never
+/// will.
 async fn next_turn(sink: &Arc<Mutex<Sink>>) -> Result<Turn> {
     let sink = Arc::clone(sink);
     joined(spawn_blocking(move || lock(&sink).next_turn()).await).map_err(|failure| failure.error)

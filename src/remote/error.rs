@@ -59,8 +59,8 @@ impl Failure {
             return new(meaning.verdict, meaning.kind, Some(meaning.advice), error);
         }
         match error {
-            // Some stores answer a failed "create if absent" with 304, most with 412; S3 answers 409
-            // when two creates meet. None of it says *whose* object is there.
+            // Some stores answer a failed "create if absent" with 304, most with 412; S3 answers
+            // 409 when two creates meet. None of it says *whose* object is there.
             Store::AlreadyExists { .. } | Store::Precondition { .. } | Store::NotModified { .. } => {
                 new(Verdict::Exists, ErrorKind::AlreadyExists, None, error)
             }
@@ -114,7 +114,8 @@ fn answered(what: &str, error: &object_store::Error) -> Option<(Answer, Meaning)
 
 /// Advice for a failure of the disk under a `file://` store; `None` if it is no such failure.
 fn local_cause(error: &object_store::Error) -> Option<&'static str> {
-    // Over a network, the same codes say something else: a firewall answers with "permission denied".
+    // Over a network, the same codes say something else: a firewall answers with "permission
+    // denied".
     let object_store::Error::Generic { store: "LocalFileSystem", .. } = error else { return None };
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = cause {

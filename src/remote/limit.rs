@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a limiter remembers that it was not used: the largest burst is what passes in this time.
+/// How long a limiter remembers that it was not used: the largest burst is what passes in this
+/// time.
 const BURST: Duration = Duration::from_secs(1);
 
 /// No single wait is longer; also keeps sums of times from running over.

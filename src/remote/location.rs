@@ -12,13 +12,14 @@ use super::url::{cloud_store_id, dir_of, open_url, parse_prefix};
 use crate::env::Env;
 use crate::error::{Error, Result};
 
-/// Where a job lives: a URL with the options of its object store, or an object store that the caller has made and
-/// a prefix in it. Made from either by `into()`, so that `Job::open("s3://bucket/job", …)` and
-/// `Job::open((store, "job"), …)` do as well.
+/// Where a job lives: a URL with the options of its object store, or an object store that the
+/// caller has made and a prefix in it. Both convert by `into()`, as in
+/// `Job::open("s3://bucket/job", …)` and `Job::open((store, "job"), …)`.
 ///
-/// A URL is `file:///path` or a plain path, `memory:///`, and with the cargo features of the same names
-/// `s3://bucket/prefix` (`aws`), `gs://bucket/prefix` (`gcp`), `az://container/prefix` (`azure`). A prefix must not
-/// lie within that of another job. Nothing is looked at before a job, reader or the like is opened.
+/// A URL is `file:///path` or a plain path, `memory:///`, and with the cargo features in
+/// parentheses `s3://bucket/prefix` (`aws`), `gs://bucket/prefix` (`gcp`), `az://container/prefix`
+/// (`azure`). A prefix must not lie within that of another job. The location is checked when a job,
+/// a reader or a tool opens it, not before.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,7 +35,8 @@ pub struct JobLocation {
     address: Address,
     request_timeout: Duration,
     contact_timeout: Option<Duration>,
-    /// Options were given to a store that has its own.
+    /// Whether options were given to a store that the caller has made. Kept until the location is
+    /// opened, because setters return no errors.
     misplaced: bool,
 }
 
@@ -68,11 +70,12 @@ impl JobLocation {
         Self { address, request_timeout: Duration::from_secs(30), contact_timeout: None, misplaced: false }
     }
 
-    /// A configuration key of the object store of a URL, as `object_store` names them (`aws_region`,
-    /// `azure_storage_account_name`, …). Default none. What is not given is taken from the environment (`AWS_REGION`,
-    /// `AWS_ACCESS_KEY_ID`, …). Where the store's certificate comes from an authority of your own, the environment
-    /// variable `SSL_CERT_FILE` names a file with that authority's certificate. An object store that the caller has
-    /// made has its options already: opening one with more is refused.
+    /// An option of a URL's object store, under the name that `object_store` has for it
+    /// (`aws_region`, `azure_storage_account_name`, …). Options that are not given come from the
+    /// environment (`AWS_REGION`, `AWS_ACCESS_KEY_ID`, …). If an authority of your own has issued
+    /// the store's certificate, set the environment variable `SSL_CERT_FILE` to a file with that
+    /// authority's certificate. An object store that the caller has made has its options already,
+    /// and opening it with more is refused. Default none.
     #[must_use]
     pub fn store_option(self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.store_options([(key, value)])
@@ -98,17 +101,18 @@ impl JobLocation {
         self
     }
 
-    /// How long a request to the object store may take, beside the time that its bytes need at 256 KiB/s. Default 30
-    /// seconds.
+    /// How long a request to the object store may take, in addition to the time that its bytes need
+    /// at 256 KiB/s. Default 30 seconds.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// How long the object store may take until it answers for the first time, all tries together. Whoever waits at a
-    /// terminal wants to hear soon of a wrong address. Default: no limit of its own, so that a silent store fails a
-    /// first request after five times the [request timeout](JobLocation::request_timeout).
+    /// How long the object store may take until it answers for the first time, all tries together.
+    /// Whoever waits at a terminal wants to hear soon of a wrong address. Default: no limit of its
+    /// own, so that a silent store fails a first request after five times the [request
+    /// timeout](JobLocation::request_timeout).
     #[must_use]
     pub fn contact_timeout(mut self, timeout: Duration) -> Self {
         self.contact_timeout = Some(timeout);
@@ -124,8 +128,8 @@ impl JobLocation {
     }
 
     /// # Errors
-    /// `InvalidArgument` for a wrong URL, option or prefix, `NotFound` for a directory that does not exist, unless it
-    /// may be made.
+    /// `InvalidArgument` for a wrong URL, option or prefix; `NotFound` for a directory that does
+    /// not exist, unless `create_dir` is set.
     pub(crate) fn connect(&self, env: Env, create_dir: bool) -> Result<Connected> {
         if self.request_timeout.is_zero() || self.contact_timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Error::invalid("a timeout must be longer than 0"));
@@ -149,7 +153,7 @@ impl JobLocation {
     }
 }
 
-/// Options may hold secrets, and so may what a store says of itself.
+/// Shows only the name: options may hold secrets, and so may a store's own `Debug`.
 impl fmt::Debug for JobLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobLocation").field("name", &self.name()).finish_non_exhaustive()

@@ -139,31 +139,33 @@ impl Remote {
         }
     }
 
-    /// Bytes of files that may be in memory on their way to the store, of all uploads together: at least a part.
-    /// Default 64 MiB.
+    /// Bytes of files that may be in memory on their way to the store, of all uploads together: at
+    /// least a part. Default 64 MiB.
     #[must_use]
     pub(crate) fn with_upload_room(mut self, bytes: u64) -> Self {
         self.upload_room = upload::room(bytes);
         self
     }
 
-    /// How long the store may take until it answers for the first time, all tries together. Default: no
-    /// limit of its own.
+    /// How long the store may take until it answers for the first time, all tries together.
+    /// Default: no limit of its own.
     #[must_use]
     pub(crate) fn with_contact_timeout(mut self, limit: Option<Duration>) -> Self {
         self.contact = Arc::new(Contact::within(limit));
         self
     }
 
-    /// How long the store may take to answer one request, before its bytes are counted. Default 30 s.
+    /// How long the store may take to answer one request, before its bytes are counted. Default 30
+    /// s.
     #[must_use]
     pub(crate) fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// A transfer may take longer than the timeout by what its bytes need at this rate: a slow store is
-    /// not a dead one, and giving up on a large object half-way would never end. Default 256 KiB/s.
+    /// A transfer may take longer than the timeout by what its bytes need at this rate: a slow
+    /// store is not a dead one, and giving up on a large object half-way would never end. Default
+    /// 256 KiB/s.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn with_slowest(mut self, bytes_per_second: NonZeroU64) -> Self {
@@ -220,8 +222,8 @@ impl Remote {
         self.timeout.saturating_add(Duration::from_millis(transfer))
     }
 
-    /// Longest time for a request that moves `bytes` and begins again if it is given up: `limit` at most, less where
-    /// others show that it hangs.
+    /// Longest time for a request that moves `bytes` and begins again if it is given up: `limit` at
+    /// most, less where others show that it hangs.
     fn limit_by_pace(&self, bytes: u64, limit: Duration) -> Duration {
         self.pace.give_up_after(bytes).min(limit)
     }
@@ -235,7 +237,8 @@ impl Remote {
         self.pace.hedge_after(bytes)
     }
 
-    /// Returns when a transfer that has `begun` at `start` is overdue, by what `after` says at each moment.
+    /// Returns when a transfer that has `begun` at `start` is overdue, by what `after` says at each
+    /// moment.
     async fn overdue(&self, begun: &Begun, start: Duration, after: impl Fn() -> Duration, limit: Duration) {
         loop {
             let due = begun.overdue_after(after(), limit);
@@ -268,8 +271,8 @@ impl Remote {
         result
     }
 
-    /// As [`Remote::timed`] for a transfer of `bytes` that cannot be sent a second time from here: it is given up where
-    /// others show that it hangs, and whoever waits for it begins again.
+    /// As [`Remote::timed`] for a transfer of `bytes` that cannot be sent a second time from here:
+    /// it is given up where others show that it hangs, and whoever waits for it begins again.
     async fn unless_it_hangs<T>(
         &self,
         what: &'static str,

@@ -1,29 +1,33 @@
-//! How long requests take at the moment, learned from those that have ended: what takes much longer hangs.
+//! How long requests take at the moment, learned from recent ones. A request that takes much longer
+//! than these probably hangs.
 //!
-//! A request's limit has to allow for the slowest link that is tolerated, shared by all transfers there may be;
-//! for some MiB that is minutes. One connection that has gone silent would hold up a checkpoint for as long. Beside
-//! the others it stands out after seconds.
+//! A request's deadline allows for the slowest tolerated link, shared by as many transfers as there
+//! may be. For a few MiB that is minutes, and one silent connection would delay a checkpoint by as
+//! much. Compared with other requests it stands out after seconds.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Up to this size a transfer is all latency.
+/// Transfers up to this size take one latency, whatever their size.
 const SMALL: u64 = 64 * 1024;
-/// From this size on it is mostly transfer.
+/// Transfers of at least this size take a time that is proportional to it.
 const LARGE: u64 = 256 * 1024;
-/// Requests of each kind that are remembered: enough that one slow one is soon forgotten.
+/// Requests of each size class that are remembered. Few, so that one slow request is soon
+/// forgotten.
 const REMEMBERED: usize = 32;
-/// What is assumed before anything was seen.
+/// Assumed before the first request has ended.
 const FIRST_LATENCY: Duration = Duration::from_secs(1);
 const FIRST_RATE: f64 = 1_000_000.0;
 
-/// Times the expected time, after which a request is sent a second time: that costs its bytes once more, at worst.
+/// When a request is sent a second time. A wrong guess costs its bytes once more.
 const HEDGE: Margin = Margin { times: 4, more: Duration::from_secs(1) };
-/// After which one is given up that must begin again then, maybe with others that depend on it.
+/// When a request is given up. Later than a hedge, because a wrong guess costs the whole request,
+/// and those that depend on it.
 const GIVE_UP: Margin = Margin { times: 8, more: Duration::from_secs(10) };
 
+/// How far beyond the expected time a request is overdue: so many times that, and a constant.
 struct Margin {
     times: u32,
     more: Duration,
@@ -35,16 +39,16 @@ impl Margin {
     }
 }
 
-/// The times of the last requests.
+/// The times of recent requests.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     recent: Mutex<Recent>,
-    /// Large transfers on their way, and those that have come through.
+    /// Number of large transfers in progress, and of all that have completed.
     under_way: AtomicU64,
     through: AtomicU64,
 }
 
-/// A transfer on its way.
+/// A transfer in progress. `through` is what [`Pace::through`] was when it began.
 #[derive(Debug)]
 pub(super) struct Begun {
     pace: Arc<Pace>,
@@ -53,14 +57,16 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// Whether it may be told by its time alone that this transfer hangs. Of several on one link that has become slow
-    /// all take long; one that hangs is overtaken by the others, or has none.
+    /// Whether this transfer's time alone may show that it hangs. If a shared link has become slow,
+    /// all transfers take long and none completes. A transfer that hangs is overtaken by another,
+    /// or has the link to itself.
     fn stands_out(&self) -> bool {
         let alone = self.pace.under_way.load(Ordering::Relaxed) <= 1;
         self.bytes < LARGE || alone || self.pace.through.load(Ordering::Relaxed) != self.through
     }
 
-    /// When it is overdue that is so after `after`, and is given up after `limit` in any case.
+    /// After how long this transfer counts as overdue: `after` if it stands out, otherwise at least
+    /// a quarter of `limit`, and never later than `limit`.
     pub(super) fn overdue_after(&self, after: Duration, limit: Duration) -> Duration {
         let after = if self.stands_out() { after } else { after.max(limit / 4) };
         after.min(limit)
@@ -78,15 +84,16 @@ impl Drop for Begun {
 #[derive(Debug, Default)]
 struct Recent {
     latencies: VecDeque<Duration>,
-    /// Of transfers between small and large, as they are: they are latency and transfer both, and would say too much of
-    /// the one or of the other. Their sizes differ by a factor of four at most, which the margins allow for.
+    /// Whole times of medium transfers. Both latency and bandwidth count in them, so they would
+    /// distort either estimate. Their sizes differ by a factor of four at most, which the margins
+    /// allow for.
     between: VecDeque<Duration>,
-    /// In seconds per byte.
+    /// Of large transfers, in seconds per byte.
     costs: VecDeque<f64>,
 }
 
 impl Pace {
-    /// Notes that a request begins that moves `bytes`.
+    /// Notes the beginning of a request that moves `bytes`.
     pub(super) fn begin(self: &Arc<Self>, bytes: u64) -> Begun {
         if bytes >= LARGE {
             self.under_way.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +101,7 @@ impl Pace {
         Begun { pace: Arc::clone(self), bytes, through: self.through.load(Ordering::Relaxed) }
     }
 
-    /// Notes a request that has moved `bytes` in `took`.
+    /// Notes a request that moved `bytes` in `took`.
     pub(super) fn came_through(&self, bytes: u64, took: Duration) {
         if bytes >= LARGE {
             self.through.fetch_add(1, Ordering::Relaxed);
@@ -102,8 +109,9 @@ impl Pace {
         self.note(bytes, took);
     }
 
-    /// Notes one that was given up: it would have taken longer, and the next one is given more time. So a link that
-    /// has become slow is not taken for dead for ever.
+    /// Notes a request that was given up after so long. It counts as one that took that long, so
+    /// the next one gets more time. Otherwise a link that has become slow would be taken for dead
+    /// for ever.
     pub(super) fn gave_up(&self, bytes: u64, after: Duration) {
         self.note(bytes, after);
     }
@@ -119,7 +127,7 @@ impl Pace {
         }
     }
 
-    /// After how long a request that moves `bytes` is sent again beside itself.
+    /// After how long a request that moves `bytes` is sent a second time over another connection.
     pub(super) fn hedge_after(&self, bytes: u64) -> Duration {
         HEDGE.over(self.expected(bytes))
     }
@@ -129,7 +137,7 @@ impl Pace {
         GIVE_UP.over(self.expected(bytes))
     }
 
-    /// As long as the slowest of the last ones would have taken for it.
+    /// The time for `bytes` at the pace of the slowest recent request of that size class.
     fn expected(&self, bytes: u64) -> Duration {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes > SMALL
@@ -140,7 +148,7 @@ impl Pace {
         }
         let latency = recent.latencies.iter().max().copied().unwrap_or(FIRST_LATENCY);
         let cost = recent.costs.iter().copied().reduce(f64::max).unwrap_or(1.0 / FIRST_RATE);
-        // Far below what a Duration holds.
+        // The clamp keeps the conversion from panicking: a Duration holds far more than 1e9 s.
         latency.saturating_add(Duration::from_secs_f64((cost * bytes as f64).clamp(0.0, 1e9)))
     }
 }

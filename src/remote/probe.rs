@@ -15,8 +15,8 @@ use super::{ObjectName, Remote};
 const RACERS: u8 = 4;
 
 impl Remote {
-    /// Creates one object several times at once and once more afterwards: at most one may succeed, the
-    /// last may not, and the content must be the winner's. A store that fails this is
+    /// Creates one object several times at once and once more afterwards: at most one may succeed,
+    /// the last may not, and the content must be the winner's. A store that fails this is
     /// [`ErrorKind::UnsafeStore`]. Leaves nothing behind, unless deleting fails as well.
     ///
     /// Passing is no proof: a race may end well by chance. `wanted` is the version of the chain
@@ -40,8 +40,8 @@ impl Remote {
     }
 
     async fn try_probe(&self, name: &ObjectName) -> Result<(), Failure> {
-        // Contents differ, so that it can be seen whose is there; all begin with the name, so that no
-        // store shares them with another object.
+        // Contents differ, so that it can be seen whose is there; all begin with the name, so that
+        // no store shares them with another object.
         let content = |who: u8| Bytes::from(format!("{name}\nwritten by {who}\n"));
         let racers = (0..RACERS).map(|who| self.try_create(name, content(who), 1));
         let mut winner = None;

@@ -44,8 +44,8 @@ impl Remote {
         }
     }
 
-    /// A part of an object. An object that ends before the range does is [`ErrorKind::Corrupt`]: the
-    /// range came from a reference to it.
+    /// A part of an object. An object that ends before the range does is [`ErrorKind::Corrupt`]:
+    /// the range came from a reference to it.
     pub(crate) async fn get_range(&self, name: &ObjectName, range: Range<u64>) -> Result<Bytes> {
         let mut attempts = self.attempts();
         loop {
@@ -109,8 +109,8 @@ impl Remote {
         }
     }
 
-    /// Sends the request for an object or a range of it; returns the answer before its body, and how
-    /// many bytes the body must have.
+    /// Sends the request for an object or a range of it; returns the answer before its body, and
+    /// how many bytes the body must have.
     pub(super) async fn start_get(
         &self,
         name: &ObjectName,
@@ -124,8 +124,9 @@ impl Remote {
         let result = match self.timed(READ, name, 0, limit, get).await {
             Ok(result) => result,
             Err(failure) => {
-                // A range that begins behind the end is refused by all stores, each in its own words.
-                // So ask for the size; whether that works or not, the first failure tells more.
+                // A range that begins behind the end is refused by all stores, each in its own
+                // words. So ask for the size; whether that works or not, the first failure tells
+                // more.
                 if let (Verdict::Passing, Some(range)) = (failure.verdict, range)
                     && let Ok(size) = self.try_head(name).await
                     && size < range.end
@@ -144,7 +145,8 @@ impl Remote {
         Ok((result, wanted))
     }
 
-    /// All objects below `folder` (one of [`ObjectName::FOLDERS`]; "" is everything), sorted by name.
+    /// All objects below `folder` (one of [`ObjectName::FOLDERS`]; "" is everything), sorted by
+    /// name.
     pub(crate) async fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         let mut attempts = self.attempts();
         loop {

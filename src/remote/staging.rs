@@ -16,7 +16,8 @@ use crate::ids::Epoch;
 fn is_void(name: &ObjectName, epoch: Epoch) -> bool {
     match name {
         ObjectName::Data { epoch: owner, .. } | ObjectName::Opened(owner) => *owner < epoch,
-        // The attempt's own record is there, so a create of this version or of one below fails, or fills a hole.
+        // The attempt's own record is there, so a create of this version or of one below fails, or
+        // fills a hole.
         ObjectName::Manifest(version) => version.0 <= epoch.0,
         ObjectName::Probe(wanted, _) => wanted.0 != 0 && wanted.0 <= epoch.0,
         // A reader or a user may be at it.
@@ -49,7 +50,8 @@ pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
     removed
 }
 
-/// What is staged in the job at `root`, by whomever: a process that was killed, or one that is writing it now.
+/// What is staged in the job at `root`, by whomever: a process that was killed, or one that is
+/// writing it now.
 pub(crate) fn count_staged(root: &Path) -> Staged {
     let mut staged = Staged::default();
     each_staged(root, |path, _| {

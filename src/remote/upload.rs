@@ -231,8 +231,8 @@ impl FileReader {
         .await
     }
 
-    /// The next `size` bytes, when the limiter lets them pass and there is room for them. They take the room until
-    /// the permit is dropped.
+    /// The next `size` bytes, when the limiter lets them pass and there is room for them. They take
+    /// the room until the permit is dropped.
     async fn read(
         mut self,
         size: u64,

@@ -44,7 +44,7 @@ pub(crate) struct Refused {
 struct Deletion {
     count_left: usize,
     left: Vec<ObjectName>,
-    /// Without one, what is left did not exist.
+    /// None: the objects that are left did not exist.
     failure: Option<Failure>,
 }
 
@@ -83,7 +83,7 @@ impl Remote {
             Ok(_) => Ok(()),
             Err(failure) if failure.verdict == Verdict::Absent => Err(Failure {
                 error: failure.error.advise("check that the bucket or container exists"),
-                // S3 says so, too, to a create that meets a deletion of the same name.
+                // S3 answers 404 as well if a create meets a deletion of the same name.
                 verdict: Verdict::Passing,
             }),
             Err(failure) => Err(failure),
@@ -109,7 +109,7 @@ impl Remote {
         self.counters.retry();
         let second = pin!(self.try_create(name, payload.clone(), sharers));
         match select(first, second).await {
-            // What one of them says is not yet what becomes of the other.
+            // A failure of one request says nothing about the other, which may still succeed.
             Either::Left((Err(failure), second)) if failure.is_failure() => second.await,
             Either::Right((Err(failure), first)) if failure.is_failure() => first.await,
             Either::Left((done, _)) | Either::Right((done, _)) => done,
@@ -224,8 +224,8 @@ impl Remote {
         self.delete_any(names).await
     }
 
-    /// Deletes objects, and returns how many the store says it deleted (some stores count absent ones,
-    /// too). One that does not exist is no error.
+    /// Deletes objects, and returns how many the store says it deleted (some stores count absent
+    /// ones, too). One that does not exist is no error.
     async fn delete_any(&self, names: Vec<ObjectName>) -> Result<usize> {
         let all = names.len();
         let deletion = self.delete_all(names).await;
@@ -248,11 +248,11 @@ impl Remote {
         Deletion { count_left: left.len(), left: left.into_values().collect(), failure }
     }
 
-    /// Takes out of `left` what was deleted. `Ok` says that the rest did not exist.
+    /// Removes the deleted objects from `left`. `Ok` says that the rest did not exist.
     async fn try_delete(&self, left: &mut HashMap<Path, ObjectName>) -> Result<(), Failure> {
         self.counters.delete(left.len());
         let mut paths: Vec<Path> = left.keys().cloned().collect();
-        // A fixed order, for the sake of runs that must be repeatable.
+        // A fixed order, so that runs with a seed can be repeated.
         paths.sort_unstable();
         let mut answers = self.store.delete_stream(stream::iter(paths.into_iter().map(Ok)).boxed());
         let mut failed = None;
@@ -263,13 +263,13 @@ impl Remote {
                     left.remove(&path);
                 }
                 Ok(None) => return failed.map_or(Ok(()), Err),
-                // Their errors carry no name that we could strike off; they are told apart at the end.
+                // The error does not name its object. If all others succeed, the rest was absent.
                 Err(failure) if failure.verdict == Verdict::Absent => {}
-                // One of several that S3 answers to in one piece.
+                // S3 answers a bulk request with one error for each object.
                 Err(failure) if failure.error.to_string().contains("AccessDenied") => {
                     failed = Some(Failure::lasting(failure.error));
                 }
-                // The stream may be stuck, and is of no more use.
+                // The stream may be stuck, so nothing more is read from it.
                 Err(failure) if failure.error.kind() == ErrorKind::StoreUnavailable => return Err(failure),
                 Err(failure) => failed = Some(failure),
             }

@@ -2,16 +2,18 @@
 //!
 //! The rules, so that other systems can be measured on the very same store:
 //! - A pacer lets `n` bytes through at `next = max(next, now − 5 ms) + n / rate`.
-//! - The bytes of a PUT are charged in chunks of 64 KiB, on a pacer of its own and on one that all uploads
-//!   share; it waits for the later of both, chunk by chunk, then for one latency, and is then applied.
-//! - A GET waits for one latency before its first byte; then its bytes are paced likewise, with a shared
-//!   pacer of the downloads' own.
-//! - A part of an upload in parts is a PUT of its own. To begin such an upload costs nothing, to complete
-//!   or abort it one latency.
-//! - A listing, a look at an object's head, a copy and a deletion (of any number of objects) cost one latency.
+//! - The bytes of a PUT are charged in chunks of 64 KiB, on a pacer of its own and on one that all
+//!   uploads share; it waits for the later of both, chunk by chunk, then for one latency, and is
+//!   then applied.
+//! - A GET waits for one latency before its first byte; then its bytes are paced likewise, with a
+//!   shared pacer of the downloads' own.
+//! - A part of an upload in parts is a PUT of its own. To begin such an upload costs nothing, to
+//!   complete or abort it one latency.
+//! - A listing, a look at an object's head, a copy and a deletion (of any number of objects) cost
+//!   one latency.
 //!
-//! What the store underneath takes by itself comes on top. There is no TLS, HTTP or signing in it: CPU
-//! figures lack what these cost.
+//! What the store underneath takes by itself comes on top. There is no TLS, HTTP or signing in it:
+//! CPU figures lack what these cost.
 
 mod body;
 mod options;
@@ -64,8 +66,8 @@ pub fn open_store(
     Ok((store, prefix.to_string()))
 }
 
-/// An object store with the latency, bandwidth and failures of a model around another one. Must be used
-/// within a tokio runtime with time enabled, as a job does. Clones are the same store.
+/// An object store with the latency, bandwidth and failures of a model around another one. Must be
+/// used within a tokio runtime with time enabled, as a job does. Clones are the same store.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -144,7 +146,8 @@ impl StoreModel {
         self.shared.options
     }
 
-    /// From `after` from now, every request fails for `length`; what is under way then fails as well.
+    /// From `after` from now, every request fails for `length`; what is under way then fails as
+    /// well.
     pub fn plan_outage(&self, after: Duration, length: Duration) {
         let start = self.shared.time.now().saturating_add(after);
         let mut outages = self.shared.outages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -162,8 +165,9 @@ impl StoreModel {
         self.shared.stock.peak()
     }
 
-    /// Counts what lies below `prefix` already, without a cost in the model. `contact` is how long the store may take
-    /// until it answers for the first time, see [`JobLocation::contact_timeout`](crate::JobLocation::contact_timeout).
+    /// Counts what lies below `prefix` already, without a cost in the model. `contact` is how long
+    /// the store may take until it answers for the first time, see
+    /// [`JobLocation::contact_timeout`](crate::JobLocation::contact_timeout).
     ///
     /// # Errors
     /// What the store underneath answers.

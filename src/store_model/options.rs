@@ -49,8 +49,8 @@ impl Latency {
     }
 }
 
-/// Latency, bandwidth and failures of a [`StoreModel`](super::StoreModel). Bandwidths are in bytes per
-/// second; None is without limit.
+/// Latency, bandwidth and failures of a [`StoreModel`](super::StoreModel). Bandwidths are in bytes
+/// per second; None is without limit.
 ///
 /// Written `30ms,50MB/s,100MB/s`: latency, bandwidth of one stream, bandwidth of all streams of one
 /// direction. `30ms..200ms` is a log-normal latency with a median of 30 ms and a 99th percentile of
@@ -73,8 +73,8 @@ pub struct StoreModelOptions {
     pub stream_bytes_per_second: Option<NonZeroU64>,
     /// Of all uploads together, and once more of all downloads together. Default None.
     pub shared_bytes_per_second: Option<NonZeroU64>,
-    /// Share of the requests that fail, 0 to 1; half of the writes among them have been applied, and
-    /// only the answer is lost. Default 0.
+    /// Share of the requests that fail, 0 to 1; half of the writes among them have been applied,
+    /// and only the answer is lost. Default 0.
     pub error_rate: f64,
     /// What latencies and errors are drawn from. Default 0.
     pub seed: u64,

@@ -7,8 +7,8 @@ use std::time::Duration;
 /// What a pacer that was not used lets pass at once.
 pub(super) const BURST: Duration = Duration::from_millis(5);
 
-/// Lets bytes pass at a rate: `next = max(next, now − 5 ms) + n / rate`, and `n` bytes are through at
-/// `next`. Without a rate they are through at once.
+/// Lets bytes pass at a rate: `next = max(next, now − 5 ms) + n / rate`, and `n` bytes are through
+/// at `next`. Without a rate they are through at once.
 #[derive(Debug)]
 pub(super) struct Pacer {
     bytes_per_second: Option<NonZeroU64>,

@@ -18,7 +18,8 @@ struct Counts {
 }
 
 impl Stock {
-    /// Counts what a request has changed. Deletions are counted object by object, by [`Self::delete`].
+    /// Counts what a request has changed. Deletions are counted object by object, by
+    /// [`Self::delete`].
     pub(super) fn applied(&self, request: &Request) {
         match (request.op, &request.from) {
             (Op::Put | Op::Complete, _) => self.put(request.path.clone(), request.bytes),

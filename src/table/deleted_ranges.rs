@@ -16,8 +16,8 @@ use crate::error::Result;
 /// Keys in a range that are deleted one by one.
 const DELETED_ONE_BY_ONE: usize = 32;
 
-/// Bytes of a table for each range that it is worth looking for: about a block, so that to look costs at most
-/// a read of the whole table in order, or some microseconds for each range.
+/// Bytes of a table for each range that it is worth looking for: about a block, so that to look
+/// costs at most a read of the whole table in order, or some microseconds for each range.
 const BYTES_PER_RANGE: u64 = 8 << 10;
 
 /// Bytes of a table in which to look costs next to nothing.

@@ -19,8 +19,8 @@ where
     }
 }
 
-/// RocksDB hands a status to C as text, `<code>: <detail>`; its sub-code (no space, …) is only in the
-/// detail.
+/// RocksDB hands a status to C as text, `<code>: <detail>`; its sub-code (no space, …) is only in
+/// the detail.
 fn classify(status: &str) -> (ErrorKind, Option<&'static str>) {
     let has = |part: &str| status.contains(part);
     if has("No space left on device") || has("Space limit reached") || has("Disk quota exceeded") {

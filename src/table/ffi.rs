@@ -1,6 +1,7 @@
-//! The calls of RocksDB's C interface that the `rocksdb` crate leaves out, as safe functions: the files of a
-//! database with their sequence numbers and their checksums, taking in files that another database has written, a
-//! flush that does not wait for compaction, and hearing of errors in the background.
+//! The calls of RocksDB's C interface that the `rocksdb` crate leaves out, as safe functions: the
+//! files of a database with their sequence numbers and their checksums, taking in files that
+//! another database has written, a flush that does not wait for compaction, and hearing of errors
+//! in the background.
 
 #![allow(unsafe_code, reason = "a C interface; each block says why it is sound")]
 
@@ -21,7 +22,8 @@ pub(super) struct LiveFile {
     pub(super) path: PathBuf,
     pub(super) level: usize,
     pub(super) bytes: u64,
-    /// The least and the greatest key. Range tombstones count, and their ends, which they leave out, as well.
+    /// The least and the greatest key. Range tombstones count, and their ends, which they leave
+    /// out, as well.
     pub(super) first: Vec<u8>,
     pub(super) last: Vec<u8>,
     /// As the MANIFEST has them.
@@ -39,8 +41,8 @@ impl LiveFile {
 pub(super) fn set_db_option(db: &DB, name: &CStr, value: &CStr) -> Result<(), Status> {
     let (names, values) = ([name.as_ptr()], [value.as_ptr()]);
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: the database is open as long as `db` is borrowed. Both arrays have one string each, with a NUL at
-    // its end, and live until the call is over; RocksDB copies what it needs.
+    // SAFETY: the database is open as long as `db` is borrowed. Both arrays have one string each,
+    // with a NUL at its end, and live until the call is over; RocksDB copies what it needs.
     unsafe {
         ffi::rocksdb_set_db_options(db.as_raw_ptr(), 1, names.as_ptr(), values.as_ptr(), &raw mut error);
     }
@@ -55,14 +57,15 @@ pub(super) fn set_db_option(db: &DB, name: &CStr, value: &CStr) -> Result<(), St
     }
 }
 
-/// The database's SST files: level by level from 0, in level 0 the newest first, below by their keys.
+/// The database's SST files: level by level from 0, in level 0 the newest first, below by their
+/// keys.
 pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
     let text = |text: *const c_char| {
         if text.is_null() {
             return String::new();
         }
-        // SAFETY: RocksDB's names are strings with a NUL at the end that live as long as the list, which is
-        // destroyed only after the last call.
+        // SAFETY: RocksDB's names are strings with a NUL at the end that live as long as the list,
+        // which is destroyed only after the last call.
         unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
     };
     let bytes = |data: *const c_char, len: usize| {
@@ -72,8 +75,8 @@ pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
         // SAFETY: RocksDB has just given this length of a key that lives as long as the list.
         unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) }.to_vec()
     };
-    // SAFETY: the database is open as long as `db` is borrowed. The list is a copy of its own, which only this
-    // function knows; it is read at indexes below its count, and destroyed once.
+    // SAFETY: the database is open as long as `db` is borrowed. The list is a copy of its own,
+    // which only this function knows; it is read at indexes below its count, and destroyed once.
     unsafe {
         let list = ffi::rocksdb_livefiles(db.as_raw_ptr());
         if list.is_null() {
@@ -104,18 +107,18 @@ pub(super) fn live_files(db: &DB) -> Vec<LiveFile> {
     }
 }
 
-/// Takes in `files` that another database has written, by hard links and under the sequence numbers that are in
-/// them: all or none. No key may be in what the database has; where a key is in several of the files, the
-/// older ones come first.
+/// Takes in `files` that another database has written, by hard links and under the sequence numbers
+/// that are in them: all or none. No key may be in what the database has; where a key is in several
+/// of the files, the older ones come first.
 pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Status> {
     let path = |path: &PathBuf| CString::new(path.as_os_str().as_encoded_bytes());
     let paths = files.iter().map(path).collect::<Result<Vec<_>, _>>();
     let paths = paths.map_err(|_| Status::from("Invalid argument: a path with a NUL in it".to_owned()))?;
     let pointers: Vec<*const c_char> = paths.iter().map(|path| path.as_ptr()).collect();
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on it itself.
-    // `pointers` are as many strings with a NUL at the end as is said, which outlive the call. The options are
-    // made here, used by this one call, and destroyed once.
+    // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on
+    // it itself. `pointers` are as many strings with a NUL at the end as is said, which outlive the
+    // call. The options are made here, used by this one call, and destroyed once.
     unsafe {
         let options = ffi::rocksdb_ingestexternalfileoptions_create();
         ffi::rocksdb_ingestexternalfileoptions_set_allow_db_generated_files(options, 1);
@@ -134,11 +137,12 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
     result(error)
 }
 
-/// Puts the memtable aside and has it written in the background: returns at once, however crowded level 0 is.
+/// Puts the memtable aside and has it written in the background: returns at once, however crowded
+/// level 0 is.
 pub(super) fn begin_flush(db: &DB) -> Result<(), Status> {
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on it itself. The
-    // options are made here, used by this one call, and destroyed once.
+    // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on
+    // it itself. The options are made here, used by this one call, and destroyed once.
     unsafe {
         let options = ffi::rocksdb_flushoptions_create();
         ffi::rocksdb_flushoptions_set_wait(options, 0);
@@ -155,8 +159,8 @@ fn result(error: *mut c_char) -> Result<(), Status> {
     if error.is_null() {
         return Ok(());
     }
-    // SAFETY: a failure is a string with a NUL at the end that RocksDB has allocated for its caller, who frees
-    // it, here once and after it was copied.
+    // SAFETY: a failure is a string with a NUL at the end that RocksDB has allocated for its
+    // caller, who frees it, here once and after it was copied.
     unsafe {
         let status = CStr::from_ptr(error).to_string_lossy().into_owned();
         ffi::rocksdb_free(error.cast());
@@ -164,12 +168,13 @@ fn result(error: *mut c_char) -> Result<(), Status> {
     }
 }
 
-/// Writes the memtable into a file and waits for that, even if level 0 is so full that writes are held back
-/// afterwards. RocksDB's own way is to wait for compaction first, which may be for ever on a full disk.
+/// Writes the memtable into a file and waits for that, even if level 0 is so full that writes are
+/// held back afterwards. RocksDB's own way is to wait for compaction first, which may be for ever
+/// on a full disk.
 pub(super) fn flush_at_once(db: &DB) -> Result<(), Status> {
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by this one call,
-    // and destroyed once.
+    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by
+    // this one call, and destroyed once.
     unsafe {
         let options = ffi::rocksdb_flushoptions_create();
         ffi::rocksdb_flushoptions_set_wait(options, 1);
@@ -197,12 +202,12 @@ pub(super) struct StorageFile {
 /// The name under which RocksDB keeps the checksums that we have it compute (`table/options.rs`).
 const CRC32C: &str = "FileChecksumCrc32c";
 
-/// All files of the database as of one moment, without what is in the memtable. They stay what they are only
-/// while deletions are held back.
+/// All files of the database as of one moment, without what is in the memtable. They stay what they
+/// are only while deletions are held back.
 pub(super) fn storage_files(db: &DB) -> Result<Vec<StorageFile>, Status> {
     let mut error: *mut c_char = ptr::null_mut();
-    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by this one call,
-    // and destroyed once.
+    // SAFETY: the database is open as long as `db` is borrowed. The options are made here, used by
+    // this one call, and destroyed once.
     let list = unsafe {
         let options = ffi::rocksdb_livefiles_storage_info_options_create();
         ffi::rocksdb_livefiles_storage_info_options_set_include_checksum_info(options, 1);
@@ -215,8 +220,8 @@ pub(super) fn storage_files(db: &DB) -> Result<Vec<StorageFile>, Status> {
     if list.is_null() {
         return Err(Status::from("Corruption: RocksDB gives no list of its files".to_owned()));
     }
-    // SAFETY: the list is a copy of its own, which only this function knows; it is read at indexes below its count,
-    // and destroyed once, after the last of them was read.
+    // SAFETY: the list is a copy of its own, which only this function knows; it is read at indexes
+    // below its count, and destroyed once, after the last of them was read.
     unsafe {
         let count = ffi::rocksdb_livefiles_storage_info_count(list);
         let files = (0..count).map(|index| storage_file(list, index)).collect();
@@ -228,8 +233,9 @@ pub(super) fn storage_files(db: &DB) -> Result<Vec<StorageFile>, Status> {
 /// # Safety
 /// `list` is not destroyed, and `index` below its count.
 unsafe fn storage_file(list: *const ffi::rocksdb_livefiles_storage_info_t, index: usize) -> StorageFile {
-    // SAFETY: RocksDB gives strings with a NUL at the end, and the content with its length; all of them live as long
-    // as the list. A checksum of this kind is a string of 4 bytes, which may be NULs, and the one behind it is.
+    // SAFETY: RocksDB gives strings with a NUL at the end, and the content with its length; all of
+    // them live as long as the list. A checksum of this kind is a string of 4 bytes, which may be
+    // NULs, and the one behind it is.
     unsafe {
         let text = |text: *const c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
         let mut length = 0;
@@ -260,7 +266,8 @@ pub(super) fn listen(options: &mut Options, trouble: Arc<Trouble>) {
     }
     unsafe extern "C" fn failed(state: *mut c_void, _reason: u32, status: *mut ffi::rocksdb_status_ptr_t) {
         let mut error: *mut c_char = ptr::null_mut();
-        // SAFETY: `state` as above, borrowed; the listener outlives its calls. `status` is valid during this one.
+        // SAFETY: `state` as above, borrowed; the listener outlives its calls. `status` is valid
+        // during this one.
         let trouble = unsafe {
             ffi::rocksdb_status_ptr_get_error(status, &raw mut error);
             &*state.cast_const().cast::<Trouble>()
@@ -305,9 +312,9 @@ pub(super) fn listen(options: &mut Options, trouble: Arc<Trouble>) {
     }
     unsafe extern "C" fn stall(_: *mut c_void, _: *const ffi::rocksdb_writestallinfo_t) {}
     unsafe extern "C" fn sealed(_: *mut c_void, _: *const ffi::rocksdb_memtableinfo_t) {}
-    // SAFETY: RocksDB calls each of the functions with what its own header declares; there is one for every event,
-    // because it does not ask. None of them unwinds. The options take the listener over, and share it with the
-    // databases that are opened with them.
+    // SAFETY: RocksDB calls each of the functions with what its own header declares; there is one
+    // for every event, because it does not ask. None of them unwinds. The options take the listener
+    // over, and share it with the databases that are opened with them.
     unsafe {
         let state = Arc::into_raw(trouble).cast_mut().cast::<c_void>();
         let listener = ffi::rocksdb_eventlistener_create(

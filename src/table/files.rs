@@ -29,8 +29,8 @@ pub(crate) struct TableFiles {
 }
 
 impl TableFiles {
-    /// Whether the SST file `name` was written with this checksum. One that RocksDB knows no checksum of is
-    /// not intact as far as anybody can tell.
+    /// Whether the SST file `name` was written with this checksum. One that RocksDB knows no
+    /// checksum of is not intact as far as anybody can tell.
     pub(crate) fn is_intact(&self, name: &str, crc32c: u32) -> bool {
         self.checksums.get(name) == Some(&crc32c)
     }
@@ -92,7 +92,8 @@ impl Table {
             .map_err(|source| Error::disk("create a checkpoint of the table", into, source))?;
         let linked = self.link_files(into);
         if linked.is_err() {
-            // The failure is what counts. What stays behind is removed with the instance's directory.
+            // The failure is what counts. What stays behind is removed with the instance's
+            // directory.
             let _ = fs::remove_dir_all(into);
         }
         linked

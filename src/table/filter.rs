@@ -42,8 +42,8 @@ pub(crate) struct Expiry {
     /// The last access that a stored value knows of, in milliseconds since 1970. None for bytes
     /// without a time, which never expire, and for those that it does not understand.
     pub(crate) last_access: fn(&[u8]) -> Option<u64>,
-    /// Of a value whose parts expire by themselves, a list: the time of the first part, and its length. None for other
-    /// values, and for bytes that it does not understand.
+    /// Of a value whose parts expire by themselves, a list: the time of the first part, and its
+    /// length. None for other values, and for bytes that it does not understand.
     pub(crate) first_part: fn(&[u8]) -> Option<Part>,
 }
 
@@ -55,13 +55,14 @@ pub(super) struct ExpiryAt {
 }
 
 thread_local! {
-    /// Whether the thread is one of RocksDB's own, which folds for a flush or a compaction and not for a read.
+    /// Whether the thread is one of RocksDB's own, which folds for a flush or a compaction and not
+    /// for a read.
     static BACKGROUND: Cell<bool> = const { Cell::new(false) };
 }
 
 impl ExpiryAt {
-    /// What of a value a fold keeps: all but the parts at its front that have expired. A read gets all of it, because what is
-    /// hidden, and what is rewritten, is for the state to decide.
+    /// What of a value a fold keeps: all but the parts at its front that have expired. A read gets
+    /// all of it, because what is hidden, and what is rewritten, is for the state to decide.
     pub(super) fn live_part<'a>(&self, value: &'a [u8]) -> &'a [u8] {
         if BACKGROUND.get() { self.without_expired(value) } else { value }
     }
@@ -84,8 +85,8 @@ impl Expiry {
     }
 }
 
-/// Whether what was last accessed at `last` has expired by `now`; all in milliseconds. A time in the future, from a
-/// clock that was set back, counts as fresh.
+/// Whether what was last accessed at `last` has expired by `now`; all in milliseconds. A time in
+/// the future, from a clock that was set back, counts as fresh.
 pub(crate) fn is_expired(last: u64, ttl_millis: u64, now: u64) -> bool {
     last.saturating_add(ttl_millis) <= now
 }
@@ -96,9 +97,9 @@ impl fmt::Debug for Expiry {
     }
 }
 
-/// The TTLs of a table's states, as the running program has registered them. Empty at the start: what an earlier
-/// program had registered does not count, or entries would vanish before this one could say that they
-/// live longer now.
+/// The TTLs of a table's states, as the running program has registered them. Empty at the start:
+/// what an earlier program had registered does not count, or entries would vanish before this one
+/// could say that they live longer now.
 #[derive(Debug)]
 pub(crate) struct Expiries {
     clock: Arc<dyn Clock>,
@@ -111,7 +112,8 @@ impl Expiries {
         Arc::new(Self { clock, states: RwLock::default() })
     }
 
-    /// From the next pass on, values of `state` expire. Tells whether it is the first state that does.
+    /// From the next pass on, values of `state` expire. Tells whether it is the first state that
+    /// does.
     pub(super) fn set(&self, state: StateId, expiry: Expiry) -> bool {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
         let first = states.is_empty();
@@ -120,7 +122,8 @@ impl Expiries {
         first
     }
 
-    /// When the value of an encoded key expires; None if its state has no TTL. The clock is read only if it has.
+    /// When the value of an encoded key expires; None if its state has no TTL. The clock is read
+    /// only if it has.
     pub(super) fn of(&self, key: &[u8]) -> Option<ExpiryAt> {
         let state = key::state_of(key).filter(|state| *state != StateId::RESERVED)?;
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
@@ -166,10 +169,10 @@ impl ExpiriesAt {
 
     /// What is left of a delta's entry.
     ///
-    /// A put whose value has expired becomes a delete: leaving it out would let an older value show through,
-    /// which has no time if it was written before the state had a TTL. An operand whose elements
-    /// have all expired is left out: it hides nothing, and a delete would take away what lies below, which may
-    /// be younger by a clock that was set back.
+    /// A put whose value has expired becomes a delete: leaving it out would let an older value show
+    /// through, which has no time if it was written before the state had a TTL. An operand whose
+    /// elements have all expired is left out: it hides nothing, and a delete would take away what
+    /// lies below, which may be younger by a clock that was set back.
     pub(crate) fn live<'a>(&mut self, key: &[u8], entry: Entry<'a>) -> Option<Entry<'a>> {
         match entry {
             Entry::Put(value) if self.is_expired(key, value) => Some(Entry::Delete),
@@ -196,7 +199,8 @@ impl CompactionFilterFactory for Factory {
     type Filter = ExpiriesAt;
 
     fn create(&mut self, _context: CompactionFilterContext) -> ExpiriesAt {
-        // RocksDB calls this from several threads at once, each that on which the compaction runs; nothing else is changed.
+        // RocksDB calls this from several threads at once, each that on which the compaction runs;
+        // nothing else is changed.
         BACKGROUND.set(true);
         self.0.now()
     }

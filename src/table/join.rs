@@ -15,7 +15,7 @@ use super::marker::is_own;
 use crate::key;
 use crate::key_group::KeyGroupRange;
 
-/// What a table has for the new one.
+/// One of the tables that a new table is made of: its files, and the keys that count.
 #[derive(Debug, Clone)]
 pub(super) struct JoinInput {
     /// The half-open range of keys that count.
@@ -26,20 +26,21 @@ pub(super) struct JoinInput {
 }
 
 impl JoinInput {
-    /// The table that others are to come into: all of its files count, whatever is in them.
+    /// The host, the table that the others are joined into. All of its files count, because all of
+    /// them stay.
     pub(super) fn host(kept: KeyGroupRange, files: Vec<LiveFile>) -> Self {
         let (start, end) = key::bounds_of(kept);
         Self { start, end, files }
     }
 
-    /// A table that only those of its files are taken from that have something of `owned`.
+    /// A source. Only its files that overlap `owned` count, because only these are taken.
     pub(super) fn source(owned: KeyGroupRange, mut files: Vec<LiveFile>) -> Self {
         let (start, end) = key::bounds_of(owned);
         files.retain(|file| file.last >= start && file.first < end);
         Self { start, end, files }
     }
 
-    /// The files in the order in which they can be taken in: what is older comes first.
+    /// The files in the order in which they must be ingested: older entries first.
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = &LiveFile> {
         self.files.iter().rev()
     }
@@ -48,7 +49,7 @@ impl JoinInput {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Whether there is no file to take in.
+    /// Whether there is no file to ingest.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -60,16 +61,17 @@ impl JoinInput {
         Some((first, last))
     }
 
-    /// Whether it may have something where `other` has or owns something.
+    /// Whether its files may overlap the files or the owned range of `other`.
     fn intrudes(&self, other: &Self) -> bool {
         let Some((first, last)) = self.hull() else { return false };
         let owned = last >= other.start.as_slice() && first < other.end.as_slice();
         owned || other.hull().is_some_and(|(least, greatest)| last >= least && first <= greatest)
     }
 
-    /// Whether the keys in a file may have another sequence number than the one that the MANIFEST has for the file
-    /// as a whole, as in those that `SstFileWriter` makes. In all others each entry has its own, unless all are
-    /// 0. No copy contains a key of Alluvium's own, and a marker is often alone in its file.
+    /// Whether a file may be one that `SstFileWriter` made: its entries have sequence number 0, and
+    /// the effective number, the same for all of them, is in the MANIFEST alone. In other files
+    /// each entry has a number of its own, unless all are 0. A file with nothing but a marker also
+    /// has one number, and is excepted, because a copy contains no key of Alluvium's own.
     fn has_assigned_seqs(&self) -> bool {
         let assigned = |file: &LiveFile| {
             let marker = file.first == file.last && is_own(&file.first);
@@ -78,11 +80,12 @@ impl JoinInput {
         self.files.iter().any(assigned)
     }
 
-    /// About how many bytes a compaction writes that leaves nothing outside of the range.
+    /// About how many bytes a compaction writes that removes everything outside the range.
     fn rewritten(&self) -> u64 {
         let outside = |file: &LiveFile| file.first < self.start || file.last >= self.end;
         let (newest, lower): (Vec<_>, Vec<_>) = self.files.iter().partition(|file| file.level == 0);
-        // Files of level 0 go down with those that they overlap, and those with theirs ...
+        // A file of level 0 is compacted together with all files of level 0 that it overlaps, and
+        // these with all that they overlap.
         let (mut taken, mut left): (Vec<_>, Vec<_>) = newest.into_iter().partition(|file| outside(file));
         loop {
             let overlaps = |file: &&LiveFile| taken.iter().any(|other| file.overlaps(other));
@@ -93,7 +96,7 @@ impl JoinInput {
             }
             taken.extend(more);
         }
-        // ... into the first level below, where they are merged with whatever they overlap.
+        // They are merged into the first level below, with all files there that they overlap.
         let first = lower.iter().map(|file| file.level).min();
         let merged = |file: &&LiveFile| {
             outside(file) || (Some(file.level) == first && taken.iter().any(|newer| file.overlaps(newer)))
@@ -103,24 +106,26 @@ impl JoinInput {
     }
 }
 
-/// Which of the parts (the host is the first) are worth a compaction before anything is joined, because they
-/// stand in the way of others and it writes less than a copy would.
+/// Which of the parts are rewritten by a compaction before anything is joined. The host is the
+/// first part. A part is rewritten if its files overlap another part, and the compaction writes
+/// less than a copy would.
 pub(super) fn to_rewrite(parts: &[JoinInput]) -> Vec<bool> {
     let others = |at: usize| parts.iter().enumerate().filter(move |(other, _)| *other != at);
     let decide = |(at, part): (usize, &JoinInput)| {
-        // In place of the host, all the others would have to be copied.
+        // The host cannot be copied. If it stands in the way, all other parts have to be.
         let copied = if at == 0 { others(0).map(|(_, part)| part.bytes()).sum() } else { part.bytes() };
         others(at).any(|(_, other)| part.intrudes(other))
             && !part.has_assigned_seqs()
-            // A copy folds and decodes all, on several threads.
+            // Half, because a copy reads and folds every entry, though on several threads.
             && part.rewritten() <= copied / 2
     };
     parts.iter().enumerate().map(decide).collect()
 }
 
-/// Which of the parts are joined as files. The first, the host, is there already; the larger ones come before
-/// the smaller. `base_level` is the first level below 0 that the host fills, and `room` is how many files more
-/// may come into level 0, where they slow down writes until they are compacted.
+/// Which of the parts are joined as files. The first, the host, never is, because its files are
+/// there already. Larger parts are considered first, since two parts may exclude each other.
+/// `base_level` is the first level below 0 that the host fills. `room` is how many more files level
+/// 0 may take before they slow down writes.
 pub(super) fn to_join(parts: &[JoinInput], base_level: usize, mut room: usize) -> Vec<bool> {
     let mut joined = vec![false; parts.len()];
     let mut order: Vec<_> = parts.iter().enumerate().skip(1).collect();

@@ -1,8 +1,9 @@
-//! The format of RocksDB's logs, as far as it takes to see whether one is intact: its MANIFEST is one.
+//! The format of RocksDB's logs, as far as it takes to see whether one is intact: its MANIFEST is
+//! one.
 //!
-//! A log is a sequence of blocks of 32 KiB, each filled with records: a masked CRC32C of what follows the
-//! length, the length of the payload, a type, and the payload. No record crosses the end of a block
-//! (`db/log_format.h` in RocksDB).
+//! A log is a sequence of blocks of 32 KiB, each filled with records: a masked CRC32C of what
+//! follows the length, the length of the payload, a type, and the payload. No record crosses the
+//! end of a block (`db/log_format.h` in RocksDB).
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

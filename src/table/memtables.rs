@@ -105,8 +105,8 @@ impl Memtables {
         (self.waits.load(Ordering::Relaxed), Duration::from_nanos(nanos))
     }
 
-    /// To be called before about `incoming` bytes are written. Waits while memtables are at their bound, unless
-    /// `stop` says that there is nothing left to wait for.
+    /// To be called before about `incoming` bytes are written. Waits while memtables are at their
+    /// bound, unless `stop` says that there is nothing left to wait for.
     pub(super) fn make_room(&self, incoming: u64, clock: &dyn Clock, stop: impl Fn() -> bool) {
         // Well below the bound nothing needs to be looked at.
         if self.held().saturating_add(incoming) <= self.limit / 2 || self.look(incoming) {
@@ -146,8 +146,9 @@ impl Memtable {
         self.active.store(self.int(properties::CUR_SIZE_ACTIVE_MEM_TABLE), Ordering::Relaxed);
     }
 
-    /// Puts the memtable aside and has it written, without waiting for that. False if the table cannot now:
-    /// its writes are stopped by too many files, or for good, and the next of them will tell.
+    /// Puts the memtable aside and has it written, without waiting for that. False if the table
+    /// cannot now: its writes are stopped by too many files, or for good, and the next of them will
+    /// tell.
     fn flush(&self) -> bool {
         let begun = ffi::begin_flush(&self.db).is_ok();
         self.note();
@@ -168,9 +169,9 @@ impl Memtable {
     }
 }
 
-/// Which tables may be flushed now, the fullest first, by what their memtables hold that take writes: none before
-/// they hold so much together that what is being flushed would find no room beside it. More files, and
-/// smaller ones, would cost more compaction.
+/// Which tables may be flushed now, the fullest first, by what their memtables hold that take
+/// writes: none before they hold so much together that what is being flushed would find no room
+/// beside it. More files, and smaller ones, would cost more compaction.
 fn due(active: &[u64], limit: u64) -> Vec<usize> {
     let together = active.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     if together <= limit / 8 * 5 {
@@ -181,8 +182,8 @@ fn due(active: &[u64], limit: u64) -> Vec<usize> {
     due.into_iter().map(|(at, _)| at).collect()
 }
 
-/// Whether to write now, where all memtables together are at the bound. Waiting must end: only a flush under way
-/// frees memory.
+/// Whether to write now, where all memtables together are at the bound. Waiting must end: only a
+/// flush under way frees memory.
 fn may_write(unflushed: u64, incoming: u64, flushing: bool, limit: u64) -> bool {
     unflushed.saturating_add(incoming) <= limit || !flushing
 }

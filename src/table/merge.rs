@@ -69,8 +69,8 @@ impl Folds {
         folded
     }
 
-    /// Folds operands among themselves where no base is in sight. None only says that it cannot be done
-    /// here; they then stay apart until a full merge.
+    /// Folds operands among themselves where no base is in sight. None only says that it cannot be
+    /// done here; they then stay apart until a full merge.
     fn partial(&self, key: &[u8], operands: &MergeOperands) -> Option<Vec<u8>> {
         let expiry = self.expiries.of(key);
         let folded = concat(operands, |part| expiry.map_or(part, |expiry| expiry.live_part(part)));
@@ -79,8 +79,8 @@ impl Folds {
     }
 }
 
-/// None beyond [`MAX_FOLDED`] as well: an error at the read or the compaction, where RocksDB would write a
-/// length that is cut to 32 bits and with it damage the keys that follow.
+/// None beyond [`MAX_FOLDED`] as well: an error at the read or the compaction, where RocksDB would
+/// write a length that is cut to 32 bits and with it damage the keys that follow.
 fn fold<'a>(
     base: Option<&'a [u8]>,
     operands: impl IntoIterator<Item = &'a [u8]>,

@@ -1,8 +1,9 @@
 //! The table: where state rests, one RocksDB per subtask.
 //!
-//! A table holds the state as of one delta of the changelog, and says which: [`Table::apply`] brings
-//! in a whole delta together with its sequence number in one atomic step, so every view of the table,
-//! a snapshot as well as a checkpoint on disk, stands between two deltas and never inside one (I1).
+//! A table holds the state as of one delta of the changelog, and says which: [`Table::apply`]
+//! brings in a whole delta together with its sequence number in one atomic step, so every view of
+//! the table, a snapshot as well as a checkpoint on disk, stands between two deltas and never
+//! inside one (I1).
 //!
 //! The write-ahead log is off. What a crash loses is in the changelog, and a local directory is a
 //! cache of the object store that is never trusted by itself.

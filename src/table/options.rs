@@ -22,32 +22,38 @@ const MIB: usize = 1 << 20;
 const BLOCK_SIZE: usize = 8 * KIB;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
-/// How many times its share of the memory for memtables a table may fill before it flushes by itself. A memtable's
-/// filter, which is there from the start, is as large as if it were filled.
+/// A table flushes by itself at so many times its share of the memory for memtables. Not more,
+/// because a memtable's bloom filter is allocated at once, in proportion to this size.
 const MOST_SHARES: usize = 4;
-/// Files in level 0 that start a compaction. Twice RocksDB's default: half as many rewrites of the level
-/// below, and the bloom filters of level 0 are always in memory.
+/// Files in level 0 that start a compaction. Twice RocksDB's default, so that the level below is
+/// rewritten half as often. Reads can afford it because level 0's bloom filters stay in memory.
 pub(super) const L0_FILES: i32 = 8;
-/// RocksDB slows writes down at 20 files in level 0 (its default), and delays flushes that would lead there; one
-/// of the background may come in between.
+/// Files in level 0 at which a snapshot waits before it flushes. RocksDB slows writes down at 20
+/// files (its default), and delays flushes that would reach that. Two below, because a background
+/// flush may come in between.
 pub(super) const CROWDED_L0: u64 = 18;
-/// Makes the cache size its table by itself: memtables, filters and blocks are of very different sizes.
+/// An estimate of 0 lets the cache size its hash table by itself. No estimate fits memtables,
+/// filters and blocks alike.
 const VARYING_CHARGE: usize = 0;
 const MAX_MANIFEST_FILE_SIZE: usize = 4 * MIB;
 const READAHEAD: usize = 2 * MIB;
 const BYTES_PER_SYNC: u64 = MIB as u64;
-/// Seconds after which a file is compacted in any case, once a state has a TTL: expired entries in files that
-/// nothing else touches are gone after 30 days. RocksDB's own default for tables with a filter.
+/// Once a state has a TTL, a file is compacted at the latest after this many seconds (30 days), so
+/// that expired entries go even where nothing is written. RocksDB's own default for tables with a
+/// compaction filter.
 pub(super) const PERIODIC_COMPACTION: (&str, &str) = ("periodic_compaction_seconds", "2592000");
-/// Options that neither the Rust nor the C interface has a setter for.
-/// - RocksDB would flush at close; but what is in the memtable is in the changelog already.
-/// - Batched point reads walk a memtable's skip list from key to key rather than from its head.
-/// - The memtable remembers where it last inserted into a key group (the first 2 bytes), so the next
-///   key of a sorted delta is found from there.
-/// - A read goes through all range tombstones of a memtable, and once more through all of them after each new
-///   one. A memtable with this many is therefore flushed, however small it is.
-/// - Each file's checksum is computed from what is written, before it is on the disk, and kept in the MANIFEST:
-///   what is read back for a base is compared with it.
+/// Options for which neither the Rust nor the C interface has a setter.
+/// - `file_checksum_gen_factory`: RocksDB computes each file's checksum from memory while it
+///   writes, and keeps it in the MANIFEST. Bytes read back for a base are compared with it (I4).
+/// - `avoid_flush_during_shutdown`: the changelog already has everything in the memtable.
+/// - `memtable_batch_lookup_optimization`: batched point reads walk the memtable's skip list from
+///   key to key rather than from its head.
+/// - `memtable_max_range_deletions`: a read examines all range tombstones of a memtable, and
+///   indexes them again after each new one. A memtable with this many is flushed, however small it
+///   is.
+/// - `memtable_insert_with_hint_prefix_extractor`: the memtable remembers where it last inserted
+///   into each key group (the first 2 bytes), so the next key of a sorted delta is found from
+///   there.
 const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
     avoid_flush_during_shutdown=true;\
     memtable_batch_lookup_optimization=true;\
@@ -58,7 +64,7 @@ const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
 pub(crate) struct TablesMemory {
     pub(crate) memtables: u64,
     pub(crate) memtables_limit: u64,
-    /// How often writes have waited for memtables, and how long altogether.
+    /// How often writes have waited for memtables to be flushed, and how long altogether.
     pub(crate) waits: (u64, Duration),
     pub(crate) cache: u64,
     pub(crate) cache_pinned: u64,
@@ -79,8 +85,8 @@ pub(crate) struct TableResources {
 }
 
 impl TableResources {
-    /// `memory` bytes for block caches and memtables together, and at most `background_jobs` flushes
-    /// and compactions at once. Memtables are charged to the cache and may fill half of it.
+    /// `memory` bytes for block caches and memtables together, and at most `background_jobs`
+    /// flushes and compactions at once. Memtables are charged to the cache and may fill half of it.
     pub(crate) fn new(memory: u64, background_jobs: usize) -> Self {
         let memory = usize::try_from(memory).unwrap_or(usize::MAX).max(MIB);
         let cache = Cache::new_hyper_clock_cache(memory, VARYING_CHARGE);
@@ -118,15 +124,16 @@ impl TableResources {
         self
     }
 
-    /// Flushes and compactions at a time. Tables wait for flushes when memory is full, so many tables have two
-    /// threads for them where there are as many jobs.
+    /// How many flushes and how many compactions may run at a time. Writes wait for flushes when
+    /// memory is full, so with more than two tables there are at least two flush threads, if there
+    /// are jobs for them.
     fn jobs(&self) -> (usize, usize) {
         let least = if self.tables > 2 { 2 } else { 1 };
         let flushes = (self.background_jobs / 4).max(least).min(self.background_jobs.div_ceil(2));
         (flushes, (self.background_jobs - flushes).max(1))
     }
 
-    /// What all tables hold, and may hold.
+    /// The memory that all tables hold and may hold.
     pub(crate) fn held(&self) -> TablesMemory {
         TablesMemory {
             memtables: self.memtables.held(),
@@ -153,12 +160,13 @@ impl TableResources {
         self
     }
 
-    /// The clock by which entries expire and waiting is told.
+    /// The clock by which entries expire and waits are measured.
     pub(super) fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.clock)
     }
 
-    /// Lets compaction remove what has expired, by the TTLs that the result is told of, and notes long lists.
+    /// Installs the compaction filter and the merge operator. Compaction removes entries that have
+    /// expired by the TTLs set in the result, and folds note long lists there.
     pub(super) fn install_filter(&self, options: &mut Options) -> Folds {
         let expiries = Expiries::new(Arc::clone(&self.clock));
         options.set_compaction_filter_factory(Factory(Arc::clone(&expiries)));
@@ -167,33 +175,35 @@ impl TableResources {
         folds
     }
 
-    /// Where files are cut.
+    /// Bytes at which compaction ends a file and begins the next.
     pub(super) fn file_size(&self) -> u64 {
         let by_memory = (self.memory / 8).clamp(MIB, 64 * MIB) as u64;
         self.tuning.number("target_file_size_base").unwrap_or(by_memory)
     }
 
-    /// Size at which a table flushes by itself. One table alone may have four of that size. Of many tables some
-    /// may be busier than others, so each may have more than its share; [`Memtables`] bounds what they
-    /// hold together.
+    /// Bytes at which a table flushes by itself. A single table may have four memtables of that
+    /// size. With many tables some are busier than others, so each may exceed its share;
+    /// [`Memtables`] bounds them together.
     fn write_buffer_size(&self) -> usize {
         let share = self.memory / 2 / self.tables * MOST_SHARES;
         (self.memory / 8).min(share).clamp(64 * KIB, 64 * MIB)
     }
 
-    /// What a memtable takes from the allocator at a time. A table that is hardly written to has one such block.
+    /// Bytes that a memtable takes from the allocator at a time. Small with many tables, because a
+    /// table that is hardly written to holds one such block.
     fn arena_block_size(&self) -> usize {
         (self.memory / 2 / self.tables / 16).min(self.write_buffer_size() / 8).clamp(8 * KIB, MIB)
     }
 
-    /// About how many bytes a replay writes at a time.
+    /// About how many bytes a replay writes in one batch.
     pub(super) fn bulk_bytes(&self) -> usize {
         (self.memory / 16).clamp(64 * KIB, 8 * MIB)
     }
 
     pub(crate) fn options(&self) -> Result<Options, rocksdb::Error> {
         let mut options = self.plain_options();
-        // What a host sets comes last, but before what RocksDB shares with us.
+        // The last value of a name counts, so the host's options follow ours. Memtables, cache and
+        // merge operator come after both, because a host must not replace them.
         let (flushes, compactions) = self.jobs();
         let jobs = format!("max_background_flushes={flushes};max_background_compactions={compactions}");
         let by_name = format!("{BY_NAME};{jobs};{}", self.tuning.by_name());
@@ -225,13 +235,14 @@ impl TableResources {
         options.set_target_file_size_base(self.file_size());
         options.set_max_bytes_for_level_base(4 * write_buffer as u64);
         options.set_level_zero_file_num_compaction_trigger(L0_FILES);
-        // The filter that is always there would otherwise have every file rewritten every 30 days, and the
-        // next base uploaded as a whole. See `PERIODIC_COMPACTION` for when that is worth it.
+        // RocksDB's default for tables with a compaction filter, and ours always have one, is 30
+        // days. Every file would be rewritten, and the next base uploaded as a whole. Only a state
+        // with a TTL turns it on (`PERIODIC_COMPACTION`).
         options.set_periodic_compaction_seconds(0);
 
-        // Files. A small MANIFEST, because every base carries it.
+        // Files. The MANIFEST is small because every base embeds it.
         if let Some(files) = self.open_files {
-            // RocksDB takes 10 off for others than SST files.
+            // RocksDB subtracts 10 for files other than SSTs.
             options.set_max_open_files(i32::try_from(files.saturating_add(10)).unwrap_or(i32::MAX));
             // Each shard of the table cache may hold at least one file, whatever the limit.
             options.set_table_cache_num_shard_bits(table_cache_bits(files));
@@ -240,10 +251,10 @@ impl TableResources {
         options.set_manifest_preallocation_size(64 * KIB);
         options.set_bytes_per_sync(BYTES_PER_SYNC);
         options.set_skip_stats_update_on_db_open(true);
-        // Deleting files that an iterator had held is no work for the operator's thread.
+        // A background thread deletes files that an iterator held, not the operator's thread.
         options.set_avoid_unnecessary_blocking_io(true);
 
-        // No chatter on disk.
+        // RocksDB's own log: warnings only, of bounded size.
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
         options.set_log_level(LogLevel::Warn);
@@ -261,7 +272,7 @@ impl TableResources {
         blocks.set_whole_key_filtering(true);
         blocks.set_format_version(6);
         blocks.set_data_block_index_type(DataBlockIndexType::BinarySearch);
-        // Index and filter blocks live within the memory budget, those of level 0 stay.
+        // Index and filter blocks count in the memory budget. Those of level 0 are never evicted.
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
@@ -269,7 +280,7 @@ impl TableResources {
         blocks
     }
 
-    /// Name and value of what was chosen, for reports.
+    /// Names and values of the main options, for reports.
     pub(crate) fn options_summary(&self) -> Vec<(String, String)> {
         let mib = |bytes: usize| format!("{} MiB", bytes / MIB);
         [
@@ -292,7 +303,8 @@ impl TableResources {
     }
 }
 
-/// Shards of the cache of open files, as a power of two: RocksDB's 64 where there is room for 16 in each.
+/// Shards of the cache of open files, as a power of two. RocksDB's 64, unless that would leave
+/// fewer than 16 files for each.
 fn table_cache_bits(files: u32) -> i32 {
     i32::try_from((files / 16).max(1).ilog2().min(6)).unwrap_or(0)
 }
@@ -309,10 +321,10 @@ pub(super) fn read_options() -> ReadOptions {
     options
 }
 
-/// For reading everything once, in order.
+/// For reading a whole range once, in order.
 pub(super) fn sequential_options() -> ReadOptions {
     let mut options = read_options();
-    // What is read once would only push out what is needed.
+    // Blocks that are read once would only evict blocks that are needed again.
     options.fill_cache(false);
     options.set_readahead_size(READAHEAD);
     options

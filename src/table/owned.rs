@@ -29,8 +29,9 @@ impl OwnedCursor {
         let (cursor, applied) = table.cursor_at(start, end)?;
         #[expect(unsafe_code, reason = "a cursor and the table it points into, in one value")]
         // SAFETY: the cursor refers to the `Table` inside the `Arc` and, by pointer, to the RocksDB
-        // database that it owns. Neither moves or ends while `_table` is held, and `_table` is dropped
-        // after `cursor`. The lifetime never gets out: `entry` ties what it returns to `&self`.
+        // database that it owns. Neither moves or ends while `_table` is held, and `_table` is
+        // dropped after `cursor`. The lifetime never gets out: `entry` ties what it returns to
+        // `&self`.
         let cursor = unsafe { std::mem::transmute::<Cursor<'_>, Cursor<'static>>(cursor) };
         Ok((Self { cursor, _table: table }, applied))
     }

@@ -19,8 +19,8 @@ impl Table {
     }
 
     /// The value of `key`, and the delta after which it was that: what a reader needs who folds
-    /// operands of deltas that may be applied at this very moment. As fast as [`Table::get`] unless a
-    /// delta is being applied.
+    /// operands of deltas that may be applied at this very moment. As fast as [`Table::get`] unless
+    /// a delta is being applied.
     pub(crate) fn get_at(&self, key: &[u8]) -> Result<(Option<TableValue<'_>>, DeltaSeq)> {
         // A seqlock: a write that could have been seen had announced itself before.
         let before = self.applied.load(Ordering::Acquire);

@@ -41,7 +41,8 @@ const BASE_LEVEL: &str = "rocksdb.base-level";
 
 /// Another table, and the key groups of it that a new one takes in.
 pub(crate) struct SourceTable {
-    /// Opened to be read, in a directory that is deleted afterwards: it may be opened again to be compacted.
+    /// Opened to be read, in a directory that is deleted afterwards: it may be opened again to be
+    /// compacted.
     pub(crate) table: Table,
     /// The key groups that the table belonged to.
     pub(crate) range: KeyGroupRange,
@@ -60,10 +61,11 @@ pub(super) struct TakenOver {
 }
 
 impl Table {
-    /// Makes this, the host, the table of a subtask that owns `range`, of which it has the key groups `kept`, and
-    /// takes in what `sources` have, which is disjoint from them: as files where that is possible, otherwise by copies, by
-    /// so many threads. Everything else in it is gone, and it stands at no delta until
-    /// [`Table::set_applied`]. Returns the bytes of keys and values that were copied.
+    /// Makes this, the host, the table of a subtask that owns `range`, of which it has the key
+    /// groups `kept`, and takes in what `sources` have, which is disjoint from them: as files where
+    /// that is possible, otherwise by copies, by so many threads. Everything else in it is gone,
+    /// and it stands at no delta until [`Table::set_applied`]. Returns the bytes of keys and values
+    /// that were copied.
     ///
     /// Only for a table that nobody reads yet, and that is deleted if the restore fails. Files that
     /// hold wanted key groups stay as they are; compaction drops the rest of them in its own time.
@@ -161,9 +163,10 @@ impl Table {
         joined.is_ok()
     }
 
-    /// Deletes whatever lies between and around `owned`. Only where there is something: a tombstone over
-    /// nothing would make its compaction rewrite files that are fine as they are. And each in a file of its own, or
-    /// one would lie across everything between two, and so in the way of the next rescale.
+    /// Deletes whatever lies between and around `owned`. Only where there is something: a tombstone
+    /// over nothing would make its compaction rewrite files that are fine as they are. And each in
+    /// a file of its own, or one would lie across everything between two, and so in the way of the
+    /// next rescale.
     fn delete_outside(&self, owned: &[KeyGroupRange]) -> Result<()> {
         let mut owned: Vec<_> = owned.iter().map(|owned| key::bounds_of(*owned)).collect();
         owned.sort_unstable();
@@ -181,8 +184,8 @@ impl Table {
             let (least, above) = (least.max(from), above.as_slice().min(to));
             let mut batch = WriteBatch::default();
             batch.delete_range(least, above);
-            // Two entries have two sequence numbers: the file is not taken for one that was made to be
-            // ingested, see `JoinInput`.
+            // Two entries have two sequence numbers: the file is not taken for one that was made to
+            // be ingested, see `JoinInput`.
             batch.delete(least);
             self.write(batch)?;
             if !self.is_crowded() {
@@ -239,8 +242,8 @@ impl Table {
         Ok(keys)
     }
 
-    /// Copies the key groups `owned` of `from`, which this table has nothing of, by way of sorted files
-    /// that are made in `scratch`; returns the bytes of keys and values.
+    /// Copies the key groups `owned` of `from`, which this table has nothing of, by way of sorted
+    /// files that are made in `scratch`; returns the bytes of keys and values.
     pub(super) fn copy(
         &self,
         from: &Table,
@@ -271,8 +274,8 @@ impl Table {
         Ok(bytes)
     }
 
-    /// Writes the entries of `range`, but Alluvium's own, into files in `dir`, as they read: operands
-    /// folded, deleted ones left out. Returns the bytes of keys and values, and the files.
+    /// Writes the entries of `range`, but Alluvium's own, into files in `dir`, as they read:
+    /// operands folded, deleted ones left out. Returns the bytes of keys and values, and the files.
     fn write_sorted(&self, range: KeyGroupRange, dir: &Path, number: u32) -> Result<(u64, Vec<PathBuf>)> {
         let failed = |source| self.failed("copy a table", source);
         let (start, end) = key::bounds_of(range);
@@ -329,8 +332,9 @@ impl SourceTable {
     }
 }
 
-/// Has the disk write files, several at a time: RocksDB does it as well before it takes them in, but one after the
-/// other, and a file that it finds written costs it nothing. So a failure here is left for it to find.
+/// Has the disk write files, several at a time: RocksDB does it as well before it takes them in,
+/// but one after the other, and a file that it finds written costs it nothing. So a failure here is
+/// left for it to find.
 fn sync(files: &[PathBuf]) {
     let threads = SYNCS.min(files.len()).max(1);
     thread::scope(|scope| {

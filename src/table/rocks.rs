@@ -1,5 +1,5 @@
-//! [`Table`]: one RocksDB with one column family. This file opens it; `reads`, `writes` and `upkeep` have
-//! what is done with it.
+//! [`Table`]: one RocksDB with one column family. This file opens it; `reads`, `writes` and
+//! `upkeep` have what is done with it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,8 @@ impl Table {
     /// The table whose files lie in `dir`, put there by [`Table::checkpoint`] or a restore.
     ///
     /// # Errors
-    /// `NotFound` if there is no table, `Corrupt` if files are missing or damaged, `Locked`, `Disk`.
+    /// `NotFound` if there is no table, `Corrupt` if files are missing or damaged, `Locked`,
+    /// `Disk`.
     pub(crate) fn open(dir: &Path, range: KeyGroupRange, resources: &TableResources) -> Result<Self> {
         Self::check_there(dir)?;
         Self::start(dir, range, resources, Access::Open)
@@ -87,8 +88,8 @@ impl Table {
         Self::start(dir, range, resources, Access::Read)
     }
 
-    /// As [`Table::open`], but nothing is compacted by itself: files stay where they are until they are told to
-    /// go.
+    /// As [`Table::open`], but nothing is compacted by itself: files stay where they are until they
+    /// are told to go.
     pub(super) fn open_to_rewrite(
         dir: &Path,
         range: KeyGroupRange,

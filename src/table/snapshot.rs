@@ -65,7 +65,8 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Walks a range of a table, without copies. Stands at an entry, or behind the last one in its direction.
+/// Walks a range of a table, without copies. Stands at an entry, or behind the last one in its
+/// direction.
 pub(crate) struct Cursor<'a> {
     table: &'a Table,
     inner: DBRawIterator<'a>,
@@ -81,7 +82,8 @@ impl<'a> Cursor<'a> {
         Ok(cursor)
     }
 
-    /// A view of the half-open range as of now, which stands nowhere yet: reading begins with a seek.
+    /// A view of the half-open range as of now, which stands nowhere yet: reading begins with a
+    /// seek.
     pub(super) fn unplaced(table: &'a Table, mut reads: ReadOptions, start: &[u8], end: &[u8]) -> Self {
         // RocksDB does not define bounds that are the wrong way round.
         let end = end.max(start);

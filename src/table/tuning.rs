@@ -1,6 +1,7 @@
-//! RocksDB's own options that a host may set, by the names that RocksDB has for them.
+//! RocksDB's own options that a host may set, under RocksDB's names.
 //!
-//! What is not on the list is refused: a new release of RocksDB may bring options that nobody has looked at.
+//! Options that are not on the list are refused, because a new release of RocksDB may bring options
+//! that break an invariant.
 
 use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Options};
 
@@ -13,17 +14,17 @@ pub(crate) struct Tuning(Vec<(String, String)>);
 /// How an option gets to RocksDB.
 #[derive(Clone, Copy)]
 enum OptionKind {
-    /// By its name, as one of a few values.
+    /// RocksDB parses it: one of a few values.
     OneOf(&'static [&'static str]),
-    /// By its name, as a number from and up to.
+    /// RocksDB parses it: a number from the first to the second, both included.
     Number(u64, u64),
-    /// Of the blocks in files.
+    /// A setter of the options of blocks. RocksDB would parse them only as part of a table factory.
     Blocks(fn(&mut BlockBasedOptions, &str) -> Option<()>),
-    /// By a call for all options.
+    /// A setter of the table's options. It also takes the number of tables.
     Call(fn(&mut Options, &str, usize) -> Option<()>),
 }
 
-/// The formats that every build of this library can read: a restore opens files that another has written.
+/// The formats that every build of this library reads. A restore may open files of another build.
 const COMPRESSIONS: &[&str] = &["kNoCompression", "kLZ4Compression", "kZSTD"];
 const FLAG: &[&str] = &["true", "false"];
 
@@ -32,10 +33,10 @@ const ALLOWED: &[(&str, OptionKind)] = &[
     ("block_size", OptionKind::Blocks(block_size)),
     ("bottommost_compression", OptionKind::OneOf(COMPRESSIONS)),
     ("bytes_per_sync", OptionKind::Number(0, 1 << 30)),
-    // Each compaction holds as much memory for each file that it reads.
+    // A compaction holds this much memory for each file that it reads.
     ("compaction_readahead_size", OptionKind::Number(0, 16 << 20)),
     ("compression", OptionKind::OneOf(COMPRESSIONS)),
-    // More would come close to where writes are slowed down and snapshots wait.
+    // Writes are slowed down at 20 files, and snapshots wait at 18.
     ("level0_file_num_compaction_trigger", OptionKind::Number(1, 16)),
     ("max_bytes_for_level_base", OptionKind::Number(1 << 20, 1 << 40)),
     ("max_bytes_for_level_multiplier", OptionKind::Number(2, 100)),
@@ -50,7 +51,8 @@ const ALLOWED: &[(&str, OptionKind)] = &[
     ("use_direct_reads", OptionKind::OneOf(FLAG)),
 ];
 
-/// What options would break, by parts of their names; the first that fits is told.
+/// Why options are refused, by parts of their names. The first part that an option's name contains
+/// gives the reason.
 const REFUSED: &[(&str, &str)] = &[
     ("comparator", "the order of keys is part of the format"),
     ("merge_operator", "appends are folded by the library's own"),
@@ -112,13 +114,13 @@ impl Tuning {
     pub(super) fn tune_blocks(&self, blocks: &mut BlockBasedOptions) {
         for (name, value) in &self.0 {
             if let Some(OptionKind::Blocks(set)) = way(name) {
-                // Was checked when the job was opened.
+                // No error: the value was checked when the job was opened.
                 let _ = set(blocks, value);
             }
         }
     }
 
-    /// Of one of `tables` that share what there is.
+    /// Sets the options of one table, of `tables` that share rates and memory.
     pub(super) fn tune(&self, options: &mut Options, tables: usize) {
         for (name, value) in &self.0 {
             if let Some(OptionKind::Call(set)) = way(name) {
@@ -155,7 +157,7 @@ fn check(name: &str, value: &str) -> Result<()> {
     };
     let refuse =
         |reason: String| Error::invalid(format!("the RocksDB option {name} cannot be {value:?}: {reason}"));
-    // It would set another option as well.
+    // A semicolon or a brace in the value could set another option as well.
     if value.contains(|c: char| !(c.is_ascii_alphanumeric() || c == '.')) {
         return Err(refuse("letters, digits and a dot are all that is in a value".to_owned()));
     }
@@ -189,7 +191,8 @@ fn restart_interval(blocks: &mut BlockBasedOptions, value: &str) -> Option<()> {
     Some(())
 }
 
-/// Index and filter in parts that are cached one by one: for state so large that they do not fit the cache.
+/// Divides index and filter into partitions that are cached one by one, for state whose indexes and
+/// filters do not fit the cache.
 fn partition_filters(blocks: &mut BlockBasedOptions, value: &str) -> Option<()> {
     if value.parse().ok()? {
         blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
@@ -198,7 +201,8 @@ fn partition_filters(blocks: &mut BlockBasedOptions, value: &str) -> Option<()> 
     Some(())
 }
 
-/// What flushes and compactions of all tables may write together, in bytes per second.
+/// Limits what flushes and compactions of all tables together write, in bytes per second. RocksDB
+/// has no limiter that tables can share from here, so each table gets an equal share.
 fn rate_limiter(options: &mut Options, value: &str, tables: usize) -> Option<()> {
     let rate: i64 = value.parse().ok().filter(|rate| (1 << 20..=1 << 40).contains(rate))?;
     let share = rate / i64::try_from(tables.max(1)).ok()?;

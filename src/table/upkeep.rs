@@ -18,7 +18,8 @@ impl Table {
         &self.dir
     }
 
-    /// Whether level 0 is so full that a flush for [`Table::checkpoint`] would have writes held back.
+    /// Whether level 0 is so full that a flush for [`Table::checkpoint`] would have writes held
+    /// back.
     pub(crate) fn is_crowded(&self) -> bool {
         let files = self.db.property_int_value(properties::num_files_at_level(0)).ok().flatten();
         files.is_some_and(|files| files >= options::CROWDED_L0)
@@ -51,8 +52,8 @@ impl Table {
         self.db.set_options(&options).unwrap();
     }
 
-    /// Waits until compaction has made room in level 0; blocks. Ends when the background cannot make any, or when
-    /// `go_on` says so: what comes in its way must not be waited out.
+    /// Waits until compaction has made room in level 0; blocks. Ends when the background cannot
+    /// make any, or when `go_on` says so: what comes in its way must not be waited out.
     ///
     /// # Errors
     /// [`Table::trouble`]; the error of `go_on`.
@@ -65,7 +66,8 @@ impl Table {
         Ok(())
     }
 
-    /// Why compaction and flushes fail, while they do: a full disk, most of all. Writes may go on for a while.
+    /// Why compaction and flushes fail, while they do: a full disk, most of all. Writes may go on
+    /// for a while.
     pub(crate) fn trouble(&self) -> Option<Error> {
         let (status, stood) = self.trouble.now()?;
         let error = error::map("compact or flush the table", &self.dir, status);
@@ -118,15 +120,16 @@ impl Table {
         }
     }
 
-    /// About how many bytes of files hold keys of these ranges, which end before their second key. What is in
-    /// memtables does not count.
+    /// About how many bytes of files hold keys of these ranges, which end before their second key.
+    /// What is in memtables does not count.
     pub(crate) fn bytes_within(&self, ranges: &[(Vec<u8>, Vec<u8>)]) -> u64 {
         let ranges: Vec<_> = ranges.iter().map(|(start, end)| rocksdb::Range::new(start, end)).collect();
         self.db.get_approximate_sizes(&ranges).into_iter().fold(0, u64::saturating_add)
     }
 
-    /// The table is about to be dropped, with whatever no checkpoint has: flushes and compactions stop, closing it writes
-    /// nothing, and a write that RocksDB holds back ends with an error. It can still be read.
+    /// The table is about to be dropped, with whatever no checkpoint has: flushes and compactions
+    /// stop, closing it writes nothing, and a write that RocksDB holds back ends with an error. It
+    /// can still be read.
     pub(crate) fn abandon(&self) {
         // Without it the memtable would be flushed first, however long that takes.
         if let Err(error) = ffi::set_db_option(&self.db, c"avoid_flush_during_shutdown", c"true") {

@@ -40,8 +40,9 @@ impl Table {
         Ok(())
     }
 
-    /// To be called before about `bytes` are applied: waits while the memtables of all tables of the job hold as
-    /// much as they may, unless `stop` says that there is nothing left to wait for (I6).
+    /// To be called before about `bytes` are applied: waits while the memtables of all tables of
+    /// the job hold as much as they may, unless `stop` says that there is nothing left to wait for
+    /// (I6).
     pub(crate) fn make_room(&self, bytes: u64, stop: impl Fn() -> bool) {
         self.resources.memtables().make_room(bytes, &*self.resources.clock(), stop);
     }
@@ -58,9 +59,9 @@ impl Table {
     }
 
     /// As [`Table::apply`], but in several steps, for a replay of any size, and without a number:
-    /// [`Table::set_applied`] says what the table stands at once all is in. Readers can see a half of
-    /// it, and a crash leaves a half under the old marker, which must not be opened again: only for a
-    /// table that nobody reads yet, in a directory that is deleted if the restore fails.
+    /// [`Table::set_applied`] says what the table stands at once all is in. Readers can see a half
+    /// of it, and a crash leaves a half under the old marker, which must not be opened again: only
+    /// for a table that nobody reads yet, in a directory that is deleted if the restore fails.
     pub(crate) fn load<'a>(
         &self,
         tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,

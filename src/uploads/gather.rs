@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::changelog::{LARGE, Portion, Upload};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 
-/// Delta objects on their way at a time. On a slow link more of them would only take the time from each
-/// other until none arrives before its deadline.
+/// Delta objects on their way at a time. On a slow link more of them would only take the time from
+/// each other until none arrives before its deadline.
 pub(crate) const PARALLEL_DELTAS: u32 = 8;
 /// Of these, the ones that are reserved for hurried deltas.
 const RESERVED: usize = 1;
@@ -138,7 +138,8 @@ impl Gather {
         self.sending == 0 && self.is_empty()
     }
 
-    /// Deltas of some `aim` bytes: those of the store that came first, then of the next. At least one.
+    /// Deltas of some `aim` bytes: those of the store that came first, then of the next. At least
+    /// one.
     fn take(&mut self, hurried: bool, aim: u64) -> Vec<Portion> {
         let waiting = |(subtask, queue): (&SubtaskIndex, &Queue)| Some((queue.next(hurried)?.0, *subtask));
         let mut order: Vec<_> = self.stores.iter().filter_map(waiting).collect();

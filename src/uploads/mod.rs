@@ -1,5 +1,5 @@
-//! One uploader for all subtasks of a process: it joins their sealed deltas into few objects, and knows
-//! which of these objects are still needed.
+//! One uploader for all subtasks of a process: it joins their sealed deltas into few objects, and
+//! knows which of these objects are still needed.
 //!
 //! Stores and the packer send messages; an [`Outlet`] receives the results. Nothing in this module
 //! knows of receipts, commits or the job.

@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) trait Outlet: Send + Sync + 'static {
     /// Deltas of a subtask are durable.
     fn arrived(&self, subtask: SubtaskIndex, arrival: Arrival);
-    /// Nothing that the process holds refers to these objects any more. A checkpoint that is being committed,
-    /// or a retained one, may still do.
+    /// Nothing that the process holds refers to these objects any more. A checkpoint that is being
+    /// committed, or a retained one, may still do.
     fn retired(&self, objects: Vec<ObjectName>);
     /// An object took this long to become durable.
     fn took(&self, time: Duration);

@@ -159,8 +159,8 @@ fn a_state_stays_of_its_kind_across_restarts() {
     assert_error(&text.unwrap_err(), ErrorKind::Incompatible, &["count", "u64", "str"]);
 }
 
-/// The kind of table is how changes are kept, not what they are: registering a state a second time with
-/// the other kind is refused or makes no difference, but reads never miss a write.
+/// The kind of table is how changes are kept, not what they are: registering a state a second time
+/// with the other kind is refused or makes no difference, but reads never miss a write.
 #[test]
 fn one_state_with_two_kinds_of_table_reads_its_own_writes() {
     let (_dir, job, mut store, hash) = one_store();

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// With the caller's permission the checkpoint before is restored, and what was skipped is reported.
+/// With the caller's permission the checkpoint before is restored, and what was skipped is
+/// reported.
 #[test]
 fn i4_fallback_restores_the_newest_sound_checkpoint_and_reports_the_others() {
     let sample = Sample::changelog(true);

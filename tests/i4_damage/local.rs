@@ -47,9 +47,9 @@ fn i4_damaged_local_files_are_never_believed() {
     assert!(reused > 0, "no local file was ever taken over");
 }
 
-/// A bit rots in a local file that no base has yet. Whatever is done then, every key is there after a restart, also
-/// on the same directory: the base that would have been built from the file never is, and what the store has is
-/// enough to build the state without it.
+/// A bit rots in a local file that no base has yet. Whatever is done then, every key is there after
+/// a restart, also on the same directory: the base that would have been built from the file never
+/// is, and what the store has is enough to build the state without it.
 #[test]
 fn i4_rot_on_the_local_disk_never_takes_the_place_of_what_can_repair_it() {
     for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {

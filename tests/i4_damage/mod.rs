@@ -1,6 +1,6 @@
-//! I4: every byte read back is checked. A flipped, cut off or missing byte in any object of a job is an
-//! error that names the object, never a wrong value and never a panic; and a failed open leaves all
-//! objects as they are.
+//! I4: every byte read back is checked. A flipped, cut off or missing byte in any object of a job
+//! is an error that names the object, never a wrong value and never a panic; and a failed open
+//! leaves all objects as they are.
 #![allow(clippy::unwrap_used)]
 
 mod checkpoints;
@@ -141,7 +141,8 @@ impl Sample {
             read == name
                 && match range {
                     Some(range) => range.contains(&at),
-                    // All retained manifests are read, but only what the newest refers to is needed.
+                    // All retained manifests are read, but only what the newest refers to is
+                    // needed.
                     None => name.starts_with("data/") || name == self.newest_manifest(),
                 }
         })
@@ -255,8 +256,9 @@ fn damage_everything(sample: &Sample) {
         match result {
             Err(error) => assert_names(&error, name, &context),
             Ok(mut opened) => {
-                // Without the newest manifest the one before is the newest: the chain was cut, which
-                // nothing can tell from a chain that ended there. What it restores is still right.
+                // Without the newest manifest the one before is the newest: the chain was cut,
+                // which nothing can tell from a chain that ended there. What it restores is still
+                // right.
                 let ended = matches!(damage, Damage::Delete) && *name == sample.newest_manifest();
                 assert!(!needed || ended, "{context}: the damage went unnoticed");
                 let id = opened.restored.checkpoint.unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Several checkpoints in a row fail; none of what they had cut is lost, and their ids are not reused.
+/// Several checkpoints in a row fail; none of what they had cut is lost, and their ids are not
+/// reused.
 #[test]
 fn i6_checkpoints_given_up_in_a_row_lose_nothing() {
     #[derive(Debug, Default)]
@@ -54,8 +55,8 @@ fn i6_checkpoints_given_up_in_a_row_lose_nothing() {
     }
 }
 
-/// An outage that falls into a materialization: it ends without harm, and a later one succeeds without
-/// sending again what was sent.
+/// An outage that falls into a materialization: it ends without harm, and a later one succeeds
+/// without sending again what was sent.
 #[test]
 fn i6_a_materialization_survives_an_outage() {
     #[derive(Debug, Default)]
@@ -133,8 +134,8 @@ fn i6_a_flaky_store_costs_time_only() {
     assert!(contents(&mut after.stores, "words") == expected);
 }
 
-/// At the start there is nobody yet whose work must go on: an error in good time, and nothing is left
-/// behind that would be in the way later.
+/// At the start there is nobody yet whose work must go on: an error in good time, and nothing is
+/// left behind that would be in the way later.
 #[test]
 fn i6_an_outage_at_the_open_is_an_error_and_leaves_nothing() {
     let line = Line::new();

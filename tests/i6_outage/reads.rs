@@ -28,7 +28,8 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
         put(&mut stores[0], &format!("key {n}"), &noise(n, 1000)).unwrap();
     }
     stores[0].set_key(&1_u64).unwrap();
-    // Less than a delta: beyond that a read hands over what has gathered, and waits for memory as a write does.
+    // Less than a delta: beyond that a read hands over what has gathered, and waits for memory as a
+    // write does.
     for n in 0..90 {
         assert_eq!(map.get(&stores[0], &n).unwrap(), Some(noise(n, 1000)));
     }
@@ -49,7 +50,8 @@ fn i6_a_cut_does_not_wait_for_the_memory_that_reads_take() {
     assert_eq!(map.get(&stores[0], &7).unwrap(), Some(noise(7, 1000)));
 }
 
-/// Reads hand over what they make young and wait for memory as writes do; cuts come in the midst of it.
+/// Reads hand over what they make young and wait for memory as writes do; cuts come in the midst of
+/// it.
 #[test]
 fn i6_reads_that_make_young_and_cuts_wait_for_no_more_than_memory_and_lose_nothing() {
     const ENTRIES: u64 = 4_000;

@@ -39,7 +39,8 @@ fn i6_a_base_gets_through_a_slow_link() {
     }
     checkpoint(&job, &mut stores, "").unwrap();
     job.settle(LONG).unwrap();
-    // A few files of a megabyte or two share it: one alone would be through long before its deadline.
+    // A few files of a megabyte or two share it: one alone would be through long before its
+    // deadline.
     let link = Link::new(500_000);
     line.store.rule(move |call| match call.op {
         Op::Put if call.path.ends_with(".sst") => Fault::Carry(link.clone()),
@@ -56,8 +57,8 @@ fn i6_a_base_gets_through_a_slow_link() {
     assert!(sent < 5_000_000, "{sent} bytes were sent for 4 MB: transfers were in vain");
 }
 
-/// A link on which what is held takes many times longer than a request may: those under way must not
-/// take the time from each other until none of them arrives.
+/// A link on which what is held takes many times longer than a request may: those under way must
+/// not take the time from each other until none of them arrives.
 #[test]
 fn i6_a_slow_link_is_used_by_few_at_a_time() {
     let line = Line::new();

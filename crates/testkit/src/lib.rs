@@ -1,5 +1,5 @@
-//! What the tests share: an object store that misbehaves on request, and short ways to open a job, drive a
-//! checkpoint, and look at what is stored.
+//! What the tests share: an object store that misbehaves on request, and short ways to open a job,
+//! drive a checkpoint, and look at what is stored.
 //!
 //! Not published. A failure in here is a failed test, so that nothing returns errors: it panics.
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -19,11 +19,12 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// After this a test takes what it waits for to hang. Long, because a machine may be busy with other things, and
-/// how much happens in what time says nothing about a program.
+/// After this a test takes what it waits for to hang. Long, because a machine may be busy with
+/// other things, and how much happens in what time says nothing about a program.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Looks again and again until `done`, and panics with `what` after `limit` or [`PATIENCE`], whichever is longer.
+/// Looks again and again until `done`, and panics with `what` after `limit` or [`PATIENCE`],
+/// whichever is longer.
 pub fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     let (start, limit) = (now(), limit.max(PATIENCE));
     while !done() {
@@ -32,8 +33,8 @@ pub fn eventually(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Does `work` while something is held that only `rescue` lets go. Work that waits for it never ends by itself: then
-/// it is rescued, and the test fails.
+/// Does `work` while something is held that only `rescue` lets go. Work that waits for it never
+/// ends by itself: then it is rescued, and the test fails.
 #[track_caller]
 pub fn unheld<T: Send>(what: &str, rescue: impl FnOnce(), work: impl FnOnce() -> T + Send) -> T {
     let (done, ended) = std::sync::mpsc::channel();

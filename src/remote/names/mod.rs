@@ -27,8 +27,9 @@ use crate::ids::{Epoch, Nonce, SubtaskIndex, Version};
 
 pub(crate) use savepoint::{Generation, SavepointName};
 
-/// The name of an object, relative to the job's prefix. A value of numbers, formatted only for a request or a
-/// message: manifests hold hundreds of thousands of names, and compare and hash them. Ordered as listings are.
+/// The name of an object, relative to the job's prefix. A value of numbers, formatted only for a
+/// request or a message: manifests hold hundreds of thousands of names, and compare and hash them.
+/// Ordered as listings are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ObjectName {
     /// Data that manifests refer to.
@@ -123,7 +124,8 @@ impl ObjectName {
     /// What a listed name says; `None` if it is not exactly a name that this module writes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let name = Self::read(text)?;
-        // Numbers and nonces have several spellings ("1", "01", "+1"; "AB", "ab"); only ours counts.
+        // Numbers and nonces have several spellings ("1", "01", "+1"; "AB", "ab"); only ours
+        // counts.
         (name.to_string() == text).then_some(name)
     }
 

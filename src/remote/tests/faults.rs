@@ -14,7 +14,8 @@ fn aborted(store: &FaultStore) -> usize {
 
 #[tokio::test]
 async fn i6_a_create_whose_connection_is_silent_is_sent_a_second_time() {
-    // Whether the store has applied it or not; and if the second is silent as well, the first may still be answered.
+    // Whether the store has applied it or not; and if the second is silent as well, the first may
+    // still be answered.
     for fault in [Fault::Hang, Answer::Never.into()] {
         let (store, remote) = faulty();
         let once = RetryPolicy { attempts: 1, ..remote.retry_policy() };

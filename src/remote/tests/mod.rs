@@ -39,8 +39,8 @@ fn faulty() -> (Arc<FaultStore>, Remote) {
     (store, remote)
 }
 
-/// Every test that does not inject faults runs on all of these. `ALLUVIUM_TEST_STORE` may name one more
-/// by its URL; its settings come from the environment.
+/// Every test that does not inject faults runs on all of these. `ALLUVIUM_TEST_STORE` may name one
+/// more by its URL; its settings come from the environment.
 fn stores() -> Vec<(Arc<dyn ObjectStore>, Option<tempfile::TempDir>)> {
     let dir = tempfile::tempdir().unwrap();
     let (local, _) = open_url(dir.path().to_str().unwrap(), [], false).unwrap();
@@ -322,8 +322,8 @@ async fn the_probe_refuses_stores_that_lie() {
 #[tokio::test]
 async fn a_disk_in_the_way_is_told_apart_from_an_outage() {
     let dir = tempfile::tempdir().unwrap();
-    // The folder for data is a file. (A full disk and missing permissions go the same way, but cannot be
-    // had by a test that runs as root.)
+    // The folder for data is a file. (A full disk and missing permissions go the same way, but
+    // cannot be had by a test that runs as root.)
     std::fs::create_dir_all(dir.path().join("jobs/one")).unwrap();
     std::fs::write(dir.path().join("jobs/one/data"), "in the way").unwrap();
     let remote = remote(Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()));

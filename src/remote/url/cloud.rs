@@ -16,8 +16,8 @@ macro_rules! cloud_store {
         pub(super) fn $name(url: &Url, options: Options) -> Result<Store> {
             provide_cryptography();
             let mut builder = <$builder>::from_env().with_url(url.to_string()).with_retry(no_retries());
-            // Time limits are those of `Remote`, which grow with the bytes to move. Set as an option,
-            // because `with_client_options` would forget what the environment says.
+            // Time limits are those of `Remote`, which grow with the bytes to move. Set as an
+            // option, because `with_client_options` would forget what the environment says.
             let no_limit = ("timeout".to_owned(), "1day".to_owned());
             for (key, value) in std::iter::once(no_limit).chain(options) {
                 let parsed = key.to_ascii_lowercase().parse().map_err(|error: object_store::Error| {
@@ -59,8 +59,8 @@ fn no_retries() -> object_store::RetryConfig {
     object_store::RetryConfig { max_retries: 0, ..Default::default() }
 }
 
-/// TLS takes its cryptography from the provider of the process, and the client panics without one. A
-/// provider that the program has installed stays.
+/// TLS takes its cryptography from the provider of the process, and the client panics without one.
+/// A provider that the program has installed stays.
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 fn provide_cryptography() {
     use rustls::crypto::{CryptoProvider, ring};

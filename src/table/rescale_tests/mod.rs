@@ -175,8 +175,8 @@ fn as_source(table: Table, range: KeyGroupRange, owned: KeyGroupRange) -> Source
     SourceTable { table: Table::open_to_read(&dir, range, &resources()).unwrap(), range, owned }
 }
 
-/// RocksDB does not notice: the files do not overlap. But what one has of an earlier owner lies where the other
-/// owns key groups, and would be taken for theirs.
+/// RocksDB does not notice: the files do not overlap. But what one has of an earlier owner lies
+/// where the other owns key groups, and would be taken for theirs.
 #[test]
 fn what_an_earlier_owner_has_left_does_not_come_back_in_anothers_range() {
     let expected = Model::from([(k(1, 1), vec![1]), (k(8, 8), vec![8])]);
@@ -197,7 +197,8 @@ fn what_an_earlier_owner_has_left_does_not_come_back_in_anothers_range() {
     }
 }
 
-/// Three key groups in each of two tables, split from one, with some megabytes; joined again at once.
+/// Three key groups in each of two tables, split from one, with some megabytes; joined again at
+/// once.
 #[cfg(unix)]
 #[test]
 fn what_was_split_is_joined_again_without_a_copy() {

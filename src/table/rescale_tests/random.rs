@@ -223,7 +223,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// I9, in one process and without deltas: several generations, by scans and after full compactions.
+    /// I9, in one process and without deltas: several generations, by scans and after full
+    /// compactions.
     #[test]
     fn i9_tables_that_are_split_and_joined_behave_like_a_map(ops in proptest::collection::vec(op(), 1..80)) {
         let mut job = Job::new();

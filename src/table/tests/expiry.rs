@@ -89,8 +89,8 @@ fn an_older_value_does_not_show_through_where_a_newer_has_expired() {
     assert_eq!(scan(&table).len(), 1);
 }
 
-/// RocksDB does not show operands to the filter: a value that is appended to loses what has expired only once
-/// it is a value again.
+/// RocksDB does not show operands to the filter: a value that is appended to loses what has expired
+/// only once it is a value again.
 #[test]
 fn operands_survive_the_filter() {
     let (_dir, table, clock) = table_with_clock();

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// I1: whatever is read at any moment belongs to one delta. Each delta writes its number to every key.
+/// I1: whatever is read at any moment belongs to one delta. Each delta writes its number to every
+/// key.
 #[test]
 fn i1_no_view_shows_a_half_delta() {
     const KEYS: u64 = 200;
@@ -61,7 +62,8 @@ fn i1_a_read_knows_its_delta() {
     });
 }
 
-/// I1: a checkpoint on disk stands at one delta as well, though deltas are applied while it is taken.
+/// I1: a checkpoint on disk stands at one delta as well, though deltas are applied while it is
+/// taken.
 #[test]
 fn i1_a_checkpoint_stands_at_one_delta() {
     let (dir, table) = table();

@@ -203,7 +203,19 @@ impl Remote {
     }
 
     fn path(&self, name: &ObjectName) -> Path {
-        self.below(&name.to_string())
+        let text = name.to_string();
+        // An object whose name is not read again would never be collected, and one in an unknown folder would be
+        // taken for another program's.
+        debug_assert_eq!(
+            ObjectName::parse(&text).as_ref(),
+            Some(name),
+            "names.rs writes a name that it does not read"
+        );
+        debug_assert!(
+            ObjectName::FOLDERS.iter().any(|folder| text.starts_with(folder)),
+            "{text} is in no known folder"
+        );
+        self.below(&text)
     }
 
     /// The root followed by a relative path.

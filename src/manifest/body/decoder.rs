@@ -42,11 +42,9 @@ struct Decoder<'a> {
 impl Decoder<'_> {
     fn checkpoint(&mut self) -> Result<CheckpointRecord> {
         let id = CheckpointId { epoch: self.epoch, number: self.input.number()? };
-        let mode = match self.input.byte()? {
-            0 => CheckpointMode::Changelog,
-            1 => CheckpointMode::NativeIncremental,
-            other => return Err(Error::corrupt(format!("checkpoint mode {other} is unknown"))),
-        };
+        let code = self.input.byte()?;
+        let mode = CheckpointMode::of(code)
+            .ok_or_else(|| Error::corrupt(format!("checkpoint mode {code} is unknown")))?;
         let unix_millis = self.input.number()?;
         let metadata = self.input.bytes()?.to_vec();
         let place = if self.flag()? { Some(Carried::read(self.version, &mut self.input)?) } else { None };

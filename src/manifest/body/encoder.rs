@@ -1,6 +1,6 @@
 //! Writes a body.
 
-use super::super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
+use super::super::model::{CheckpointRecord, Manifest, Record, SubtaskRecord};
 use super::super::origin::Segment;
 use super::super::references::{BaseRef, DeltaRef};
 use super::super::varint::Writer;
@@ -48,10 +48,7 @@ impl Encoder {
 
     fn checkpoint(&mut self, record: &CheckpointRecord) -> Result<()> {
         self.out.number(record.id.number);
-        self.out.byte(match record.mode {
-            CheckpointMode::Changelog => 0,
-            CheckpointMode::NativeIncremental => 1,
-        });
+        self.out.byte(record.mode.code());
         self.out.number(record.unix_millis);
         self.out.bytes(&record.metadata);
         match (&record.states.place, record.states.known()) {

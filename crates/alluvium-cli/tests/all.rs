@@ -14,5 +14,6 @@ mod output;
 mod refused;
 mod report;
 mod report_browser;
+mod runs;
 mod states;
 mod waits;

@@ -123,7 +123,7 @@ fn keys_are_read_and_shown_by_their_recorded_types() {
         assert_eq!(job.get(&[state, key]), format!("of {state}"));
         let got = job.get_json(&[state, key]);
         let expected = json!({
-            "checkpoint": "1-1", "state": state, "group": got["group"], "key": in_json, "value": format!("of {state}"),
+            "schema_version": 1, "checkpoint": "1-1", "state": state, "group": got["group"], "key": in_json, "value": format!("of {state}"),
         });
         assert_eq!(got, expected);
         assert_eq!(job.scan(&[state]), [format!("{shown}\tof {state}")]);

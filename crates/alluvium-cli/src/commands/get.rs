@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::commands::source::SourceArgs;
 use crate::display::tagged::KeyFormat;
-use crate::display::typed::{Held, KeyParts, Lookup, Question, Shape};
+use crate::display::typed::{KeyParts, Lookup, Question, Shape, ShownValue};
 use crate::failure::{Failure, Result, io};
 use crate::output::{Output, tell};
 use crate::signals::Interrupt;
@@ -62,7 +62,7 @@ struct Entry {
     #[serde(flatten)]
     parts: KeyParts,
     #[serde(flatten)]
-    held: Held,
+    held: ShownValue,
 }
 
 /// The entries of a key.

@@ -16,7 +16,7 @@ use crate::commands::bar::bar;
 use crate::commands::job_args::JobArgs;
 use crate::failure::{Failure, Result, io};
 use crate::output::Output;
-use crate::portable::{Header, Source};
+use crate::portable::{EntryReader, Header};
 use crate::scratch::Scratch;
 use crate::signals::waiting;
 use crate::units::{self, parse_bytes};
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
 }
 
 /// Reads to the end, which tells whether the file is whole.
-fn check<R: BufRead>(mut source: Source<R>, name: &str) -> Result<()> {
+fn check<R: BufRead>(mut source: EntryReader<R>, name: &str) -> Result<()> {
     while source.next().map_err(|error| Failure::new(format!("{name}: {error}")))?.is_some() {}
     Ok(())
 }
@@ -198,7 +198,7 @@ fn put(store: &mut StateStore, state: State, group: KeyGroup, key: &[u8], value:
 fn fill<R: BufRead>(
     stores: &mut [StateStore],
     header: &Header,
-    mut source: Source<R>,
+    mut source: EntryReader<R>,
     name: &str,
 ) -> Result<u64> {
     let mut states: Vec<Vec<State>> = Vec::new();
@@ -250,8 +250,8 @@ impl Input {
     }
 
     /// Moves the bar along with what is read.
-    fn open(&self, bar: &ProgressBar) -> Result<(Header, Source<impl BufRead + use<>>)> {
+    fn open(&self, bar: &ProgressBar) -> Result<(Header, EntryReader<impl BufRead + use<>>)> {
         let file = File::open(&self.path).map_err(io(format!("read {}", self.name)))?;
-        Source::open(BufReader::with_capacity(1 << 20, bar.wrap_read(file)), &self.name)
+        EntryReader::open(BufReader::with_capacity(1 << 20, bar.wrap_read(file)), &self.name)
     }
 }

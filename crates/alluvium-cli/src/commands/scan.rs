@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::commands::source::SourceArgs;
 use crate::display::tagged::{KeyFormat, Tagged, plain};
-use crate::display::typed::{Held, KeyParts, Shape};
+use crate::display::typed::{KeyParts, Shape, ShownValue};
 use crate::failure::{Failure, Result, io};
 use crate::output::tell;
 
@@ -53,7 +53,7 @@ struct Line {
     #[serde(flatten)]
     parts: KeyParts,
     #[serde(flatten)]
-    held: Held,
+    held: ShownValue,
 }
 
 /// A line of `--json --raw`.

@@ -77,7 +77,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// In the order of their weight: on a narrow terminal the last ones are left out.
+    /// In the order of their weight: on a narrow terminal those that do not fit are left out.
     fn parts(&self) -> Vec<String> {
         let mut parts = Vec::new();
         if self.failing > 0 {
@@ -258,7 +258,8 @@ mod tests {
         let all = "89,000 records/s, checkpoint 1.00 s ago, it took 100 ms and 1.00 kB, state 5.00 kB";
         assert_eq!(fit(&well.parts(), 200), all);
         assert_eq!(fit(&well.parts(), 40), "89,000 records/s, checkpoint 1.00 s ago");
-        assert_eq!(fit(&well.parts(), 20), "89,000 records/s");
+        assert_eq!(fit(&well.parts(), 39), "89,000 records/s, checkpoint 1.00 s ago");
+        assert_eq!(fit(&well.parts(), 38), "89,000 records/s, state 5.00 kB");
         let ill = Shown { failing: 7, trouble: Some("it is gone".to_owned()), ..well };
         assert_eq!(fit(&ill.parts(), 50), "7 FAILED REQUESTS, it is gone, 89,000 records/s");
     }

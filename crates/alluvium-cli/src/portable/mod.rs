@@ -79,12 +79,12 @@ pub(crate) trait Sink {
 }
 
 /// Reads either of the formats: the header first, then entries until the end, which is checked.
-pub(crate) enum Source<R> {
+pub(crate) enum EntryReader<R> {
     Json(json::JsonReader<R>),
     Raw(raw::RawReader<R>),
 }
 
-impl<R: BufRead> Source<R> {
+impl<R: BufRead> EntryReader<R> {
     /// Tells the format by its first byte.
     pub(crate) fn open(mut input: R, name: &str) -> Result<(Header, Self)> {
         let first = input.fill_buf().map_err(io(format!("read {name}")))?.first().copied();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8]) -> std::result::Result<(Header, Vec<Entry>), String> {
-        let (header, mut source) = Source::open(bytes, "file").map_err(|failure| failure.to_string())?;
+        let (header, mut source) = EntryReader::open(bytes, "file").map_err(|failure| failure.to_string())?;
         let mut entries = Vec::new();
         while let Some(entry) = source.next()? {
             entries.push(entry);

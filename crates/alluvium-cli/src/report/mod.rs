@@ -3,24 +3,27 @@
 //! Text and tables are in the page as HTML; its script only draws the charts. Template, style and
 //! script lie beside this file, and the plotting library below `vendor`.
 
+mod caveats;
 mod charts;
 mod escape;
+mod findings;
 mod groups;
-mod limits;
+mod model;
 mod phrases;
+mod sampled;
 mod sections;
 mod settings;
-mod shown;
+mod summary;
 mod tables;
 mod tiles;
-mod words;
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use self::charts::{Chart, Model};
+use self::charts::Chart;
 use self::groups::Group;
+use self::model::Model;
 use self::sections::{Section, Sections};
 use crate::failure::{Failure, Result, io};
 use crate::result::{Prices, ResultFile, RunResult};
@@ -77,7 +80,7 @@ fn page(results: &[RunResult], prices: &Prices) -> Result<String> {
     let Sections { measured, restores } = Sections::of(results);
     let all: Vec<Group<'_>> = measured.iter().flat_map(|section| section.groups.iter().cloned()).collect();
     let model = Model::of(&measured);
-    let headline = words::headline(&measured);
+    let headline = summary::headline(&measured);
     let sections = measured.iter().enumerate().map(|(index, one)| section(one, &model, index, prices));
     Ok(fill(
         include_str!("page.html"),
@@ -85,8 +88,8 @@ fn page(results: &[RunResult], prices: &Prices) -> Result<String> {
             ("version", escape::text(env!("CARGO_PKG_VERSION"))),
             ("title", escape::text(&format!("{headline} – Alluvium"))),
             ("headline", escape::text(&headline)),
-            ("lead", escape::text(&words::lead(&measured))),
-            ("warnings", words::warnings(&all)),
+            ("lead", escape::text(&summary::lead(&measured))),
+            ("warnings", summary::warnings(&all)),
             ("sections", sections.collect()),
             ("restores", tables::restores(&restores)),
             ("model", escape::json(&model)?),
@@ -114,12 +117,12 @@ fn section(section: &Section<'_>, model: &Model<'_>, index: usize, prices: &Pric
             ("of", title.as_ref().map(of).unwrap_or_default()),
             ("legend", legend(groups, model, index)),
             ("tiles", tiles::tiles(groups, *baseline)),
-            ("words", words::words(groups, *baseline)),
-            ("shades", words::shades(groups, model.shades(index))),
+            ("words", summary::words(groups, *baseline)),
+            ("shades", summary::shades(groups, model.shades(index))),
             ("charts", figures(model.charts(index), groups)),
             ("restore", tiles::restore(groups, id)),
             ("cost", tables::cost(groups, prices, id)),
-            ("figures_about", escape::text(&words::about_figures(groups, *baseline))),
+            ("figures_about", escape::text(&summary::about_figures(groups, *baseline))),
             ("figures", tables::figures(groups, *baseline)),
             ("settings", tables::settings(groups, id)),
         ],

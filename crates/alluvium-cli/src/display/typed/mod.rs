@@ -20,16 +20,16 @@ const TIMER_HEAD: usize = 9;
 /// A state whose types are known by name.
 pub(crate) struct Shape {
     state: StateDescription,
-    key: Part,
+    key: KeyPart,
     /// None where there is nothing to show of it.
-    namespace: Option<Part>,
-    map_key: Option<Part>,
+    namespace: Option<KeyPart>,
+    map_key: Option<KeyPart>,
     /// None if the name does not say it.
     value: Option<ValueType>,
 }
 
 /// A part of stored keys.
-enum Part {
+enum KeyPart {
     Known(KeyType),
     /// By its name; empty if nothing was written yet.
     Unknown(String),
@@ -51,7 +51,7 @@ pub(crate) struct KeyParts {
 
 /// What is stored for a key.
 #[derive(Debug, Serialize)]
-pub(crate) struct Held {
+pub(crate) struct ShownValue {
     /// None for timers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<Json>,
@@ -80,7 +80,7 @@ pub(crate) struct Question<'a> {
     pub(crate) group: Option<KeyGroup>,
 }
 
-impl Part {
+impl KeyPart {
     fn of(name: &str) -> Self {
         KeyType::parse(name).map_or_else(|| Self::Unknown(name.to_owned()), Self::Known)
     }
@@ -124,9 +124,9 @@ impl Shape {
         // A name that the user gave may stand for anything.
         let own = state.codec() != "postcard" || state.value_type_is_named();
         Self {
-            key: Part::of(state.key_type()),
-            namespace: Part::of_some(state.namespace_type()),
-            map_key: Part::of_some(state.map_key_type()),
+            key: KeyPart::of(state.key_type()),
+            namespace: KeyPart::of_some(state.namespace_type()),
+            map_key: KeyPart::of_some(state.map_key_type()),
             value: if own { None } else { ValueType::parse(state.value_type()) },
             state,
         }
@@ -188,7 +188,7 @@ impl Shape {
 
     /// The group of a stored key of a typed state: that of the key's plain form.
     fn group_of(&self, stored: &[u8], groups: MaxParallelism) -> Option<KeyGroup> {
-        let Part::Known(key_type) = &self.key else { return None };
+        let KeyPart::Known(key_type) = &self.key else { return None };
         let mut rest = if self.is("timers") { stored.get(TIMER_HEAD..)? } else { stored };
         let key = key_type.read(&mut rest, Form::Part)?;
         let mut plain = Vec::new();
@@ -259,15 +259,15 @@ impl Shape {
             });
             parts.timestamp = Some(take("i64").and_then(|time| time.as_i64()).ok_or_else(wrong)?);
         }
-        let mut read = |part: &Part, form| match part {
-            Part::Known(key_type) => key_type.read(&mut rest, form).ok_or_else(wrong),
-            Part::Unknown(_) => Ok(json!(Tagged::base64(std::mem::take(&mut rest)))),
+        let mut read = |part: &KeyPart, form| match part {
+            KeyPart::Known(key_type) => key_type.read(&mut rest, form).ok_or_else(wrong),
+            KeyPart::Unknown(_) => Ok(json!(Tagged::base64(std::mem::take(&mut rest)))),
         };
         parts.key = read(&self.key, Form::Part)?;
-        let mut known = matches!(self.key, Part::Known(_));
+        let mut known = matches!(self.key, KeyPart::Known(_));
         if let Some(part) = self.namespace.as_ref().filter(|_| known) {
             parts.namespace = Some(read(part, Form::Part)?);
-            known = matches!(part, Part::Known(_));
+            known = matches!(part, KeyPart::Known(_));
         }
         if let Some(part) = self.map_key.as_ref().filter(|_| known) {
             parts.map_key = Some(read(part, Form::Plain)?);
@@ -277,17 +277,17 @@ impl Shape {
 
     /// What is stored for a key, as of a time in milliseconds since 1970. Of a list, what has expired is left out unless
     /// `all` is asked for.
-    pub(crate) fn held(&self, stored: &[u8], now: u64, all: bool) -> Result<Held> {
+    pub(crate) fn held(&self, stored: &[u8], now: u64, all: bool) -> Result<ShownValue> {
         let values = self.state.values(stored)?;
         let shown: Vec<_> = values.iter().filter(|value| self.state.shows(value, now)).collect();
         let expired = shown.is_empty() && !values.is_empty();
         if self.is("timers") {
-            return Ok(Held { value: None, expired });
+            return Ok(ShownValue { value: None, expired });
         }
         let chosen = if all || expired { values.iter().collect() } else { shown };
         let mut decoded = chosen.into_iter().map(|value| self.value(value));
         let value = if self.is("list") { Some(decoded.collect()) } else { decoded.next() };
-        Ok(Held { value, expired })
+        Ok(ShownValue { value, expired })
     }
 
     fn value(&self, value: &StoredValue<'_>) -> Json {
@@ -339,7 +339,7 @@ impl KeyParts {
     }
 }
 
-impl Held {
+impl ShownValue {
     /// Columns after those of the key.
     pub(crate) fn columns(&self) -> Vec<String> {
         let expired = self.expired.then(|| "(expired)".to_owned());

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::charts::Shades;
 use super::escape::text;
 use super::groups::Group;
+use super::model::Shades;
 use super::phrases::{and, machine, model, rate, span};
 use super::sections::Section;
 use crate::result::metric;
@@ -42,7 +42,7 @@ pub(crate) fn headline(sections: &[Section<'_>]) -> String {
         return format!("{groups} configurations under {} loads", sections.len());
     };
     let groups = &section.groups;
-    let text = if groups.len() > super::shown::IN_WORDS + 1 {
+    let text = if groups.len() > super::findings::IN_WORDS + 1 {
         format!("{} configurations", groups.len())
     } else {
         capital(&and(&names(groups)))
@@ -118,8 +118,8 @@ pub(crate) fn words(groups: &[Group<'_>], baseline: Option<usize>) -> String {
         format!("<div class=\"card\"><h2>{title}</h2><ul>{items}</ul></div>")
     };
     list("What was measured", measured(groups))
-        + &list("What it shows", super::shown::shown(groups, baseline))
-        + &list("What it does not show", super::limits::not_shown(groups))
+        + &list("What it shows", super::findings::findings(groups, baseline))
+        + &list("What it does not show", super::caveats::caveats(groups))
 }
 
 fn measured(groups: &[Group<'_>]) -> Vec<String> {

@@ -33,7 +33,7 @@ fn factor(a: f64, b: f64, less: &str, more: &str) -> String {
 }
 
 /// Each group against the baseline, or one alone.
-pub(crate) fn shown(groups: &[Group<'_>], baseline: Option<usize>) -> Vec<String> {
+pub(crate) fn findings(groups: &[Group<'_>], baseline: Option<usize>) -> Vec<String> {
     let Some(base) = baseline.and_then(|index| groups.get(index)) else {
         return groups.iter().flat_map(alone).collect();
     };

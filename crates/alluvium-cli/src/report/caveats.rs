@@ -12,7 +12,7 @@ const ENOUGH_FOR_P99: u64 = 100;
 const IDLE: f64 = 0.3;
 
 /// What a reader might take from the figures, but must not.
-pub(crate) fn not_shown(groups: &[Group<'_>]) -> Vec<String> {
+pub(crate) fn caveats(groups: &[Group<'_>]) -> Vec<String> {
     let mut sentences = Vec::new();
     let runs: Vec<&RunResult> = groups.iter().flat_map(|group| group.runs.iter().copied()).collect();
     let any = |of: &dyn Fn(&RunResult) -> bool| runs.iter().any(|run| of(run));

@@ -17,7 +17,7 @@ use crate::state::{
     At, Failure, KeyCodec, KeyedState, Namespaced, Scope, Spaces, StateDescriptor, TimeDomain, Timer,
     TimerDescriptor, TtlNow, Typed,
 };
-use crate::store::{KeyType, Registry, Scan, key_of};
+use crate::store::{KeyType, Registry, Scan, name_key};
 
 use super::CheckpointReader;
 use super::by_group::ByGroup;
@@ -349,7 +349,7 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
 
 /// Names the entry that an error is about.
 fn within(error: Error, info: &StateInfo, group: KeyGroup, stored: &[u8]) -> Error {
-    error.within(format!("key group {group}, {}", key_of(Some(info), stored)))
+    error.within(format!("key group {group}, {}", name_key(Some(info), stored)))
 }
 
 fn check_key<K: KeyCodec + ?Sized>(info: &StateInfo) -> Result<()> {

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::delta::Direction;
 use crate::error::{Error, Result};
 use crate::key::{PREFIX_LEN, user_key};
-use crate::store::{Scan, StateKind, key_of};
+use crate::store::{Scan, StateKind, name_key};
 
 use super::ttl::TtlNow;
 
@@ -61,7 +61,7 @@ impl<T> Keys<T> {
                 continue;
             }
             if let Some(item) = self.read(direction, &key).transpose() {
-                let within = |error: Error| Failure::Entry(error.within(key_of(None, user_key(&key))));
+                let within = |error: Error| Failure::Entry(error.within(name_key(None, user_key(&key))));
                 return Some(item.map_err(within));
             }
         }

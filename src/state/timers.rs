@@ -173,7 +173,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
         // Before it is removed, so that an error loses nothing.
         let timer = self.decode(&key).map_err(|error| {
             error
-                .within(store.place_in(self.state, group, &key))
+                .within(store.name_key_in(self.state, group, &key))
                 .advise("read it as it was written, or take it out with `TimerService::discard_unreadable`")
         })?;
         self.remove(store, domain, group, &key)?;
@@ -206,7 +206,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     pub fn next_timestamp(&self, store: &mut StateStore, domain: TimeDomain) -> Result<Option<i64>> {
         let head = self.head(store, domain, &timer_key::end_of(domain))?;
         // Of one whose key cannot be read the time can: `pop_due` names it when it is due.
-        let named = |error: Error, group, key: &[u8]| error.within(store.place_in(self.state, group, key));
+        let named = |error: Error, group, key: &[u8]| error.within(store.name_key_in(self.state, group, key));
         let time = |(group, key): (KeyGroup, Vec<u8>)| match timer_key::decode(&key) {
             Some((_, timestamp, _)) => Ok(timestamp),
             None => self.decode(&key).map(|timer| timer.timestamp).map_err(|error| named(error, group, &key)),

@@ -46,7 +46,7 @@ impl<T, X> Typed<T, X> {
         let now = self.now(store);
         store.at_key(self.state, tail, |store, group, key| {
             let Some(bytes) = store.get(self.state, group, key)? else { return Ok(None) };
-            let named = |error: Error| error.within(store.place_in(self.state, group, key));
+            let named = |error: Error| error.within(store.name_key_in(self.state, group, key));
             let cell = self.cell(&bytes).map_err(named)?;
             let access = now.access(cell.head.time);
             if access == Access::Hide {

@@ -10,7 +10,7 @@ use crate::delta::Direction;
 use crate::error::Result;
 use crate::key::user_key;
 use crate::key_group::KeyGroup;
-use crate::store::{Scan, StateKind, StateOptions, StateStore, key_of};
+use crate::store::{Scan, StateKind, StateOptions, StateStore, name_key};
 
 use super::codec::{Codec, Postcard};
 use super::descriptor::{self, KeyedState, Kind, StateDescriptor};
@@ -204,7 +204,7 @@ impl<K, T> ValueEntries<K, T> {
             let stored = user_key(&key);
             let read = (self.decode)(&mut &*stored).ok_or_else(|| wrong_key(&self.typed.to_string()));
             let entry = read.and_then(|key| Ok(self.typed.open(&bytes, self.now)?.map(|value| (key, value))));
-            if let Some(entry) = entry.map_err(|error| error.within(key_of(None, stored))).transpose() {
+            if let Some(entry) = entry.map_err(|error| error.within(name_key(None, stored))).transpose() {
                 return Some(entry);
             }
         }

@@ -146,8 +146,8 @@ impl StateStore {
     }
 
     /// A stored key of `state`, as errors name it.
-    pub(crate) fn place_in(&self, state: State, group: KeyGroup, key: &[u8]) -> String {
-        format!("key group {group}, {}", self.registry.key_place(state.id, key))
+    pub(crate) fn name_key_in(&self, state: State, group: KeyGroup, key: &[u8]) -> String {
+        format!("key group {group}, {}", self.registry.name_key(state.id, key))
     }
 
     /// A buffer for values, empty; to be given back.
@@ -167,7 +167,7 @@ impl StateStore {
         if self.current.checked.borrow().get(state.id) == Some(key_type.code) {
             return Ok(true);
         }
-        let known = self.registry.key_of(state.id);
+        let known = self.registry.key_type_of(state.id);
         if known.is_empty() {
             return Ok(false);
         }

@@ -158,13 +158,13 @@ impl StateStore {
 
     fn too_long(&self, key: &[u8], bytes: u64) -> Error {
         Error::invalid(format!("the list would come to {bytes} bytes, more than {}", self.lists.limit))
-            .object(self.registry.place_of(key))
+            .object(self.registry.name_encoded_key(key))
             .advise("remove elements (`retain`, `set`, `clear`), give the state a TTL, or spread them over several keys")
     }
 
     fn warn_of_list(&self, key: &[u8], bytes: u64) {
-        let (place, limit) = (self.registry.place_of(key), self.lists.limit);
-        tracing::warn!(list = %place, bytes, limit, "a list has grown long; appends beyond the limit are refused");
+        let (key_name, limit) = (self.registry.name_encoded_key(key), self.lists.limit);
+        tracing::warn!(list = %key_name, bytes, limit, "a list has grown long; appends beyond the limit are refused");
     }
 
     #[cfg(test)]

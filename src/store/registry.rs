@@ -10,8 +10,8 @@ use crate::key;
 use crate::manifest::{StateInfo, TtlInfo};
 
 use super::compatibility::check;
+use super::key_name::{name_encoded_key, name_key};
 use super::kind::StateKind;
-use super::place::{key_of, place_of};
 use super::revision::Revision;
 use super::state_options::{State, StateOptions};
 
@@ -140,7 +140,7 @@ impl Registry {
 
     /// The type of a state's keys. Empty if it was not declared and no key is stored yet, or if
     /// there is no such state.
-    pub(crate) fn key_of(&self, id: StateId) -> &str {
+    pub(crate) fn key_type_of(&self, id: StateId) -> &str {
         self.states.get(&id).map_or("", |info| info.key.as_str())
     }
 
@@ -152,13 +152,13 @@ impl Registry {
     }
 
     /// A stored key of a state, for messages.
-    pub(crate) fn key_place(&self, id: StateId, stored: &[u8]) -> String {
-        key_of(self.states.get(&id), stored)
+    pub(crate) fn name_key(&self, id: StateId, stored: &[u8]) -> String {
+        name_key(self.states.get(&id), stored)
     }
 
     /// Where an encoded key lies, for messages.
-    pub(crate) fn place_of(&self, encoded: &[u8]) -> String {
-        place_of(key::state_of(encoded).and_then(|id| self.states.get(&id)), encoded)
+    pub(crate) fn name_encoded_key(&self, encoded: &[u8]) -> String {
+        name_encoded_key(key::state_of(encoded).and_then(|id| self.states.get(&id)), encoded)
     }
 
     /// For messages.
@@ -355,7 +355,7 @@ mod tests {
     fn ttl_may_change_and_keys_are_learned() {
         let mut registry = Registry::new(&[]);
         let state = registry.register(&options()).unwrap();
-        assert_eq!(registry.key_of(state.id), "");
+        assert_eq!(registry.key_type_of(state.id), "");
         registry.set_key(state.id, "u64".into());
         let ttl = Some(TtlInfo { millis: 7, mode: 1 });
         assert_clash(&mut registry, &StateOptions { ttl, ..options() }, &["TTL"]);

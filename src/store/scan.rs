@@ -144,7 +144,7 @@ impl Scan {
         #[cfg(test)]
         super::scan_work::count(1);
         if self.direction != Some(direction) {
-            self.place(direction)?;
+            self.seek(direction)?;
         }
         let Some(key) = self.next_key(direction) else { return Ok(None) };
         // From the newest layer down, until one has a value or a delete, below which nothing
@@ -194,7 +194,7 @@ impl Scan {
     }
 
     /// Puts all cursors at the first entry that was not taken.
-    fn place(&mut self, direction: Direction) -> Result<()> {
+    fn seek(&mut self, direction: Direction) -> Result<()> {
         #[cfg(test)]
         super::scan_work::count(1);
         let bound = match direction {

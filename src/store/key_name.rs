@@ -13,21 +13,21 @@ use super::kind::StateKind;
 const SHOWN: usize = 64;
 
 /// Where an encoded key lies; `info` describes its state, if that is known.
-pub(crate) fn place_of(info: Option<&StateInfo>, encoded: &[u8]) -> String {
-    let mut place = match (info, key::state_of(encoded)) {
+pub(crate) fn name_encoded_key(info: Option<&StateInfo>, encoded: &[u8]) -> String {
+    let mut name = match (info, key::state_of(encoded)) {
         (Some(info), _) => format!("state {:?}", info.name),
         (None, Some(id)) => format!("state {id}"),
         (None, None) => return format!("key {}", hex(encoded)),
     };
     if let Some(group) = key::group_of(encoded) {
-        let _ = write!(place, ", key group {group}");
+        let _ = write!(name, ", key group {group}");
     }
-    let _ = write!(place, ", {}", key_of(info, key::user_key(encoded)));
-    place
+    let _ = write!(name, ", {}", name_key(info, key::user_key(encoded)));
+    name
 }
 
 /// A stored key, without its group and state.
-pub(crate) fn key_of(info: Option<&StateInfo>, stored: &[u8]) -> String {
+pub(crate) fn name_key(info: Option<&StateInfo>, stored: &[u8]) -> String {
     let whole = || format!("key {}", hex(stored));
     let Some(info) = info else { return whole() };
     let offset = StateKind::of(info.kind).map_or(0, StateKind::key_offset);
@@ -124,23 +124,23 @@ mod tests {
             (StateKind::Timers, "u8", &[0, 0x80, 0, 0, 0, 0, 0, 0, 5, 9], "key 9, timer at 5"),
             (StateKind::Timers, "u8", &[0, 0x80], "key 0x0080"),
         ] {
-            assert_eq!(key_of(Some(&info(kind, key)), stored), shown);
+            assert_eq!(name_key(Some(&info(kind, key)), stored), shown);
         }
-        assert_eq!(key_of(None, &[0xab; 65]), format!("key 0x{}… (65 bytes)", "ab".repeat(64)));
+        assert_eq!(name_key(None, &[0xab; 65]), format!("key 0x{}… (65 bytes)", "ab".repeat(64)));
         let mut encoded = Vec::new();
         key::encode_into(&mut encoded, KeyGroup(5), StateId::of("clicks"), &[0, 1]);
-        let place = place_of(Some(&info(StateKind::Value, "u16")), &encoded);
-        assert_eq!(place, "state \"clicks\", key group 5, key 1");
-        assert!(place_of(None, &encoded).ends_with(", key group 5, key 0x0001"));
-        assert_eq!(place_of(None, &[1]), "key 0x01");
+        let name = name_encoded_key(Some(&info(StateKind::Value, "u16")), &encoded);
+        assert_eq!(name, "state \"clicks\", key group 5, key 1");
+        assert!(name_encoded_key(None, &encoded).ends_with(", key group 5, key 0x0001"));
+        assert_eq!(name_encoded_key(None, &[1]), "key 0x01");
     }
 
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes: Vec<u8>, key in "(str|u8|i64|other)", timers: bool) {
             let kind = if timers { StateKind::Timers } else { StateKind::Value };
-            let _ = place_of(Some(&info(kind, &key)), &bytes);
-            let _ = key_of(Some(&info(kind, &key)), &bytes);
+            let _ = name_encoded_key(Some(&info(kind, &key)), &bytes);
+            let _ = name_key(Some(&info(kind, &key)), &bytes);
         }
     }
 }

@@ -90,15 +90,15 @@ pub struct CheckpointReader {
     /// Bytes for the changelog on its way into a table.
     replay_memory: u64,
     // Tables close before their files are removed.
-    parts: Vec<Part>,
+    tables: Vec<SubtaskTable>,
     dir: Scratch,
     /// None only while closing. The pin may be none by the caller's wish.
     hold: Option<(Outside, Option<Pin>)>,
 }
 
 /// One subtask of the checkpoint.
-struct Part {
-    subtask: SubtaskIndex,
+struct SubtaskTable {
+    index: SubtaskIndex,
     range: KeyGroupRange,
     table: Mutex<Option<Arc<Table>>>,
 }
@@ -153,14 +153,14 @@ impl CheckpointReader {
         let manifest = found.manifest.clone();
         let manifest = manifest.ok_or_else(|| Error::internal("a checkpoint was pinned and not read"))?;
         let record = record_of(&manifest)?;
-        let part = |subtask, range| Part { subtask, range, table: Mutex::new(None) };
-        let mut parts: Vec<_> = record.subtasks.iter().map(|one| part(one.subtask, one.range)).collect();
-        parts.sort_by_key(|part| part.range.first);
+        let unread = |index, range| SubtaskTable { index, range, table: Mutex::new(None) };
+        let mut tables: Vec<_> = record.subtasks.iter().map(|one| unread(one.subtask, one.range)).collect();
+        tables.sort_by_key(|subtask| subtask.range.first);
         // As in a job, a quarter is for deltas.
         let replay_memory = memory / 4;
         let resources =
             TableResources::new(memory - replay_memory, BACKGROUND_JOBS).with_clock(Arc::clone(&clock));
-        Ok(Self { manifest, found, clock, resources, replay_memory, parts, dir, hold: Some((outside, pin)) })
+        Ok(Self { manifest, found, clock, resources, replay_memory, tables, dir, hold: Some((outside, pin)) })
     }
 
     // What it is.
@@ -243,7 +243,7 @@ impl CheckpointReader {
         let mut values = vec![None; keys.len()];
         let mut left = wanted.as_slice();
         while let [(_, group, _), ..] = left {
-            let range = self.part(*group)?.range;
+            let range = self.table_of(*group)?.range;
             let (here, rest) = left.split_at(left.partition_point(|(_, group, _)| range.contains(*group)));
             left = rest;
             let table = self.table(*group)?;
@@ -278,7 +278,7 @@ impl CheckpointReader {
         prefix: &[u8],
     ) -> Result<CheckpointScan<'_>> {
         let state = self.info(state)?.id;
-        self.part(groups.last)?;
+        self.table_of(groups.last)?;
         Ok(CheckpointScan::new(self, state, groups, prefix))
     }
 
@@ -333,8 +333,8 @@ impl CheckpointReader {
         })
     }
 
-    fn part(&self, group: KeyGroup) -> Result<&Part> {
-        self.parts.iter().find(|part| part.range.contains(group)).ok_or_else(|| {
+    fn table_of(&self, group: KeyGroup) -> Result<&SubtaskTable> {
+        self.tables.iter().find(|subtask| subtask.range.contains(group)).ok_or_else(|| {
             let groups = self.max_parallelism().get();
             Error::invalid(format!("the checkpoint has no key group {group}"))
                 .advise(format!("groups are 0 to {}", groups - 1))
@@ -343,17 +343,17 @@ impl CheckpointReader {
 
     /// The table that holds `group`, fetched if this is the first time.
     fn table(&self, group: KeyGroup) -> Result<Arc<Table>> {
-        let part = self.part(group)?;
-        let mut slot = part.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let subtask = self.table_of(group)?;
+        let mut slot = subtask.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = &*slot {
             return Ok(Arc::clone(table));
         }
-        let table = Arc::new(self.fetch(part)?);
+        let table = Arc::new(self.fetch(subtask)?);
         *slot = Some(Arc::clone(&table));
         Ok(table)
     }
 
-    fn fetch(&self, part: &Part) -> Result<Table> {
+    fn fetch(&self, subtask: &SubtaskTable) -> Result<Table> {
         let Some((outside, pin)) = &self.hold else { return Err(Error::internal("the reader is closed")) };
         let unpinned = pin.is_none();
         let restorer = Restorer {
@@ -363,8 +363,8 @@ impl CheckpointReader {
             memory: self.replay_memory,
         };
         let found = [self.found.clone()];
-        let dir = self.dir.0.join(format!("{:05}", part.subtask.0));
-        let targets = [Target { subtask: part.subtask, range: part.range, dir }];
+        let dir = self.dir.0.join(format!("{:05}", subtask.index.0));
+        let targets = [Target { subtask: subtask.index, range: subtask.range, dir }];
         let restored = outside.run(async move { restorer.restore(&found, false, &targets, &[]).await });
         let restored = restored.map_err(|error| match error.kind() {
             ErrorKind::MissingObject if unpinned => error.more_advice(

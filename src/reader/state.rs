@@ -177,7 +177,7 @@ impl<S: KeyedState, P> StateReader<'_, S, P> {
     /// # Errors
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the job has no such groups.
     pub fn within(mut self, groups: KeyGroupRange) -> Result<Self> {
-        self.reader.part(groups.last)?;
+        self.reader.table_of(groups.last)?;
         self.groups = groups;
         Ok(self)
     }

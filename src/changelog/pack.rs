@@ -170,8 +170,14 @@ fn cut(parts: Pack, least: usize) -> Vec<Pack> {
         left = left.saturating_sub(delta.length);
         packs.last_mut().into_iter().for_each(|pack| pack.push((subtask, delta.clone())));
     }
+    // A single delta may be longer than a pack.
+    debug_assert!(packs.iter().all(|pack| pack.len() < 2 || length_of(pack) <= MAX_PACK));
     packs.retain(|pack| pack.iter().map(|(_, delta)| &delta.object).collect::<BTreeSet<_>>().len() >= least);
     packs
+}
+
+fn length_of(pack: &Pack) -> u64 {
+    pack.iter().map(|(_, delta)| delta.length).sum()
 }
 
 fn subtask_of(name: &ObjectName) -> Option<SubtaskIndex> {

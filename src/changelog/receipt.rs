@@ -57,6 +57,14 @@ pub(crate) enum ReceiptDelta {
 }
 
 impl ReceiptDelta {
+    /// The first and the last delta that it stands for.
+    pub(super) fn range(&self) -> (DeltaSeq, DeltaSeq) {
+        match self {
+            Self::Stored(delta) => (delta.first, delta.last),
+            Self::Inline { seq, .. } => (*seq, *seq),
+        }
+    }
+
     pub(super) fn stored(&self) -> Option<&DeltaRef> {
         match self {
             Self::Stored(delta) => Some(delta),

@@ -272,6 +272,7 @@ impl<B> Tail<B> {
                 let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
                 let deltas = self.slots.range_mut(..=seq).filter_map(offer).collect();
                 let deltas = in_runs(deltas, &self.runs);
+                debug_assert!(follow_each_other(&deltas, seq), "a receipt of {seq} has a gap: {deltas:?}");
                 return Some(Action::Ready {
                     context: barrier.context,
                     seq,
@@ -351,6 +352,13 @@ impl<B> Tail<B> {
         }
         Action::Upload(uploads)
     }
+}
+
+/// Whether a restore that replays `deltas` arrives at delta `seq` without a gap (I1).
+fn follow_each_other(deltas: &[ReceiptDelta], seq: DeltaSeq) -> bool {
+    let ranges: Vec<_> = deltas.iter().map(ReceiptDelta::range).collect();
+    let ends = ranges.last().is_none_or(|(_, last)| *last == seq);
+    ends && ranges.windows(2).all(|pair| pair[0].1.next() == pair[1].0)
 }
 
 /// Objects that a tail refers to no more.

@@ -167,6 +167,7 @@ impl Registry {
     }
 
     fn set(&mut self, info: StateInfo) {
+        debug_assert_ne!(info.id, StateId::RESERVED, "the table keeps its own entries under this id");
         if self.states.get(&info.id) != Some(&info) {
             if info.id != StateId::of(&info.name) {
                 self.renamed.insert(info.name.clone(), info.id);

@@ -89,7 +89,8 @@ impl StoreShared {
     /// A message was dealt with; `idle` tells whether anything is under way after it.
     pub(crate) fn message_done(&self, idle: bool) {
         self.idle.store(idle, Ordering::Release);
-        self.inbox.fetch_sub(1, Ordering::AcqRel);
+        let before = self.inbox.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a message is counted before it is sent");
     }
 
     /// Whether all frozen deltas are applied, and none is being sealed or uploaded.

@@ -284,6 +284,10 @@ impl StoreTask {
         deltas: Vec<ReceiptDelta>,
     ) {
         let names = &self.parts.uploader.names;
+        debug_assert!(
+            self.parts.mode.logs_changes() || (base.is_some() && deltas.is_empty()),
+            "a native checkpoint is a base without deltas"
+        );
         let receipt = Receipt {
             checkpoint: pending.id,
             subtask: names.subtask(),

@@ -25,6 +25,7 @@ pub(super) fn encode<'a>(
     tombstones: &RangeSet,
     header: &DeltaHeader,
 ) -> Sealed {
+    debug_assert!(header.first <= header.last, "deltas {:?} to {:?}", header.first, header.last);
     let mut out = header_bytes(header);
     let mut packer = Packer::default();
     let mut builder = BlockBuilder::default();

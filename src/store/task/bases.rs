@@ -155,6 +155,7 @@ impl StoreTask {
                 self.parts.known.published(&uploaded.index, &base.object);
                 self.history =
                     History { opened: self.history.opened, last_run: Some(start), ..History::default() };
+                debug_assert_eq!(base.seq, seq, "the base stands at its snapshot");
                 self.parts.tail.materialized(base);
                 let report = MaterializationReport {
                     subtask: self.parts.uploader.names.subtask(),

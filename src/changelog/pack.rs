@@ -108,6 +108,7 @@ fn full_class<'a>(small: &[Live<'a>]) -> Option<Vec<Live<'a>>> {
         classes.entry(class_of(object.bytes)).or_default().push(object.clone());
     }
     classes.into_values().find(|objects| {
+        // If each subtask writes objects of its own, one checkpoint adds one for each.
         let writers: BTreeSet<_> = objects.iter().filter_map(|object| subtask_of(object.name)).collect();
         let most = FANOUT.max(writers.len() * PER_SUBTASK);
         // Two large objects, for as many as fill a class.

@@ -160,6 +160,7 @@ impl<B> Tail<B> {
             }
         }
         for run in runs {
+            // A new run replaces those that it overlaps.
             self.runs.retain(|_, old| old.last < run.first || old.first > run.last);
             self.runs.insert(run.first, run);
         }
@@ -192,6 +193,7 @@ impl<B> Tail<B> {
     /// Bytes of the changelog since the newest base. Without a base, the bytes of the origins count
     /// as well; with origins the result is at least 1.
     pub(crate) fn bytes_since_base(&self) -> u64 {
+        // A base of its own makes the origins superfluous.
         let origins = if self.next_base.is_none() { self.origins.as_slice() } else { &[] };
         let taken_over = origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta.length);
         let taken_over = taken_over.fold(u64::from(!origins.is_empty()), u64::saturating_add);

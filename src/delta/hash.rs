@@ -73,6 +73,8 @@ impl Shard {
             if slot == Slot::FREE {
                 return None;
             }
+            // Different keys seldom share 32 bits of hash, so a record is read nearly always only
+            // for the right key.
             if slot.hash() == hash && is_key(slot.pos()) {
                 return Some(at);
             }
@@ -84,6 +86,7 @@ impl Shard {
     fn insert(&mut self, slot: Slot) {
         let mask = self.slots.len() - 1;
         let mut at = slot.hash().0 as usize & mask;
+        // Ends, because a shard grows before it is full.
         while self.slots[at] != Slot::FREE {
             at = (at + 1) & mask;
         }
@@ -102,6 +105,7 @@ impl Shard {
         let slots = (entries * 8 / 5 + 1).next_power_of_two().max(8);
         let old = std::mem::replace(&mut self.slots, vec![Slot::FREE; slots]);
         self.len = 0;
+        // The slot has the hash, so no record is read.
         for slot in old {
             if slot != Slot::FREE {
                 self.insert(slot);
@@ -223,6 +227,7 @@ impl HashIndex {
     /// that they held.
     pub(crate) fn into_spare(mut self) -> Option<SpareShards> {
         let slots: usize = self.shards.iter().map(|shard| shard.slots.len()).sum();
+        // Clearing them would cost more than a small delta, and they would stay large for ever.
         if slots > 16 * self.len.max(SHARDS) {
             return None;
         }

@@ -71,6 +71,7 @@ impl Memtable {
         let hash = self.points.hash(key);
         if let Some(pos) = self.points.find(hash, key, &self.arena) {
             match self.arena.entry(pos) {
+                // An append to a deleted value begins a new one.
                 Entry::Delete => self.arena.set(pos, Entry::Put(operand)),
                 // A state has one operator for life, so operands of two never meet.
                 Entry::Put(_) | Entry::Merge { .. } => match op {
@@ -90,6 +91,8 @@ impl Memtable {
         let pos = self.arena.push(key, entry, kind == TableKind::Ordered);
         self.points.insert(hash, pos);
         match kind {
+            // Noted, so that a scan of ordered states need not look for keys outside the ordered
+            // index.
             TableKind::Hash => self.unordered.insert(key),
             TableKind::Ordered => self.ordered.insert(key, pos, &self.arena),
         }
@@ -101,6 +104,7 @@ impl Memtable {
             return;
         }
         let mut covered = self.ordered.remove_range(start, end, &self.arena);
+        // Walks the whole delta, but only if a hash state has keys in the range.
         covered.extend(self.unordered_in(start, end));
         for pos in covered {
             self.points.remove(pos, &self.arena);
@@ -111,6 +115,7 @@ impl Memtable {
 
     /// Repeats the changes of a newer table.
     pub(crate) fn absorb(&mut self, newer: &Self) {
+        // Tombstones first: they lie below the entries of their own table.
         for (start, end) in newer.tombstones.iter() {
             self.delete_range(start, end);
         }
@@ -132,6 +137,7 @@ impl Memtable {
                 Entry::Delete => Lookup::Deleted,
                 Entry::Merge { op, operand } => Lookup::Operand { op, operand },
             },
+            // Most deltas have no tombstones, and then a miss costs one probe.
             None if !self.tombstones.is_empty() && self.tombstones.contains(key) => Lookup::Deleted,
             None => Lookup::Unknown,
         }
@@ -218,6 +224,7 @@ impl Memtable {
     /// The positions of all keys in order.
     pub(crate) fn all(&self) -> Positions<'_, impl Iterator<Item = Pos>> {
         let unordered = match self.unordered.is_empty() {
+            // Without hash states the ordered index has everything.
             true => Vec::new(),
             false => self.arena.positions().filter(|pos| !self.arena.is_ordered(*pos)).collect(),
         };

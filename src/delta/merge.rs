@@ -69,6 +69,8 @@ fn merge_limited(deltas: Vec<DecodedDelta>, max_folded: usize) -> Result<MergedD
                         .advise("restore an older checkpoint, and clear lists before they grow that long"));
                 }
                 let value = op.fold(None, operands);
+                // Folded entries are a delta of their own, at the end, so that all entries are
+                // found alike.
                 order.push((folded_source, folded.len() as u32));
                 folded.push(key, if put { Entry::Put(&value) } else { Entry::Merge { op, operand: &value } });
             }
@@ -135,6 +137,7 @@ fn resolve<'a>(key: &[u8], versions: &[Version<'a>], tombstones: &Tombstones<'_>
             break;
         }
         match version.entry {
+            // The newest version wins. Nothing needs to be folded or copied.
             Entry::Put(_) | Entry::Delete if operator.is_none() => return Resolved::As(*version),
             Entry::Put(value) => {
                 operands.push(value);
@@ -156,6 +159,7 @@ fn resolve<'a>(key: &[u8], versions: &[Version<'a>], tombstones: &Tombstones<'_>
     }
     let (Some(op), Some(newest)) = (operator, newest_operand) else { return Resolved::Gone };
     let put = has_base || covered(0, above);
+    // A single operand without a base stays as it is; the table has the base.
     if operands.len() == 1 && !put {
         return Resolved::As(newest);
     }

@@ -59,6 +59,7 @@ impl OrderedIndex {
             return removed;
         }
         let mut emptied = Vec::new();
+        // The first leaf may begin before `start`.
         let first = self.separator_of(start).to_vec();
         for (separator, leaf) in self.leaves.range_mut::<[u8], _>((Included(&*first), Excluded(end))) {
             let (from, to) = (leaf.search(start, arena), leaf.search(end, arena));
@@ -173,8 +174,10 @@ impl Leaf {
         let Some(rest) = key.strip_prefix(&*self.prefix) else {
             return if key < &*self.prefix { 0 } else { self.positions.len() };
         };
+        // The heads lie together in memory, so a binary search over them reads few cache lines.
         let head = head(rest);
         let below = self.heads.partition_point(|other| *other < head);
+        // Only keys with the same head need their records.
         let equal = self.heads[below..].iter().take_while(|other| **other == head).count();
         below + self.positions[below..below + equal].partition_point(|pos| arena.key(*pos) < key)
     }
@@ -182,6 +185,7 @@ impl Leaf {
     /// Adds a key and says where in the leaf.
     fn insert(&mut self, key: &[u8], pos: Pos, arena: &Arena) -> usize {
         if self.positions.is_empty() {
+            // The longest prefix there can be. The next key shortens it.
             self.prefix = key.into();
         } else if !key.starts_with(&self.prefix) {
             let shared = common_prefix(&self.prefix, key);

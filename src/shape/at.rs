@@ -7,7 +7,8 @@ use std::fmt;
 use super::DEEPEST;
 use super::trace::{Gate, Id, Node, Tracer, Variant};
 
-/// A run cannot go on: the type refused a value, or asks for something that cannot be made up.
+/// A run cannot go on: the type refused a made-up value, or asks for something that cannot be made
+/// up.
 #[derive(Debug)]
 pub(super) struct Stop;
 
@@ -37,13 +38,14 @@ pub(super) const BYTES: [usize; 6] = [0, 16, 4, 8, 20, 32];
 const NUMBERS: [u8; 6] = [1, 0, 2, 10, 100, 127];
 
 impl<'t> At<'t> {
-    /// Notes that there is a leaf here, and says which value to give.
+    /// Notes a leaf here. Returns the number of the value to give.
     pub(super) fn leaf(&mut self, wanted: &'static str) -> Result<usize, Stop> {
         match self.tracer.nodes[self.id] {
             Node::Unseen => self.tracer.set(self.id, Node::Leaf { name: wanted, sample: 0 }),
             Node::Leaf { name, .. } if name == wanted => {}
             _ => return self.opaque(),
         }
+        // If the type refuses the value, the next run gives another one here.
         self.tracer.last_leaf = Some(self.id);
         match self.tracer.nodes[self.id] {
             Node::Leaf { sample, .. } => Ok(sample),
@@ -56,7 +58,7 @@ impl<'t> At<'t> {
         Ok(NUMBERS.get(sample).copied().unwrap_or_default())
     }
 
-    /// Nothing can be said of this place.
+    /// The shape of this place stays unknown.
     pub(super) fn opaque<T>(&mut self) -> Result<T, Stop> {
         if !matches!(self.tracer.nodes[self.id], Node::Opaque) {
             self.tracer.set(self.id, Node::Opaque);
@@ -68,7 +70,7 @@ impl<'t> At<'t> {
         At { tracer: self.tracer, id }
     }
 
-    /// Goes through a gate, or says that there is nothing behind it that is worth it.
+    /// Whether there may be something new behind a gate.
     pub(super) fn is_worth_it(&self, gate: Gate) -> bool {
         !self.tracer.simplest && !gate.stalled && !self.tracer.is_known(gate.to)
     }
@@ -85,6 +87,7 @@ impl<'t> At<'t> {
             _ => None,
         };
         if let Some(gate) = gate.filter(|gate| !gate.stalled) {
+            // Otherwise the runs would go through it again and again.
             gate.stalled = true;
             self.tracer.found += 1;
         }
@@ -95,6 +98,7 @@ impl<'t> At<'t> {
         mut self,
         f: impl for<'a> FnOnce(At<'a>) -> Result<R, Stop>,
     ) -> Result<R, Stop> {
+        // A type that contains itself under ever new names would not end otherwise.
         if self.tracer.depth >= DEEPEST {
             return Err(Stop);
         }
@@ -106,6 +110,7 @@ impl<'t> At<'t> {
             _ => None,
         };
         let simplest = self.tracer.simplest;
+        // A type within itself has no end, so inside it options are none and lists are empty.
         self.tracer.simplest |= outer.is_some();
         self.tracer.depth += 1;
         let id = outer.unwrap_or(self.id);

@@ -96,6 +96,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             _ => return self.opaque(),
         };
         if !self.is_worth_it(gate) {
+            // Nothing new is behind it, and none costs nothing to make.
             return visitor.visit_none();
         }
         let before = self.tracer.found;
@@ -114,6 +115,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             }
             _ => return self.opaque(),
         };
+        // One element is enough: all of a list have the same type.
         let one = [gate.to];
         let before = self.tracer.found;
         let elements: &[Id] = if self.is_worth_it(gate) { &one } else { &[] };
@@ -135,6 +137,7 @@ impl<'de> Deserializer<'de> for At<'_> {
             _ => return self.opaque(),
         };
         let before = self.tracer.found;
+        // An entry is made as long as its key or its value is not known.
         let worth = self.is_worth_it(gate) || self.is_worth_it(Gate { to: key, ..gate });
         let entry = worth.then_some((key, gate.to));
         let made =
@@ -260,6 +263,7 @@ impl<'t, 'de> EnumAccess<'de> for Chosen<'t> {
             Node::Enum(variants) => variants.get(self.index).map(|variant| variant.gate.to),
             _ => None,
         };
+        // By number, as postcard does it.
         let number: U32Deserializer<Stop> = u32::try_from(self.index).map_err(|_| Stop)?.into_deserializer();
         Ok((seed.deserialize(number)?, At { tracer: self.at.tracer, id: to.ok_or(Stop)? }))
     }

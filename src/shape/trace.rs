@@ -17,7 +17,7 @@ use super::{DEEPEST, Shape, is_of_a_name};
 /// Bounds on what a single type may cost. What is beyond them stays unknown.
 const MOST_NODES: usize = 4096;
 const MOST_RUNS: usize = 1024;
-/// How many values are tried where one is refused.
+/// The number of values that are tried at a place whose value is refused.
 pub(super) const SAMPLES: usize = 6;
 
 /// The shape of `T` as it is recorded; None if nothing of it is known.
@@ -33,7 +33,7 @@ pub(super) type Id = usize;
 
 const ROOT: Id = 0;
 
-/// What is known of one place in a type.
+/// The shape of one place in a type, as far as it is known.
 #[derive(Debug)]
 pub(super) enum Node {
     Unseen,
@@ -78,7 +78,7 @@ pub(super) struct Tracer {
     pub(super) nodes: Vec<Node>,
     /// The types that are being deserialized, from the outside in.
     pub(super) path: Vec<(&'static str, Id)>,
-    /// Grows with all that is found out.
+    /// Counts discoveries.
     pub(super) found: usize,
     pub(super) last_leaf: Option<Id>,
     pub(super) depth: usize,
@@ -107,6 +107,7 @@ impl Tracer {
             if made && self.is_known(ROOT) {
                 return;
             }
+            // A run that finds nothing new would be repeated without end.
             if self.found == before && (made || !self.try_another()) {
                 return;
             }
@@ -127,8 +128,8 @@ impl Tracer {
         self.nodes[id] = node;
     }
 
-    /// The last value that was given was perhaps what the type refused. False if there is no other
-    /// to try.
+    /// Chooses another value for the last leaf, which the type has perhaps refused. False if there
+    /// is none left.
     pub(super) fn try_another(&mut self) -> bool {
         let Some(Node::Leaf { sample, .. }) = self.last_leaf.and_then(|id| self.nodes.get_mut(id)) else {
             return false;
@@ -141,7 +142,7 @@ impl Tracer {
         true
     }
 
-    /// Whether nothing more is to be found out below a place.
+    /// Whether the shape below a place is complete.
     pub(super) fn is_known(&self, id: Id) -> bool {
         let through = |gate: &Gate| gate.stalled || self.is_known(gate.to);
         match &self.nodes[id] {

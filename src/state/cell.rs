@@ -68,6 +68,7 @@ impl Head {
         self.push_fields(buffer);
         let head_len = buffer.len() - payload_end;
         if let Some(element) = buffer.get_mut(start..) {
+            // The payload is encoded first, because its length stands in the head.
             element.rotate_right(head_len);
         }
     }
@@ -99,6 +100,7 @@ impl<'a> Cell<'a> {
 
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (&flags, mut rest) = bytes.split_first()?;
+        // A flag of a later format may change what follows.
         if flags & !FLAGS != 0 {
             return None;
         }

@@ -203,8 +203,10 @@ impl<T: 'static, S: Scope> ListState<T, S> {
                 kept.extend_from_slice(stored.get(..length).unwrap_or_default());
             }
         }
+        // Elements are copied whole, so equal lengths mean the same list.
         let unchanged = kept.len() == bytes.len();
         drop(bytes);
+        // An unchanged list is not written: it would be uploaded again.
         if unchanged { Ok(()) } else { self.replace(store, &kept) }
     }
 
@@ -243,6 +245,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
                 return store.append(state, group, key, bytes);
             }
             let pieces = self.pieces(bytes)?;
+            // Checked for all pieces together, so that all or none are appended.
             store.check_list_room(state, group, key, bytes.len())?;
             pieces.into_iter().try_for_each(|piece| store.append(state, group, key, piece))
         })

@@ -139,6 +139,7 @@ impl Ttl {
         if time.is_some_and(|time| is_expired(time, self.millis, now)) {
             return match self.visibility {
                 TtlVisibility::NeverReturnExpired => Access::Hide,
+                // Shown but not renewed: it may be gone at the next read.
                 TtlVisibility::ReturnExpiredIfNotCleanedUp => Access::Show,
             };
         }
@@ -230,6 +231,7 @@ fn cell_time(bytes: &[u8]) -> Option<u64> {
 /// one of them never does, or if the bytes are not a list: a reader is to see that they are
 /// corrupt. An empty list may be removed at any time.
 fn list_time(bytes: &[u8]) -> Option<u64> {
+    // 0 has expired at any time, so an empty list may go.
     let mut newest = Some(0);
     for element in Elements::new(bytes) {
         newest = newest.max(Some(element.ok()?.head.time?));

@@ -52,6 +52,7 @@ impl<T, X> Typed<T, X> {
             if access == Access::Hide {
                 return Ok(None);
             }
+            // Decoded before it is renewed: a value that cannot be read keeps its time.
             let value = self.decode(cell).map_err(named)?;
             if access == Access::Renew {
                 store.renew(self.state, group, key, now.renewed(cell));
@@ -67,6 +68,7 @@ impl<T, X> Typed<T, X> {
         value: &T,
     ) -> Result<()> {
         let mut bytes = store.take_buffer();
+        // Encoded before the key, so that a value that cannot be encoded changes nothing.
         self.head(store).push(&mut bytes);
         let result = self.encode(value, &mut bytes).and_then(|()| {
             store
@@ -104,6 +106,7 @@ impl<T, X> Typed<T, X> {
         let (mut sources, mut any): (Vec<&N>, bool) = (Vec::new(), false);
         let mut merged = self.shown(store, |out| into.encode_part(out), now)?.map(Merged::Moved);
         for namespace in from {
+            // A namespace that is named twice would be folded twice.
             if namespace == into || sources.contains(&namespace) {
                 continue;
             }
@@ -119,6 +122,7 @@ impl<T, X> Typed<T, X> {
                 Some(Merged::Folded(there)) => Merged::Folded(fold(there, self.value_of(&bytes)?)),
             });
         }
+        // Without sources the target keeps its bytes and its access time.
         match merged.filter(|_| any) {
             None => {}
             Some(Merged::Folded(value)) => self.put(store, |out| into.encode_part(out), &value)?,
@@ -209,6 +213,7 @@ impl<T, X> Typed<T, X> {
                     )
             });
         }
+        // An older program must not guess at bytes of a newer one.
         if written > self.schema {
             let message =
                 format!("a value was written with schema {written}, which is newer than {}", self.schema);

@@ -61,6 +61,7 @@ impl StateStore {
         let mut buffer = self.current.buffer.take();
         buffer.clear();
         plain(&mut buffer);
+        // The plain form decides the group, and its length is what the user sees in an error.
         let (group, length) = (self.group_of(&buffer), key::user_len(&buffer));
         buffer.clear();
         part(&mut buffer);
@@ -113,6 +114,7 @@ impl StateStore {
         let (group, key_type) = self.current_for(state)?;
         let known = self.is_key_of(state, key_type)?;
         let result = self.write_at_key(group, tail, f);
+        // A write that was refused must not fix the type of the keys.
         if !known && result.is_ok() {
             self.registry.set_key(state.id, (key_type.name)());
         }
@@ -164,6 +166,7 @@ impl StateStore {
     /// Whether the keys of `state` are of `key_type`: false if none is stored yet, an error if they
     /// are of another type.
     pub(crate) fn is_key_of(&self, state: State, key_type: KeyType) -> Result<bool> {
+        // One look-up by id in the usual case; names are compared once for each state.
         if self.current.checked.borrow().get(state.id) == Some(key_type.code) {
             return Ok(true);
         }

@@ -114,6 +114,7 @@ impl Heads {
     /// first. None if there are no keys.
     pub(crate) fn head(&self) -> Option<Head> {
         let (bound, group) = self.order.first()?;
+        // The bound is a known key, or where the unread keys begin.
         let known = self.group(*group).is_some_and(|state| state.known.first() == Some(bound));
         Some(if known { Head::Key(*group, bound.clone()) } else { Head::Unread(*group, bound.clone()) })
     }

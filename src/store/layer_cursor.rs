@@ -70,6 +70,7 @@ impl LayerCursor {
         tombstones: RangeSet,
     ) -> Option<Self> {
         let entries: Vec<_> = entries.map(|(key, entry)| (key.to_vec(), Change::of(entry))).collect();
+        // Each layer costs every step of the scan a comparison.
         if entries.is_empty() && tombstones.is_empty() {
             return None;
         }
@@ -103,6 +104,7 @@ impl LayerCursor {
                 *at = entries.partition_point(|(key, _)| key.as_slice() < bound);
             }
             Content::Walked { table, walk } => *walk = Walk::new(table, direction, bound),
+            // The position is known, because such a cursor is made only for a sorted delta.
             Content::Sorted { layer, at } => *at = layer.delta.position(bound).unwrap_or_default(),
         }
     }
@@ -149,6 +151,7 @@ impl LayerCursor {
             Content::Walked { table, .. } => table.tombstones(),
             Content::Sorted { layer, .. } => layer.delta.tombstones(),
         };
+        // Most layers have none.
         if tombstones.is_empty() { None } else { tombstones.covering(key) }
     }
 }

@@ -65,6 +65,7 @@ impl Lists {
             None => _ = self.bytes.insert(key.to_vec(), bytes),
         }
         if self.bytes.len() > MOST_KEYS {
+            // A short list is the least loss: it would be met again before it becomes too long.
             let shortest = self.bytes.iter().min_by_key(|(_, bytes)| **bytes).map(|(key, _)| key.clone());
             shortest.into_iter().for_each(|key| _ = self.bytes.remove(&key));
         }
@@ -108,11 +109,13 @@ impl StateStore {
         key: &[u8],
         bytes: usize,
     ) -> Result<Option<(Vec<u8>, u64)>> {
+        // Folds since the last append may have met long lists.
         for (key, bytes) in self.table().long_lists().take() {
             if self.lists.learn(&key, bytes) == Grown::PastHalf {
                 self.warn_of_list(&key, bytes);
             }
         }
+        // The usual case, in which no key is encoded for this.
         if bytes < LARGE_APPEND && self.lists.bytes.is_empty() {
             return Ok(None);
         }
@@ -124,6 +127,8 @@ impl StateStore {
         }
         let mut after = known.saturating_add(bytes);
         if after > self.lists.limit {
+            // The estimate may be of a list that was cleared since, so the list is read before the
+            // append is refused.
             let exact = self.read_list(&encoded)?;
             self.lists.set(&encoded, exact);
             after = exact.saturating_add(bytes);

@@ -161,6 +161,7 @@ impl Scan {
             });
             match mine {
                 Some(change) => {
+                    // Every layer steps past the key, also those below the one that settles it.
                     layer.advance();
                     match change {
                         Some(Change::Put(value)) => (base, settled) = (Some(value), true),
@@ -169,6 +170,8 @@ impl Scan {
                         None => {}
                     }
                 }
+                // A tombstone lies below the entries of its own layer, and hides those of older
+                // layers.
                 None if !settled && layer.hiding(&key).is_some() => {
                     settled = true;
                     hiding = Some(index);
@@ -201,6 +204,7 @@ impl Scan {
             Direction::Forward => &self.start,
             Direction::Backward => &self.end,
         };
+        // Lazily, because a scan that is never stepped should not search.
         self.layers.iter_mut().for_each(|layer| layer.seek(direction, bound));
         self.table.seek(direction, bound)?;
         self.direction = Some(direction);

@@ -196,6 +196,7 @@ impl StoreTask {
             ToStore::Aborted(id) => {
                 // Deltas that waited for the checkpoint wait no longer: the tail is uploaded.
                 self.flush = true;
+                // A cut for it may still be on its way here.
                 self.given_up = self.given_up.max(Some(id));
                 if let Some(pending) = self.parts.tail.aborted(id, |pending| pending.id) {
                     self.refuse(*pending, given_up(id));
@@ -216,6 +217,8 @@ impl StoreTask {
 
     fn advance(&mut self) {
         let full = self.parts.shared.budget.is_full();
+        // With full memory nothing may wait for a checkpoint: its barrier may be behind the blocked
+        // write.
         let flush = if self.flush || full { Flush::All } else { Flush::AboveLimit };
         while let Some(action) = self.parts.tail.advance(flush, |pending| pending.id) {
             match action {

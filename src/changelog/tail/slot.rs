@@ -60,6 +60,8 @@ impl Slot {
             SlotState::Stored(delta) => Some(ReceiptDelta::Stored(delta.clone())),
             SlotState::Held | SlotState::Offered(_) => {
                 let kept = self.kept.as_ref()?;
+                // Offered to a later checkpoint if an earlier one still has it: the later commit
+                // carries it as well.
                 self.state = SlotState::Offered(id);
                 Some(ReceiptDelta::Inline {
                     seq,
@@ -79,6 +81,7 @@ impl Kept {
         if self.durable {
             return Some(self);
         }
+        // Without room the bytes are read back when they are packed.
         let room = !packing.is_full();
         let length = self.bytes.len() as u64;
         room.then(|| Self { hold: Arc::new(packing.take(length)), durable: true, ..self })

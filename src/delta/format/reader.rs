@@ -74,6 +74,8 @@ impl DeltaReader {
         let corrupt = |problem| Err(Error::corrupt(format!("the index of a delta {problem}")));
         let mut blocks = Vec::with_capacity(end.blocks.len());
         for block in end.blocks {
+            // A block outside of the range would bring back changes of groups that another subtask
+            // owns.
             let owned =
                 [block.first_group, block.last_group].map(|group| header.range.contains(KeyGroup(group)));
             if block.first_group > block.last_group || owned.contains(&false) {
@@ -88,6 +90,7 @@ impl DeltaReader {
         if end.entries != blocks.iter().map(|(block, _)| u64::from(block.entries)).sum::<u64>() {
             return corrupt("does not add up to the number of entries in the footer");
         }
+        // The bytes are there, because the index accounts for all of them.
         let stored = bytes.get(place(&end.tombstones)).unwrap_or_default();
         let mut raw = Vec::new();
         let raw = unpack(&end.tombstones, stored, &mut raw, "the tombstones")?;
@@ -145,6 +148,7 @@ impl DeltaReader {
         limit: u64,
     ) -> impl Iterator<Item = Result<DecodedDelta>> {
         let (start, end) = bounds_of(range);
+        // At least one block for each part, or the iteration would not end.
         let limit = limit.max(1);
         let mut blocks = self.blocks_in(range).peekable();
         let mut tombstones = Some(self.tombstones.clipped(&start, &end));
@@ -160,6 +164,7 @@ impl DeltaReader {
                 while let Some((block, place)) =
                     blocks.next_if(|(block, _)| room == limit || block.decoded_len() <= room)
                 {
+                    // As above: the bytes are there.
                     let stored = self.bytes.get(place.clone()).unwrap_or_default();
                     let raw = unpack(block, stored, &mut buffer, "a block")?;
                     read_block(block, raw, range, &mut decoded)?;
@@ -211,6 +216,8 @@ impl End {
         let mut cursor = Cursor::new(index, "the index");
         let tombstones = read_section(&mut cursor)?;
         let mut stored = u64::from(tombstones.stored_len);
+        // The index has passed its checksum and has this many entries, so the count is no made-up
+        // length.
         let mut blocks = Vec::with_capacity(count as usize);
         while !cursor.is_empty() {
             let block = read_section(&mut cursor)?;
@@ -232,6 +239,7 @@ fn read_header(bytes: &[u8]) -> Result<DeltaHeader> {
         return Err(Error::corrupt("these bytes are not a delta"));
     }
     let version = cursor.u16()?;
+    // Checked before the checksum, because a newer format may have a longer header.
     if version > VERSION {
         let message = format!("a delta has format version {version}, this build reads up to {VERSION}");
         return Err(

@@ -70,6 +70,7 @@ impl<K: KeyCodec<Owned = K>, V> MapIter<K, V> {
             };
             match self.read(user_key(&key), &bytes).transpose() {
                 Some(entry) => return Some(entry.map(|entry| (key, entry))),
+                // Counted, so that a pop knows when to delete the passed entries as one range.
                 None => self.expired += 1,
             }
         }

@@ -193,6 +193,7 @@ impl Pool {
         // The table may be closed once the turn is over.
         drop((table, shared));
         let mut state = self.lock();
+        // Counted down even after a panic, or slow steps would be refused for ever.
         state.slow -= usize::from(slow);
         // Time has passed, and level 0 may have changed.
         state.unpark();

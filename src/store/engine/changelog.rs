@@ -62,6 +62,7 @@ impl Changelog {
         if self.background.shared.has_room() {
             return Ok(());
         }
+        // Borrowed apart: the wait drops layers while it uses the background.
         let Self { frozen, background, .. } = self;
         background.wait_for_room(|| frozen.retain(|layer| !layer.is_applied()))
     }
@@ -75,6 +76,7 @@ impl Changelog {
             return;
         }
         self.early_cuts = asked;
+        // A smaller delta travels in the manifest, and costs no upload of its own.
         if self.active.bytes() > self.inline_limit {
             self.freeze();
             self.background.events.send(Event::Hurry);

@@ -57,12 +57,14 @@ impl Group {
         let shortened = |key: &Vec<u8>| key.get(..short).map(<[u8]>::to_vec);
         let Some(bound) = self.bound() else { return };
         let about = shortened(bound).unwrap_or_else(|| bound.clone());
+        // The group's turn does not come next, so none of its keys is needed now.
         if about.as_slice() > head {
             self.known.clear();
             self.bytes = 0;
             self.unread = Some(about);
             return;
         }
+        // The turn may come next: one key stays.
         while self.known.len() > 1 {
             self.forget_last();
         }

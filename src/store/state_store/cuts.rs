@@ -58,6 +58,7 @@ impl StateStore {
         // A barrier does not wait for memory.
         self.write_renewals_at_once()?;
         let (reply, receipt) = oneshot::channel();
+        // From here on the checkpoint counts as cut for, whatever becomes of the files.
         self.last_cut = id.number;
         let cut = self.engine.cut(id.number);
         let now = self.clock.monotonic();

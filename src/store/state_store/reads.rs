@@ -33,6 +33,7 @@ impl StateStore {
         let mut missing = Vec::new();
         for (at, (group, key)) in keys.iter().enumerate() {
             self.check(state, *group, key)?;
+            // Not the scratch buffer, because the keys are kept until the table is read.
             let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
             key::encode_into(&mut encoded, *group, state.id, key);
             values.push(None);
@@ -132,6 +133,7 @@ impl StateStore {
             }
             key::encode_into(&mut start, group, state.id, from);
             key::encode_into(&mut last, group, state.id, end);
+            // One scan for all groups: opening one costs more than moving it.
             scan.restrict(&start, &last);
             let read = FirstKeys::take(&mut scan, Batch { bytes: left, ..batch })?;
             let ends = read.next.is_none();

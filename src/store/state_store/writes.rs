@@ -49,6 +49,7 @@ impl StateStore {
     /// the list would become too long.
     pub fn append(&mut self, state: State, group: KeyGroup, key: &[u8], bytes: &[u8]) -> Result<()> {
         check_value(bytes)?;
+        // Before anything is written: an append that would make the list too long changes nothing.
         self.reserve_list(state, group, key, bytes.len())?;
         self.write(state, group, key, |engine, key| {
             engine.merge(state.table, MergeOp::ListAppend, key, bytes)
@@ -70,6 +71,7 @@ impl StateStore {
     pub(crate) fn clear_prefix(&mut self, state: State, group: KeyGroup, prefix: &[u8]) -> Result<()> {
         let mut scan = self.scan_prefix(state, group, prefix)?;
         scan.without_values();
+        // Deleted keys that were not compacted yet cost the scan as much as live ones.
         scan.set_patience(CLEARED_ONE_BY_ONE);
         let mut keys = Vec::new();
         for entry in scan.by_ref().take(CLEARED_ONE_BY_ONE + 1) {
@@ -110,6 +112,7 @@ impl StateStore {
         if self.engine.freeze_if_due() {
             return Ok(());
         }
+        // Held deltas would wait for a checkpoint, and the caller for their memory.
         self.events.tell(ToStore::Flush);
         Err(Error::new(ErrorKind::WouldBlock, "the memory for deltas is full")
             .object(format!("subtask {}", self.subtask))

@@ -63,6 +63,7 @@ impl StoreTask {
         self.history.on_demand |= std::mem::take(&mut self.demanded);
         self.materialization = MaterializationState::Running(self.now());
         self.snapshots += 1;
+        // Numbered, because the files of an earlier snapshot may still be in removal.
         let dir = self.parts.dir.join(format!("base-{}", self.snapshots));
         let events = self.events.clone();
         let work = Work::Snapshot(SnapshotOrder {
@@ -173,6 +174,7 @@ impl StoreTask {
                 self.stop_if_damaged();
                 // The changelog goes on without the base. Uploaded files are not sent again.
                 tracing::warn!(%error, "a materialization failed and will be tried again");
+                // The policy waits longer after each failure.
                 self.history.failures += 1;
                 self.history.last_failure = self.now();
             }

@@ -36,6 +36,7 @@ impl StoreTask {
         let (events, shared) = (self.events.clone(), Arc::clone(&self.parts.shared));
         let expiries = Arc::clone(&self.parts.expiries);
         let seal = move |held: &ChargedLayer| {
+            // The clock is read once for each delta: all entries are judged by one time.
             let mut now = expiries.now();
             delta::seal(&held.layer.delta, &header, |key, entry| now.live(key, entry))
         };

@@ -1,12 +1,12 @@
-//! Whether the objects that a checkpoint needs are all there, and as long as they must be. Told from a listing and
-//! the indexes of bases; the bytes themselves are checked when they are read.
+//! Checks that the objects of a checkpoint exist and are long enough. This needs a listing and the indexes of bases.
+//! The content of other objects is checked when they are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::inspect::PARALLEL_READS;
+use super::PARALLEL_READS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::Version;
 use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Manifest, Origin};

@@ -1,5 +1,5 @@
-//! A visitor's access to a job: its objects, and a runtime of the visitor's own to ask for them. No
-//! attempt begins, so a running job is not fenced.
+//! Access to a job's objects from outside, with a runtime for the requests. No attempt begins, so a running
+//! job is not fenced.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ impl Outside {
             .unwrap_or_else(|error| Err(Error::internal("a task came to a bad end").source(error)))
     }
 
-    /// Lets `task` end on a thread of its own, and waits at most `limit` there.
+    /// Runs `task` to its end on a thread of its own, for at most `limit`. Does not block the caller.
     pub(crate) fn run_behind(
         mut self,
         limit: Duration,

@@ -13,27 +13,26 @@ use crate::ids::{CheckpointId, Epoch};
 use crate::manifest::{CheckpointRecord, read_manifest, read_top};
 use crate::remote::{JobLocation, Remote};
 
-/// How long the object store may take to answer a request.
-/// A pin: it keeps a checkpoint alive until whoever made it takes it away.
+/// A pin: it keeps a checkpoint alive until its holder removes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedPin {
-    /// What it is called: 32 hexadecimal digits.
+    /// Its id: 32 hexadecimal digits.
     pub id: String,
     /// When it was made, by the clock of the object store, in milliseconds since 1970 UTC.
     pub unix_millis: u64,
-    /// Whom it belongs to.
+    /// Its holder.
     pub holder: PinHolder,
     /// The version of the manifest chain that it keeps. None if the pin is damaged.
     pub version: Option<u64>,
     /// The checkpoint of that version. None if the pin or the manifest is damaged, or if the pin keeps nothing
     /// because it came too late.
     pub checkpoint: Option<CheckpointId>,
-    /// What a restore of the checkpoint has to read, in bytes; all or part of it may be there for other reasons as well.
+    /// Bytes that a restore of the checkpoint reads. Other checkpoints may need the same objects.
     pub full_bytes: Option<u64>,
 }
 
-/// Whom a pin belongs to.
+/// The holder of a pin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -45,21 +44,21 @@ pub enum PinHolder {
     Attempt {
         /// The attempt.
         epoch: u64,
-        /// Whether a later attempt has opened: then the pin goes by itself.
+        /// Whether a later attempt has opened. Then the pin is removed by itself.
         fenced: bool,
     },
-    /// An attempt of another job that has started from this one. That job takes it away once it depends on this one no
-    /// more, or with its next attempt.
+    /// An attempt of another job that has started from this one. That job removes the pin once it no longer depends on
+    /// this one, or with its next attempt.
     OtherJob {
         /// Stands for the other job.
         job: String,
         /// The attempt.
         epoch: u64,
     },
-    /// It cannot be read. No garbage is collected while it is there, because there is no telling what it
-    /// keeps.
+    /// The pin cannot be read. No garbage is collected while it exists, because the objects that it keeps are not
+    /// known.
     Damaged {
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
 }
@@ -67,9 +66,9 @@ pub enum PinHolder {
 /// Lists the pins of a job, and releases those that their holders have left behind. No attempt begins, and a
 /// running one goes on undisturbed.
 ///
-/// A reader pins the checkpoint that it reads, and takes the pin away when done. Of a process that
-/// was killed the pin stays, and keeps the checkpoint's objects until somebody releases it who knows that no
-/// reader is at work: that cannot be told from the pin.
+/// A reader pins the checkpoint that it reads, and removes the pin when done. If the reader's process is killed, the
+/// pin stays and keeps the checkpoint's objects. Release it once you know that no reader is at work; the pin itself
+/// does not tell.
 ///
 /// ```
 /// use alluvium::{CheckpointReader, Job, JobOptions, OpenMode, ReaderOptions, RestoreFrom};
@@ -118,8 +117,8 @@ impl Pins {
         self.outside.run(async move { inspect_pins(&remote).await })
     }
 
-    /// Deletes a pin, which is returned as it was. What it alone kept is taken by the running job's next garbage collection,
-    /// or that of the next attempt. A reader that still holds it fails then when it fetches what is gone.
+    /// Deletes a pin, and returns it as it was. Objects that nothing else keeps go with the next garbage collection of the
+    /// running job, or of the next attempt. A reader that still needs them fails.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound) if there is no pin of this id, naming those that there are;
@@ -138,7 +137,7 @@ impl Pins {
                     known => error.advise(format!("choose one of [{}]", known.join(", "))),
                 });
             };
-            // Attempts only grow: one that is fenced now stays so.
+            // Epochs only grow, so an attempt that is fenced now stays fenced.
             let inspected = inspect_pin(&remote, pin, newest_epoch(&remote).await?).await?;
             if matches!(inspected.holder, PinHolder::Attempt { fenced: false, .. }) {
                 return Err(Error::invalid("the pin belongs to the job's newest attempt, which may need it")
@@ -164,7 +163,8 @@ pub(crate) async fn inspect_pins(remote: &Remote) -> Result<Vec<InspectedPin>> {
 }
 
 async fn newest_epoch(remote: &Remote) -> Result<Epoch> {
-    // Where the newest version is damaged, that of one below: no attempt that it calls fenced is not.
+    // If the newest version is damaged, this is the epoch of a version below it. An attempt that is fenced by that
+    // epoch is fenced all the same.
     read_top(remote).await?.head.map(|newest| newest.epoch).ok_or_else(no_job)
 }
 
@@ -197,7 +197,7 @@ async fn inspect_pin(remote: &Remote, pin: &ListedPin, newest: Epoch) -> Result<
             inspected.checkpoint = manifest.checkpoint().map(|record| record.id);
             inspected.full_bytes = manifest.checkpoint().map(CheckpointRecord::full_bytes);
         }
-        // Gone, or damaged, which a look at the job shows.
+        // Gone or damaged. An inspection of the job shows which.
         Err(error) if matches!(error.kind(), ErrorKind::MissingObject | ErrorKind::Corrupt) => {}
         Err(error) => return Err(error),
     }

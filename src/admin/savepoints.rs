@@ -14,7 +14,6 @@ use crate::ids::CheckpointId;
 use crate::manifest::{CheckpointRecord, RestoreFrom, read_manifest, read_top};
 use crate::remote::{JobLocation, Remote, SavepointName};
 
-/// How long the object store may take to answer a request.
 /// A named checkpoint that garbage collection never touches until it is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -27,8 +26,8 @@ pub struct Savepoint {
     pub version: u64,
     /// When the savepoint was made, in milliseconds since 1970 UTC.
     pub unix_millis: u64,
-    /// What a restore of it has to read, in bytes. None if its manifest is gone: then it was made too
-    /// late by a request that had been given up, and is good for nothing.
+    /// Bytes that a restore reads. None if its manifest is gone. Then a request that had been given up has made the
+    /// savepoint too late, and it cannot be restored.
     pub full_bytes: Option<u64>,
 }
 
@@ -36,9 +35,8 @@ pub struct Savepoint {
 /// undisturbed, and is not fenced. A running job makes one of its state of the moment by
 /// [`Job::savepoint`](crate::Job::savepoint).
 ///
-/// A savepoint is a name for a checkpoint. It costs one small object, and keeps alive what the checkpoint
-/// refers to, all of it within the job's own place; nothing is copied. A job goes on from one by
-/// [`RestoreFrom::Savepoint`], in any checkpoint mode.
+/// A savepoint is a name for a checkpoint. It costs one small object, and keeps the checkpoint's objects alive where
+/// they are; nothing is copied. A job goes on from a savepoint by [`RestoreFrom::Savepoint`], in any checkpoint mode.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode};

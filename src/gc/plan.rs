@@ -1,4 +1,4 @@
-//! What may be deleted: a pure function of what was seen.
+//! Which objects may be deleted: a pure function of the facts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,10 +11,10 @@ use crate::remote::ObjectName;
 pub(super) struct Facts<'a> {
     /// Newest version of the chain, seen before the pins were listed.
     pub newest: Version,
-    /// The attempt that `newest` belongs to, or that asks. Its own unreferenced objects may be on their way into
-    /// a checkpoint; those of earlier ones never get into any, because they are fenced.
+    /// The attempt that `newest` belongs to, or that collects. Its unreferenced objects may be on their way into a
+    /// checkpoint. Those of earlier attempts never get into one, because these attempts are fenced.
     pub epoch: Epoch,
-    /// What of the listing a retained checkpoint refers to, or is.
+    /// Listed objects that belong to a retained checkpoint, its manifest included.
     pub live: &'a HashSet<ObjectName>,
     /// The oldest retained checkpoint.
     pub oldest: Option<Version>,
@@ -22,14 +22,14 @@ pub(super) struct Facts<'a> {
     pub pinned: &'a [&'a Manifest],
     /// Pins of attempts before `epoch`, and what a name stood for before it was released.
     pub stale: &'a BTreeSet<ObjectName>,
-    /// Versions that cannot be read. One above the oldest retained checkpoint may be a checkpoint that would be
-    /// retained as well, if it could be read: what it may refer to stays.
+    /// Versions that cannot be read. One above the oldest retained checkpoint may itself be a retained checkpoint, so
+    /// all objects that it may refer to stay.
     pub damaged: &'a BTreeSet<Version>,
     /// The newest record of which versions are open records, if it could be read.
     pub opened: Option<Epoch>,
-    /// What is known of versions' kinds. A version is deleted only if it is known to be no open record.
+    /// Known kinds of versions. A version is deleted only if it is known to be a checkpoint.
     pub kinds: &'a BTreeMap<Version, RecordKind>,
-    /// Objects of `epoch` itself that were committed and dropped again, and so are on no one's way.
+    /// Objects of `epoch` that were committed and dropped again, so they are not on their way into a checkpoint.
     pub dead: &'a BTreeSet<ObjectName>,
 }
 
@@ -98,11 +98,11 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             continue;
         }
         match name {
-            // The newest says what is retained; what lies above it is newer than what we know.
+            // The newest version says what is retained. Versions above it are newer than the facts.
             ObjectName::Manifest(version) if version >= facts.newest => {}
             ObjectName::Manifest(version) => match facts.kinds.get(&version) {
                 Some(RecordKind::Checkpoint) => plan.manifests.push(name),
-                // They fence attempts that have slept, for however long (I2).
+                // Open records fence attempts that have slept, for however long (I2).
                 Some(RecordKind::Open) => {}
                 None => plan.unknown.push(version),
             },
@@ -111,20 +111,20 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
                 plan.data.push(name);
             }
             ObjectName::Data { .. } => plan.in_flight += 1,
-            // The attempt can no longer commit what it was for; the name stands for something newer.
+            // A pin of a fenced attempt keeps nothing, and a released savepoint's name stands for something newer.
             ObjectName::Pin(_) | ObjectName::Savepoint(..) if facts.stale.contains(&name) => {
                 plan.data.push(name);
             }
-            // Of an attempt that has opened by now, or that lost its version to one that has.
+            // A probe of an attempt that has opened by now, or that lost its version to another attempt.
             ObjectName::Probe(wanted, _) if wanted.0 != 0 && wanted.0 <= facts.epoch.0 => {
                 plan.data.push(name);
             }
-            // What a newer one says as well.
+            // A newer memo of open records contains this one.
             ObjectName::Opened(epoch) if facts.opened.is_some_and(|newest| epoch < newest) => {
                 plan.data.push(name);
             }
             ObjectName::Opened(_) => {}
-            // They belong to readers, users and openers, which withdraw them.
+            // These belong to readers, users and openers, who remove them.
             ObjectName::Pin(_) | ObjectName::Savepoint(..) | ObjectName::Probe(..) => {}
         }
     }

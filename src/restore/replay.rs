@@ -45,6 +45,7 @@ impl Replay {
         threads: usize,
     ) -> Result<Self> {
         let Fetched { plan, dir, sources } = fetched;
+        assert_eq!(plan.sources.len(), sources.len(), "the files of every source");
         let start = clock.monotonic();
         let host = plan.host();
         let sources = || plan.sources.iter().zip(&sources).enumerate();
@@ -64,7 +65,7 @@ impl Replay {
             }
             note_joined(&known, &dir, others().map(|(_, fetched)| fetched))?;
         }
-        // What was taken over is not needed any more; if it stays behind, the next start removes it.
+        // The files of other sources are not needed any more. If they stay behind, the next start removes them.
         let _ = std::fs::remove_dir_all(sources_beside(&dir));
         let done = vec![0; plan.sources.len()];
         let (open, join) = (opened.saturating_sub(start), clock.monotonic().saturating_sub(opened));

@@ -160,6 +160,7 @@ impl Restorer {
             .ok_or_else(|| Error::internal(format!("version {} is not a checkpoint", manifest.version)))?;
         let wanted: Vec<_> = targets.iter().map(|target| (target.subtask, target.range)).collect();
         let plans = plan(record, &wanted)?;
+        assert_eq!(plans.len(), targets.len(), "a plan for each target");
         let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
         prepare(dirs.clone()).await?;

@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::gc::confirmed::Confirmed;
 use crate::gc::plan::GcPlan;
 use crate::gc::savepoint;
+use crate::manifest::RecordKind;
 use crate::remote::{ObjectName, Refused, Remote, SavepointName};
 
 impl Collector {
@@ -14,6 +15,12 @@ impl Collector {
         confirmed: Confirmed,
         plan: GcPlan,
     ) -> Result<GcReport> {
+        // Open records fence attempts that have slept, for however long (I2).
+        let checkpoint = |name: &ObjectName| match name {
+            ObjectName::Manifest(version) => self.kinds.get(version) == Some(&RecordKind::Checkpoint),
+            _ => false,
+        };
+        assert!(plan.manifests.iter().all(checkpoint), "I2: only checkpoints are deleted");
         let report = report(&plan);
         for names in [plan.manifests, plan.data] {
             if let Some(refused) = self.delete(remote, &confirmed, &names).await? {
@@ -29,7 +36,7 @@ impl Collector {
         Ok(report)
     }
 
-    /// Deletes objects; how many the store refuses to, if any.
+    /// Deletes objects. Returns how many the store refuses to delete, if any.
     async fn delete(
         &mut self,
         remote: &Remote,
@@ -39,7 +46,7 @@ impl Collector {
         if names.is_empty() {
             return Ok(None);
         }
-        // While it refuses, one is enough to see whether that has changed.
+        // While the store refuses, one request is enough to see whether that has changed.
         let first = if self.refused > 0 { &names[..1] } else { names };
         let mut refused = remote.delete_collected(confirmed, first.to_vec()).await?;
         if refused.is_none() && first.len() < names.len() {
@@ -54,7 +61,7 @@ impl Collector {
         Ok(Some(count))
     }
 
-    /// Says once that objects cannot be deleted, and again when they have become twice as many.
+    /// Warns once that objects cannot be deleted, and again when they have become twice as many.
     fn say_refused(&mut self, count: usize, refused: &Refused) {
         if count < self.refused.saturating_mul(2).max(1) {
             return;
@@ -69,8 +76,8 @@ impl Collector {
     }
 }
 
-/// Takes away the pins of attempts that were fenced while they made a savepoint. What they alone kept goes with the next
-/// collection, which misses them.
+/// Removes the pins of attempts that were fenced while they made a savepoint. Objects that only these pins kept go with
+/// the next collection.
 pub(super) async fn settle(remote: &Remote, unfinished: Vec<(ObjectName, SavepointName)>) {
     for (pin, name) in unfinished {
         let settled = async {

@@ -53,7 +53,7 @@ async fn look_at_one(remote: &Remote, version: Version, depth: Depth) -> Result<
     }
 }
 
-/// One that is damaged has no kind, and so is not deleted: it may be an open record.
+/// A damaged version has no kind, so it is not deleted. It may be an open record.
 pub(super) fn note_kind(
     version: Version,
     looked: Looked,

@@ -19,8 +19,8 @@ use crate::remote::{ObjectName, Remote};
 use deletion::settle;
 use planning::{Planned, read_all};
 
-/// As many names of objects that are still to be deleted are kept in mind, and four times as many as a checkpoint
-/// refers to.
+/// A collector remembers this many names of objects that are still to be deleted, and in addition four times as many as
+/// a checkpoint refers to.
 const MOST_DEAD: usize = 65_536;
 
 /// What a collection did, or would do.
@@ -47,7 +47,7 @@ pub(crate) struct GcReport {
 #[must_use]
 pub(crate) enum Collection {
     Done(GcReport),
-    /// Another attempt has opened, and nothing was deleted: what is garbage is for that one to say.
+    /// Another attempt has opened. Nothing was deleted, because that attempt decides what is garbage.
     Overtaken(Epoch),
 }
 
@@ -84,8 +84,8 @@ impl Collector {
         self.dead.len()
     }
 
-    /// Notes objects that this attempt wrote and refers to no more. Whatever is still reachable is kept
-    /// when it comes to deleting; what a commit under way may yet name must not be handed in.
+    /// Notes objects that this attempt wrote and no longer refers to. Objects that are still reachable are kept when
+    /// it comes to deleting. Objects that a commit under way may name must not be passed in.
     pub(crate) fn retire(&mut self, objects: Vec<ObjectName>) {
         self.dead.extend(objects);
     }
@@ -102,7 +102,7 @@ impl Collector {
         roots: &Roots,
         dropped: Vec<Retained>,
     ) -> Result<Collection> {
-        // The first look is at everything: only then it is known which versions are damaged, and what must be
+        // The first collection is a sweep, because only a sweep finds damaged versions and the objects that must be
         // held back for them.
         if self.sweep_is_due(roots) {
             if let Some(by) = self.note(remote, roots, dropped).await? {
@@ -138,7 +138,7 @@ impl Collector {
         !self.swept || (self.held_back && unsettled(&self.damaged, oldest).is_none())
     }
 
-    /// Takes in what commits have dropped. Returns the attempt that has taken over, if it stands in the way.
+    /// Takes in what commits have dropped. If a later attempt has taken over, returns that attempt.
     async fn note(
         &mut self,
         remote: &Remote,
@@ -153,14 +153,14 @@ impl Collector {
             let mut live = roots.live();
             (live.take_garbage(), live.objects())
         };
-        // Dropped, and carriers of what was dropped: neither can be an open record.
+        // Dropped checkpoints, and manifests that carried parts of them. Neither can be an open record.
         self.kinds.extend(garbage.iter().filter_map(|name| match name {
             ObjectName::Manifest(version) => Some((*version, RecordKind::Checkpoint)),
             _ => None,
         }));
         self.dead.extend(garbage);
         self.largest = self.largest.max(referred);
-        // While it is not known what is needed, or while the store refuses, nothing of it goes.
+        // The list grows while a needed manifest cannot be read, or while the store refuses deletions.
         let most = MOST_DEAD.saturating_add(self.largest.saturating_mul(4));
         if self.dead.len() > most {
             let objects = self.dead.len();
@@ -189,13 +189,13 @@ impl Collector {
             Planned::Delete(planned) => *planned,
             Planned::Overtaken(by) => return Ok(Collection::Overtaken(by)),
         };
-        // What live manifests still refer to comes back when they are dropped.
+        // Objects that live manifests still need are noted again when those are dropped.
         self.dead = plan.manifests.iter().chain(&plan.data).chain(&plan.pinned).cloned().collect();
         self.execute(remote, confirmed, plan).await.map(Collection::Done)
     }
 
-    /// Looks at everything that there is, and deletes what earlier attempts have left behind as well.
-    /// A dry run only says what it would delete.
+    /// Lists all objects, and deletes what earlier attempts have left behind as well. A dry run only reports what it
+    /// would delete.
     pub(super) async fn sweep(
         &mut self,
         remote: &Remote,

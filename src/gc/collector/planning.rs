@@ -28,8 +28,8 @@ impl Collector {
         if let Some(by) = read_all(remote, roots).await? {
             return Ok(Planned::Overtaken(by));
         }
-        // Before pins are listed: a reader may pin a checkpoint for as long as it is retained. What no checkpoint
-        // refers to by now, none ever will.
+        // This comes before pins are listed, because a reader may pin a checkpoint as long as it is retained. An
+        // object that no checkpoint refers to now will never be referred to again.
         let live: HashSet<_> = {
             let live = roots.live();
             let names = listing.iter().filter_map(|name| ObjectName::parse(name));
@@ -39,7 +39,7 @@ impl Collector {
             Confirmation::Confirmed(confirmed) => confirmed,
             Confirmation::Overtaken(by) => return Ok(Planned::Overtaken(by)),
         };
-        debug_assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
+        assert!(confirmed.is_of(roots), "a confirmation is good for one plan");
         self.look_at_pinned(remote, &confirmed).await?;
         let stale = &confirmed.protected().stale;
         let Self { dead, kinds, damaged, opened, pinned, .. } = self;
@@ -57,8 +57,8 @@ impl Collector {
         for (version, kind) in look_at(remote, unknown, Depth::Header).await? {
             note_kind(version, kind, kinds, damaged);
         }
-        // A checkpoint that nothing retains, though older ones are retained: it came to nothing, or it is damaged
-        // behind its header, and was passed over.
+        // A checkpoint that is not retained, though older ones are. Its commit did not count, or the manifest is
+        // damaged behind its header and was passed over.
         let second = make(kinds, damaged);
         let passed_over = |name: &&ObjectName| match name {
             ObjectName::Manifest(version) => !dead.contains(name) && oldest.is_none_or(|old| old < *version),
@@ -72,11 +72,13 @@ impl Collector {
             note_kind(version, kind, kinds, damaged);
         }
         let plan = make(kinds, damaged);
+        let mut doomed = plan.manifests.iter().chain(&plan.data);
+        assert!(doomed.all(|name| !live.contains(name)), "I3: a plan spares what is live");
         Ok(Planned::Delete(Box::new((confirmed, plan))))
     }
 
-    /// Finds out what savepoints and pins keep, as far as it exists: a pin that came too late protects
-    /// nothing, and its reader withdraws.
+    /// Reads the manifests that savepoints and pins keep, as far as they exist. A pin that came too late keeps
+    /// nothing, and its reader withdraws it.
     async fn look_at_pinned(&mut self, remote: &Remote, confirmed: &Confirmed) -> Result<()> {
         let mut pinned = BTreeMap::new();
         for version in confirmed.protected().versions.iter().copied() {
@@ -97,11 +99,11 @@ impl Collector {
     }
 }
 
-/// Finds out what retained checkpoints of earlier attempts refer to. Returns the attempt that has taken over, if one
-/// of them is gone because of it.
+/// Reads what retained checkpoints of earlier attempts refer to. If one of them is gone because a later attempt has
+/// taken over, returns that attempt.
 ///
 /// # Errors
-/// `Corrupt` or `MissingObject` if one of them cannot be read all the same.
+/// `Corrupt` or `MissingObject` if one of them cannot be read for another reason.
 pub(super) async fn read_all(remote: &Remote, roots: &Roots) -> Result<Option<Epoch>> {
     let Err((version, error)) = roots.read_all(remote).await else { return Ok(None) };
     let (_, newest) = newest_attempt(remote, (roots.newest, roots.epoch)).await?;

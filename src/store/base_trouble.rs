@@ -47,8 +47,8 @@ impl BaseTrouble {
             "no base of subtask {subtask} can be taken: it has failed for {stood:.0?}, {times} time(s) in a row"
         );
         let error = Error::new(last.kind(), message).source(last.clone()).advise(
-            "check the local disk, and free disk space if it is full: until a base comes about, which is tried again \
-             and again, the changelog grows, and with it the time of a restore",
+            "check the local disk, and free disk space if it is full: until a base succeeds, the changelog grows, and \
+             restores take longer",
         );
         Some(match last.object_name() {
             Some(object) => error.object(object),

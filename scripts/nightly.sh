@@ -31,18 +31,21 @@ failed=()
 long_form() {
     say "$1"
     shift
-    with_heartbeat cargo test --locked --all-features "$@" || failed+=("$*")
+    with_heartbeat cargo test --locked --all-features "$@" || failed+=("cargo test $*")
 }
 
 # One at a time: memory is that of a process of its own, beside which no other should take any.
 long_form "Tests that are ignored elsewhere" --tests -- --ignored --nocapture --test-threads 1
 export ALLUVIUM_SEEDS=$seeds
 for model in i1_model i1_state_model i9_rescale scans; do
+    # A filter that no test's name matches would pass.
+    found=$(cargo test --quiet --locked --all-features --test all -- --list "$model::" | grep -c ': test$') || true
+    [ "${found:-0}" -gt 0 ] || failed+=("there are no tests $model::")
     long_form "$seeds seeds of $model" --test all -- "$model::"
 done
 
 if [ ${#failed[@]} -gt 0 ]; then
-    printf 'nightly: failed: cargo test %s\n' "${failed[@]}" >&2
+    printf 'nightly: failed: %s\n' "${failed[@]}" >&2
     exit 1
 fi
 say "All long forms passed"

@@ -209,7 +209,7 @@ impl Remote {
         debug_assert_eq!(
             ObjectName::parse(&text).as_ref(),
             Some(name),
-            "names.rs writes a name that it does not read"
+            "remote/names writes a name that it does not read"
         );
         debug_assert!(
             ObjectName::FOLDERS.iter().any(|folder| text.starts_with(folder)),

@@ -1,4 +1,5 @@
-//! The prose in the repository: links inside it lead somewhere, and lines can be read side by side.
+//! The prose in the repository: links inside it lead somewhere, files that it names exist, and lines can be
+//! read side by side.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -84,6 +85,43 @@ fn fault(page: &Path, text: &str, link: &str) -> Option<String> {
     (!anchors(&text).contains(heading)).then(|| format!("{}: {link} has no such heading", page.display()))
 }
 
+/// Every file below the folders that the prose speaks of, relative to the root.
+fn files() -> Vec<String> {
+    let folders = ["benches", "crates", "docs", "examples", "scripts", "src", "tests"];
+    let mut open: Vec<_> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut files = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                files.push(path.strip_prefix(root()).unwrap().display().to_string());
+            }
+        }
+    }
+    files
+}
+
+/// The source files and scripts that a line names in backquotes, by the end of their paths at least.
+fn named_files(line: &str) -> impl Iterator<Item = &str> {
+    // `build.rs` is that of another crate, and capitals stand for a name of the reader's choice.
+    let is_ours = |name: &&str| *name != "build.rs" && !name.contains(char::is_uppercase);
+    let is_plain =
+        |name: &&str| name.chars().all(|char| char.is_ascii_alphanumeric() || "_-./".contains(char));
+    line.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.ends_with(".rs") || name.ends_with(".sh"))
+        .filter(is_plain)
+        .filter(is_ours)
+}
+
+/// Whether `file` is `name`, or ends in it.
+fn is_named(file: &str, name: &str) -> bool {
+    file.strip_suffix(name).is_some_and(|folder| folder.is_empty() || folder.ends_with('/'))
+}
+
 fn is_too_long(line: &str) -> bool {
     let exempt = line.starts_with('|') || line.starts_with("![") || !line.trim().contains(' ');
     line.chars().count() > COLUMNS && !exempt
@@ -101,6 +139,37 @@ fn links_between_pages_lead_somewhere() {
     }
     assert!(seen > 50, "only {seen} links were found");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn files_that_are_named_exist() {
+    let files = files();
+    let mut seen = 0;
+    let mut faults = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for (number, line) in prose(&text) {
+            for name in named_files(line) {
+                seen += 1;
+                if !files.iter().any(|file| is_named(file, name)) {
+                    faults.push(format!("{}:{number}: there is no {name}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} files were found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_file_is_named_by_the_end_of_its_path() {
+    let named = |line| named_files(line).collect::<Vec<_>>();
+    assert_eq!(
+        named("`a/b.rs`, not `cargo test`, c.rs, `build.rs` or `src/KIND.rs`; `x.sh`"),
+        ["a/b.rs", "x.sh"]
+    );
+    assert!(is_named("src/a/b.rs", "a/b.rs") && is_named("b.rs", "b.rs"));
+    assert!(!is_named("src/aa/b.rs", "a/b.rs"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What one subtask contributes to a checkpoint. A plain value that may come from another process
-//! than the one that commits.
+//! The contribution of one subtask to a checkpoint. It is a plain value, because it may come from
+//! another process than the one that commits.
 
 use std::sync::Arc;
 
@@ -145,8 +145,8 @@ mod as_bytes {
     }
 }
 
-/// First bytes of an encoded receipt: magic and format version. No [frame](crate::frame), which has two
-/// bytes for the format and its checksum at the end.
+/// First bytes of an encoded receipt: magic and format version. No [frame](crate::frame), which has
+/// two bytes for the format and its checksum at the end.
 const MAGIC: [u8; 4] = *b"ALVR";
 const FORMAT: u8 = 1;
 

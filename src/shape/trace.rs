@@ -23,7 +23,7 @@ pub(super) const SAMPLES: usize = 6;
 /// The shape of `T` as it is recorded; None if nothing of it is known.
 pub(crate) fn trace<T: DeserializeOwned>() -> Option<String> {
     let mut tracer = Tracer::new();
-    // A type that panics on a value that nobody wrote would be a surprise; it is no reason to fail.
+    // A type may panic on a made-up value. That is no reason to fail.
     let traced = catch_unwind(AssertUnwindSafe(|| tracer.run::<T>()));
     traced.ok().and_then(|()| tracer.shape(ROOT, &mut Vec::new()).record())
 }

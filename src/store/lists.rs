@@ -240,7 +240,7 @@ mod tests {
         list.set(store, vec![&element; 10]).unwrap();
     }
 
-    /// Appends of a size that nobody counts, until a fold has shown what they come to.
+    /// Appends too small to be counted, until a fold has reported their sum.
     #[test]
     fn a_list_of_small_appends_is_known_once_it_was_folded() {
         let dir = tempfile::tempdir().unwrap();

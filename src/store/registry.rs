@@ -259,7 +259,7 @@ mod tests {
             assert_eq!(next.register(&named("clicks")).unwrap().id, clicks);
             assert_eq!(next.register(&named("hits")).unwrap().id, StateId::of("clicks"));
         }
-        // Whoever takes such a state over gives it an id of its own.
+        // A job that takes such a state over gives it an id of its own.
         let moved = registry.list().iter().find(|info| info.name == "hits").cloned().unwrap();
         assert_eq!(Registry::new(&[]).adopt(&moved).unwrap().id, StateId::of("hits"));
     }
@@ -318,7 +318,7 @@ mod tests {
         let words = ["\"b\"", "\"a\"", "schema", "migrate"];
         assert_clash(&mut registry, &shaped("{b: u32, a: u32}", 2), &words);
         assert_clash(&mut registry, &migrates(shaped("{a: u32, b: i32}", 2)), &["u32", "i32"]);
-        // Who does not know it takes over what is recorded.
+        // A program that does not know the shape keeps the recorded one.
         registry.register(&shaped("", 2)).unwrap();
         let mut restored = Registry::new(&registry.list());
         assert_clash(&mut restored, &shaped("{b: u32, a: u32}", 2), &words);

@@ -1,3 +1,6 @@
+//! The format against the model of a delta, and against damage of each of its parts. One file,
+//! because all tests share the strategies and the helpers that patch bytes.
+
 use proptest::prelude::*;
 
 use super::super::model::{Model, Step, model_of, run, steps};

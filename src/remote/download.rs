@@ -32,7 +32,7 @@ impl Remote {
     ) -> Result<(u64, blake3::Hash)> {
         let result = self.get_to_new_file(name, range, path).await;
         if result.is_err() {
-            // Nothing useful is in it, and it may never have been created.
+            // Errors are ignored: the file may never have been created.
             let _ = std::fs::remove_file(path);
         }
         result
@@ -44,13 +44,13 @@ impl Remote {
         range: Option<Range<u64>>,
         path: &Path,
     ) -> Result<(u64, blake3::Hash)> {
-        // Never an old file. A task of a download that was given up may still be writing to it, and
-        // nothing would notice, because the hash is that of the received bytes.
+        // Always a new file. A task of an abandoned download may still write to an old one, and
+        // nothing would notice, because the hash covers the received bytes.
         let _ = std::fs::remove_file(path);
         let file = File::create_new(path).map_err(|source| Error::disk("create the file", path, source))?;
         let sink = Sink::shared(file);
         let start = range.as_ref().map_or(0, |range| range.start);
-        // Known from the first answer on.
+        // The first answer says how long the whole is.
         let mut whole = range.map(|range| range.end.saturating_sub(range.start));
         let mut attempts = self.attempts();
         let mut turn = next_turn(&sink).await?;
@@ -58,7 +58,7 @@ impl Remote {
             if whole == Some(turn.length) {
                 return Ok((turn.length, lock(&sink).hasher.finalize()));
             }
-            // Behind what is there already.
+            // The next request continues after the bytes that are there.
             let rest = whole.map(|whole| start + turn.length..start + whole);
             let received = self.receive(name, rest, &sink, turn, &mut whole, path).await;
             let mut next = next_turn(&sink).await?;
@@ -77,7 +77,7 @@ impl Remote {
                 continue;
             };
             if whole.is_some_and(|whole| next.length > whole) {
-                // More than there is: nothing of it can be relied on.
+                // A body longer than the object is not to be trusted at all: begin again.
                 next = start_over(&sink, path).await?;
             } else if next.length > turn.length {
                 attempts.moved();
@@ -87,8 +87,8 @@ impl Remote {
         }
     }
 
-    /// Asks for `rest` of an object, None for all of it, and appends what comes to `sink`. `whole`
-    /// is how long the file is to be, where that is known.
+    /// Requests `rest` of an object (None: all of it) and appends the body to `sink`. `whole` is
+    /// the final length of the file, if it is known.
     async fn receive(
         &self,
         name: &ObjectName,
@@ -142,7 +142,7 @@ impl Remote {
                     // The whole body has its own limit. This one notices sooner that no bytes
                     // arrive.
                     let chunk = self.request(READ, name, self.stall(), next).await;
-                    // What came before a failure counts as well.
+                    // Bytes that came before a failure are kept.
                     let done = !matches!(chunk, Ok(Some(_)));
                     let failure = chunk.map(|chunk| {
                         batched += chunk.as_ref().map_or(0, Bytes::len);
@@ -169,13 +169,12 @@ impl Remote {
     }
 }
 
-/// The local file, with what is known of it so far.
+/// The local file, and the hash and length of what was written to it.
 struct Sink {
     file: File,
     hasher: blake3::Hasher,
     length: u64,
-    /// The try that may write to it: a task of an earlier one, which was given up, may still be on
-    /// its way.
+    /// Number of the try that may write. A task of an earlier, abandoned try may still be running.
     turn: u64,
 }
 
@@ -226,12 +225,11 @@ impl Sink {
 }
 
 fn lock(sink: &Mutex<Sink>) -> MutexGuard<'_, Sink> {
-    // A write that panicked has not counted its bytes; the hash will tell.
+    // A write that panicked has not counted its bytes, so the final hash will differ.
     sink.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins a try, when the writes of the one before have ended; those that have not begun yet never
-/// will.
+/// Begins a try after the current write of the one before has ended. Its later writes are refused.
 async fn next_turn(sink: &Arc<Mutex<Sink>>) -> Result<Turn> {
     let sink = Arc::clone(sink);
     joined(spawn_blocking(move || lock(&sink).next_turn()).await).map_err(|failure| failure.error)

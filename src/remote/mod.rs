@@ -204,8 +204,8 @@ impl Remote {
 
     fn path(&self, name: &ObjectName) -> Path {
         let text = name.to_string();
-        // An object whose name is not read again would never be collected, and one in an unknown folder would be
-        // taken for another program's.
+        // An object whose name is not read again would never be collected, and one in an unknown
+        // folder would be taken for another program's.
         debug_assert_eq!(
             ObjectName::parse(&text).as_ref(),
             Some(name),

@@ -22,8 +22,7 @@ pub(super) struct LiveFile {
     pub(super) path: PathBuf,
     pub(super) level: usize,
     pub(super) bytes: u64,
-    /// The least and the greatest key. Range tombstones count, and their ends, which they leave
-    /// out, as well.
+    /// The least and the greatest key. Range tombstones count, including their exclusive end keys.
     pub(super) first: Vec<u8>,
     pub(super) last: Vec<u8>,
     /// As the MANIFEST has them.
@@ -31,7 +30,7 @@ pub(super) struct LiveFile {
 }
 
 impl LiveFile {
-    /// Whether both may have something in one place.
+    /// Whether the key ranges of both overlap.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
         self.last >= other.first && self.first <= other.last
     }
@@ -123,7 +122,7 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
         let options = ffi::rocksdb_ingestexternalfileoptions_create();
         ffi::rocksdb_ingestexternalfileoptions_set_allow_db_generated_files(options, 1);
         ffi::rocksdb_ingestexternalfileoptions_set_link_files(options, 1);
-        // What is looked at to find the files' borders would push out what is needed.
+        // Blocks read to find the files' borders would evict blocks that are needed.
         ffi::rocksdb_ingestexternalfileoptions_set_fill_cache(options, 0);
         ffi::rocksdb_ingest_external_file(
             db.as_raw_ptr(),
@@ -137,8 +136,7 @@ pub(super) fn ingest_db_generated(db: &DB, files: &[PathBuf]) -> Result<(), Stat
     result(error)
 }
 
-/// Puts the memtable aside and has it written in the background: returns at once, however crowded
-/// level 0 is.
+/// Begins a flush in the background and returns at once, however crowded level 0 is.
 pub(super) fn begin_flush(db: &DB) -> Result<(), Status> {
     let mut error: *mut c_char = ptr::null_mut();
     // SAFETY: the database is open as long as `db` is borrowed, and RocksDB synchronises calls on
@@ -146,7 +144,7 @@ pub(super) fn begin_flush(db: &DB) -> Result<(), Status> {
     unsafe {
         let options = ffi::rocksdb_flushoptions_create();
         ffi::rocksdb_flushoptions_set_wait(options, 0);
-        // Otherwise the call would wait until the new file cannot slow down writes.
+        // Without this the call would wait until the new file does not slow down writes.
         ffi::rocksdb_flushoptions_set_allow_write_stall(options, 1);
         ffi::rocksdb_flush(db.as_raw_ptr(), options, &raw mut error);
         ffi::rocksdb_flushoptions_destroy(options);
@@ -154,7 +152,7 @@ pub(super) fn begin_flush(db: &DB) -> Result<(), Status> {
     result(error)
 }
 
-/// What a call has left in its place for an error.
+/// The error that a call has left in its out-parameter, if any.
 fn result(error: *mut c_char) -> Result<(), Status> {
     if error.is_null() {
         return Ok(());

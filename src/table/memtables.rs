@@ -33,7 +33,7 @@ pub(crate) struct Memtables {
     waited_nanos: AtomicU64,
 }
 
-/// A table's place among those that may be told to flush.
+/// The entry of one table in the list of those that may be told to flush.
 pub(super) struct Enlisted {
     memtables: Arc<Memtables>,
     memtable: Arc<Memtable>,
@@ -56,7 +56,7 @@ impl Drop for Enlisted {
 /// The memtables of one table.
 pub(super) struct Memtable {
     db: Arc<DB>,
-    /// Bytes of the one that takes writes, as of the last write.
+    /// Bytes of the memtable that takes writes, as of the last write.
     active: AtomicU64,
 }
 
@@ -74,7 +74,7 @@ impl Memtables {
         })
     }
 
-    /// Has the memtables of a table count.
+    /// Counts the memtables of the table that is opened with `options`.
     pub(super) fn count(&self, options: &mut Options) {
         options.set_write_buffer_manager(&self.manager);
     }
@@ -108,7 +108,7 @@ impl Memtables {
     /// To be called before about `incoming` bytes are written. Waits while memtables are at their
     /// bound, unless `stop` says that there is nothing left to wait for.
     pub(super) fn make_room(&self, incoming: u64, clock: &dyn Clock, stop: impl Fn() -> bool) {
-        // Well below the bound nothing needs to be looked at.
+        // Far below the bound no table needs to flush.
         if self.held().saturating_add(incoming) <= self.limit / 2 || self.look(incoming) {
             return;
         }
@@ -121,16 +121,17 @@ impl Memtables {
         self.waited_nanos.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Has the fullest table flush where that is due. Returns whether there is room.
+    /// Tells the fullest table to flush if that is due. Returns whether there is room.
     fn look(&self, incoming: u64) -> bool {
-        // Under the lock, so that this look does not close a table.
+        // Under the lock: a reference taken out of the list could become the last one, and this
+        // thread would close the table.
         let tables = self.tables();
         let active: Vec<_> = tables.iter().map(|table| table.active.load(Ordering::Relaxed)).collect();
         due(&active, self.limit).into_iter().filter_map(|at| tables.get(at)).any(|table| table.flush());
         if self.held().saturating_add(incoming) <= self.limit {
             return true;
         }
-        // What readers hold on to goes when they let go, which may be after this very write.
+        // Memory that only readers hold is not waited for: this very thread may be the reader.
         let (mut unflushed, mut flushing) = (0, false);
         for table in tables.iter() {
             unflushed += table.unflushed();
@@ -146,9 +147,8 @@ impl Memtable {
         self.active.store(self.int(properties::CUR_SIZE_ACTIVE_MEM_TABLE), Ordering::Relaxed);
     }
 
-    /// Puts the memtable aside and has it written, without waiting for that. False if the table
-    /// cannot now: its writes are stopped by too many files, or for good, and the next of them will
-    /// tell.
+    /// Begins a flush without waiting for it. False if the table cannot flush now, because its
+    /// writes are stopped, by too many files or by a failure that the next write reports.
     fn flush(&self) -> bool {
         let begun = ffi::begin_flush(&self.db).is_ok();
         self.note();
@@ -159,7 +159,7 @@ impl Memtable {
         self.int(properties::CUR_SIZE_ALL_MEM_TABLES)
     }
 
-    /// Whether memory is sure to be freed. A flush that failed may never be tried again.
+    /// Whether a flush under way will free memory. A failed flush may never be repeated.
     fn is_flushing(&self) -> bool {
         self.int(properties::NUM_IMMUTABLE_MEM_TABLE) > 0 && self.int(properties::BACKGROUND_ERRORS) == 0
     }
@@ -169,9 +169,9 @@ impl Memtable {
     }
 }
 
-/// Which tables may be flushed now, the fullest first, by what their memtables hold that take
-/// writes: none before they hold so much together that what is being flushed would find no room
-/// beside it. More files, and smaller ones, would cost more compaction.
+/// Which tables may be flushed now, the fullest first, by the bytes of the memtables that take
+/// writes. None before these together are so large that they leave no room for memtables being
+/// flushed: earlier flushes would make more and smaller files, which cost more compaction.
 fn due(active: &[u64], limit: u64) -> Vec<usize> {
     let together = active.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     if together <= limit / 8 * 5 {
@@ -182,8 +182,8 @@ fn due(active: &[u64], limit: u64) -> Vec<usize> {
     due.into_iter().map(|(at, _)| at).collect()
 }
 
-/// Whether to write now, where all memtables together are at the bound. Waiting must end: only a
-/// flush under way frees memory.
+/// Whether to write although all memtables together are at the bound. Only a flush under way frees
+/// memory, so without one a wait would never end.
 fn may_write(unflushed: u64, incoming: u64, flushing: bool, limit: u64) -> bool {
     unflushed.saturating_add(incoming) <= limit || !flushing
 }

@@ -18,11 +18,12 @@ impl Table {
         self.db.get_pinned_opt(key, &self.reads).map_err(|source| self.failed("read a key", source))
     }
 
-    /// The value of `key`, and the delta after which it was that: what a reader needs who folds
-    /// operands of deltas that may be applied at this very moment. As fast as [`Table::get`] unless
-    /// a delta is being applied.
+    /// The value of `key`, and the last delta that it reflects. A caller that folds operands of
+    /// unapplied deltas onto the value must know that, because a delta may be applied at the same
+    /// time. As fast as [`Table::get`] unless a delta is being applied.
     pub(crate) fn get_at(&self, key: &[u8]) -> Result<(Option<TableValue<'_>>, DeltaSeq)> {
-        // A seqlock: a write that could have been seen had announced itself before.
+        // A seqlock. A writer stores `applying` before its batch becomes visible, so if that is
+        // unchanged after the read, the read saw no part of a newer delta.
         let before = self.applied.load(Ordering::Acquire);
         let value = self.get(key)?;
         fence(Ordering::Acquire);
@@ -34,8 +35,9 @@ impl Table {
         Ok((self.get_with(key, snapshot.reads())?, snapshot.applied()?))
     }
 
-    /// A view of the half-open range as of now, and the delta that it stands at. Told apart as in
-    /// [`Table::get_at`]: unless a delta is being applied, the view alone is made.
+    /// A view of the half-open range as of now, and the delta that it stands at. By the same
+    /// seqlock as [`Table::get_at`], so that a snapshot is needed only while a delta is being
+    /// applied.
     pub(super) fn cursor_at(&self, start: &[u8], end: &[u8]) -> Result<(Cursor<'_>, DeltaSeq)> {
         let before = self.applied.load(Ordering::Acquire);
         let cursor = Cursor::unplaced(self, options::read_options(), start, end);
@@ -45,7 +47,7 @@ impl Table {
         }
         drop(cursor);
         let snapshot = self.snapshot();
-        // The iterator holds its own view from its creation on; the snapshot only says which.
+        // The iterator keeps its own view once it is made, so the snapshot may go.
         let mut reads = options::read_options();
         snapshot.set_for(&mut reads);
         Ok((Cursor::unplaced(self, reads, start, end), snapshot.applied()?))

@@ -41,8 +41,8 @@ const BASE_LEVEL: &str = "rocksdb.base-level";
 
 /// Another table, and the key groups of it that a new one takes in.
 pub(crate) struct SourceTable {
-    /// Opened to be read, in a directory that is deleted afterwards: it may be opened again to be
-    /// compacted.
+    /// Opened for reading. Its directory is deleted afterwards, so the table may also be reopened
+    /// there and compacted.
     pub(crate) table: Table,
     /// The key groups that the table belonged to.
     pub(crate) range: KeyGroupRange,
@@ -52,20 +52,20 @@ pub(crate) struct SourceTable {
 /// What became of the sources.
 #[derive(Debug, Default)]
 pub(super) struct TakenOver {
-    /// Of the parts, the host's among them: compacted first.
+    /// Tables, the host included, that were compacted before the join.
     pub(super) rewritten: usize,
-    /// Joined as files.
+    /// Sources that were joined as files.
     pub(super) joined: usize,
-    /// Bytes of keys and values of those that were copied.
+    /// Bytes of keys and values of the sources that were copied.
     pub(super) copied: u64,
 }
 
 impl Table {
-    /// Makes this, the host, the table of a subtask that owns `range`, of which it has the key
-    /// groups `kept`, and takes in what `sources` have, which is disjoint from them: as files where
-    /// that is possible, otherwise by copies, by so many threads. Everything else in it is gone,
-    /// and it stands at no delta until [`Table::set_applied`]. Returns the bytes of keys and values
-    /// that were copied.
+    /// Makes this table, the host, that of a subtask which owns `range`. The host contributes the
+    /// key groups `kept`, and each source the groups that it owns; these sets are disjoint. A
+    /// source is joined as files if possible, otherwise copied by `threads` threads. All other key
+    /// groups are deleted. The table stands at no delta until [`Table::set_applied`]. Returns the
+    /// bytes of keys and values that were copied.
     ///
     /// Only for a table that nobody reads yet, and that is deleted if the restore fails. Files that
     /// hold wanted key groups stay as they are; compaction drops the rest of them in its own time.
@@ -118,7 +118,7 @@ impl Table {
             if join && self.join(part) { owned.push(source.owned) } else { copied.push(source) }
         }
         taken.joined = owned.len() - 1;
-        // Before anything is copied: a tombstone would hide it.
+        // Before the copies, because a tombstone written later would hide copied entries.
         self.delete_outside(&owned)?;
         let mut batch = WriteBatch::default();
         for owned in owned {
@@ -149,7 +149,8 @@ impl Table {
         Ok(())
     }
 
-    /// Takes in the files of a part. If RocksDB will not have them, nothing has come in.
+    /// Ingests the files of a part: all of them, or none if RocksDB refuses. Returns whether it
+    /// did.
     fn join(&self, part: &JoinInput) -> bool {
         if part.is_empty() {
             return true;
@@ -163,10 +164,10 @@ impl Table {
         joined.is_ok()
     }
 
-    /// Deletes whatever lies between and around `owned`. Only where there is something: a tombstone
-    /// over nothing would make its compaction rewrite files that are fine as they are. And each in
-    /// a file of its own, or one would lie across everything between two, and so in the way of the
-    /// next rescale.
+    /// Deletes all keys outside the ranges `owned`. A gap without keys gets no tombstone, because
+    /// compacting a tombstone rewrites files that need no change. Each tombstone gets a file of its
+    /// own: a file with two of them would span the range in between, and would have to be rewritten
+    /// at the next rescale.
     fn delete_outside(&self, owned: &[KeyGroupRange]) -> Result<()> {
         let mut owned: Vec<_> = owned.iter().map(|owned| key::bounds_of(*owned)).collect();
         owned.sort_unstable();
@@ -184,8 +185,8 @@ impl Table {
             let (least, above) = (least.max(from), above.as_slice().min(to));
             let mut batch = WriteBatch::default();
             batch.delete_range(least, above);
-            // Two entries have two sequence numbers: the file is not taken for one that was made to
-            // be ingested, see `JoinInput`.
+            // A second entry gives the file two sequence numbers. With one it would look like a
+            // file of `SstFileWriter` (`JoinInput::has_assigned_seqs`).
             batch.delete(least);
             self.write(batch)?;
             if !self.is_crowded() {
@@ -195,7 +196,7 @@ impl Table {
         Ok(())
     }
 
-    /// Leaves nothing outside of `owned`, by a compaction of the files that have something there.
+    /// Removes everything outside `owned` by compacting the files that hold such keys.
     fn rewrite(&self, owned: KeyGroupRange) -> Result<()> {
         self.drop_files(owned)?;
         let (start, end) = key::bounds_of(owned);
@@ -234,7 +235,7 @@ impl Table {
                 keys.push(key.to_vec());
                 cursor.next();
             }
-            // The first key that is not our own tells which group is the next that may have some.
+            // Skips the groups without keys: the next key decides where to look on.
             let found = cursor.key().and_then(key::group_of);
             next = found.map(|found| KeyGroup(found.0.max(group.0) + 1)).filter(|next| range.contains(*next));
         }
@@ -242,8 +243,9 @@ impl Table {
         Ok(keys)
     }
 
-    /// Copies the key groups `owned` of `from`, which this table has nothing of, by way of sorted
-    /// files that are made in `scratch`; returns the bytes of keys and values.
+    /// Copies the key groups `owned` from the table `from`, by sorted files that are written to
+    /// `scratch` and ingested. This table must have nothing in these groups. Returns the bytes of
+    /// keys and values.
     pub(super) fn copy(
         &self,
         from: &Table,
@@ -274,8 +276,9 @@ impl Table {
         Ok(bytes)
     }
 
-    /// Writes the entries of `range`, but Alluvium's own, into files in `dir`, as they read:
-    /// operands folded, deleted ones left out. Returns the bytes of keys and values, and the files.
+    /// Writes the entries of `range`, except Alluvium's own, into files in `dir`, as a reader sees
+    /// them: operands folded, deleted entries left out. Returns the bytes of keys and values, and
+    /// the files.
     fn write_sorted(&self, range: KeyGroupRange, dir: &Path, number: u32) -> Result<(u64, Vec<PathBuf>)> {
         let failed = |source| self.failed("copy a table", source);
         let (start, end) = key::bounds_of(range);
@@ -321,7 +324,7 @@ impl SourceTable {
         JoinInput::source(self.owned, ffi::live_files(&self.table.db))
     }
 
-    /// The same without anything outside of what is taken in.
+    /// The same table after a compaction that removes everything outside `owned`.
     fn rewritten(self) -> Result<Self> {
         let Self { table, range, owned } = self;
         let (dir, resources) = (table.dir.clone(), table.resources.clone());
@@ -332,9 +335,9 @@ impl SourceTable {
     }
 }
 
-/// Has the disk write files, several at a time: RocksDB does it as well before it takes them in,
-/// but one after the other, and a file that it finds written costs it nothing. So a failure here is
-/// left for it to find.
+/// Syncs files to the disk, several at a time. RocksDB syncs each file before it ingests it, one
+/// after the other, which costs nothing for a file that is synced already. Failures are ignored
+/// here, because RocksDB's own sync reports them.
 fn sync(files: &[PathBuf]) {
     let threads = SYNCS.min(files.len()).max(1);
     thread::scope(|scope| {
@@ -348,7 +351,7 @@ fn sync(files: &[PathBuf]) {
     });
 }
 
-/// At most `count` parts of about as many key groups each.
+/// Splits a range into at most `count` ranges of about the same size.
 fn split(range: KeyGroupRange, count: usize) -> Vec<KeyGroupRange> {
     let groups: Vec<_> = range.groups().collect();
     let size = groups.len().div_ceil(count.max(1)).max(1);

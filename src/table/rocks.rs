@@ -31,10 +31,11 @@ enum Access {
 
 /// The state of one subtask as of some delta. See the [module](super).
 pub(crate) struct Table {
-    // Dropped before the database, which is then closed by whoever drops the table.
+    // The first field, because fields are dropped in order. The list of memtables also holds the
+    // database, which the thread that drops the table is to close.
     pub(super) memtable: Enlisted,
     pub(super) db: Arc<DB>,
-    /// Bytes written one by one since it was looked whether there is room.
+    /// Bytes written one by one since the last call of [`Table::make_room`].
     pub(super) unlooked: AtomicU64,
     pub(super) dir: PathBuf,
     pub(super) resources: TableResources,
@@ -47,7 +48,7 @@ pub(crate) struct Table {
     pub(super) applying: AtomicU64,
     /// ... and once it is visible. Equal while no write runs; see [`Table::get_at`].
     pub(super) applied: AtomicU64,
-    /// Size of the last batch: the next one is probably as large.
+    /// Size of the last batch. The next one is probably about as large.
     pub(super) batch_bytes: AtomicU64,
 }
 
@@ -88,8 +89,8 @@ impl Table {
         Self::start(dir, range, resources, Access::Read)
     }
 
-    /// As [`Table::open`], but nothing is compacted by itself: files stay where they are until they
-    /// are told to go.
+    /// As [`Table::open`], but without automatic compactions, so that files stay in their levels
+    /// until a compaction is asked for.
     pub(super) fn open_to_rewrite(
         dir: &Path,
         range: KeyGroupRange,
@@ -117,7 +118,7 @@ impl Table {
         let folds = resources.install_filter(&mut options);
         let trouble = Trouble::new(resources.clock());
         ffi::listen(&mut options, Arc::clone(&trouble));
-        // By descriptor, because only then the handle that batched reads need is kept.
+        // Opened by descriptor, because only then `DB` keeps the handle that batched reads need.
         let family = ColumnFamilyDescriptor::new(DEFAULT_COLUMN_FAMILY_NAME, options.clone());
         let db = match access {
             Access::Read => DB::open_cf_descriptors_read_only(&options, dir, [family], false),
@@ -147,7 +148,7 @@ impl Table {
         Ok(table)
     }
 
-    /// From now on, compaction and deltas lose values of `state` that have expired.
+    /// From now on, compactions and applied deltas drop expired values of `state`.
     pub(crate) fn expire(&self, state: StateId, expiry: Expiry) -> Result<()> {
         if self.folds.expiries.set(state, expiry) {
             self.db
@@ -157,12 +158,12 @@ impl Table {
         Ok(())
     }
 
-    /// What compaction may remove because it has expired.
+    /// The TTLs by which compaction removes entries.
     pub(crate) fn expiries(&self) -> &Arc<Expiries> {
         &self.folds.expiries
     }
 
-    /// What folds have shown of how long lists are.
+    /// The long lists that folds have come across.
     pub(crate) fn long_lists(&self) -> &LongLists {
         &self.folds.long
     }
@@ -170,7 +171,7 @@ impl Table {
     pub(super) fn failed(&self, what: &str, source: rocksdb::Error) -> Error {
         let error = error::map(what, &self.dir, source);
         match self.folds.long.refused() {
-            // RocksDB only knows that a fold failed.
+            // RocksDB's status says only that a fold failed.
             Some((key, bytes)) if error.to_string().contains("Merge operator failed") => {
                 let message =
                     format!("cannot {what}: what was appended to one key has come to {bytes} bytes");

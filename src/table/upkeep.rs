@@ -52,8 +52,8 @@ impl Table {
         self.db.set_options(&options).unwrap();
     }
 
-    /// Waits until compaction has made room in level 0; blocks. Ends when the background cannot
-    /// make any, or when `go_on` says so: what comes in its way must not be waited out.
+    /// Blocks until compaction has made room in level 0. Ends with an error if compaction fails, or
+    /// if `go_on` returns one, as when the attempt has ended.
     ///
     /// # Errors
     /// [`Table::trouble`]; the error of `go_on`.
@@ -66,12 +66,12 @@ impl Table {
         Ok(())
     }
 
-    /// Why compaction and flushes fail, while they do: a full disk, most of all. Writes may go on
-    /// for a while.
+    /// Why compactions and flushes are failing at the moment, mostly because the disk is full.
+    /// Writes may still succeed for a while.
     pub(crate) fn trouble(&self) -> Option<Error> {
         let (status, stood) = self.trouble.now()?;
         let error = error::map("compact or flush the table", &self.dir, status);
-        // Other than where it ends the attempt.
+        // The attempt goes on, so the advice differs from that of a failed write.
         let advice = format!("free disk space: it has failed for {stood:.0?}, and goes on by itself then");
         Some(if error.kind() == ErrorKind::Disk { error.advise(advice) } else { error })
     }
@@ -82,7 +82,7 @@ impl Table {
                 .db
                 .property_int_value(name)
                 .map_err(|source| self.failed("read a property of the table", source))?;
-            // Unknown counts as not empty: that only costs a flush.
+            // An unknown number counts as not empty, which costs no more than a flush.
             if entries != Some(0) {
                 return Ok(false);
             }
@@ -106,12 +106,12 @@ impl Table {
         }
     }
 
-    /// Flushes, and waits until no flush or compaction is due any more: no work is left over. False
-    /// if `timeout` passed first.
+    /// Flushes, and waits until no flush or compaction is due any more. False if `timeout` passed
+    /// first.
     pub(crate) fn wait_idle(&self, timeout: Duration) -> Result<bool> {
         let mut wait = WaitForCompactOptions::default();
         wait.set_flush(true);
-        // 0 would mean without end.
+        // RocksDB takes 0 for no timeout.
         wait.set_timeout(u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX).max(1));
         match self.db.wait_for_compact(&wait) {
             Ok(()) => Ok(true),
@@ -120,16 +120,15 @@ impl Table {
         }
     }
 
-    /// About how many bytes of files hold keys of these ranges, which end before their second key.
-    /// What is in memtables does not count.
+    /// About how many bytes of files hold keys of these half-open ranges. Memtables do not count.
     pub(crate) fn bytes_within(&self, ranges: &[(Vec<u8>, Vec<u8>)]) -> u64 {
         let ranges: Vec<_> = ranges.iter().map(|(start, end)| rocksdb::Range::new(start, end)).collect();
         self.db.get_approximate_sizes(&ranges).into_iter().fold(0, u64::saturating_add)
     }
 
-    /// The table is about to be dropped, with whatever no checkpoint has: flushes and compactions
-    /// stop, closing it writes nothing, and a write that RocksDB holds back ends with an error. It
-    /// can still be read.
+    /// Prepares for a drop that may lose what no checkpoint has. Flushes and compactions stop,
+    /// closing the table writes nothing, and a write that RocksDB holds back ends with an error.
+    /// Reads still work.
     pub(crate) fn abandon(&self) {
         // Without it the memtable would be flushed first, however long that takes.
         if let Err(error) = ffi::set_db_option(&self.db, c"avoid_flush_during_shutdown", c"true") {
@@ -138,7 +137,7 @@ impl Table {
         self.db.cancel_all_background_work(false);
     }
 
-    /// Figures of this moment.
+    /// The table's current statistics.
     pub(crate) fn stats(&self) -> TableStats {
         TableStats::read(&self.db)
     }

@@ -9,10 +9,10 @@ use crate::delta::{Entry, MergeOp};
 use crate::error::{Error, Result};
 use crate::ids::DeltaSeq;
 
-/// After so many bytes, single writes look whether there is room for more.
+/// Single writes ask for room in the memtables once for so many bytes.
 const LOOK_AFTER_BYTES: u64 = 64 << 10;
 
-/// About what a record of a batch has beside key and value: tag and two lengths.
+/// About the bytes of a record in a batch beside key and value: a tag and two lengths.
 const RECORD_OVERHEAD: usize = 4;
 
 impl Table {
@@ -40,15 +40,14 @@ impl Table {
         Ok(())
     }
 
-    /// To be called before about `bytes` are applied: waits while the memtables of all tables of
-    /// the job hold as much as they may, unless `stop` says that there is nothing left to wait for
-    /// (I6).
+    /// Must be called before about `bytes` are applied. Waits while the memtables of all tables of
+    /// the job are at their bound (I6), until `stop` returns true.
     pub(crate) fn make_room(&self, bytes: u64, stop: impl Fn() -> bool) {
         self.resources.memtables().make_room(bytes, &*self.resources.clock(), stop);
     }
 
-    /// As [`Table::make_room`], for a caller that writes many small entries: before writing
-    /// `bytes`.
+    /// As [`Table::make_room`], for a caller that writes small entries one by one: asks only now
+    /// and then.
     fn make_room_now_and_then(&self, bytes: usize) {
         let unlooked = self.unlooked.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         if unlooked >= LOOK_AFTER_BYTES {
@@ -58,10 +57,10 @@ impl Table {
         }
     }
 
-    /// As [`Table::apply`], but in several steps, for a replay of any size, and without a number:
-    /// [`Table::set_applied`] says what the table stands at once all is in. Readers can see a half
-    /// of it, and a crash leaves a half under the old marker, which must not be opened again: only
-    /// for a table that nobody reads yet, in a directory that is deleted if the restore fails.
+    /// As [`Table::apply`], but in several batches, for a replay of any size, and without a number.
+    /// [`Table::set_applied`] sets the number when everything is in. Readers can see part of it,
+    /// and a crash leaves part of it under the old marker. So this is only for a table that nobody
+    /// reads yet, in a directory that is deleted if the restore fails.
     pub(crate) fn load<'a>(
         &self,
         tombstones: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
@@ -80,7 +79,7 @@ impl Table {
         Ok(())
     }
 
-    /// Adds to `batch`, which weighs `bytes`; writes it whenever it reaches `limit`.
+    /// Adds to `batch`, which has about `bytes`, and writes it whenever it reaches `limit`.
     fn gather<'a>(
         &self,
         batch: &mut WriteBatch,
@@ -113,12 +112,12 @@ impl Table {
         Ok(())
     }
 
-    /// Sets the marker alone: a cut in native mode, where writes are in the table already.
+    /// Sets only the marker, for a cut in native mode: its writes are in the table already.
     pub(crate) fn set_applied(&self, seq: DeltaSeq) -> Result<()> {
         self.apply(seq, [], [])
     }
 
-    /// Announces a write to [`Table::get_at`].
+    /// Announces the write of a delta to [`Table::get_at`].
     fn begin(&self, seq: DeltaSeq) -> Result<()> {
         let applied = self.applied.load(Ordering::Acquire);
         if seq.0 <= applied {

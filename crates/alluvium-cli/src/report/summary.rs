@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::escape::text;
+use maud::{Markup, html};
+
 use super::groups::Group;
 use super::model::Shades;
 use super::phrases::{and, machine, model, rate, span};
@@ -78,7 +79,7 @@ pub(crate) fn lead(sections: &[Section<'_>]) -> String {
 }
 
 /// What must be seen before any figure.
-pub(crate) fn warnings(groups: &[Group<'_>]) -> String {
+pub(crate) fn warnings(groups: &[Group<'_>]) -> Markup {
     let mut warnings = Vec::new();
     for group in groups {
         let name = &group.name;
@@ -103,23 +104,23 @@ pub(crate) fn warnings(groups: &[Group<'_>]) -> String {
             warnings.push(format!("{name}: {failed} checkpoint(s) failed; they are not in the durations"));
         }
     }
-    warnings
-        .iter()
-        .map(|warning| format!("<p class=\"warning\" role=\"note\">{}.</p>", text(warning)))
-        .collect()
+    html! { @for warning in &warnings { p class="warning" role="note" { (warning) "." } } }
 }
 
-pub(crate) fn words(groups: &[Group<'_>], baseline: Option<usize>) -> String {
+pub(crate) fn words(groups: &[Group<'_>], baseline: Option<usize>) -> Markup {
     let list = |title: &str, sentences: Vec<String>| {
-        let items: String = sentences
-            .iter()
-            .map(|sentence| format!("<li>{}</li>", text(&unbroken(&capital(sentence)))))
-            .collect();
-        format!("<div class=\"card\"><h2>{title}</h2><ul>{items}</ul></div>")
+        html! {
+            div class="card" {
+                h2 { (title) }
+                ul { @for sentence in &sentences { li { (unbroken(&capital(sentence))) } } }
+            }
+        }
     };
-    list("What was measured", measured(groups))
-        + &list("What it shows", super::findings::findings(groups, baseline))
-        + &list("What it does not show", super::caveats::caveats(groups))
+    html! {
+        (list("What was measured", measured(groups)))
+        (list("What it shows", super::findings::findings(groups, baseline)))
+        (list("What it does not show", super::caveats::caveats(groups)))
+    }
 }
 
 fn measured(groups: &[Group<'_>]) -> Vec<String> {
@@ -191,25 +192,26 @@ fn kind_name(kind: &str) -> &str {
 }
 
 /// What the shading in the charts means.
-pub(crate) fn shades(groups: &[Group<'_>], shades: Shades) -> String {
-    let mut keys = Vec::new();
-    if shades.materializations {
-        keys.push("<span class=\"key\">a base is being uploaded</span>");
-    }
-    if shades.compactions {
-        keys.push("<span class=\"key compaction\">compaction runs</span>");
-    }
-    if shades.outages {
-        keys.push("<span class=\"key outage\">the store does not answer</span>");
-    }
-    if shades.failures {
-        keys.push("<span class=\"key failure\">a checkpoint failed</span>");
-    }
+pub(crate) fn shades(groups: &[Group<'_>], shades: Shades) -> Markup {
+    let all = [
+        (shades.materializations, "key", "a base is being uploaded"),
+        (shades.compactions, "key compaction", "compaction runs"),
+        (shades.outages, "key outage", "the store does not answer"),
+        (shades.failures, "key failure", "a checkpoint failed"),
+    ];
+    let keys: Vec<_> = all.into_iter().filter(|(shown, ..)| *shown).collect();
     if keys.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let whose = if groups.iter().any(|group| group.runs.len() > 1) { ", of the first run each" } else { "" };
-    format!("Behind the charts, in the colour of its run{whose}: {}.", keys.join(", "))
+    html! {
+        "Behind the charts, in the colour of its run" (whose) ": "
+        @for (index, (_, class, says)) in keys.iter().enumerate() {
+            @if index > 0 { ", " }
+            span class=(class) { (says) }
+        }
+        "."
+    }
 }
 
 pub(crate) fn about_figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {

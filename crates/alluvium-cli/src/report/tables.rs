@@ -1,52 +1,61 @@
 //! The page's tables: one column per group of runs, and beside each the ratio to the baseline.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
-use super::escape::text;
+use maud::{Markup, html};
+
 use super::groups::{Group, Spread};
-use crate::result::metric::{self, METRICS, Standing, dollars};
+use crate::result::metric::{self, METRICS, Metric, Standing, dollars};
 use crate::result::{MonthlyCost, Prices, RunResult};
 use crate::units;
 
-/// Screen readers lose a table's structure where the style shows it as a list; roles keep it.
-const OPEN: &str =
-    "<div class=\"card table\" role=\"region\" aria-label=\"Table\" tabindex=\"0\"><table role=\"table\">";
 /// The group of figures that a restore has.
 const RESTORE: &str = "restore into an empty directory";
-const CLOSE: &str = "</tbody></table></div>";
 
-fn head(groups: &[Group<'_>], first: &str, baseline: Option<usize>) -> String {
-    let mut html = format!(
-        "{OPEN}<thead role=\"rowgroup\"><tr role=\"row\"><th scope=\"col\" role=\"columnheader\">{first}</th>"
-    );
-    for (index, group) in groups.iter().enumerate() {
-        let _ = write!(
-            html,
-            "<th scope=\"col\" role=\"columnheader\" class=\"run-{}\"><span class=\"dot\">{}</span></th>",
-            group.colour,
-            text(&group.name)
-        );
-        if let Some(base) = baseline.filter(|base| *base != index) {
-            let _ =
-                write!(html, "<th scope=\"col\" role=\"columnheader\">÷ {}</th>", text(&groups[base].name));
+/// A table with a column for each group. Screen readers lose its structure where the style shows it as a list; roles
+/// keep it.
+fn table(groups: &[Group<'_>], first: &str, baseline: Option<usize>, rows: &Markup) -> Markup {
+    html! {
+        div class="card table" role="region" aria-label="Table" tabindex="0" {
+            table role="table" {
+                thead role="rowgroup" {
+                    tr role="row" {
+                        th scope="col" role="columnheader" { (first) }
+                        @for (index, group) in groups.iter().enumerate() {
+                            th scope="col" role="columnheader" class={ "run-" (group.colour) } {
+                                span class="dot" { (group.name) }
+                            }
+                            @if let Some(base) = baseline.filter(|base| *base != index) {
+                                th scope="col" role="columnheader" { "÷ " (groups[base].name) }
+                            }
+                        }
+                    }
+                }
+                tbody role="rowgroup" { (rows) }
+            }
         }
     }
-    html + "</tr></thead><tbody role=\"rowgroup\">"
 }
 
-fn value(group: &Group<'_>, shown: &str, small: Option<String>) -> String {
-    let small = small.map(|small| format!("<small>{}</small>", text(&small))).unwrap_or_default();
-    let name = text(&group.name);
-    format!(
-        "<td role=\"cell\" class=\"value run-{}\" data-run=\"{name}\"><span>{}{small}</span></td>",
-        group.colour,
-        text(shown)
-    )
+/// A row of cells that belong to `name`.
+fn row(name: &str, cells: &Markup) -> Markup {
+    html! {
+        tr role="row" {
+            th scope="row" role="rowheader" { (name) }
+            (cells)
+        }
+    }
 }
 
-fn row(name: &str) -> String {
-    format!("<tr role=\"row\"><th scope=\"row\" role=\"rowheader\">{}</th>", text(name))
+fn value(group: &Group<'_>, shown: &str, small: Option<String>) -> Markup {
+    html! {
+        td role="cell" class={ "value run-" (group.colour) } data-run=(group.name) {
+            span {
+                (shown)
+                @if let Some(small) = small { small { (small) } }
+            }
+        }
+    }
 }
 
 /// From the least to the greatest, if they differ.
@@ -56,47 +65,57 @@ fn range(spread: Spread, show: fn(f64) -> String) -> Option<String> {
 }
 
 /// Every figure that some run has.
-pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> String {
+pub(crate) fn figures(groups: &[Group<'_>], baseline: Option<usize>) -> Markup {
     let columns = if baseline.is_some() { 2 * groups.len() } else { groups.len() + 1 };
-    let mut html = head(groups, "figure", baseline);
     let mut heading = "";
-    for figure in METRICS {
-        let spreads: Vec<Option<Spread>> = groups.iter().map(|group| group.spread(figure.of)).collect();
-        if spreads.iter().all(Option::is_none) {
-            continue;
-        }
-        if heading != figure.group {
-            heading = figure.group;
-            let _ = write!(
-                html,
-                "<tr role=\"row\"><th scope=\"rowgroup\" role=\"rowheader\" colspan=\"{columns}\">{heading}</th></tr>"
-            );
-        }
-        html += &row(figure.name);
-        for (index, (group, spread)) in groups.iter().zip(&spreads).enumerate() {
-            let shown = spread.map_or("–".to_owned(), |spread| (figure.show)(spread.median));
-            html += &value(group, &shown, spread.and_then(|spread| range(spread, figure.show)));
-            if let Some(base) = baseline.filter(|base| *base != index) {
-                let ratio = group.ratio(&groups[base], figure);
-                html += &ratio.map_or("<td role=\"cell\" class=\"ratio\"></td>".to_owned(), |ratio| {
-                    let (class, mark) = match figure.better.standing(ratio.median) {
-                        Standing::Better => ("good", " ✓"),
-                        Standing::Worse => ("bad", " ✗"),
-                        Standing::Even => ("even", ""),
-                    };
-                    let (factor, word) = factor(ratio);
-                    let small = range(factor, times).map(|range| format!("<small>{range}</small>"));
-                    format!(
-                        "<td role=\"cell\" class=\"ratio {class}\">{}<i>{word}{mark}</i>{}</td>",
-                        times(factor.median),
-                        small.unwrap_or_default()
-                    )
-                });
+    let rows = html! {
+        @for figure in METRICS {
+            @let spreads: Vec<Option<Spread>> = groups.iter().map(|group| group.spread(figure.of)).collect();
+            @if spreads.iter().any(Option::is_some) {
+                @if std::mem::replace(&mut heading, figure.group) != figure.group {
+                    tr role="row" {
+                        th scope="rowgroup" role="rowheader" colspan=(columns) { (figure.group) }
+                    }
+                }
+                (row(figure.name, &cells(figure, groups, &spreads, baseline)))
             }
         }
-        html += "</tr>";
+    };
+    table(groups, "figure", baseline, &rows)
+}
+
+/// A figure of each group, and beside it the ratio to the baseline.
+fn cells(
+    figure: &Metric,
+    groups: &[Group<'_>],
+    spreads: &[Option<Spread>],
+    baseline: Option<usize>,
+) -> Markup {
+    html! {
+        @for (index, (group, spread)) in groups.iter().zip(spreads).enumerate() {
+            @let shown = spread.map_or("–".to_owned(), |spread| (figure.show)(spread.median));
+            (value(group, &shown, spread.and_then(|spread| range(spread, figure.show))))
+            @if let Some(base) = baseline.filter(|base| *base != index) {
+                (ratio(figure, group.ratio(&groups[base], figure)))
+            }
+        }
     }
-    html + CLOSE
+}
+
+fn ratio(figure: &Metric, ratio: Option<Spread>) -> Markup {
+    let Some(ratio) = ratio else { return html! { td role="cell" class="ratio" {} } };
+    let (class, mark) = match figure.better.standing(ratio.median) {
+        Standing::Better => ("good", " ✓"),
+        Standing::Worse => ("bad", " ✗"),
+        Standing::Even => ("even", ""),
+    };
+    let (factor, word) = factor(ratio);
+    html! {
+        td role="cell" class={ "ratio " (class) } {
+            (times(factor.median)) i { (word) (mark) }
+            @if let Some(range) = range(factor, times) { small { (range) } }
+        }
+    }
 }
 
 /// `∞` where the other one is 0.
@@ -116,28 +135,13 @@ fn factor(ratio: Spread) -> (Spread, &'static str) {
 }
 
 /// What a month of each group's requests and bytes would cost.
-pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices, id: &str) -> String {
+pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices, id: &str) -> Markup {
     let month = |run: &RunResult| prices.month(run.store.as_ref()?, run.measured_s);
     let stored: Vec<Group<'_>> =
         groups.iter().filter(|group| group.runs.iter().any(|run| month(run).is_some())).cloned().collect();
     if stored.is_empty() {
-        return String::new();
+        return Markup::default();
     }
-    let mut html = format!(
-        "<section aria-labelledby=\"cost{id}\"><h2 id=\"cost{id}\">Object store, per month</h2><p class=\"about\">A month (730 hours) \
-         that goes on like the measured stretch, and stores what the store held at its end, at {} $ per 1000 PUT and LIST \
-         requests, {} $ per 1000 GET requests and {} $ per GiB and month{}. DELETE requests and traffic within the region \
-         are taken as free.</p>",
-        prices.put_price,
-        prices.get_price,
-        prices.storage_price,
-        if *prices == Prices::default() {
-            ": Amazon S3's list prices for the class Standard in us-east-1"
-        } else {
-            ""
-        },
-    );
-    html += &head(&stored, "part", None);
     type Part =
         (&'static str, fn(&MonthlyCost) -> Option<f64>, fn(&RunResult) -> Option<f64>, fn(f64) -> String);
     let requests: fn(f64) -> String = |n| format!("{} requests", units::count(n));
@@ -152,16 +156,42 @@ pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices, id: &str) -> String {
         ("storage", |m| m.storage, |r| Some(r.store.as_ref()?.live_bytes_end? as f64), units::bytes),
         ("in all", MonthlyCost::total, |_| None, requests),
     ];
-    for (name, of, amount, show) in parts {
-        let class = if name == "in all" { " class=\"total\"" } else { "" };
-        html += &row(name).replacen("<tr", &format!("<tr{class}"), 1);
-        for group in &stored {
-            let usd = group.median(|run| of(&month(run)?));
-            html += &value(group, &usd.map_or("–".to_owned(), dollars), group.median(amount).map(show));
+    let usd = |group: &Group<'_>, of: fn(&MonthlyCost) -> Option<f64>| {
+        group.median(|run| of(&month(run)?)).map_or("–".to_owned(), dollars)
+    };
+    let rows = html! {
+        @for (name, of, amount, show) in parts {
+            tr role="row" class=[(name == "in all").then_some("total")] {
+                th scope="row" role="rowheader" { (name) }
+                @for group in &stored { (value(group, &usd(group, of), group.median(amount).map(show))) }
+            }
         }
-        html += "</tr>";
+    };
+    let about = format!(
+        "A month (730 hours) that goes on like the measured stretch, and stores what the store held at its end, at {} $ per \
+         1000 PUT and LIST requests, {} $ per 1000 GET requests and {} $ per GiB and month{}. DELETE requests and traffic \
+         within the region are taken as free.",
+        prices.put_price,
+        prices.get_price,
+        prices.storage_price,
+        if *prices == Prices::default() {
+            ": Amazon S3's list prices for the class Standard in us-east-1"
+        } else {
+            ""
+        },
+    );
+    section("cost", id, "Object store, per month", &about, &table(&stored, "part", None, &rows))
+}
+
+/// A part of the page with its heading.
+fn section(name: &str, id: &str, title: &str, about: &str, content: &Markup) -> Markup {
+    html! {
+        section aria-labelledby={ (name) (id) } {
+            h2 id={ (name) (id) } { (title) }
+            p class="about" { (about) }
+            (content)
+        }
     }
-    html + CLOSE + "</section>"
 }
 
 fn a_month(run: &RunResult, count: u64) -> Option<f64> {
@@ -169,88 +199,90 @@ fn a_month(run: &RunResult, count: u64) -> Option<f64> {
 }
 
 /// Runs that only restored: they have no measured stretch that could be compared.
-pub(crate) fn restores(groups: &[Group<'_>]) -> String {
+pub(crate) fn restores(groups: &[Group<'_>]) -> Markup {
     if groups.is_empty() {
-        return String::new();
+        return Markup::default();
     }
-    let mut html = "<section aria-labelledby=\"restores\"><h2 class=\"title\" id=\"restores\">Restores</h2><p class=\"about\">\
-        What processes of their own restored of what other runs had left.</p>"
-        .to_owned();
-    html += &head(groups, "figure", None);
-    for figure in METRICS.iter().filter(|figure| figure.group == RESTORE) {
-        let shown = |group: &Group<'_>| group.median(figure.of).map(figure.show);
-        if groups.iter().any(|group| shown(group).is_some()) {
-            html += &row(figure.name);
-            for group in groups {
-                html += &value(group, &shown(group).unwrap_or_else(|| "–".to_owned()), None);
+    let shown = |group: &Group<'_>, figure: &Metric| group.median(figure.of).map(figure.show);
+    let rows = html! {
+        @for figure in METRICS.iter().filter(|figure| figure.group == RESTORE) {
+            @if groups.iter().any(|group| shown(group, figure).is_some()) {
+                (row(figure.name, &html! {
+                    @for group in groups {
+                        (value(group, &shown(group, figure).unwrap_or_else(|| "–".to_owned()), None))
+                    }
+                }))
             }
-            html += "</tr>";
+        }
+    };
+    html! {
+        section aria-labelledby="restores" {
+            h2 class="title" id="restores" { "Restores" }
+            p class="about" { "What processes of their own restored of what other runs had left." }
+            (table(groups, "figure", None, &rows))
         }
     }
-    html + CLOSE + "</section>"
 }
 
 /// What each group was run with, and how RocksDB's options differ.
-pub(crate) fn settings(groups: &[Group<'_>], id: &str) -> String {
-    let mut html = format!(
-        "<section aria-labelledby=\"settings{id}\"><h2 id=\"settings{id}\">Settings</h2><p class=\"about\">What was run, \
-         with what, where.</p>"
-    );
-    html += &head(groups, "setting", None);
-    for (name, of) in super::settings::SETTINGS {
-        let shown: Vec<Option<String>> = groups.iter().map(|group| of(group.first())).collect();
-        if shown.iter().all(Option::is_none) {
-            continue;
+pub(crate) fn settings(groups: &[Group<'_>], id: &str) -> Markup {
+    let rows = html! {
+        @for (name, of) in super::settings::SETTINGS {
+            @let shown: Vec<Option<String>> = groups.iter().map(|group| of(group.first())).collect();
+            @if shown.iter().any(Option::is_some) {
+                (row(name, &html! {
+                    @for (group, shown) in groups.iter().zip(shown) {
+                        (value(group, &shown.unwrap_or_else(|| "–".to_owned()), None))
+                    }
+                }))
+            }
         }
-        html += &row(name);
-        for (group, shown) in groups.iter().zip(shown) {
-            html += &value(group, &shown.unwrap_or_else(|| "–".to_owned()), None);
-        }
-        html += "</tr>";
-    }
-    html += CLOSE;
-    html += &options(groups);
-    html + "</section>"
+    };
+    let content = html! {
+        (table(groups, "setting", None, &rows))
+        (options(groups))
+    };
+    section("settings", id, "Settings", "What was run, with what, where.", &content)
 }
 
-fn options(groups: &[Group<'_>]) -> String {
+fn options(groups: &[Group<'_>]) -> Markup {
     let names: BTreeSet<&String> = groups.iter().flat_map(|group| group.first().options.keys()).collect();
     if names.is_empty() {
-        return String::new();
+        return Markup::default();
     }
     let of = |group: &Group<'_>, name: &String| group.first().options.get(name).cloned();
     let differs = |name: &&&String| groups.iter().any(|group| of(group, name) != of(&groups[0], name));
     let (differing, same): (Vec<&String>, Vec<&String>) = names.iter().partition(differs);
     let list = |names: &[&String]| {
-        let mut html = head(groups, "option", None);
-        for name in names {
-            html += &row(name);
-            for group in groups {
-                html += &value(group, &of(group, name).unwrap_or_else(|| "–".to_owned()), None);
+        let rows = html! {
+            @for name in names {
+                (row(name, &html! {
+                    @for group in groups {
+                        (value(group, &of(group, name).unwrap_or_else(|| "–".to_owned()), None))
+                    }
+                }))
             }
-            html += "</tr>";
-        }
-        html + CLOSE
+        };
+        table(groups, "option", None, &rows)
     };
-    let mut html = String::new();
-    if groups.len() > 1 && !differing.is_empty() {
-        let _ = write!(
-            html,
-            "<details open><summary>RocksDB options that differ ({})</summary>",
-            differing.len()
-        );
-        html += &list(&differing);
-        html += "</details>";
-    }
-    let (same, title) = if groups.len() > 1 {
+    let several = groups.len() > 1;
+    let (same, title) = if several {
         (same, "RocksDB options that are the same")
     } else {
         (names.iter().copied().collect(), "RocksDB options")
     };
-    if !same.is_empty() {
-        let _ = write!(html, "<details><summary>{title} ({})</summary>", same.len());
-        html += &list(&same);
-        html += "</details>";
+    html! {
+        @if several && !differing.is_empty() {
+            details open {
+                summary { "RocksDB options that differ (" (differing.len()) ")" }
+                (list(&differing))
+            }
+        }
+        @if !same.is_empty() {
+            details {
+                summary { (title) " (" (same.len()) ")" }
+                (list(&same))
+            }
+        }
     }
-    html
 }

@@ -1,8 +1,7 @@
 //! The figures that a reader looks for first, and the parts of a restore, as bars.
 
-use std::fmt::Write;
+use maud::{Markup, html};
 
-use super::escape::text;
 use super::groups::Group;
 use crate::result::Restore;
 use crate::result::metric::{METRICS, Metric, Standing, times};
@@ -61,39 +60,44 @@ const CPU: Tile = Tile {
 };
 
 /// At most four tiles, of what was measured.
-pub(crate) fn tiles(groups: &[Group<'_>], baseline: Option<usize>) -> String {
+pub(crate) fn tiles(groups: &[Group<'_>], baseline: Option<usize>) -> Markup {
     let paced = groups.iter().any(|group| group.first().settings.rate > 0.0);
     let order = if paced {
         [DURATION, BYTES, LATENCY, RESTORE, CPU, RECORDS]
     } else {
         [DURATION, BYTES, RECORDS, RESTORE, CPU, LATENCY]
     };
-    order.iter().filter_map(|one| tile(one, groups, baseline)).take(4).collect()
+    let tiles = order.iter().filter_map(|one| tile(one, groups, baseline)).take(4);
+    html! { @for tile in tiles { (tile) } }
 }
 
-fn tile(tile: &Tile, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
+fn tile(tile: &Tile, groups: &[Group<'_>], baseline: Option<usize>) -> Option<Markup> {
     let figure = METRICS.iter().find(|figure| (figure.group, figure.name) == tile.figure)?;
     let values: Vec<(&Group<'_>, f64)> =
         groups.iter().filter_map(|group| Some((group, group.median(figure.of)?))).collect();
     let largest = values.iter().map(|(_, value)| *value).fold(0.0, f64::max);
-    let mut html = format!("<article class=\"tile\"><h3>{} <span>{}</span></h3>", tile.title, tile.about);
-    html += &verdict(tile, figure, groups, baseline).or_else(|| {
+    let share = |value: f64| if largest > 0.0 { value / largest * 100.0 } else { 0.0 };
+    let verdict = verdict(tile, figure, groups, baseline).or_else(|| {
         let (_, value) = values.first()?;
-        Some(format!("<p class=\"verdict\">{}</p>", text(&(figure.show)(*value))))
+        Some(html! { p class="verdict" { ((figure.show)(*value)) } })
     })?;
-    html += "<dl class=\"bars\">";
-    for (group, value) in values {
-        let share = if largest > 0.0 { value / largest * 100.0 } else { 0.0 };
-        let _ = write!(
-            html,
-            "<div class=\"run-{}\" style=\"--share:{share:.2}%\"><dt>{}</dt><dd>{}{}</dd></div>",
-            group.colour,
-            text(&group.name),
-            text(&(figure.show)(value)),
-            beside(tile, figure, group, groups, baseline).unwrap_or_default(),
-        );
-    }
-    Some(html + "</dl></article>\n")
+    Some(html! {
+        article class="tile" {
+            h3 { (tile.title) " " span { (tile.about) } }
+            (verdict)
+            dl class="bars" {
+                @for (group, value) in &values {
+                    div class={ "run-" (group.colour) } style={ "--share:" (format!("{:.2}", share(*value))) "%" } {
+                        dt { (group.name) }
+                        dd {
+                            ((figure.show)(*value))
+                            @if let Some(beside) = beside(tile, figure, group, groups, baseline) { (beside) }
+                        }
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// Where several are compared, each one's ratio to the baseline.
@@ -103,10 +107,10 @@ fn beside(
     group: &Group<'_>,
     groups: &[Group<'_>],
     baseline: Option<usize>,
-) -> Option<String> {
+) -> Option<Markup> {
     let base = groups.get(baseline?).filter(|base| groups.len() > 2 && base.name != group.name)?;
     let (class, words) = standing(tile, figure, group.ratio(base, figure)?.median);
-    Some(format!("<small class=\"{class}\">{words}</small>"))
+    Some(html! { small class=(class) { (words) } })
 }
 
 /// How good a ratio is, and what it says.
@@ -122,55 +126,59 @@ fn standing(tile: &Tile, figure: &Metric, ratio: f64) -> (&'static str, String) 
 }
 
 /// The first group beside the baseline, in words.
-fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<usize>) -> Option<String> {
+fn verdict(tile: &Tile, figure: &Metric, groups: &[Group<'_>], baseline: Option<usize>) -> Option<Markup> {
     let base = groups.get(baseline?)?;
     let ratios = groups.iter().enumerate().filter(|(index, _)| Some(*index) != baseline);
     let (name, ratio) =
         ratios.filter_map(|(_, group)| Some((&group.name, group.ratio(base, figure)?))).next()?;
     let (class, words) = standing(tile, figure, ratio.median);
     // Of two the other one is meant.
-    let whose = if groups.len() > 2 { format!("{} ", text(name)) } else { String::new() };
+    let whose = if groups.len() > 2 { format!("{name} ") } else { String::new() };
     let than = if class == "even" { "to" } else { "than" };
-    Some(format!(
-        "<p class=\"verdict {class}\">{words} <small>{whose}{than} {}</small></p>",
-        text(&base.name)
-    ))
+    Some(html! {
+        p class={ "verdict " (class) } { (words) " " small { (whose) (than) " " (base.name) } }
+    })
 }
 
 /// The parts of a restore; they may overlap, because objects are fetched while others are opened.
-pub(crate) fn restore(groups: &[Group<'_>], id: &str) -> String {
+pub(crate) fn restore(groups: &[Group<'_>], id: &str) -> Markup {
     let restores: Vec<(&Group<'_>, &Restore)> = groups
         .iter()
         .filter_map(|group| Some((group, group.runs.iter().find_map(|run| run.restore.as_ref())?)))
         .collect();
     let longest = restores.iter().map(|(_, restore)| extent(restore)).fold(0.0, f64::max);
     if longest <= 0.0 {
-        return String::new();
+        return Markup::default();
     }
-    let mut html = format!(
-        "<section aria-labelledby=\"restore{id}\"><h2 id=\"restore{id}\">Restore</h2>\
-         <p class=\"about\">Opening the job again with an empty local directory, split in its parts.</p>\
-         <div class=\"card\"><ul class=\"phases\">"
-    );
-    for (index, (name, _)) in parts(restores[0].1).iter().enumerate() {
-        let _ = write!(html, "<li><i class=\"p-{index}\"></i>{name}</li>");
-    }
-    html += "</ul><div class=\"split\">";
-    for (group, restore) in restores {
-        let _ = write!(
-            html,
-            "<div class=\"run-{}\"><p class=\"run-line\"><b class=\"dot\">{}</b><span>{}</span></p><div class=\"stack\" \
-             aria-hidden=\"true\">",
-            group.colour,
-            text(&group.name),
-            text(&in_words(restore)),
-        );
-        for (index, (_, ms)) in parts(restore).iter().enumerate().filter(|(_, (_, ms))| *ms > 0.0) {
-            let _ = write!(html, "<i class=\"p-{index}\" style=\"width:{:.2}%\"></i>", ms / longest * 100.0);
+    let width = |ms: f64| format!("width:{:.2}%", ms / longest * 100.0);
+    html! {
+        section aria-labelledby={ "restore" (id) } {
+            h2 id={ "restore" (id) } { "Restore" }
+            p class="about" { "Opening the job again with an empty local directory, split in its parts." }
+            div class="card" {
+                ul class="phases" {
+                    @for (index, (name, _)) in parts(restores[0].1).iter().enumerate() {
+                        li { i class={ "p-" (index) } {} (name) }
+                    }
+                }
+                div class="split" {
+                    @for (group, restore) in &restores {
+                        div class={ "run-" (group.colour) } {
+                            p class="run-line" {
+                                b class="dot" { (group.name) }
+                                span { (in_words(restore)) }
+                            }
+                            div class="stack" aria-hidden="true" {
+                                @for (index, (_, ms)) in parts(restore).iter().enumerate().filter(|(_, (_, ms))| *ms > 0.0) {
+                                    i class={ "p-" (index) } style=(width(*ms)) {}
+                                }
+                            }
+                        }
+                    }
+                }
+            }
         }
-        html += "</div></div>";
     }
-    html + "</div></div></section>"
 }
 
 /// Download, open, replay, and what is not in them.

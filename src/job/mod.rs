@@ -109,10 +109,11 @@ impl Job {
     }
 
     /// The failure that ended the attempt, if any, or what makes every further checkpoint
-    /// impossible: a store that was dropped without [`StateStore::finish`]. In that case the next
-    /// checkpoint ends the attempt; a checkpoint that the store has cut for may still complete.
-    /// Also reports what cannot be done in the background of one of the stores at the moment, see
-    /// [`StateStore::health`]. Never blocks. [`Job::status`] says more.
+    /// impossible: a store that was dropped without
+    /// [`StateStore::finish`](crate::StateStore::finish). In that case the next checkpoint ends the
+    /// attempt; a checkpoint that the store has cut for may still complete. Also reports what
+    /// cannot be done in the background of one of the stores at the moment, see
+    /// [`StateStore::health`](crate::StateStore::health). Never blocks. [`Job::status`] says more.
     ///
     /// # Errors
     /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Inline bytes come before the body, so that the body can name their offsets. The header is a
-//! [frame](crate::frame) of its own, because 28 bytes tell an open record from a checkpoint.
+//! [`frame`] of its own, because 28 bytes tell an open record from a checkpoint.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

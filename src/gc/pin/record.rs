@@ -1,6 +1,6 @@
 //! The bytes of a pin.
 //!
-//! A [frame](crate::frame) with magic "ALVP" around
+//! A [`frame`] with magic "ALVP" around
 //!
 //! ```text
 //! version u64, epoch of the attempt that it belongs to u64 (0: none), nonce that stands for the

@@ -12,7 +12,7 @@ use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::remote::{DataKind, ObjectName};
 
-/// Reads what [`encode`] wrote. What it says is yet to be validated.
+/// Reads what [`encode`](super::encode) wrote. What it says is yet to be validated.
 pub(in crate::manifest) fn decode(kind: RecordKind, body: &[u8]) -> Result<Manifest> {
     let mut input = Reader(body);
     let version = Version(input.number()?);

@@ -25,7 +25,7 @@ type StoreAndRoot = (Arc<dyn ObjectStore>, Path);
 ///
 /// - `/dir`, `./dir`, `dir`, `file:///dir`: a local directory; all writes are synced to disk. One
 ///   that does not exist is created if `create_dir` says so, otherwise it is
-///   [`ErrorKind::NotFound`].
+///   [`NotFound`](crate::ErrorKind::NotFound).
 /// - `memory://`: a fresh store in memory; `memory://name` is the same one all over the process.
 /// - `s3://`, `gs://`, `az://` and their kin, if the cargo feature is there. Settings come from the
 ///   environment (as in `AWS_REGION`), and over it from `options` (as in `region`).

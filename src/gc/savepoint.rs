@@ -1,14 +1,14 @@
 //! Savepoints: pins that a user gave a name. They keep a checkpoint alive, through any number of later
 //! checkpoints and attempts, until they are released.
 //!
-//! One is made under a [pin](super::pin): first the pin, which looks whether the checkpoint is still
-//! retained, then the savepoint, by a conditional create, so that no name is given twice; then the pin
-//! goes. So a savepoint that exists is good from its first moment, and whoever finds one may go on from
-//! it (I3). A checkpoint may thus be handed on from a pin to a savepoint to another pin, and no
-//! further: the collector lists pins, savepoints, and pins again, and sees at least one.
+//! A savepoint is made under a [pin](super::pin). First the pin is taken, which checks that the checkpoint is
+//! still retained. Then the savepoint is created by a conditional create, so that no name is given twice. Then
+//! the pin is released. A savepoint that exists is therefore valid from its first moment, and any attempt or
+//! reader may go on from it (I3). A checkpoint may pass from a pin to a savepoint to another pin, and no
+//! further. The collector lists pins, savepoints, and pins again, and so sees at least one of them.
 //!
-//! A release creates an object, too, which says so; what it released is deleted after. [`slots`](super::slots) has
-//! why, and which of a name's objects counts.
+//! A release creates an object too, which says so, and deletes the savepoint's object after that.
+//! [`slots`](super::slots) explains why, and which of a name's objects counts.
 //!
 //! A savepoint is self-contained in that everything it needs lies within its job.
 
@@ -27,7 +27,7 @@ use crate::ids::Version;
 use crate::manifest::{RestoreFrom, fenced_by, newest_attempt};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
-/// How often a name is looked at again that others give and release meanwhile.
+/// How often a name is listed again that other processes give and release meanwhile.
 const TRIES: u32 = 16;
 
 /// Makes a savepoint of a checkpoint that the job retains, for `holder`.
@@ -78,8 +78,8 @@ async fn put(
         if let Some(there) = read(remote, name, &slots).await? {
             return Ok(Some(there).filter(|there| there != record));
         }
-        // After the listing: a later attempt that opens from here on takes this generation, or a later one, before
-        // it takes the pin away, so that nothing comes of this.
+        // This check comes after the listing. A later attempt that opens from here on takes this generation, or a
+        // later one, before it removes the pin, so this create can no longer succeed.
         if let Holder::Saving(epoch, _) = holder {
             let (_, newest) = newest_attempt(remote, (Version(epoch.0), *epoch)).await?;
             if newest > *epoch {
@@ -88,7 +88,7 @@ async fn put(
         }
         let object = ObjectName::savepoint(name, generation);
         match remote.put_data(&object, encode(&Slot::Savepoint(*record))).await {
-            // It may fill a hole that is void, if the listing was old by then.
+            // If the listing was out of date, the object may fill a void hole.
             Ok(()) => {}
             // Another one was faster.
             Err(error) if error.kind() == ErrorKind::Corrupt => continue,
@@ -128,15 +128,15 @@ pub(super) async fn settle(remote: &Remote, name: &SavepointName) -> Result<()> 
     Ok(())
 }
 
-/// Lets a savepoint go: the next garbage collection takes what it alone kept. Also one that does
-/// not read.
+/// Releases a savepoint, also one that cannot be read. The next garbage collection deletes the objects that it alone
+/// kept.
 ///
 /// # Errors
 /// `NotFound` if there is none of this name.
 pub(crate) async fn release(remote: &Remote, name: &SavepointName) -> Result<()> {
     let slots = slots(remote, name).await?;
     let Some(generation) = slots.current() else { return Err(unknown(name, &names(remote).await?)) };
-    // Damage is what the user may want to get rid of.
+    // A damaged savepoint must be releasable, or garbage collection would stand still for ever.
     if let Ok(None) = read(remote, name, &slots).await {
         return Err(unknown(name, &names(remote).await?));
     }
@@ -151,7 +151,7 @@ pub(crate) async fn release(remote: &Remote, name: &SavepointName) -> Result<()>
     Ok(())
 }
 
-/// Deletes what the name stands for no more. What stays behind goes with a later sweep of the job.
+/// Deletes objects that the name no longer stands for. Objects that stay behind go with a later sweep of the job.
 async fn forget(remote: &Remote, name: &SavepointName, slots: &Slots) {
     let void: Vec<_> = void(name, slots).collect();
     if void.is_empty() {

@@ -12,12 +12,12 @@ use crate::remote::{ObjectName, Remote, SavepointName};
 /// Savepoints read at the same time.
 const PARALLEL_READS: usize = 16;
 
-/// All savepoints, and what their names stand for no more.
+/// All savepoints, and objects that their names no longer stand for.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     /// Ascending by name.
     pub(super) there: Vec<(SavepointName, SavepointRecord)>,
-    /// Void for good, whoever may still write them.
+    /// Void for good, even if a late request writes them again.
     pub(super) stale: Vec<ObjectName>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn names(remote: &Remote) -> Result<Vec<SavepointName>> {
 /// All savepoints, ascending by name.
 ///
 /// # Errors
-/// As [`find`]: one that does not read protects something, and there is no telling what.
+/// As [`find`]. A savepoint that cannot be read keeps a checkpoint that is not known.
 pub(crate) async fn list(remote: &Remote) -> Result<Vec<(SavepointName, SavepointRecord)>> {
     look(remote).await.map(|looked| looked.there)
 }

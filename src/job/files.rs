@@ -3,16 +3,17 @@
 use super::options::{JobOptions, LEAST_OPEN_FILES};
 use crate::error::{Error, Result};
 
-/// What a table has open beside its SST files: a lock, a log, a MANIFEST, directories, an empty write-ahead log.
+/// Files that a table has open beside its SST files: a lock, a log, a MANIFEST, directories, an empty write-ahead
+/// log.
 const OTHER_FILES: u64 = 8;
-/// What the process needs to run at all: connections, files on their way, what the program has open itself.
+/// Files that the process needs to run at all: connections, files on their way, the program's own.
 const SPARE_FILES: u64 = 64;
 /// About what RocksDB keeps in memory for an open file beside its cached blocks.
 const OPEN_FILE_BYTES: u64 = 8 << 10;
-/// SST files that a table keeps open even where memory is small: to open one again costs more than to keep it.
+/// SST files that a table keeps open even if memory is small, because opening one again costs more than keeping it.
 const FEW_FILES: u64 = 64;
 
-/// What a job would have open.
+/// The files that a job would like to have open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OpenFiles {
     subtasks: u64,
@@ -21,14 +22,14 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// As many as were asked for, or as the memory of the tables has room for.
+    /// As many SST files as the options say, or as the tables' memory has room for.
     pub(super) fn of(options: &JobOptions, tables_memory: u64) -> Self {
         let subtasks = u64::from(options.subtasks.max(1));
         let fit = (tables_memory / 8 / OPEN_FILE_BYTES).max(FEW_FILES * subtasks);
         Self { subtasks, files: options.max_open_files.map_or(fit, u64::from) }
     }
 
-    /// The limit of open files under which nothing is given up.
+    /// The limit of open files that allows all of them.
     pub(super) fn wanted(self) -> u64 {
         let all = (self.files + self.subtasks * OTHER_FILES).div_ceil(3) * 4;
         all.max(self.needed())
@@ -43,7 +44,7 @@ impl OpenFiles {
     /// left for compactions, uploads and the program.
     ///
     /// # Errors
-    /// Where the tables could not even have a few.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the limit is too low for even a few files per table.
     pub(super) fn within(self, limit: Option<u64>) -> Result<u32> {
         let needed = self.needed();
         if let Some(limit) = limit.filter(|limit| *limit < needed) {

@@ -67,8 +67,8 @@ impl ForeignJob {
         Ok(Self { remote: Arc::new(remote), from, copies })
     }
 
-    /// Checks, before anything is written, that the checkpoint to start from exists.
-    pub(super) async fn look(&self, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
+    /// Checks that the checkpoint to start from exists, before anything is written. Returns its max parallelism.
+    pub(super) async fn check(&self, wanted: Option<MaxParallelism>) -> Result<MaxParallelism> {
         let newest = read_newest(&self.remote).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no job to start from").advise("check the URL")
         })?;
@@ -103,7 +103,7 @@ impl ForeignJob {
         tokio::spawn(async move {
             let forget = async { release_earlier(&self.remote, identity(&target).await?, epoch).await };
             if let Err(error) = forget.await {
-                // It may have been deleted long ago, as it should be possible.
+                // The other job may have been deleted long ago, which is allowed.
                 tracing::debug!(%error, "the job that this one was started from cannot be looked at");
             }
         });
@@ -142,7 +142,7 @@ impl ForeignJob {
     }
 }
 
-/// What tells the job at `target` from all others: the nonce of its first record, which is never deleted.
+/// Identifies the job at `target`: the nonce of its first record, which is never deleted.
 async fn identity(target: &Remote) -> Result<Nonce> {
     read_manifest(target, Version(1)).await.map(|(first, _)| first.nonce)
 }

@@ -54,8 +54,8 @@ impl LocalDir {
         self.path.join(INSTANCES).join(name(subtask, instance))
     }
 
-    /// The directories of earlier instances, whose files a restore may take over, and which are removed then. Only
-    /// what is named as [`LocalDir::instance`] names them, and only directories: no links.
+    /// The directories of earlier instances. A restore may take over their files, and they are removed then. Only
+    /// directories that are named as [`LocalDir::instance`] names them, and no links.
     pub(crate) fn earlier(&self) -> Result<Vec<PathBuf>> {
         let dir = self.path.join(INSTANCES);
         let fail = |error| Error::disk("list the job's local directory", &dir, error);
@@ -86,7 +86,8 @@ fn is_instance(name: &str) -> bool {
     digits && nonce.len() == 32 && nonce.bytes().all(hex)
 }
 
-/// Removes directories of instances, as far as they exist. Failing to is no reason not to start.
+/// Removes directories of instances, as far as they exist. A failure is logged, and does not keep the job from
+/// starting.
 pub(crate) fn remove<'a>(dirs: impl IntoIterator<Item = &'a PathBuf>) {
     for dir in dirs {
         if let Err(error) = fs::remove_dir_all(dir)

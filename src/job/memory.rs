@@ -1,4 +1,5 @@
-//! Who may hold how much of [`JobOptions::memory`](crate::JobOptions::memory).
+//! Divides [`JobOptions::memory`](crate::JobOptions::memory) between tables, deltas, packing, uploads and a
+//! restore: a pure function of the options.
 
 use super::JobOptions;
 use crate::manifest::CheckpointMode;
@@ -8,19 +9,19 @@ const MIB: u64 = 1 << 20;
 
 /// A delta is cut between two barriers at this size unless the options say otherwise.
 const DELTA_BYTES: std::ops::RangeInclusive<u64> = MIB..=4 * MIB;
-/// What the tails of all subtasks may make of a manifest: as objects, more would be through sooner.
+/// The most bytes of all subtasks' tails in one manifest. Beyond this, uploading them as objects is faster.
 const MOST_INLINE: u64 = 4 * MIB;
-/// Small deltas that are kept for packing: more than a class of small objects and a few manifests hold.
+/// The most memory for small deltas that wait to be packed. More than a size class of small objects and a few
+/// manifests hold is never needed.
 const MOST_PACKING: u64 = 32 * MIB;
-/// Deltas of a subtask that no budget counts: the one that is written to, and one that was applied and is used
-/// again.
+/// Deltas of a subtask that no budget counts: the active one, and an applied one whose memory is reused.
 const UNCOUNTED_DELTAS: u64 = 2;
-/// Parts of files on their way to the object store, of 8 MiB each: the fewest that keep a fast store busy, which
-/// come on top of the memory, and the most.
+/// Memory for parts of files on their way to the object store, 8 MiB each. The least keeps a fast store busy, and
+/// comes on top of the job's memory.
 const UPLOADS: std::ops::RangeInclusive<u64> = 64 * MIB..=512 * MIB;
 
-/// Of more memory than this, an eighth is what an allocator loses between the pieces that it hands out. What it loses
-/// of less is within the constant that a process may take on top.
+/// An allocator loses memory between the pieces that it hands out: about an eighth of the memory beyond this size.
+/// Losses below it are within the constant that a process may take on top.
 const LOSSES_BEYOND: u64 = 1 << 30;
 
 /// The memory of a job, divided up. All of it in bytes.
@@ -28,16 +29,16 @@ const LOSSES_BEYOND: u64 = 1 << 30;
 pub(super) struct MemoryPlan {
     /// Block cache and memtables of all tables.
     pub(super) tables: u64,
-    /// Of each subtask: what its deltas may hold until they are both applied and durable.
+    /// For each subtask: memory of deltas that are not yet both applied and durable.
     pub(super) budget: u64,
-    /// What may be kept of durable deltas until they are packed, so that they need not be read back.
+    /// For durable deltas that wait to be packed, so that they need not be read back.
     pub(super) packing: u64,
-    /// Of each subtask: size at which the active delta is cut.
+    /// For each subtask: the size at which the active delta is cut.
     pub(super) delta: u64,
-    /// Of each subtask: what of its tail may travel in a manifest.
+    /// For each subtask: bytes of its tail that may travel in a manifest.
     pub(super) inline: u64,
-    /// Of a restore: the changelog as it was read and as it was decoded. The stores that will have this memory
-    /// are not there yet.
+    /// For a restore: the changelog as it was read and as it was decoded. It uses the memory of the stores, which do
+    /// not exist yet.
     pub(super) restore: u64,
     /// Parts of files on their way to the object store.
     pub(super) uploads: u64,
@@ -53,12 +54,12 @@ impl MemoryPlan {
         let uploads = (memory / 16).clamp(*UPLOADS.start(), *UPLOADS.end());
         let elsewhere = uploads - UPLOADS.start() + losses(memory);
         let tables = match options.mode {
-            // A delta size that was asked for by name may exceed what is set aside for it.
+            // A delta size from the options may exceed the memory that is set aside for it.
             CheckpointMode::Changelog => {
                 let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
                 memory / 4 * 3 - uncounted - elsewhere
             }
-            // It holds no deltas.
+            // Native mode has no deltas.
             CheckpointMode::NativeIncremental => memory - elsewhere,
         };
         Self {
@@ -81,8 +82,8 @@ fn default_delta(share: u64) -> u64 {
     share.div_ceil(64).clamp(*DELTA_BYTES.start(), *DELTA_BYTES.end()).min(share / 32).max(4 * KIB)
 }
 
-/// Bytes of one subtask's tail that may travel in a manifest. Far below its `share` of the memory, or held
-/// bytes could fill it.
+/// Bytes of one subtask's tail that may travel in a manifest. This is far below the subtask's `share` of the
+/// memory, because these bytes stay in memory until the commit.
 fn inline_limit(wanted: u64, share: u64, subtasks: u64) -> u64 {
     wanted.min(share / 16).min(MOST_INLINE / subtasks.max(1))
 }

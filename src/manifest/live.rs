@@ -22,14 +22,14 @@ pub(crate) struct Live {
     newest: Option<Arc<Manifest>>,
     /// How often it refers to each object.
     counts: foldhash::HashMap<ObjectName, u32>,
-    /// What only earlier checkpoints refer to, with the last of them.
+    /// Objects that only earlier checkpoints refer to, with the last of these checkpoints.
     last: foldhash::HashMap<ObjectName, Version>,
     /// The same by that checkpoint. Has more: what came back to life is struck from `last` alone.
     ends: BTreeMap<Version, Vec<ObjectName>>,
     retained: BTreeSet<Version>,
     /// Checkpoints of earlier attempts that were not read yet, some of them no longer retained.
     unread: BTreeMap<Version, CheckpointId>,
-    /// No longer retained, and what they alone referred to not yet handed over.
+    /// Dropped checkpoints whose garbage was not handed over yet.
     dropped: BTreeSet<Version>,
     /// Up to which version there may be retained checkpoints that are not known.
     gaps: Option<Version>,
@@ -58,7 +58,7 @@ impl Live {
         let before = self.newest.replace(Arc::clone(manifest));
         let old = before.as_ref().and_then(|before| before.checkpoint());
         let changes = Changes::between(old, manifest.checkpoint());
-        // First what is new: what only moves must not seem to end.
+        // New references come first, because an object that only moves must not become garbage in between.
         for name in changes.added {
             *self.counts.entry(name.clone()).or_default() += 1;
             self.last.remove(name);
@@ -99,8 +99,8 @@ impl Live {
         }
     }
 
-    /// Does without a checkpoint that cannot be read, if it is no longer retained: what it alone referred to is
-    /// for a sweep to find. False if it is.
+    /// Does without a checkpoint that cannot be read, if it is no longer retained. A sweep finds the objects that it alone
+    /// referred to. Returns false if it is still retained.
     pub(crate) fn give_up(&mut self, version: Version) -> bool {
         let dropped = self.dropped.contains(&version);
         if dropped {

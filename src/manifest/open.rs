@@ -103,7 +103,7 @@ async fn check_mode(remote: &Remote, mode: OpenMode, newest: Option<Version>) ->
     }
 }
 
-/// Without a chain, the place must be empty but for probes that someone has left.
+/// Without a chain, the place must be empty except for probes that other openers have left.
 async fn refuse_foreign(remote: &Remote) -> Result<()> {
     let foreign = |name: &str| {
         Error::new(ErrorKind::ForeignData, "the place holds something that is not a job of alluvium")
@@ -160,7 +160,7 @@ async fn begin(remote: &Remote, manifest: &Manifest) -> Result<bool> {
             }
             Step::Read => machine.read(look_at(remote, version).await?.0),
             Step::List => {
-                // What is listed and cannot be read was collected meanwhile, or so one should think.
+                // A version that is listed and missing was probably collected meanwhile.
                 if listings == OPEN_ATTEMPTS {
                     return Err(Error::new(
                         ErrorKind::StoreUnavailable,

@@ -23,15 +23,15 @@ pub(crate) struct ChainEntry {
 /// All versions there are, ascending. Objects with other names are passed over.
 ///
 /// # Errors
-/// `StoreUnavailable` also where a listing is empty though there is a chain: the first record of one is never
-/// deleted, and what answers every request with some page is no object store.
+/// `StoreUnavailable`, also if the listing is empty although the first record exists, which is never deleted. A web
+/// server that answers every request with some page looks like that.
 pub(crate) async fn list_chain(remote: &Remote) -> Result<Vec<ChainEntry>> {
     let chain = list_once(remote).await?;
     let first = ObjectName::manifest(Version(1));
     if !chain.is_empty() || remote.get_optional(&first).await?.is_none() {
         return Ok(chain);
     }
-    // It may have been created a moment ago.
+    // The chain may have been created a moment ago.
     let again = list_once(remote).await?;
     if again.is_empty() {
         let message = "the store does not list an object that it has";
@@ -170,7 +170,7 @@ pub(crate) async fn read_top(remote: &Remote) -> Result<Top> {
             let version = entry.version;
             match find_manifest(remote, version).await {
                 Ok(Some(head)) => return Ok(Top { newest, head: Some(head), damaged }),
-                // It was the newest, is no longer, and is collected already.
+                // It is no longer the newest, and was collected already.
                 Ok(None) if Some(version) == newest => continue 'anew,
                 Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => damaged.push(Damaged { version, error }),
@@ -189,7 +189,7 @@ pub(crate) async fn read_newest(remote: &Remote) -> Result<Option<Manifest>> {
         if let Some(manifest) = find_manifest(remote, newest).await? {
             return Ok(Some(manifest));
         }
-        // It was the newest, is no longer, and is collected already.
+        // It is no longer the newest, and was collected already.
     }
     Err(too_fast())
 }

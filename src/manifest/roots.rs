@@ -1,4 +1,4 @@
-//! What a chain keeps alive, as of one moment: the input of garbage collection.
+//! The checkpoints that a chain keeps alive at one moment: the input of garbage collection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -60,8 +60,8 @@ pub(crate) struct Roots {
     pub epoch: Epoch,
     /// What is retained, and what that refers to. Goes on with the attempt's commits.
     pub live: Arc<Mutex<Live>>,
-    /// Whether the attempt itself asks. What it has committed since is its own to know; to anyone else a version
-    /// above `newest` may refer to what was held by a pin until then.
+    /// Whether the attempt itself collects. It knows what it has committed since. To any other collector, a version
+    /// above `newest` may refer to objects that only a pin kept until then.
     pub own: bool,
 }
 

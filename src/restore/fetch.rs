@@ -40,7 +40,7 @@ pub(super) struct FetchedSource {
     pub(super) dir: PathBuf,
 }
 
-/// What it took.
+/// The cost of a restore so far.
 #[derive(Debug, Default)]
 pub(super) struct Cost {
     pub(super) downloaded: AtomicU64,
@@ -48,7 +48,7 @@ pub(super) struct Cost {
     pub(super) requests: AtomicU64,
 }
 
-/// Asks the store for what a restore needs, with so many requests under way at a time.
+/// Fetches what a restore needs, with a limited number of requests under way at a time.
 pub(super) struct Fetcher<'a> {
     remote: &'a Remote,
     parallel: usize,
@@ -65,7 +65,7 @@ impl<'a> Fetcher<'a> {
         Self { remote, parallel, requests, cost, unread }
     }
 
-    /// What of the files was found on the local disk, and so not read from the store.
+    /// Contents that were found on the local disk, and so were not read from the store.
     pub(super) fn unread(&self) -> HashSet<FileId> {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -124,14 +124,14 @@ impl<'a> Fetcher<'a> {
         Ok(fetched)
     }
 
-    /// Fetches the deltas of a batch, and gives them in the order of their ids. They are not checked yet.
+    /// Fetches the deltas of a batch, in the order of their ids. They are not checked yet.
     pub(super) async fn deltas(&self, batch: Vec<Part>) -> Result<Vec<(DeltaId, Bytes)>> {
         let mut deltas = self.read(batch).await?;
         deltas.sort_by_key(|(id, _)| *id);
         Ok(deltas)
     }
 
-    /// Parts of objects, in no particular order; those that lie side by side with one request.
+    /// Reads parts of objects, in no particular order. Parts that lie side by side take one request.
     async fn read<T>(&self, parts: Vec<(ObjectName, Range<u64>, T)>) -> Result<Vec<(T, Bytes)>> {
         let reads: Vec<_> = coalesce(parts).into_iter().map(|read| self.read_parts(read)).collect();
         Ok(run_all(reads, self.parallel).await?.into_iter().flatten().collect())
@@ -260,7 +260,7 @@ fn check_base(source: &Origin, base: &BaseRef, bytes: &Bytes) -> Result<BaseInde
     Ok(index)
 }
 
-/// RocksDB never writes to an SST file that is there, so tables may share one.
+/// Links a file, or copies it to another disk. Tables may share an SST file, because RocksDB never changes one.
 fn link(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to)
         .or_else(|_| fs::copy(from, to).map(drop))

@@ -23,7 +23,8 @@ pub(crate) struct LocalFiles {
 }
 
 impl LocalFiles {
-    /// Looks through `dirs`; blocks. What cannot be read is passed over: it is downloaded then.
+    /// Lists the SST files below `dirs`. Blocks. Directories that cannot be read are passed over, and their files are
+    /// downloaded instead.
     pub(crate) fn scan(dirs: &[PathBuf]) -> Self {
         let mut files = Self { dirs: dirs.to_owned(), ..Self::default() };
         dirs.iter().for_each(|dir| files.scan_dir(dir, MAX_DEPTH));
@@ -69,7 +70,7 @@ impl LocalFiles {
     /// Puts `file` to `target` if its content is here; blocks.
     pub(crate) fn take_over(&self, file: &BaseFile, target: &Path) -> Result<bool> {
         let Some(candidates) = self.by_size.get(&file.id.size) else { return Ok(false) };
-        // The same name is the most likely one, and no more than that.
+        // A file of the same name is the most likely one, so it is tried first. Its content decides.
         let same_name = |path: &&PathBuf| path.file_name().is_some_and(|name| *name == *file.name);
         let (likely, others): (Vec<_>, Vec<_>) = candidates.iter().partition(same_name);
         for candidate in likely.into_iter().chain(others).take(MAX_CANDIDATES) {

@@ -81,8 +81,8 @@ pub(crate) struct Restored {
 }
 
 impl Restored {
-    /// Cuts the ties to the objects that it was restored from, and returns those of them that hold
-    /// files of the table and were read and verified (I4). Only the table is left.
+    /// Forgets the objects that it was restored from, so that only the table is left. Returns the objects that hold
+    /// files of the table and were read and verified (I4).
     pub(crate) fn detach(&mut self) -> HashMap<FileId, ObjectName> {
         self.origins.clear();
         self.base = None;
@@ -93,7 +93,7 @@ impl Restored {
     }
 }
 
-/// What a restore comes to.
+/// The result of a restore.
 pub(crate) struct Restoration {
     /// The manifest that was restored; None after a fresh start.
     pub(crate) manifest: Option<Arc<Manifest>>,
@@ -104,7 +104,7 @@ pub(crate) struct Restoration {
     pub(crate) report: RestoreReport,
 }
 
-/// Whether an older checkpoint may be restorable where this one was not.
+/// Whether an older checkpoint may be restorable although this one was not.
 fn may_fall_back(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::MissingObject)
 }
@@ -281,7 +281,7 @@ impl Restorer {
 
     async fn start_empty(&self, targets: &[Target]) -> Result<Restoration> {
         prepare(targets.iter().map(|target| target.dir.clone()).collect()).await?;
-        // RocksDB waits for the disk several times at each.
+        // RocksDB waits for the disk several times for each table, so many are made at a time.
         let subtasks = in_parallel(targets.to_owned(), TABLES_AT_A_TIME, |target| {
             let resources = self.resources.clone();
             move || {

@@ -9,25 +9,25 @@ use crate::gc::savepoint_lookup;
 use crate::ids::{Epoch, Version};
 use crate::remote::{ObjectName, Remote, SavepointName};
 
-/// What savepoints and pins keep alive.
+/// The versions that savepoints and pins keep alive.
 #[derive(Debug, Default)]
 pub(in crate::gc) struct Protected {
     pub(in crate::gc) versions: BTreeSet<Version>,
-    /// What keeps nothing: pins of attempts that are fenced, and savepoints that were released.
+    /// Pins of fenced attempts and released savepoints, which keep nothing.
     pub(in crate::gc) stale: BTreeSet<ObjectName>,
-    /// Pins under which attempts that are fenced were making savepoints. They keep what they name until it is known
-    /// what came of that.
+    /// Pins of attempts that were fenced while they made a savepoint. They keep their checkpoints until it is known
+    /// whether the savepoint exists.
     pub(in crate::gc) unfinished: Vec<(ObjectName, SavepointName)>,
     seen: BTreeSet<ObjectName>,
 }
 
-/// Lists pins, savepoints, and pins again: a savepoint that is made under a pin is there before the pin
-/// goes, and a pin that takes over from a savepoint before the savepoint goes. (Any two of the three
-/// listings would miss one or the other: see the exploration in `manifest::model_check`.) `epoch` is the
+/// Lists pins, savepoints, and pins again. A savepoint that is made under a pin exists before the pin
+/// goes, and a pin that takes over from a savepoint exists before the savepoint goes. Any two of the three
+/// listings would miss one or the other, as the exploration in `manifest::model_check` shows. `epoch` is the
 /// newest attempt that the collector knows of.
 ///
 /// # Errors
-/// `Corrupt` if one does not read: it protects something, and there is no telling what.
+/// `Corrupt` if a pin or savepoint cannot be read, because the checkpoint that it keeps is not known.
 pub(in crate::gc) async fn list_protected(remote: &Remote, epoch: Epoch) -> Result<Protected> {
     let mut protected = Protected::default();
     protected.add_pins(remote, epoch).await?;

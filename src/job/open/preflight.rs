@@ -39,7 +39,7 @@ impl Opening {
             let source = ForeignJob::open(wanted, &self.remote, self.cloud, options);
             if empty {
                 let source = source?;
-                found.max_parallelism = Some(source.look(found.max_parallelism).await?);
+                found.max_parallelism = Some(source.check(found.max_parallelism).await?);
                 found.source = Some(source);
             } else {
                 // The job has a checkpoint of its own and needs the other one no longer, which may be

@@ -4,9 +4,9 @@
 //! again. That cost must hardly depend on the size of the state (I5). Therefore
 //!
 //! - numbers are varints, and a number that follows from earlier ones is a difference or left out;
-//! - a *place* (a folder of data objects, or a manifest) is spelled out where it is met first, and
-//!   is a number from then on, and so is the nonce of a store instance. An object is then a place,
-//!   a kind, and the distance from the last object named there: one byte for most files of a base.
+//! - a *container* (a folder of data objects, or a manifest) is spelled out where it is met first, and
+//!   is a number from then on. So is the nonce of a store instance. An object is then a container, a
+//!   kind, and the distance from the last object named there: one byte for most files of a base.
 //!
 //! ```text
 //! version, nonce 16, parent 16, version - epoch, max parallelism, retained (see retained.rs), then, in a checkpoint:
@@ -16,7 +16,7 @@
 //! segment:  subtask, first group, groups, delta that it follows, deltas
 //! base:     object, offset, length, crc32c u32, last delta, bytes of state, files
 //! delta:    object, offset, length, crc32c u32, further deltas in it, entries
-//! files:    count, then as often as needed: how many, place and kind, distance of each
+//! files:    count, then as often as needed: how many, container and kind, distance of each
 //! ```
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -38,8 +38,8 @@ enum Container {
     Manifest(Version),
 }
 
-/// What was last named in a place: the next object is probably the one after, and the next bytes of the same
-/// object those that follow.
+/// What was last named in a container. The next object named is probably the one after, and the next bytes
+/// of the same object are probably those that follow.
 #[derive(Clone, Copy, Default)]
 struct Last {
     n: u64,

@@ -122,7 +122,7 @@ fn an_unknown_savepoint_names_those_that_there_are_and_touches_nothing() {
     assert_eq!(place.names(), Vec::<String>::new(), "no job was created");
     let Opened { job, mut stores, .. } = place.open(place.options());
     checkpoint(&job, &mut stores, "").unwrap();
-    assert!(open("x").to_string().contains("has no savepoints"), "{}", open("x"));
+    assert!(open("x").to_string().contains("the job has no savepoints"), "{}", open("x"));
     for name in ["b", "a"] {
         place.savepoints().create(name, None).unwrap();
     }

@@ -33,7 +33,7 @@ trap 'rm -rf "$scratch"' EXIT
 only() {
     local part=$1
     {
-        grep -v '^</body>' "$report" | grep -v '^</html>' || true
+        sed 's|</body>||; s|</html>||' "$report"
         cat <<END
 <style>
   .aside { display: none !important; }
@@ -100,7 +100,7 @@ picture() {
 }
 
 # A report of several workloads has a section for each; in those after the first one the names end in its number.
-sections=$(grep -c '<section class="work"' "$report")
+sections=$(grep -o '<section class="work"' "$report" | wc -l)
 for ((section = 0; section < sections; section++)); do
     suffix=
     ((section == 0)) || suffix=-$((section + 1))

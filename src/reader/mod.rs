@@ -282,6 +282,12 @@ impl CheckpointReader {
         Ok(CheckpointScan::new(self, state, groups, prefix))
     }
 
+    /// The id of the reader's pin, for [`Pins::release`](crate::admin::Pins::release) where the reader itself can't be
+    /// closed any more. None where it has no pin.
+    pub fn pin_id(&self) -> Option<String> {
+        self.hold.as_ref().and_then(|(_, pin)| pin.as_ref()).map(Pin::id)
+    }
+
     /// Releases the pin, and removes the local files.
     ///
     /// # Errors

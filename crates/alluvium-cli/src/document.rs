@@ -10,10 +10,18 @@ use crate::failure::{Failure, Result};
 /// Changes when a field changes its meaning or goes.
 const SCHEMA_VERSION: u32 = 1;
 
-/// The document of anything.
+/// The document of anything. What is stored in a job may be in it, and stays as it is.
 pub(crate) fn document(what: &impl Serialize) -> Result<String> {
-    let value = serde_json::to_value(what).map_err(unwritten)?;
-    let mut document = match unified(value) {
+    written(serde_json::to_value(what).map_err(unwritten)?)
+}
+
+/// The document of what the library says of a job: its checkpoints and ranges get their one form.
+pub(crate) fn of_job(what: &impl Serialize) -> Result<String> {
+    written(unified(serde_json::to_value(what).map_err(unwritten)?))
+}
+
+fn written(value: Value) -> Result<String> {
+    let mut document = match value {
         Value::Object(fields) => fields,
         items => Map::from_iter([("items".to_owned(), items)]),
     };
@@ -70,7 +78,7 @@ mod tests {
     #[test]
     fn checkpoints_and_ranges_have_one_form_and_documents_a_version() {
         let id = json!({"epoch": 3, "number": 17});
-        let read = |what: Value| serde_json::from_str::<Value>(&document(&what).unwrap()).unwrap();
+        let read = |what: Value| serde_json::from_str::<Value>(&of_job(&what).unwrap()).unwrap();
         assert_eq!(
             read(json!({"checkpoint": id, "subtasks": [{"range": "0..=63", "id": id}]})),
             json!({
@@ -83,6 +91,13 @@ mod tests {
             read(json!({"range": "all", "epoch": 3})),
             json!({"schema_version": 1, "range": "all", "epoch": 3})
         );
+    }
+
+    #[test]
+    fn what_is_stored_in_a_job_stays_as_it_is() {
+        let value = json!({"value": {"epoch": 3, "number": 17}, "key": {"range": "0..=63"}});
+        let read: Value = serde_json::from_str(&document(&value).unwrap()).unwrap();
+        assert_eq!((&read["value"], &read["key"]), (&value["value"], &value["key"]));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// A later attempt of the same job has taken over.
     Fenced = 3,
+    /// A signal has ended it; as shells have it for Ctrl-C.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -42,6 +44,11 @@ impl Failure {
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, message: message.into(), kind: None, reader_gone: false }
+    }
+
+    /// A signal has come while something was done.
+    pub(crate) fn interrupted(while_doing: &str) -> Self {
+        Self { exit: Exit::Interrupted, ..Self::new(format!("interrupted{while_doing}")) }
     }
 
     /// Adds what the user can do on this command line.

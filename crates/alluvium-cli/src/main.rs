@@ -165,14 +165,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if asks_for_json(std::env::args_os()) {
+        output::tell_failures_as_json();
+    }
     let outcome = parse().and_then(|cli| run(&cli));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            match asks_for_json(std::env::args_os()) {
-                true => output::tell(document::failed(&failure)),
-                false => output::tell(format_args!("error: {failure}")),
-            }
+            output::fail(&failure);
             failure.exit.into()
         }
     }
@@ -203,10 +203,20 @@ fn run(cli: &Cli) -> Result<()> {
     }
 }
 
+/// Ends the program where it is asked for help, or where a person has made a mistake.
+fn read(line: &[OsString]) -> Result<Cli> {
+    Cli::try_parse_from(line).map_err(|error| {
+        if !error.use_stderr() || !output::failures_are_json() {
+            error.exit();
+        }
+        Failure::usage(error.to_string().trim_start_matches("error: ").trim_end())
+    })
+}
+
 /// The command line, with a scenario's options before the user's own.
 fn parse() -> Result<Cli> {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let cli = Cli::parse_from(&line);
+    let cli = read(&line)?;
     let scenario = match &cli.command {
         Command::Compare(args) => args.scenario.arguments()?,
         Command::Load(args) => args.scenario.arguments()?,
@@ -222,5 +232,5 @@ fn parse() -> Result<Cli> {
             error.to_string().trim_start_matches("error: ")
         )));
     }
-    Ok(Cli::parse_from(scenario::expand(&line, options)))
+    read(&scenario::expand(&line, options))
 }

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use serde::Serialize;
 
-use crate::document::document;
+use crate::document::{document, failed, of_job};
 use crate::failure::{Failure, Result, io};
 
 /// Where results go.
@@ -29,6 +30,8 @@ pub(crate) enum Output {
     JsonOnly,
     /// Of anything but a run's result.
     Document,
+    /// What the library says of a job.
+    JobDocument,
     JsonFile(File, PathBuf),
     /// What takes every byte once: a pipe or a device.
     JsonStream(File, PathBuf),
@@ -56,6 +59,11 @@ impl Output {
         if json { Self::Document } else { Self::Text }
     }
 
+    /// Of what the library says of a job: text or JSON.
+    pub(crate) fn of_job(json: bool) -> Self {
+        if json { Self::JobDocument } else { Self::Text }
+    }
+
     /// Keeps a result that may not be the last: whatever happens later, the file has it.
     pub(crate) fn keep(&mut self, result: &impl Serialize) -> Result<()> {
         let Self::JsonFile(file, path) = self else { return Ok(()) };
@@ -80,6 +88,7 @@ impl Output {
             Self::Text | Self::JsonFile(..) | Self::JsonStream(..) => print(&text())?,
             Self::JsonOnly => print(&json(result)?)?,
             Self::Document => print(&document(result)?)?,
+            Self::JobDocument => print(&of_job(result)?)?,
         }
         if kept.is_err() {
             // A run may have taken hours: its result must not be lost with a full disk.
@@ -92,6 +101,23 @@ impl Output {
 fn json(result: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(result)
         .map_err(|error| Failure::new(format!("cannot write the result as JSON: {error}")))
+}
+
+/// Whether failures are told as JSON.
+static JSON_FAILURES: AtomicBool = AtomicBool::new(false);
+
+/// From now on a program reads why a command failed.
+pub(crate) fn tell_failures_as_json() {
+    JSON_FAILURES.store(true, Ordering::Relaxed);
+}
+
+pub(crate) fn failures_are_json() -> bool {
+    JSON_FAILURES.load(Ordering::Relaxed)
+}
+
+/// Tells why the program fails.
+pub(crate) fn fail(failure: &Failure) {
+    if failures_are_json() { tell(failed(failure)) } else { tell(format_args!("error: {failure}")) }
 }
 
 /// Prints a line to standard error. What people may read beside the result must not end the run: nobody may

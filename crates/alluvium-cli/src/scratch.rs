@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -78,10 +79,16 @@ impl Scratch {
     }
 }
 
+/// What tells this machine, since its start, from others that share a file system: locks may not reach so far.
+fn machine() -> Option<String> {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()
+}
+
 /// Locks a directory. The file has its name only once it is locked, so that none is found unlocked before.
 fn lock(dir: &Path) -> Option<File> {
     let early = dir.join(".alluvium-new");
-    let file = File::create(&early).ok()?;
+    let mut file = File::create(&early).ok()?;
+    file.write_all(machine()?.as_bytes()).ok()?;
     file.try_lock().ok()?;
     std::fs::rename(early, dir.join(LOCK)).ok()?;
     Some(file)
@@ -96,12 +103,19 @@ fn remove_abandoned(parent: &Path) {
         if !named || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        let Ok(file) = File::open(entry.path().join(LOCK)) else { continue };
-        if file.try_lock().is_ok() {
+        if is_abandoned(&entry.path().join(LOCK)) {
             // Another user's can't be removed.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether this machine has made a lock, and no process holds it any more.
+fn is_abandoned(lock: &Path) -> bool {
+    // Another kind of file could block whoever opens it.
+    let is_file = std::fs::symlink_metadata(lock).is_ok_and(|metadata| metadata.is_file());
+    let ours = || std::fs::read_to_string(lock).is_ok_and(|text| Some(text) == machine());
+    is_file && ours() && File::open(lock).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 #[cfg(test)]
@@ -115,13 +129,17 @@ mod tests {
         let killed = dir.path().join("alluvium-killed");
         for (name, file) in [("alluvium-killed", LOCK), ("alluvium-notes", "letter"), ("other", LOCK)] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
-            std::fs::write(dir.path().join(name).join(file), "").unwrap();
+            std::fs::write(dir.path().join(name).join(file), machine().unwrap()).unwrap();
         }
+        let elsewhere = dir.path().join("alluvium-of-another-machine");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join(LOCK), "another").unwrap();
         let next = Scratch::new(Some(dir.path())).unwrap();
         assert!(!killed.exists());
         assert!(dir.path().join("alluvium-notes").exists() && dir.path().join("other").exists());
         assert!(running.path("").exists() && next.path("").exists());
         drop((running, next));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(elsewhere.exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 }

@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM and a hang-up: one of them ends the program within a second, whatever it waits for. A part
-//! of the program that has something to bring to an end says so by [`graceful`]; then the first signal only asks
-//! it to, and a second one ends the program all the same. Waits are [announced](waiting).
+//! of the program that has something to bring to an end, a result or a pin, says so by a [`Grace`]; then the first
+//! signal only asks it to, and a second one ends the program all the same. Waits are [announced](waiting).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use crate::failure::{Failure, Result, io};
-use crate::output::tell;
+use crate::output::{fail, tell};
 use crate::scratch;
 
 /// Exit code of a program that a signal has ended, as shells have it for Ctrl-C.
@@ -27,6 +27,10 @@ static STATE: Mutex<State> = Mutex::new(State::new());
 /// Whether a signal has come.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// What is still to be done if a signal ends the program.
+static LAST_DEED: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+/// How long it may take.
+const DEED: Duration = Duration::from_secs(1);
 /// Counts steps of work: where it moves, nothing is waited for.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -35,8 +39,8 @@ static STEPS: AtomicU64 = AtomicU64::new(0);
 struct State {
     /// What the program waits for, the innermost last: what it is, since when, and when that was said.
     waits: Vec<(String, Duration, Option<Duration>)>,
-    /// How long each graceful part may take after a signal, the innermost last.
-    graces: Vec<Duration>,
+    /// How long each graceful part may take after a signal, the innermost last; None: as long as it takes.
+    graces: Vec<Option<Duration>>,
     /// The first signal.
     signal: Option<Duration>,
     quiet: bool,
@@ -50,6 +54,8 @@ enum Act {
     Nothing,
     /// Say what is waited for, and for how long now.
     Announce(String, Duration),
+    /// Say that the program comes to an end in order.
+    SayEnding,
     /// End the program.
     End,
 }
@@ -61,17 +67,15 @@ impl State {
 
     /// A signal has come.
     fn signalled(&mut self, now: Duration) -> Act {
-        let grace = self.graces.last().copied().unwrap_or_default();
-        if self.signal.is_some() || grace.is_zero() {
-            return Act::End;
-        }
+        let Some(grace) = self.graces.last().filter(|_| self.signal.is_none()) else { return Act::End };
         self.signal = Some(now);
-        Act::Nothing
+        // Where it takes no time, there is nothing to say.
+        if grace.is_some() || self.quiet { Act::Nothing } else { Act::SayEnding }
     }
 
     /// Nothing has come.
     fn look(&mut self, now: Duration, steps: u64) -> Act {
-        if let (Some(signal), Some(grace)) = (self.signal, self.graces.last())
+        if let (Some(signal), Some(Some(grace))) = (self.signal, self.graces.last())
             && now.saturating_sub(signal) > *grace
         {
             return Act::End;
@@ -127,6 +131,7 @@ pub(crate) fn watch() -> Result<()> {
                 Act::Announce(what, waited) => {
                     tell(format_args!("waiting for {what}, {} s so far", waited.as_secs()));
                 }
+                Act::SayEnding => tell("ending, with the result so far; a second signal ends at once"),
                 Act::End => end(&cleaning),
             }
             std::thread::sleep(LOOK);
@@ -139,7 +144,19 @@ pub(crate) fn watch() -> Result<()> {
 /// Ends the program, but for its temporary files.
 fn end(cleaning: &AtomicBool) -> ! {
     cleaning.store(true, Ordering::Release);
-    tell(format_args!("error: interrupted{}", state().waits_for()));
+    fail(&Failure::interrupted(&state().waits_for()));
+    let deed = LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(deed) = deed {
+        let (done, is_done) = std::sync::mpsc::channel();
+        // On a thread of its own: it may ask a store that does not answer.
+        let thread = std::thread::Builder::new().spawn(move || {
+            deed();
+            let _ = done.send(());
+        });
+        if thread.is_ok() {
+            let _ = is_done.recv_timeout(DEED);
+        }
+    }
     scratch::remove_all();
     low_level::exit(ENDED)
 }
@@ -171,18 +188,55 @@ pub(crate) fn waiting<T>(what: impl Into<String>, work: impl FnOnce() -> T) -> T
     work()
 }
 
-/// Does `work`, which looks at [`Interrupt`] and ends within `grace` of a signal.
-pub(crate) fn graceful<T>(grace: Duration, work: impl FnOnce(&Interrupt) -> T) -> T {
-    state().graces.push(grace);
-    let _ends = OnDrop(|| {
+/// For as long as it lives, a first signal does not end the program, but is seen by [`Interrupt`].
+#[derive(Debug)]
+pub(crate) struct Grace(());
+
+impl Grace {
+    /// The work that looks at [`Interrupt`] ends by itself: with its result, or where nothing moves any more.
+    pub(crate) fn until_done() -> Self {
+        state().graces.push(None);
+        Self(())
+    }
+
+    /// The work ends within this time of a signal, or is ended.
+    pub(crate) fn of(limit: Duration) -> Self {
+        state().graces.push(Some(limit));
+        Self(())
+    }
+}
+
+impl Drop for Grace {
+    fn drop(&mut self) {
         state().graces.pop();
-    });
-    work(&Interrupt(()))
+    }
+}
+
+/// What is done if a signal ends the program while this lives.
+#[derive(Debug)]
+pub(crate) struct AtEnd(());
+
+impl AtEnd {
+    pub(crate) fn new(deed: impl FnOnce() + Send + 'static) -> Self {
+        *LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(deed));
+        Self(())
+    }
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        *LAST_DEED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 /// Whether a signal has come.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Acquire)
+}
+
+/// Set by a signal.
+pub(crate) fn interrupt_flag() -> &'static AtomicBool {
+    &INTERRUPTED
 }
 
 /// Does something also if the work before it has panicked.
@@ -196,21 +250,16 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 
 /// Tells graceful work whether a signal has come.
 #[derive(Debug)]
-pub(crate) struct Interrupt(());
+pub(crate) struct Interrupt;
 
 impl Interrupt {
-    /// Set by a signal.
-    pub(crate) fn flag(&self) -> &'static AtomicBool {
-        &INTERRUPTED
-    }
-
     /// A step of work is done.
     ///
     /// # Errors
     /// If there was one.
     pub(crate) fn check(&self) -> Result<()> {
         STEPS.fetch_add(1, Ordering::Relaxed);
-        if self.flag().load(Ordering::Relaxed) { Err(Failure::new("interrupted")) } else { Ok(()) }
+        if interrupted() { Err(Failure::interrupted("")) } else { Ok(()) }
     }
 }
 
@@ -225,12 +274,20 @@ mod tests {
     #[test]
     fn a_signal_ends_whatever_has_nothing_to_bring_to_an_end() {
         assert_eq!(State::new().signalled(seconds(1)), Act::End);
-        let mut state = State { graces: vec![seconds(5)], ..State::new() };
+        let mut state = State { graces: vec![Some(seconds(5))], ..State::new() };
         assert_eq!(state.signalled(seconds(1)), Act::Nothing);
         assert_eq!((state.look(seconds(6), 0), state.look(seconds(7), 0)), (Act::Nothing, Act::End));
         assert_eq!(state.signalled(seconds(2)), Act::End, "the second one");
         state.graces.clear();
         assert_eq!(state.look(seconds(60), 0), Act::Nothing, "the result is still to be written");
+    }
+
+    #[test]
+    fn a_run_ends_with_its_result_however_long_that_takes_and_a_second_signal_ends_it() {
+        let mut state = State { graces: vec![None], ..State::new() };
+        assert_eq!(state.signalled(seconds(1)), Act::SayEnding);
+        assert_eq!(state.look(seconds(3600), 0), Act::Nothing);
+        assert_eq!(state.signalled(seconds(3601)), Act::End);
     }
 
     #[test]

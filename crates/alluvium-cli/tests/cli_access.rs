@@ -200,6 +200,9 @@ fn a_key_is_read_as_it_is_printed_and_failures_are_json_where_it_is_asked_for() 
     let said: serde_json::Value = serde_json::from_slice(&failed.stderr).unwrap();
     assert_eq!((&said["schema_version"], &said["error"]["exit"]), (&1.into(), &1.into()));
     assert!(said["error"]["message"].as_str().unwrap().contains("no-such-key"), "{said}");
+    let wrong = running.run(&["get"], &["--bogus", "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&wrong.stderr).unwrap();
+    assert_eq!((&said["error"]["exit"], wrong.status.code()), (&2.into(), Some(2)));
 }
 
 #[test]

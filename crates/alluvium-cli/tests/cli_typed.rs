@@ -374,3 +374,16 @@ fn what_has_expired_is_hidden_until_it_is_asked_for() {
     assert_eq!(job.get(&["visits", "old", "--show-expired"]), "[1,2]");
     assert_eq!(job.get(&["shown", "old"]), "1", "as the program would see it");
 }
+
+#[test]
+fn a_stored_value_stays_what_it_is_whatever_its_fields_are_called() {
+    use std::collections::BTreeMap;
+
+    let job = Ended::new(|store, _| {
+        let state = store.register(ValueState::<BTreeMap<String, u64>>::descriptor("facts")).unwrap();
+        store.set_key(&7_u64).unwrap();
+        let facts = [("epoch", 3), ("number", 17)].map(|(name, value)| (name.to_owned(), value));
+        state.put(store, &BTreeMap::from(facts)).unwrap();
+    });
+    assert_eq!(job.get_json(&["facts", "7"])["value"], json!({"epoch": 3, "number": 17}));
+}

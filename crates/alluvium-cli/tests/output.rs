@@ -50,6 +50,34 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
+fn a_signal_releases_the_pin_of_a_reader_whose_output_nobody_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = path(dir.path(), "job");
+    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q", "--value-bytes", "500"])));
+    let pins = || std::fs::read_dir(format!("{store}/pin")).map_or(0, Iterator::count);
+    let mut child = command(&["scan", &store, "reference"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    // It writes, and then nobody reads on.
+    out.read_exact(&mut [0; 1]).unwrap();
+    assert_eq!(pins(), 1);
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-s", "INT", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let ended = child.wait_with_output().unwrap();
+    fails(&ended, 130, "interrupted");
+    assert_eq!(pins(), 0);
+    drop(out);
+}
+
+#[test]
 fn a_killed_process_leaves_nothing_that_the_next_one_does_not_remove() {
     let dir = tempfile::tempdir().unwrap();
     let (store, local) = (path(dir.path(), "job"), path(dir.path(), "local"));

@@ -398,3 +398,52 @@ fn requests_that_fail_now_and_then_cost_no_data() {
         assert_eq!(result["restore"][wrong], 0, "{wrong}");
     }
 }
+
+/// Until a run says that it restores.
+#[cfg(unix)]
+fn until_it_restores(child: &mut std::process::Child) -> std::io::BufReader<std::process::ChildStderr> {
+    use std::io::BufRead;
+
+    let mut said = std::io::BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    while !line.contains("restoring") {
+        line.clear();
+        assert!(said.read_line(&mut line).expect("text") > 0, "it ended before it restored");
+    }
+    said
+}
+
+#[test]
+#[cfg(unix)]
+fn a_signal_during_the_verification_keeps_the_result_of_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "result.json");
+    let slow = ["--store-model", "300ms,50MB/s,100MB/s", "--verify", "--json", &file];
+    // Of two modes, the first has been measured, and its result is no longer to be lost.
+    for (command, more) in [("load", &[][..]), ("compare", &["--modes", "changelog,native", "--steady", "0"])]
+    {
+        let slow = if command == "load" {
+            &slow[..]
+        } else {
+            &["--store-model", "300ms,50MB/s,100MB/s", "--json", &file]
+        };
+        let args =
+            [&[command, "--keys", "100", "--duration", "400ms", "--memory", "32MB"][..], slow, more].concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
+            .args(&args)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("the binary was built");
+        let mut said = until_it_restores(&mut child);
+        let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut said, &mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{command}: {rest}");
+        assert!(rest.contains("a second signal ends at once"), "{command}: {rest}");
+        let result = read(&file);
+        let result = if command == "load" { &result } else { &result[0] };
+        assert!(result["records"].as_u64() > Some(0), "{command}: {result:#}");
+    }
+}

@@ -158,6 +158,12 @@ impl Pin {
         }
     }
 
+    /// As a listing of pins calls it.
+    pub(crate) fn id(&self) -> String {
+        let name = self.name.to_string();
+        name.rsplit('/').next().unwrap_or(&name).to_owned()
+    }
+
     /// Lets the checkpoint go.
     pub(crate) async fn release(self) -> Result<()> {
         self.remote.withdraw(vec![self.name.clone()]).await

@@ -17,7 +17,7 @@ use crate::harness::store::{RunStore, StoreArgs};
 use crate::output::OutputArgs;
 use crate::result::{Mode, Prices, ResultFile, RunResult};
 use crate::scratch::Scratch;
-use crate::signals::{be_quiet, interrupted};
+use crate::signals::{Grace, be_quiet, interrupted};
 use crate::units::{self, parse_count, parse_duration};
 
 const KEYS: u64 = 500_000;
@@ -82,10 +82,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     let scratch = Scratch::new(args.dir.as_deref())?;
 
     let mut results: Vec<RunResult> = Vec::new();
-    let mut failure = None;
+    let (mut failure, mut grace) = (None, None);
     'runs: for repeat in 1..=args.repeat {
         for mode in &args.modes {
-            match run_one(args, *mode, repeat, &scratch) {
+            match run_one(args, *mode, repeat, &scratch, &mut grace) {
                 Ok(finished) => {
                     results.push(finished.result);
                     // A later run may end badly.
@@ -111,7 +111,13 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
 }
 
 /// One mode once.
-fn run_one(args: &CompareArgs, mode: Mode, repeat: u32, scratch: &Scratch) -> Result<Finished> {
+fn run_one(
+    args: &CompareArgs,
+    mode: Mode,
+    repeat: u32,
+    scratch: &Scratch,
+    grace: &mut Option<Grace>,
+) -> Result<Finished> {
     let env = Env::default();
     let workload = args.workload.or_default(KEYS)?;
     let name = if args.repeat > 1 { format!("{}-{repeat}", mode.name()) } else { mode.name().to_owned() };
@@ -142,6 +148,8 @@ fn run_one(args: &CompareArgs, mode: Mode, repeat: u32, scratch: &Scratch) -> Re
         }
         failure
     })?;
+    // From here on there are results to keep, those of earlier modes as well.
+    grace.get_or_insert_with(Grace::until_done);
     let mut finished = session.drive(opened, &workload, &env, &mut progress)?;
     finished.result.repeat = (args.repeat > 1).then_some(repeat);
     // The next run shall find the same room on the disk as this one.

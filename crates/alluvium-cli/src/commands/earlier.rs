@@ -62,7 +62,8 @@ fn choose<'i>(
         let ids: Vec<_> = retained().map(|checkpoint| checkpoint.id.to_string()).collect();
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         return Err(match from {
-            RestoreFrom::Latest => Failure::new("the job has no checkpoint yet: there is nothing to restore"),
+            RestoreFrom::Latest => Failure::new("the job has no checkpoint: there is nothing to restore or to resume")
+                .hint("a run that ended before its first checkpoint has left nothing: remove it, or choose another --store"),
             RestoreFrom::Checkpoint(id) => {
                 none_such(&format!("checkpoint {id}"), "retained checkpoints", &ids)
             }

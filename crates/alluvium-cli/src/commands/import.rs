@@ -134,7 +134,8 @@ fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> R
 
 /// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
 fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
-    let options = ReaderOptions::new().dir(scratch.path("look"));
+    // Without a pin: nobody could release it if a signal came.
+    let options = ReaderOptions::new().dir(scratch.path("look")).pin(false);
     let location = args.job.location();
     let reader = match location.ask(|job| CheckpointReader::open(job, &RestoreFrom::Latest, options)) {
         Ok(reader) => reader,

@@ -24,7 +24,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let inspection = args.job.location().ask(alluvium::admin::inspect)?;
-    let output = Output::of_anything(args.json);
+    let output = Output::of_job(args.json);
     let damage = damage(&inspection);
     output.write(&inspection, || match &damage {
         None => text(&args.job.url, &inspection),

@@ -17,7 +17,7 @@ use crate::harness::store::{RunStore, StoreArgs};
 use crate::output::OutputArgs;
 use crate::result::{Mode, Prices};
 use crate::scratch::Scratch;
-use crate::signals::be_quiet;
+use crate::signals::{Grace, be_quiet};
 
 const KEYS: u64 = 1_000_000;
 
@@ -113,6 +113,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         failure
     })?;
 
+    // From here on there is a result to keep.
+    let _grace = Grace::until_done();
     let mut progress = Progress::new(session.mode.name(), args.output.quiet);
     if let Some(checkpoint) = opened.restored.checkpoint {
         progress.say(&format!("resuming from checkpoint {checkpoint}"));

@@ -57,7 +57,7 @@ pub(crate) fn run(command: &PinCommand) -> Result<()> {
     match command {
         PinCommand::List(args) => {
             let pins = args.job.location().ask(|job| Pins::open(job)?.list())?;
-            let output = Output::of_anything(args.json);
+            let output = Output::of_job(args.json);
             output.write(&pins, || if pins.is_empty() { "No pins.".to_owned() } else { table(&pins) })
         }
         PinCommand::Release(args) => {
@@ -68,7 +68,7 @@ pub(crate) fn run(command: &PinCommand) -> Result<()> {
             };
             let released = Released { pin, released: args.yes };
             if args.json {
-                return Output::Document.write(&released, String::new);
+                return Output::JobDocument.write(&released, String::new);
             }
             print(&words(&released))
         }

@@ -77,18 +77,18 @@ pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
             let made =
                 args.job.location().ask(|job| Savepoints::open(job)?.create(&args.name, args.checkpoint))?;
             let text = || format!("savepoint {} keeps checkpoint {}", made.name, made.checkpoint);
-            Output::of_anything(args.json).write(&made, text)
+            Output::of_job(args.json).write(&made, text)
         }
         SavepointCommand::List(args) => {
             let savepoints = args.job.location().ask(|job| Savepoints::open(job)?.list())?;
             let none = || "No savepoints.".to_owned();
-            Output::of_anything(args.json)
+            Output::of_job(args.json)
                 .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
         }
         SavepointCommand::Release(args) => {
             args.job.location().ask(|job| Savepoints::open(job)?.release(&args.name))?;
             let released = Released { name: &args.name, released: true };
-            Output::of_anything(args.json).write(&released, || format!("savepoint {} is released", args.name))
+            Output::of_job(args.json).write(&released, || format!("savepoint {} is released", args.name))
         }
     }
 }

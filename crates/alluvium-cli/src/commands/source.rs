@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alluvium::{CheckpointId, CheckpointReader, ReaderOptions, RestoreFrom};
+use alluvium::admin::Pins;
+use alluvium::{CheckpointId, CheckpointReader, JobLocation, ReaderOptions, RestoreFrom};
 use clap::Args;
 
 use crate::commands::job_args::JobArgs;
 use crate::failure::Result;
 use crate::location::Location;
+use crate::output::tell;
 use crate::scratch::Scratch;
-use crate::signals::{Interrupt, graceful, waiting};
+use crate::signals::{AtEnd, Grace, Interrupt, waiting};
 use crate::units::parse_bytes;
 
 /// What `--help` puts above the options of [`WhichArgs`], and above no others.
@@ -56,18 +58,37 @@ impl SourceArgs {
     pub(crate) fn read<T>(&self, work: impl FnOnce(&CheckpointReader, &Interrupt) -> Result<T>) -> Result<T> {
         let (which, location) = (&self.which, self.location());
         let scratch = Scratch::new(which.dir())?;
-        let options = ReaderOptions::new().memory(which.memory).pin(!which.no_pin).dir(scratch.path(""));
+        let pin = !which.no_pin;
+        let options = ReaderOptions::new().memory(which.memory).pin(pin).dir(scratch.path(""));
         let from = which.from();
-        let reader = location.ask(|job| CheckpointReader::open(job, &from, options))?;
-        graceful(RELEASE, |interrupt| {
-            // What is fetched on the way may take as long as the store lets it.
-            let what = format!("checkpoint {} of {}", reader.checkpoint(), location.name());
-            let done = waiting(what, || work(&reader, interrupt));
-            let closed = waiting(location.name(), || reader.close());
-            let done = done.map_err(|failure| location.blame(failure))?;
-            closed.map_err(|error| location.blame(error.into()))?;
-            Ok(done)
-        })
+        let _grace = Grace::of(RELEASE);
+        let reader = {
+            let url = self.job.url.clone();
+            let _hint = AtEnd::new(move || {
+                if pin {
+                    tell(format_args!("a pin may have stayed behind: see alluvium pin list {url}"));
+                }
+            });
+            location.ask(|job| CheckpointReader::open(job, &from, options))?
+        };
+        let _release = reader.pin_id().map(|id| {
+            let job = location.job();
+            AtEnd::new(move || release(job, &id))
+        });
+        // What is fetched on the way may take as long as the store lets it.
+        let what = format!("checkpoint {} of {}", reader.checkpoint(), location.name());
+        let done = Interrupt.check().and_then(|()| waiting(what, || work(&reader, &Interrupt)));
+        let closed = waiting(location.name(), || reader.close());
+        let done = done.map_err(|failure| location.blame(failure))?;
+        closed.map_err(|error| location.blame(error.into()))?;
+        Ok(done)
+    }
+}
+
+/// Releases the pin of a reader that can't do so any more.
+fn release(job: JobLocation, id: &str) {
+    if let Err(error) = Pins::open(job).and_then(|pins| pins.release(id)) {
+        tell(format_args!("pin {id} stays behind, see alluvium pin release: {error}"));
     }
 }
 

@@ -108,7 +108,7 @@ fn list(args: &ListArgs) -> Result<()> {
         }
         Ok((reader.checkpoint(), states))
     })?;
-    let output = Output::of_anything(args.json);
+    let output = Output::of_job(args.json);
     output.write(&states, || match states.as_slice() {
         [] => format!("Checkpoint {checkpoint} has no states."),
         states => format!("Checkpoint {checkpoint}\n{}", table(states)),

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::failure::Result;
 use crate::harness::backend::Operator;
 use crate::harness::workload::{Action, KeyBytes, Operation, Stream, write_element, write_value};
+use crate::signals::Interrupt;
 
 /// What must stand under every key, whichever subtask holds it now.
 #[derive(Debug)]
@@ -242,6 +243,7 @@ fn verify_one<O: Operator>(
     let mut verdict = Verdict::default();
     let mut wanted = Vec::new();
     for group in groups {
+        Interrupt.check()?;
         operator.scan(*group, &mut |key, value| {
             let place = expected
                 .find(*group, key)

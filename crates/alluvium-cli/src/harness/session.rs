@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alluvium::{CheckpointId, Env, JobOptions, MaterializationOptions, OpenMode};
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::harness::backend::{Operator, Time};
 use crate::harness::driver::{self, GROUP, Lane, Outcome, Plan};
 use crate::harness::evaluate::{self, Facts, evaluate, millis};
@@ -19,11 +19,9 @@ use crate::harness::stage::{Stage, StageKind};
 use crate::harness::store::RunStore;
 use crate::harness::workload::{KeyBytes, Stream, Workload};
 use crate::result::{Mode, Prices, Restore, RunResult, Settings};
-use crate::signals::{graceful, waiting};
+use crate::signals::{interrupt_flag, interrupted, waiting};
 use crate::units;
 
-/// How long a run may take to end after a signal: the driver gives its last checkpoint less.
-const END_OF_RUN: Duration = Duration::from_secs(30);
 /// Least time between two checkpoints, unless the interval is very short.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,7 +118,8 @@ impl Session {
         }
     }
 
-    /// Drives the workload on an opened job to the end.
+    /// Drives the workload on an opened job to the end. After a signal that end is near: the caller gives it
+    /// [`Grace`](crate::signals::Grace) until the result is written.
     ///
     /// # Errors
     /// Only before anything was measured.
@@ -145,11 +144,9 @@ impl Session {
             lanes.push(Lane { operator: JobOperator::new(store, workload)?, stream, position });
         }
         let stages = self.stages();
-        let outcome = graceful(END_OF_RUN, |interrupt| {
-            let plan = Plan { stages: &stages, patience: self.run.patience, interrupt: interrupt.flag() };
-            driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress)
-        });
-        let Outcome { runs, lanes, mut failure, interrupted } = outcome;
+        let plan = Plan { stages: &stages, patience: self.run.patience, interrupt: interrupt_flag() };
+        let outcome = driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress);
+        let Outcome { runs, lanes, mut failure, interrupted: cut_short } = outcome;
         let positions: Vec<u64> = lanes.iter().map(|lane| lane.position).collect();
         drop(lanes);
 
@@ -176,7 +173,7 @@ impl Session {
         if result.store_model.is_some() {
             result.notes.push(MODEL_NOTE.to_owned());
         }
-        if failure.is_none() && !interrupted && result.records == 0 {
+        if failure.is_none() && !cut_short && result.records == 0 {
             failure = Some(nothing_measured(&self.run));
         }
         // What a failed job still says at its end is no news.
@@ -186,7 +183,7 @@ impl Session {
         }
         if let After::Restore { dir, verify } = &self.after
             && failure.is_none()
-            && !interrupted
+            && !interrupted()
             && self.mode != Mode::None
         {
             progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
@@ -194,19 +191,24 @@ impl Session {
             match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env)
             {
                 Ok((restored, _)) => result.restore = Some(restored),
+                // The run itself is whole, and so is its result.
+                Err(error) if error.exit == Exit::Interrupted => {}
                 Err(error) => failure = Some(error),
             }
         }
-        if interrupted && matches!(&self.after, After::Restore { verify: true, .. }) {
+        if interrupted()
+            && result.restore.is_none()
+            && matches!(&self.after, After::Restore { verify: true, .. })
+        {
             const NOT_VERIFIED: &str = "Not verified: the run was interrupted.";
             result.notes.push(NOT_VERIFIED.to_owned());
             progress.say(NOT_VERIFIED);
         }
         result.ended_early = match &failure {
             Some(failure) => Some(failure.to_string()),
-            None => interrupted.then(|| "interrupted by a signal".to_owned()),
+            None => cut_short.then(|| "interrupted by a signal".to_owned()),
         };
-        if interrupted && failure.is_none() {
+        if cut_short && failure.is_none() {
             progress.say("ended early; the figures are those up to then");
         }
         Ok(Finished { result, failure })

@@ -128,7 +128,12 @@ impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
         self.progress.note("rewriting all files, so that every mode begins alike");
         let backend = self.backend;
         self.moved.0 = self.time.now();
-        backend.level(&mut || self.look(None))
+        let control = self.control;
+        let leveled = backend.level(&mut || {
+            // A stage that will not begin needs no level ground.
+            if control.interrupted() { Err(Failure::interrupted("")) } else { self.look(None) }
+        });
+        leveled.or_else(|failure| if control.interrupted() { Ok(()) } else { Err(failure) })
     }
 
     /// Looks at the job. An error ends the run.

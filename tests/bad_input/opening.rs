@@ -80,7 +80,7 @@ fn a_job_that_must_exist_is_not_created() {
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     let error = Job::open(empty.display().to_string(), options(dir.path(), OpenMode::Existing)).unwrap_err();
-    assert_error(&error, ErrorKind::NotFound, &["must", "check the URL"]);
+    assert_error(&error, ErrorKind::NotFound, &["no job exists", "check the URL"]);
     assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "something was left in an empty place");
 
     let store = FaultStore::new(InMemory::new());
@@ -102,7 +102,7 @@ fn a_job_that_must_not_exist_is_left_alone() {
     let before = objects_of(&as_dyn, PREFIX);
     let other = tempfile::tempdir().unwrap();
     let error = open(&store, options(other.path(), OpenMode::Create)).unwrap_err();
-    assert_error(&error, ErrorKind::AlreadyExists, &["must not", "choose another place"]);
+    assert_error(&error, ErrorKind::AlreadyExists, &["exists here already", "choose another place"]);
     assert_eq!(objects_of(&as_dyn, PREFIX), before);
     // The one that runs is not fenced by it.
     checkpoint(&job, &mut stores, "").unwrap();

@@ -41,9 +41,10 @@ pub fn inspect(location: impl Into<JobLocation>) -> Result<Inspection> {
 async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
     for _ in 1..TRIES {
         match look_once(remote, url).await {
-            Ok(inspection) if inspection.missing.is_empty() => return Ok(inspection),
+            Ok(inspection) if is_sound(&inspection) => return Ok(inspection),
             Ok(inspection) => {
-                // Lost, or collected by the running job: then the chain has grown as well.
+                // Damaged, or collected by the running job between the listing and the reads: then
+                // the chain has grown as well.
                 let newest = list_chain(remote).await?.last().map(|entry| entry.version.0);
                 if newest == Some(inspection.newest_version) {
                     return Ok(inspection);
@@ -54,6 +55,11 @@ async fn look(remote: &Remote, url: &str) -> Result<Inspection> {
         }
     }
     look_once(remote, url).await
+}
+
+fn is_sound(inspection: &Inspection) -> bool {
+    let mut checkpoints = inspection.records.iter().filter_map(|record| record.checkpoint.as_ref());
+    inspection.missing.is_empty() && checkpoints.all(|checkpoint| checkpoint.damage.is_empty())
 }
 
 async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
@@ -100,13 +106,17 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
     };
     let live = reach(&retained);
     let needed = manifests.iter().map(|(manifest, _)| manifest);
-    let needed: Vec<_> = needed.filter(|manifest| retained.contains(&manifest.version)).collect();
-    let unread: Vec<_> = damaged_versions.iter().map(|(version, _)| *version).collect();
-    let damage = intact::look(remote, &needed, &sizes, &unread).await?;
     let (savepoints, damaged) = look_at_savepoints(remote).await?;
     let pins = inspect_pins(remote).await?;
-    let versions = savepoints.iter().map(|savepoint| savepoint.version);
-    let versions = versions.chain(pins.iter().filter_map(|pin| pin.version)).map(Version).collect();
+    let saved: BTreeSet<_> = savepoints.iter().map(|savepoint| Version(savepoint.version)).collect();
+    let pinned = pins.iter().filter_map(|pin| pin.version).map(Version);
+    let versions = saved.iter().copied().chain(pinned).collect();
+    // Not what is only pinned: a killed reader's checkpoint may be gone.
+    let needed =
+        needed.filter(|manifest| retained.contains(&manifest.version) || saved.contains(&manifest.version));
+    let needed: Vec<_> = needed.collect();
+    let unread: Vec<_> = damaged_versions.iter().map(|(version, _)| *version).collect();
+    let damage = intact::look(remote, &needed, &sizes, &unread).await?;
     // Not what a pin or savepoint names that came too late.
     let held: BTreeSet<_> = reach(&versions)
         .into_iter()

@@ -48,7 +48,7 @@ impl Piece {
     }
 }
 
-/// Looks at the checkpoints of `manifests`. `sizes` is a listing of all objects, `damaged` are the versions of the
+/// Inspects the checkpoints of `manifests`. `sizes` is a listing of all objects, `damaged` are the versions of the
 /// chain that cannot be read: what travels within them may still be sound.
 ///
 /// # Errors
@@ -74,6 +74,11 @@ pub(super) async fn look(
         (piece, index)
     });
     let indexes: BTreeMap<_, _> = indexes.collect();
+    // An index in a format of a later version is sound, but not for this version to judge.
+    if let Some(Err(error)) = indexes.values().find(|index| matches!(index, Err(error) if !is_damage(error)))
+    {
+        return Err(error.clone());
+    }
     let inline = read_all(remote, inline.into_iter().filter(there).collect()).await?;
 
     for (version, record) in records() {

@@ -1,4 +1,4 @@
-//! EarlyCuts cuts: when operators should cut and upload ahead of a scheduled barrier, so that little is
+//! Early cuts: when operators should cut and upload ahead of a scheduled barrier, so that little is
 //! left to upload at the barrier. A pure decision.
 //!
 //! A delta that was cut early is durable when the barrier arrives, and later writes normally fit
@@ -34,20 +34,17 @@ impl EarlyCuts {
         Self { bound, lead: FIRST.min(bound), made: 0 }
     }
 
-    /// The next trigger comes `interval` after this one.
-    pub(crate) fn expect_within(&mut self, interval: Duration) {
-        self.bound = interval / 4;
-        self.lead = self.lead.min(self.bound);
-    }
-
     /// The next call ahead of `trigger`; a moment that has passed stands for now.
     pub(crate) fn next(&self, trigger: Instant) -> Option<Instant> {
         let lead = self.lead.checked_div(self.made + 1).filter(|_| self.made < CALLS)?;
         trigger.checked_sub(lead)
     }
 
-    pub(crate) fn made(&mut self) {
-        self.made += 1;
+    /// Counts a call, if one is due at `now`.
+    pub(crate) fn call(&mut self, trigger: Instant, now: Instant) {
+        if self.next(trigger).is_some_and(|call| call <= now) {
+            self.made += 1;
+        }
     }
 
     /// The barrier is there. `slowest` is the longest that an upload took since the last one, if there was
@@ -74,7 +71,8 @@ mod tests {
         let mut calls = Vec::new();
         while let Some(call) = early.next(trigger) {
             calls.push(trigger - call);
-            early.made();
+            early.call(trigger, call - ms(1));
+            early.call(trigger, call);
         }
         calls
     }
@@ -90,10 +88,6 @@ mod tests {
         assert_eq!(calls(&mut early), [ms(90), ms(45)], "nothing new is known");
         early.triggered(Some(ms(3000)));
         assert_eq!(calls(&mut early), [ms(250), ms(125)], "at most a quarter of the interval");
-        early.expect_within(ms(400));
-        assert_eq!(calls(&mut early), [], "the calls ahead of this trigger were made");
-        early.triggered(None);
-        assert_eq!(calls(&mut early), [ms(100), ms(50)], "and less if the next trigger comes sooner");
         let mut short = EarlyCuts::new(ms(100));
         assert_eq!(calls(&mut short), [ms(25), ms(12) + Duration::from_micros(500)]);
     }

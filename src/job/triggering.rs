@@ -73,12 +73,13 @@ impl Job {
     /// # let (url, dir) = (place.path().join("job").display().to_string(), place.path().join("local"));
     /// # let Opened { job, mut stores, .. } = Job::open(&url, JobOptions::new(dir, OpenMode::Create))?;
     /// let last = job.stop_with_checkpoint("offset 99")?;
-    /// // On the operators' threads, when the barrier reaches them.
-    /// while job.due() == Some(last.id()) {
-    ///     for store in &mut stores {
-    ///         if store.due() == Some(last.id()) {
-    ///             store.cut(last.id(), "")?;
-    ///         }
+    /// // On an operator's thread: a checkpoint that is under way comes first.
+    /// let store = &mut stores[0];
+    /// loop {
+    ///     let Some(due) = store.due() else { continue };
+    ///     store.cut(due, "")?;
+    ///     if due == last.id() {
+    ///         break;
     ///     }
     /// }
     /// last.wait()?;
@@ -96,8 +97,9 @@ impl Job {
     /// Announces that [`Job::trigger`] will be called in about `after`. Operators then cut early, as
     /// they do ahead of a scheduled checkpoint, so that little is left to upload at the barrier: a
     /// checkpoint under a paced load takes one round trip to the object store instead of two. Call
-    /// it after each trigger, with the time to the next one. A trigger that comes earlier, later or
-    /// never does no harm. Does nothing in native mode.
+    /// it after each trigger, with the time to the next one; the last call counts. The next call of
+    /// [`Job::trigger`] ends the expectation. A trigger that comes earlier, later or never does no
+    /// harm. Does nothing in native mode.
     pub fn expect_trigger(&self, after: Duration) {
         // A job that is going down takes no more checkpoints.
         let _ = self.inner.0.send(Command::Expect(after));

@@ -96,6 +96,11 @@ impl Answer {
         Self { status, code: element(text, "Code"), message: element(text, "Message") }
     }
 
+    /// Whether a server has answered at all, be it that it is busy.
+    pub(super) fn has_status(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// What the code says; None for one that says no more than the status.
     fn by_code(&self) -> Option<Meaning> {
         let unavailable = |advice| Some(lasting(ErrorKind::StoreUnavailable, advice));

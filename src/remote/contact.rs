@@ -39,7 +39,7 @@ impl Contact {
     fn left(&self, now: Duration) -> Option<Duration> {
         let limit = self.limit.filter(|_| !self.made.load(Ordering::Relaxed))?;
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((*since.get_or_insert(now) + limit).saturating_sub(now))
+        Some(since.get_or_insert(now).saturating_add(limit).saturating_sub(now))
     }
 }
 
@@ -55,6 +55,8 @@ mod tests {
         assert_eq!(contact.limit(seconds(104), seconds(30)), seconds(6));
         assert_eq!(contact.limit(seconds(104), seconds(2)), seconds(2));
         assert!(!contact.is_overdue(seconds(109)) && contact.is_overdue(seconds(110)));
+        let patient = Contact::within(Some(Duration::MAX));
+        assert_eq!(patient.limit(seconds(100), seconds(30)), seconds(30));
         contact.made();
         assert_eq!(contact.limit(seconds(200), seconds(30)), seconds(30));
         assert!(!contact.is_overdue(seconds(200)));

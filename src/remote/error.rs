@@ -97,6 +97,11 @@ impl Failure {
     }
 }
 
+/// Whether `error` carries the answer of a server, rather than the lack of one.
+pub(super) fn is_an_answer(error: &object_store::Error) -> bool {
+    Answer::read(&causes(error)).has_status()
+}
+
 /// What the answer of a store over a network adds to the kind of `error`.
 fn answered(what: &str, error: &object_store::Error) -> Option<(Answer, Meaning)> {
     use object_store::Error as Store;
@@ -145,6 +150,13 @@ mod tests {
 
     fn generic(store: &'static str, kind: io::ErrorKind) -> Store {
         Store::Generic { store, source: Box::new(io::Error::from(kind)) }
+    }
+
+    #[test]
+    fn a_busy_server_has_answered_and_a_broken_connection_has_not() {
+        let busy = io::Error::other("Server returned non-2xx status code: 503 Slow Down: ");
+        assert!(is_an_answer(&Store::Generic { store: "S3", source: Box::new(busy) }));
+        assert!(!is_an_answer(&generic("S3", io::ErrorKind::ConnectionRefused)));
     }
 
     #[test]

@@ -112,7 +112,9 @@ impl JobLocation {
     /// How long the object store may take until it answers for the first time, all tries together.
     /// Whoever waits at a terminal wants to hear soon of a wrong address. Default: no limit of its
     /// own, so that a silent store fails a first request after five times the [request
-    /// timeout](JobLocation::request_timeout).
+    /// timeout](JobLocation::request_timeout). An answer that the store is busy counts. A job that
+    /// starts during an outage does not open after this time, whatever
+    /// [`JobOptions::restore_patience`](crate::JobOptions::restore_patience) says.
     #[must_use]
     pub fn contact_timeout(mut self, timeout: Duration) -> Self {
         self.contact_timeout = Some(timeout);

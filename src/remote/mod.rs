@@ -326,7 +326,12 @@ impl Remote {
                 self.contact.made();
                 return Ok(answer);
             }
-            Ok(Err(error)) => Failure::from_store(what, object, error),
+            Ok(Err(error)) => {
+                if error::is_an_answer(&error) {
+                    self.contact.made();
+                }
+                Failure::from_store(what, object, error)
+            }
             Err(_elapsed) => Failure::no_answer(what, object, limit),
         };
         if failure.verdict != Verdict::Passing {

@@ -24,7 +24,10 @@ impl Coordinator {
                     let timeout = self.schedule.timeout;
                     result.unwrap_or_else(|_| aborted(format!("no verdict on the commit within {timeout:?}")))
                 }
-                () = self.closing.notified() => aborted("the job was closed during the commit".into()),
+                () = self.closing.notified() => {
+                    self.state.closing = true;
+                    aborted("the job was closed during the commit".into())
+                }
             },
             Err(error) => {
                 // Subtasks that disagree about a state will not agree later, so no checkpoint can be committed.

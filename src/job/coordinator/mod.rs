@@ -92,12 +92,16 @@ pub(crate) struct State {
     queued: VecDeque<Trigger>,
     /// The next trigger by the schedule.
     next_trigger: Option<Instant>,
-    /// When a call is expected to trigger.
-    expected_trigger: Option<Instant>,
-    /// In changelog mode, with a schedule or an expected trigger.
+    /// The next trigger by a call, if it was announced, and the early cuts ahead of it.
+    expected_trigger: Option<(Instant, EarlyCuts)>,
+    /// Those ahead of scheduled triggers, in changelog mode.
     early_cuts: Option<EarlyCuts>,
     /// How long the slowest upload of deltas took since the last barrier.
     slowest_upload: Option<Duration>,
+    /// The same before the last barrier that had uploads before it.
+    known_upload: Option<Duration>,
+    /// The job is being closed, so no checkpoint starts any more.
+    closing: bool,
     retired: Vec<ObjectName>,
     /// The states of all subtasks as of the last checkpoint.
     described: JoinedStates,
@@ -129,8 +133,7 @@ impl Coordinator {
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
             let idle = self.state.pending.is_none();
             let due = self.state.next_trigger.filter(|_| idle);
-            let next = due.into_iter().chain(self.state.expected_trigger.filter(|_| idle)).min();
-            let early = self.state.early_cuts.zip(next).and_then(|(early, next)| early.next(next));
+            let early = self.next_early_cut().filter(|_| idle);
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
@@ -144,10 +147,7 @@ impl Coordinator {
                 },
                 () = sleep_until(deadline) => self.give_up_overdue(),
                 () = sleep_until(due) => self.trigger_by_schedule(),
-                () = sleep_until(early) => {
-                    self.state.early_cuts.as_mut().into_iter().for_each(EarlyCuts::made);
-                    self.attempt.ask_for_early_cut();
-                }
+                () = sleep_until(early) => self.ask_for_early_cut(),
                 // An operator that has seen the failure never cuts, so the wait must be ended here.
                 _ = watch.tick(), if self.state.pending.is_some() => self.give_up_hopeless(),
             }
@@ -158,6 +158,7 @@ impl Coordinator {
         match command {
             Command::Trigger(trigger) => {
                 let id = trigger.id;
+                self.state.expected_trigger = None;
                 self.begin(trigger);
                 self.triggers.started();
                 self.tell_triggered(id);
@@ -239,9 +240,10 @@ impl Coordinator {
 
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(self.schedule.timeout);
-        self.state.expected_trigger = None;
+        let slowest = self.state.slowest_upload.take();
+        self.state.known_upload = slowest.or(self.state.known_upload);
         if let Some(early) = &mut self.state.early_cuts {
-            early.triggered(self.state.slowest_upload.take());
+            early.triggered(slowest);
         }
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
             subtask.events.tell(ToStore::CutFinished(trigger.id));

@@ -1,6 +1,8 @@
-//! Checkpoints that wait for the one under way, and triggers that are announced.
+//! Checkpoints that wait for the one under way, and what is done ahead of triggers that are known.
 
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Coordinator, after};
 use crate::error::{Error, ErrorKind};
@@ -10,7 +12,7 @@ use crate::job::early_cuts::EarlyCuts;
 impl Coordinator {
     /// Starts the next checkpoint that waits, if none is under way.
     pub(super) fn begin_queued(&mut self) {
-        if self.state.pending.is_some() {
+        if self.state.pending.is_some() || self.state.closing {
             return;
         }
         let Some(mut trigger) = self.state.queued.pop_front() else { return };
@@ -43,7 +45,28 @@ impl Coordinator {
         if !self.mode.logs_changes() {
             return;
         }
-        self.state.expected_trigger = Some(after(in_about));
-        self.state.early_cuts.get_or_insert_with(|| EarlyCuts::new(in_about)).expect_within(in_about);
+        let mut early = EarlyCuts::new(in_about);
+        early.triggered(self.state.slowest_upload.max(self.state.known_upload));
+        self.state.expected_trigger = Some((after(in_about), early));
+    }
+
+    /// When operators should be asked for an early cut, ahead of the schedule's next trigger or of the
+    /// announced one.
+    pub(super) fn next_early_cut(&self) -> Option<Instant> {
+        let scheduled = self.state.early_cuts.zip(self.state.next_trigger);
+        let scheduled = scheduled.and_then(|(early, trigger)| early.next(trigger));
+        let expected = self.state.expected_trigger.and_then(|(trigger, early)| early.next(trigger));
+        scheduled.into_iter().chain(expected).min()
+    }
+
+    pub(super) fn ask_for_early_cut(&mut self) {
+        let now = Instant::now();
+        if let Some((early, trigger)) = self.state.early_cuts.as_mut().zip(self.state.next_trigger) {
+            early.call(trigger, now);
+        }
+        if let Some((trigger, early)) = &mut self.state.expected_trigger {
+            early.call(*trigger, now);
+        }
+        self.attempt.ask_for_early_cut();
     }
 }

@@ -37,7 +37,6 @@ pub(crate) enum ReceiptBase {
     Stored(BaseRef),
     /// A small index travels in the manifest; the reference's place is filled in at the commit.
     Inline {
-        #[serde(with = "as_bytes")]
         index: Bytes,
         reference: BaseRef,
     },
@@ -47,13 +46,7 @@ pub(crate) enum ReceiptBase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReceiptDelta {
     Stored(DeltaRef),
-    Inline {
-        seq: DeltaSeq,
-        entries: u64,
-        crc32c: u32,
-        #[serde(with = "as_bytes")]
-        bytes: Bytes,
-    },
+    Inline { seq: DeltaSeq, entries: u64, crc32c: u32, bytes: Bytes },
 }
 
 impl ReceiptDelta {
@@ -100,48 +93,6 @@ mod as_list {
         from: D,
     ) -> Result<Arc<[T]>, D::Error> {
         Vec::deserialize(from).map(Arc::from)
-    }
-}
-
-/// `Bytes` as one piece, not as a sequence of numbers.
-mod as_bytes {
-    use bytes::Bytes;
-    use serde::de::{Error, SeqAccess, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-        deserializer.deserialize_byte_buf(Pieces)
-    }
-
-    /// Takes bytes however a format brings them.
-    struct Pieces;
-
-    impl<'de> Visitor<'de> for Pieces {
-        type Value = Bytes;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("bytes")
-        }
-
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-            Ok(Bytes::copy_from_slice(bytes))
-        }
-
-        fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-            Ok(bytes.into())
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Bytes, A::Error> {
-            let mut bytes = Vec::new();
-            while let Some(byte) = sequence.next_element()? {
-                bytes.push(byte);
-            }
-            Ok(bytes.into())
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A small stream processor over real input: all flights that left New York City in 2013, counted
-//! per aircraft and per route, with a checkpoint every 20,000 rows.
+//! per aircraft and per route, with a checkpoint every 20,000 rows. It is one file, so that it reads
+//! from top to bottom.
 //!
 //! ```text
 //! cargo run --all-features --example flights -- --store ./job --dir ./local --out flights.csv

@@ -7,12 +7,12 @@ mod by_group;
 mod map;
 mod options;
 mod scan;
+mod scratch;
 mod single_entry;
 mod state;
 mod usage;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::table::{Table, TableResources};
 
 pub use options::ReaderOptions;
 pub use scan::CheckpointScan;
+use scratch::Scratch;
 pub use state::StateReader;
 
 /// RocksDB's background jobs of all subtasks together.
@@ -101,19 +102,6 @@ struct SubtaskTable {
     index: SubtaskIndex,
     range: KeyGroupRange,
     table: Mutex<Option<Arc<Table>>>,
-}
-
-/// A directory that is removed at the end.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, dir = %self.0.display(), "a reader's directory stays behind");
-        }
-    }
 }
 
 impl CheckpointReader {

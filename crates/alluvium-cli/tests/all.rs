@@ -10,6 +10,7 @@ mod cli_access;
 mod cli_typed;
 mod damage;
 mod export;
+mod interrupted;
 mod output;
 mod refused;
 mod report;

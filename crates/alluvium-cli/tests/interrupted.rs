@@ -5,13 +5,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::run::{alluvium, fails, json, path, succeeds, tiny};
+use crate::run::{alluvium, fails, interruptible, json, path, succeeds, tiny};
 
 /// A run in the background, its result in a file.
 fn background(dir: &Path, args: &[&str]) -> (std::process::Child, String) {
     let file = path(dir, "result.json");
-    let child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
-        .args(args)
+    let child = interruptible(args)
         .args(["--json", &file, "--quiet"])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
@@ -82,8 +81,7 @@ fn signals_end_a_run_early_with_its_result() {
             background(dir.path(), &[&args[..], &["--checkpoint-interval", "50ms", "--verify"]].concat());
         wait_for_checkpoint(&store);
         std::thread::sleep(std::time::Duration::from_millis(500));
-        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        crate::run::signal(&child, signal);
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let result = read(&file);
@@ -181,15 +179,13 @@ fn a_signal_during_the_verification_keeps_the_result_of_the_run() {
         };
         let args =
             [&[command, "--keys", "100", "--duration", "400ms", "--memory", "32MB"][..], slow, more].concat();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
-            .args(&args)
+        let mut child = interruptible(&args)
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::piped())
             .spawn()
             .expect("the binary was built");
         let mut said = until_it_restores(&mut child);
-        let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        crate::run::signal(&child, "INT");
         let mut rest = String::new();
         std::io::Read::read_to_string(&mut said, &mut rest).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{command}: {rest}");

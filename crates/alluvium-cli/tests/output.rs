@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::run::{alluvium, command, fails, path, succeeds, tiny};
+use crate::run::{alluvium, command, fails, interruptible, path, signal, succeeds, tiny};
 
 #[test]
 fn a_result_goes_into_a_pipe_beside_the_table() {
@@ -55,7 +55,7 @@ fn a_signal_releases_the_pin_of_a_reader_whose_output_nobody_takes() {
     let store = path(dir.path(), "job");
     succeeds(&alluvium(&tiny("load", &["--store", &store, "-q", "--value-bytes", "500"])));
     let pins = || std::fs::read_dir(format!("{store}/pin")).map_or(0, Iterator::count);
-    let mut child = command(&["scan", &store, "reference"])
+    let mut child = interruptible(&["scan", &store, "reference"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -64,13 +64,7 @@ fn a_signal_releases_the_pin_of_a_reader_whose_output_nobody_takes() {
     // It writes, and then nobody reads on.
     out.read_exact(&mut [0; 1]).unwrap();
     assert_eq!(pins(), 1);
-    assert!(
-        std::process::Command::new("kill")
-            .args(["-s", "INT", &child.id().to_string()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    signal(&child, "INT");
     let ended = child.wait_with_output().unwrap();
     fails(&ended, 130, "interrupted");
     assert_eq!(pins(), 0);

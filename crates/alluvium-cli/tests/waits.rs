@@ -4,9 +4,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::run::{alluvium, command, fails, path};
+use crate::run::{alluvium, fails, interruptible, path};
 
 /// Answers every request with what `answer` says; None: never.
 fn store(answer: Option<&'static str>) -> String {
@@ -78,14 +78,12 @@ fn a_wait_is_shown_and_a_signal_ends_it() {
             _ => &["inspect", "s3://bucket/job"],
         };
         let args = [&at(&endpoint, all)[..], &["--contact-timeout".into(), "1h".into()]].concat();
-        let mut child = command(&args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = interruptible(&args).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         said.read_line(&mut line).unwrap();
         assert!(line.contains("waiting for s3://bucket/job at http://127.0.0.1"), "{line}");
-        assert!(
-            Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
-        );
+        crate::run::signal(&child, signal);
         let mut rest = String::new();
         said.read_to_string(&mut rest).unwrap();
         assert!(rest.contains("interrupted while waiting for s3://bucket/job"), "{rest}");

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use serde_json::Value;
 
@@ -10,6 +10,20 @@ pub(crate) fn command(args: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_alluvium"));
     command.args(args);
     command
+}
+
+/// A command that reacts to signals. Below `nohup`, and in the background of a script, some are
+/// ignored, and a child inherits that.
+pub(crate) fn interruptible(args: &[impl AsRef<OsStr>]) -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", env!("CARGO_BIN_EXE_alluvium")]).args(args);
+    command
+}
+
+/// Sends the signal of that name.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(sent.expect("there is a command kill").success());
 }
 
 pub(crate) fn alluvium(args: &[impl AsRef<OsStr>]) -> Output {

@@ -3,7 +3,7 @@
 //! signal only asks it to, and a second one ends the program all the same. Waits are [announced](waiting).
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium::Env;
@@ -23,6 +23,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const ANNOUNCE: Duration = Duration::from_secs(3);
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 
+/// One clock for all: each counts from its own beginning.
+static ENV: LazyLock<Env> = LazyLock::new(Env::default);
 static STATE: Mutex<State> = Mutex::new(State::new());
 /// Whether a signal has come.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -98,6 +100,10 @@ impl State {
     }
 }
 
+fn now() -> Duration {
+    ENV.clock.monotonic()
+}
+
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,10 +121,9 @@ pub(crate) fn watch() -> Result<()> {
             .map_err(io("listen to signals"))?;
     }
     let mut signals = Signals::new(&wanted).map_err(io("listen to signals"))?;
-    let clock = Env::default().clock;
     let watch = move || {
         loop {
-            let (now, came) = (clock.monotonic(), signals.pending().count());
+            let (now, came) = (now(), signals.pending().count());
             let act = match came {
                 0 => state().look(now, STEPS.load(Ordering::Relaxed)),
                 _ => (0..came).fold(Act::Nothing, |_, _| state().signalled(now)),
@@ -181,7 +186,7 @@ pub(crate) fn be_quiet() {
 
 /// Waits for `work`. If it takes long, the user is told that it waits for `what`.
 pub(crate) fn waiting<T>(what: impl Into<String>, work: impl FnOnce() -> T) -> T {
-    state().waits.push((what.into(), Env::default().clock.monotonic(), None));
+    state().waits.push((what.into(), now(), None));
     let _ends = OnDrop(|| {
         state().waits.pop();
     });
@@ -269,6 +274,13 @@ mod tests {
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_wait_begins_when_it_begins() {
+        let before = now();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(now() - before >= Duration::from_millis(5), "not the time since a clock was made");
     }
 
     #[test]

@@ -157,9 +157,9 @@ impl JobOptions {
         self
     }
 
-    /// Whether a restore may fall back to an earlier retained checkpoint when an object of the
-    /// wanted one is corrupt or missing. The [`RestoreReport`](crate::RestoreReport) says what was
-    /// skipped and why. Default false.
+    /// Whether a restore may fall back to an earlier retained checkpoint if the newest manifests
+    /// cannot be read, or an object of the wanted checkpoint is corrupt or missing. The
+    /// [`RestoreReport`](crate::RestoreReport) says what was skipped and why. Default false.
     #[must_use]
     pub fn fallback(mut self, allowed: bool) -> Self {
         self.fallback = allowed;
@@ -311,7 +311,7 @@ impl JobOptions {
         if self.subtasks == 0 {
             return refuse("a job has at least 1 subtask");
         }
-        // A new job's is known before anything is written.
+        // For a new job this is known before anything is written.
         let new = (self.open_mode == OpenMode::Create).then(MaxParallelism::default);
         if let Some(max) = self.max_parallelism.or(new)
             && self.subtasks > u32::from(max.get())

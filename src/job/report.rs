@@ -65,16 +65,16 @@ pub struct MemoryStats {
     pub deltas: u64,
     /// ... and what they may hold. At the bound, writes wait.
     pub deltas_limit: u64,
-    /// Memory of deltas that are done with, to be used again. What of it is not ready for that yet counts against
-    /// `deltas_limit` as well: it is freed before a write waits.
+    /// Memory of applied deltas, kept to be used again. The part that is not cleared yet counts against
+    /// `deltas_limit` as well, and is freed before a write waits.
     pub recycled: u64,
-    /// Memtables of all tables, those included that only readers hold on to, ...
+    /// Memtables of all tables, including those that only readers still hold, ...
     pub memtables: u64,
     /// ... and what they may hold. At the bound, the background waits for a flush, and in native mode the writer.
     pub memtables_limit: u64,
     /// Blocks of files, with indexes and filters, and the memtables, which are charged to the same cache.
     pub cache: u64,
-    /// What of that is in use at this moment and cannot be thrown out.
+    /// The part of the cache that is in use now and cannot be evicted.
     pub cache_pinned: u64,
     /// What the cache may hold.
     pub cache_limit: u64,

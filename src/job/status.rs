@@ -1,4 +1,4 @@
-//! How a job is doing, in one look.
+//! The state of a running job: its health, its subtasks, the checkpoint under way.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,9 +25,9 @@ pub struct JobStatus {
     pub trouble: Option<Error>,
     /// Checkpoints that were given up since the last one that became durable.
     pub failed_in_a_row: u64,
-    /// How long ago the first of those was given up.
+    /// Time since the first of these failures.
     pub failing_for: Option<Duration>,
-    /// The newest of those, and why it was given up.
+    /// The newest of these failures: the checkpoint, and why it was given up.
     pub last_failure: Option<(CheckpointId, Error)>,
     /// The checkpoint that is under way.
     pub under_way: Option<UnderWay>,
@@ -67,7 +67,7 @@ pub struct SubtaskStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreState {
-    /// It is.
+    /// An operator has it.
     InUse,
     /// [`StateStore::finish`](crate::StateStore::finish) was called: no checkpoint waits for a cut of it.
     Finished,
@@ -79,11 +79,11 @@ pub enum StoreState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Owes {
-    /// Nothing: none is under way, or its part is there.
+    /// Nothing. No checkpoint is under way, or the subtask's receipt is in.
     Nothing,
-    /// The cut.
+    /// Its cut.
     Cut,
-    /// What belongs to its cut is not durable yet.
+    /// An upload. The store has cut, and its deltas or files are not durable yet.
     Upload,
 }
 
@@ -91,7 +91,7 @@ pub enum Owes {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Health {
-    /// Nothing is amiss.
+    /// Nothing is wrong.
     Well,
     /// The job goes on, but needs attention. The text names the subtasks and since when.
     Warning(String),
@@ -148,7 +148,7 @@ impl fmt::Display for Health {
     }
 }
 
-/// What the coordinator lets others see of the checkpoint under way.
+/// The part of the checkpoint under way that other threads may read.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
     pub(super) id: CheckpointId,

@@ -1,8 +1,8 @@
-//! Parts that one manifest carries and later ones refer to. Otherwise every checkpoint would repeat
-//! them.
+//! Parts of a manifest that seldom change. One manifest carries them and later ones refer to it,
+//! so that they are not written again with every checkpoint.
 //!
-//! The bytes travel in the first manifest that needs them, beside its deltas, so that a commit
-//! stays one request. A reference names the manifest, the place in it, and the bytes' checksum.
+//! The bytes lie in the first manifest that needs them, beside its deltas, so that a commit stays
+//! one request. A reference names the manifest, the offset in it, and the bytes' checksum.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -29,14 +29,14 @@ pub(crate) struct Carried {
 }
 
 impl Carried {
-    /// Lets `bytes` travel in manifest `carrier`.
+    /// Adds `bytes` to those that manifest `carrier` will hold.
     pub(super) fn push(bytes: Vec<u8>, carrier: Version, inline: &mut Inline) -> Self {
         let (length, crc32c) = (bytes.len() as u64, crc32c::crc32c(&bytes));
         let offset = inline.push(bytes.into());
         Self { object: ObjectName::manifest(carrier), offset, length, crc32c }
     }
 
-    /// Whether manifest `version` carries it.
+    /// Whether manifest `version` holds the bytes.
     pub(super) fn is_in(&self, version: Version) -> bool {
         self.object == ObjectName::Manifest(version)
     }
@@ -45,7 +45,7 @@ impl Carried {
         matches!(self.object, ObjectName::Manifest(carrier) if carrier < version)
     }
 
-    /// The bytes, from those of the manifest that carries them.
+    /// Takes the bytes out of the manifest that holds them, and checks them.
     pub(super) fn of<'a>(&self, manifest: &'a [u8]) -> Result<&'a [u8]> {
         let start = usize::try_from(self.offset).ok();
         let place = start.zip(usize::try_from(self.length).ok());
@@ -71,7 +71,8 @@ impl Carried {
         Ok(())
     }
 
-    /// For a reference in manifest `version`, which carries `inline`: it points backwards, or there.
+    /// Checks a reference in manifest `version`, whose own bytes are `inline`. It must point into them
+    /// or to an earlier manifest.
     pub(super) fn validate(&self, version: Version, inline: &Range<u64>) -> Result<()> {
         let end = self.offset.checked_add(self.length);
         let inside = self.offset >= inline.start && end.is_some_and(|end| end <= inline.end);
@@ -82,7 +83,7 @@ impl Carried {
         }
     }
 
-    /// As it stands in manifest `version`.
+    /// The reference's form in manifest `version`.
     pub(super) fn write(&self, version: Version, out: &mut Writer) -> Result<()> {
         let ObjectName::Manifest(carrier) = self.object else {
             return Err(Error::internal("only manifests carry").object(&self.object));
@@ -104,17 +105,17 @@ impl Carried {
 /// The descriptions of a checkpoint's states. They change seldom, and a job may have thousands.
 #[derive(Debug, Clone)]
 pub(crate) struct States {
-    /// Not there in a manifest that was read, if an earlier one carries them.
+    /// `None` in a manifest that was read, if an earlier manifest holds them.
     list: Option<Arc<[StateInfo]>>,
-    /// Not there in a manifest of format 1, in a draft, and where there are no states.
+    /// `None` in a manifest of format 1, in a draft, and if there are no states.
     pub(super) place: Option<Carried>,
 }
 
-/// Descriptions of states of so many bytes travel again rather than keep a manifest alive that may be a
-/// thousand times larger.
+/// Descriptions up to this many bytes are written again if nothing else needs the manifest that holds
+/// them. To keep that manifest might cost a thousand times as much.
 const FEW: u64 = 1 << 10;
 
-/// Version of the bytes that carry states: this, then a list in postcard.
+/// The first byte of a list of states; the list in postcard follows.
 const STATES: u8 = 1;
 
 impl States {
@@ -126,20 +127,20 @@ impl States {
         place.map_or_else(Self::default, |place| Self { list: None, place: Some(place) })
     }
 
-    /// The manifest that carries them, if one does.
+    /// The manifest that holds them, if any.
     pub(crate) fn carrier(&self) -> Option<&ObjectName> {
         self.place.as_ref().map(|place| &place.object)
     }
 
-    /// The descriptions, if they were read already.
+    /// The descriptions, if they were read before.
     pub(crate) fn known(&self) -> Option<&Arc<[StateInfo]>> {
         self.list.as_ref()
     }
 
-    /// The descriptions, fetched if they were not.
+    /// The descriptions; fetches them if they were not read before.
     ///
     /// # Errors
-    /// `Corrupt` or `MissingObject` naming the manifest that carries them; what the store answers.
+    /// `Corrupt` or `MissingObject` with the manifest that should hold them; the store's errors.
     pub(crate) async fn fetch(&self, remote: &Remote) -> Result<Arc<[StateInfo]>> {
         match (&self.list, &self.place) {
             (Some(list), _) => Ok(Arc::clone(list)),
@@ -151,14 +152,15 @@ impl States {
         }
     }
 
-    /// Fills in what was fetched, or found in the manifest itself.
+    /// Adds descriptions that were fetched or lie in the manifest itself.
     pub(crate) fn fill(&mut self, list: Arc<[StateInfo]>) {
         self.list = Some(list);
     }
 
-    /// Refers to the manifest that `before`, the states of the newest checkpoint, lie in, if they are the same.
-    /// Otherwise they travel in manifest `carrier`. So do few bytes where the earlier manifest is older than
-    /// `oldest`, the first that is retained: it would be kept for them alone.
+    /// Refers to the manifest that holds `before`, the states of the newest checkpoint, if these are
+    /// equal. Otherwise they are added to manifest `carrier`. A short list is added as well if the
+    /// earlier manifest is older than `oldest`, the first that is retained, and would be kept for the
+    /// list alone.
     pub(super) fn carry(
         &mut self,
         before: Option<&Self>,
@@ -191,7 +193,8 @@ impl Default for States {
 }
 
 impl PartialEq for States {
-    /// By their place, which has a checksum, where both have one: one of them may not have been read.
+    /// Compares the references if both have one: they contain a checksum, and one list may not have
+    /// been read.
     fn eq(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
             (Some(place), Some(other)) => place == other,
@@ -244,7 +247,7 @@ mod tests {
         second.carry(Some(&first), Version(5), Version(6), &mut nothing).unwrap();
         assert_eq!((second.place.as_ref(), nothing.len()), (Some(&place), 0));
 
-        // So little is not worth a manifest that nothing else needs.
+        // A short list is not worth a manifest that nothing else needs.
         let mut again = States::new(list());
         again.carry(Some(&first), Version(6), Version(6), &mut Inline::new()).unwrap();
         assert!(again.place.as_ref().unwrap().is_in(Version(6)));
@@ -264,7 +267,7 @@ mod tests {
         assert!(third.place.as_ref().unwrap().is_in(Version(7)));
         assert_eq!(inline.len(), place.length);
 
-        // What is not known cannot be known to be the same.
+        // A list that was not read cannot be compared.
         let unread = States::at(Some(place));
         let mut fourth = States::new(list());
         fourth.carry(Some(&unread), Version(1), Version(8), &mut Inline::new()).unwrap();

@@ -23,7 +23,8 @@ use crate::ids::{CheckpointId, Epoch, Nonce, Version};
 use crate::key_group::MaxParallelism;
 use crate::remote::{ObjectName, Remote};
 
-/// A commit that has no verdict by then is given up, and resolved by the next one.
+/// After this time without a verdict, a commit is given up. The next commit finds out what became
+/// of it.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// An attempt that has begun.
@@ -39,7 +40,7 @@ pub(crate) struct Opened {
 /// A checkpoint to be committed.
 #[derive(Debug, Clone)]
 pub(crate) struct CommitDraft {
-    /// References to what travels inline name manifest [`Chain::next_version`] and the offsets that
+    /// References to inline bytes name manifest [`Chain::next_version`] and the offsets that
     /// [`Inline::push`] returned.
     pub record: CheckpointRecord,
     pub inline: Inline,
@@ -50,12 +51,12 @@ pub(crate) struct CommitDraft {
 /// A checkpoint that is durable and will be found by the next attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Committed {
-    /// As written. Its version may differ from the draft's, see `adopted`; the references to what
-    /// travels inline have moved along.
+    /// The manifest as written. Its version is greater than the draft's if earlier commits were
+    /// adopted; references to inline bytes name the version that was written.
     pub manifest: Arc<Manifest>,
-    /// No longer retained.
+    /// Checkpoints that this commit no longer retains.
     pub dropped: Vec<Retained>,
-    /// Checkpoints whose commits had ended without a verdict, and turn out to have been committed.
+    /// Checkpoints that were given up without a verdict, and are durable after all.
     pub adopted: Vec<CheckpointId>,
     /// Size of the manifest.
     pub bytes: u64,
@@ -68,20 +69,21 @@ pub(crate) struct Chain {
     deadline: Duration,
     epoch: Epoch,
     head: Arc<Manifest>,
-    /// What `head` retains, oldest first.
+    /// The checkpoints that `head` retains, oldest first.
     entries: VecDeque<Entry>,
-    /// Up to which version it may retain more, which could not be read.
+    /// Checkpoints up to this version may be retained as well: the part of the list that names them
+    /// could not be read.
     gaps: Option<Version>,
-    /// What all of it refers to.
+    /// Every object that the retained checkpoints refer to.
     live: Arc<Mutex<Live>>,
-    /// Nonces under which the next version was tried by commits that ended without a verdict.
-    /// Each may have been applied, or may yet be.
+    /// Nonces of commits of the next version that ended without a verdict. Each of these requests
+    /// may have been applied, or may be applied later.
     doubt: Vec<Nonce>,
     /// Why this attempt will never commit again.
     stopped: Option<Error>,
-    /// No longer retained, and not yet handed to garbage collection.
+    /// Checkpoints that are no longer retained, until garbage collection takes them.
     dropped: Vec<Retained>,
-    /// Found to be committed after all, and not yet reported: the commit that found out may fail.
+    /// Adopted checkpoints that no commit has reported yet, because the commit that found them failed.
     adopted: Vec<CheckpointId>,
 }
 
@@ -151,13 +153,13 @@ impl Chain {
         self.head.max_parallelism
     }
 
-    /// The last manifest that is known to be ours.
+    /// This attempt's newest manifest.
     #[cfg(test)]
     pub(crate) fn head(&self) -> &Arc<Manifest> {
         &self.head
     }
 
-    /// The newest version that is known to be ours.
+    /// The version of this attempt's newest manifest.
     pub(crate) fn version(&self) -> Version {
         self.head.version
     }
@@ -178,7 +180,7 @@ impl Chain {
         known + usize::from(!self.doubt.is_empty())
     }
 
-    /// What must not be deleted as of now.
+    /// The objects that must not be deleted now.
     pub(crate) fn roots(&self) -> Roots {
         Roots { newest: self.head.version, epoch: self.epoch, live: Arc::clone(&self.live), own: true }
     }
@@ -188,17 +190,16 @@ impl Chain {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Hands over the checkpoints that turned out to be committed after all, and that no [`Committed`]
-    /// has reported: for after a commit that failed.
+    /// Hands over the adopted checkpoints that no [`Committed`] has reported. Called after a commit that
+    /// failed.
     pub(crate) fn take_adopted(&mut self) -> Vec<CheckpointId> {
         std::mem::take(&mut self.adopted)
     }
 
     /// Commits a checkpoint.
     ///
-    /// May be given up at any point (dropped, or run into its deadline). Whether the checkpoint
-    /// counts is then found out by the next commit, which reports it as adopted; until then the
-    /// caller keeps the bytes.
+    /// The caller may drop the commit at any point. The next commit finds out whether the checkpoint
+    /// counts, and reports it as adopted if it does. Until then the caller keeps the bytes.
     ///
     /// # Errors
     /// `Fenced`, for good, if a later attempt has begun. `StoreUnavailable` and the like without a
@@ -249,12 +250,12 @@ impl Chain {
         }
     }
 
-    /// The oldest version that is retained where the newest `keep` checkpoints are, one that is being committed
-    /// included.
+    /// The oldest version that is retained if the newest `keep` checkpoints are, counting the one that
+    /// is being committed.
     fn oldest_of(&self, keep: usize) -> Version {
         let dropped = (self.entries.len() + 1).saturating_sub(keep.max(1));
         if dropped == 0 {
-            // There may be more than could be read.
+            // Part of the list could not be read, so an older one may be retained.
             return self.head.retained.oldest();
         }
         self.entries.get(dropped).map_or(self.next_version(), Entry::version)
@@ -265,7 +266,8 @@ impl Chain {
         &self.entries
     }
 
-    /// Makes `manifest` the head, which ends all doubt about its version. Returns what it drops.
+    /// Makes `manifest` the head. Commits of its version are no longer in doubt. Returns the
+    /// checkpoints that it drops.
     fn advance(&mut self, manifest: Manifest) -> Vec<Retained> {
         let manifest = Arc::new(manifest);
         let oldest = manifest.retained.oldest();
@@ -280,8 +282,8 @@ impl Chain {
         dropped
     }
 
-    /// Creates the next version. Returns the manifest that is there already, if it is that of an
-    /// earlier commit of ours.
+    /// Creates the next version. If an earlier commit of this attempt has created it already, returns
+    /// that manifest instead.
     async fn create(&mut self, version: Version, nonce: Nonce, payload: Bytes) -> Result<Option<Manifest>> {
         let name = ObjectName::manifest(version);
         let mut machine = Commit::new(self.epoch, version, nonce, &self.doubt);
@@ -292,8 +294,8 @@ impl Chain {
             step = match step {
                 Step::Create => {
                     tries.next(&name).await?;
-                    // Before the request, because a caller that gives up on it must know that it
-                    // may be applied.
+                    // Noted before the request: a caller may drop it at any time, and it may still
+                    // be applied.
                     if !self.doubt.contains(&nonce) {
                         self.doubt.push(nonce);
                     }

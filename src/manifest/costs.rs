@@ -23,17 +23,17 @@ use crate::remote::{DataKind, ObjectName};
 pub struct ManifestShape {
     /// Its subtasks, 1 to 32,768.
     pub subtasks: u32,
-    /// Files in each one's base.
+    /// Files in the base of each subtask.
     pub files: u64,
-    /// Deltas after each one's base, each in an object of its own.
+    /// Deltas after the base of each subtask, each in an object of its own.
     pub deltas: u64,
     /// Named states.
     pub states: u32,
-    /// Checkpoints that are retained.
+    /// Retained checkpoints.
     pub retained: u64,
 }
 
-/// What its next checkpoint costs.
+/// The cost of the job's next checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct ManifestCosts {
     /// Size of the manifest.
@@ -50,7 +50,7 @@ const RUNS: usize = 7;
 /// Measures the next checkpoint of a job of this shape, in which no states and files are new.
 ///
 /// # Errors
-/// `InvalidArgument` if the shape is none of a job.
+/// `InvalidArgument` if no job can have this shape.
 pub fn manifest_costs(shape: &ManifestShape) -> Result<ManifestCosts> {
     let clock = Env::default().clock;
     let (head, all) = head(shape)?;
@@ -76,7 +76,7 @@ pub fn manifest_costs(shape: &ManifestShape) -> Result<ManifestCosts> {
     Ok(ManifestCosts { bytes, encode, decode })
 }
 
-/// The newest checkpoint, and all that it retains.
+/// The newest checkpoint with all that it retains.
 fn head(shape: &ManifestShape) -> Result<(Manifest, VecDeque<Entry>)> {
     let (mut list, mut all) = (RetainedList::default(), VecDeque::new());
     let newest = Version(1 + shape.retained.max(1));
@@ -163,7 +163,7 @@ fn record(shape: &ManifestShape, version: u64) -> Result<CheckpointRecord> {
 fn described(index: u32) -> StateInfo {
     let name = format!("state {index}");
     StateInfo {
-        // Not that of the name, which might collide.
+        // Hashing the name could give two states one id.
         id: StateId(index + 1),
         name,
         kind: 1,

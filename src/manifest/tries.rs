@@ -13,7 +13,7 @@ use crate::remote::{Created, ObjectName, Remote};
 pub(super) struct Tries<'a> {
     remote: &'a Remote,
     made: u32,
-    /// What the last one ended with, if not a verdict.
+    /// The error of the last try, if it gave no verdict.
     failure: Option<Error>,
 }
 
@@ -47,7 +47,7 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// What is at a version, and the manifest if it can be read.
+/// The state of a version, and its manifest if it can be read.
 pub(super) async fn look_at(remote: &Remote, version: Version) -> Result<(Seen, Option<Manifest>)> {
     let there = match find_manifest(remote, version).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => return Ok((Seen::Damaged, None)),

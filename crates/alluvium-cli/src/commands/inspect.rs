@@ -8,6 +8,7 @@ use crate::commands::pin;
 use crate::commands::savepoint;
 use crate::display::table::{cell, empty, right};
 use crate::display::tagged::plain;
+use crate::display::width::fit;
 use crate::failure::{Failure, Result};
 use crate::harness::job::mode_of;
 use crate::output::Output;
@@ -146,7 +147,7 @@ fn text(url: &str, inspection: &Inspection) -> String {
             ]),
         };
     }
-    text += &chain.trim_fmt();
+    text += &fit(&chain);
 
     if !inspection.savepoints.is_empty() {
         text += "\n\nSavepoints\n";
@@ -215,7 +216,7 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
         checkpoint.id,
         size(checkpoint.metadata_bytes),
         shown(&checkpoint.metadata),
-        table.trim_fmt()
+        fit(&table)
     )
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
+use crate::display::width::fit;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
 use crate::units::{self, utc};
@@ -120,7 +121,7 @@ pub(crate) fn table(pins: &[InspectedPin]) -> String {
             right(&or_none(pin.full_bytes.map(|bytes| units::bytes(bytes as f64)))),
         ]);
     }
-    table.trim_fmt()
+    fit(&table)
 }
 
 fn holder(holder: &PinHolder) -> String {

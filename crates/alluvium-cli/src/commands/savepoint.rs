@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::commands::job_args::JobArgs;
 use crate::display::table::{cell, empty, right};
+use crate::display::width::fit;
 use crate::failure::Result;
 use crate::output::Output;
 use crate::units;
@@ -105,5 +106,5 @@ pub(crate) fn table(savepoints: &[Savepoint]) -> String {
             right(size.as_deref().unwrap_or("lost")),
         ]);
     }
-    table.trim_fmt()
+    fit(&table)
 }

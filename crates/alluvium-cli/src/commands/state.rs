@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::commands::source::SourceArgs;
 use crate::display::table::{cell, empty, right};
+use crate::display::width::fit;
 use crate::failure::{Failure, Result};
 use crate::location::Location;
 use crate::output::Output;
@@ -129,7 +130,7 @@ fn table(states: &[StateUsage]) -> String {
             right(&units::bytes(usage.bytes as f64)),
         ]);
     }
-    table.trim_fmt()
+    fit(&table)
 }
 
 /// What `--json` prints.

@@ -4,3 +4,4 @@ pub(crate) mod explain;
 pub(crate) mod table;
 pub(crate) mod tagged;
 pub(crate) mod typed;
+pub(crate) mod width;

@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
+use super::width::fit;
 use crate::result::RunResult;
 use crate::result::metric::{Better, METRICS, Metric, Standing, times};
 use crate::result::percentiles_of;
@@ -116,7 +117,7 @@ pub(crate) fn side_by_side(columns: &[Column<'_>]) -> String {
         }
         table.add_row(row);
     }
-    table.trim_fmt()
+    fit(&table)
 }
 
 /// RocksDB options that are not the same in all columns; empty if all are.
@@ -138,7 +139,7 @@ pub(crate) fn differing_options(columns: &[Column<'_>]) -> String {
             rows += 1;
         }
     }
-    if rows == 0 { String::new() } else { table.trim_fmt() }
+    if rows == 0 { String::new() } else { fit(&table) }
 }
 
 /// One run.
@@ -151,7 +152,7 @@ pub(crate) fn single(report: &RunResult) -> String {
             table.add_row([cell(&format!("  {}", figure.name)), right(&(figure.show)(value))]);
         }
     }
-    table.trim_fmt()
+    fit(&table)
 }
 
 /// Rules above, below and under the header, and none between rows: a report is read as a whole.

@@ -1,6 +1,5 @@
 //! Made-up results of runs, for tests of the report. Nothing in here was measured: the figures follow
 //! from a seed, and are only shaped like those of a run.
-#![allow(dead_code)] // each test binary uses its own part
 
 use serde_json::{Value, json};
 

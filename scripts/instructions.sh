@@ -49,7 +49,7 @@ count "$new" new >"$scratch/new.counts"
 if [ $# -gt 0 ]; then
     count "$1" old >"$scratch/old.counts"
     paste -d'|' <(printf '%s\n' "${rows[@]%%|*}") "$scratch/old.counts" "$scratch/new.counts" |
-        awk -F'|' '{ printf "%-36s %15d %15d  %.3f\n", $1, $2, $3, $3 / $2 }'
+        awk -F'|' '{ printf "%-36s %15.0f %15.0f  %.3f\n", $1, $2, $3, $3 / $2 }'
 else
-    paste -d'|' <(printf '%s\n' "${rows[@]%%|*}") "$scratch/new.counts" | awk -F'|' '{ printf "%-36s %15d\n", $1, $2 }'
+    paste -d'|' <(printf '%s\n' "${rows[@]%%|*}") "$scratch/new.counts" | awk -F'|' '{ printf "%-36s %15.0f\n", $1, $2 }'
 fi

@@ -1,8 +1,8 @@
 //! What manifests cost: by subtasks, files, deltas, states and retained checkpoints.
 //!
 //! `cargo bench --profile dev --all-features --bench manifest -- [--retained N]`. The first table
-//! is of made-up records; the second of a job that commits N checkpoints (10,000) and retains them
-//! all, on an object store in memory.
+//! is of made-up records; the others of a job that commits N checkpoints (10,000) and retains all of
+//! them, or 3, on an object store in memory.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may stop")]
 #![allow(missing_docs, reason = "a program")]
@@ -15,9 +15,11 @@ use object_store::memory::InMemory;
 
 fn main() {
     let mut args = std::env::args().skip_while(|arg| arg != "--retained").skip(1);
-    let retained = args.next().map_or(10_000, |count| count.parse().unwrap());
+    let count = args.next().map_or(10_000, |count| count.parse().unwrap());
     records();
-    commits(retained);
+    for retained in [count, 3] {
+        commits(count, retained);
+    }
 }
 
 fn records() {
@@ -55,7 +57,7 @@ fn cpu_ms() -> f64 {
     all.max(main) / 1e6
 }
 
-fn commits(retained: usize) {
+fn commits(count: usize, retained: usize) {
     let dir = tempfile::tempdir().unwrap();
     let by_hand = MaterializationOptions::on_demand();
     let options = JobOptions::new(dir.path(), OpenMode::Create)
@@ -63,10 +65,11 @@ fn commits(retained: usize) {
         .retained(retained)
         .materialization(by_hand);
     let Opened { job, mut stores, .. } = Job::open((Arc::new(InMemory::new()), "job"), options).unwrap();
-    println!("\nretained  manifest bytes  CPU ms a checkpoint (whole process)");
-    let step = (retained / 5).max(1);
+    println!("\n{retained} retained");
+    println!("   so far  manifest bytes  CPU ms a checkpoint (whole process)");
+    let step = (count / 5).max(1);
     let mut before = cpu_ms();
-    for number in 1..=retained {
+    for number in 1..=count {
         let store = &mut stores[0];
         let state = store.state(&StateOptions::new("words")).unwrap();
         let group = store.group_of(b"key");

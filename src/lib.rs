@@ -74,6 +74,7 @@
 
 pub mod admin;
 mod budget;
+mod cache;
 mod changelog;
 mod delta;
 mod env;

@@ -16,7 +16,7 @@ const LIBRARY: &[&[&str]] = &[
     &["restore", "gc", "changelog"],
     &["materialize"],
     &["manifest", "table"],
-    &["delta", "store_model", "budget"],
+    &["delta", "store_model", "budget", "cache"],
     &["key", "remote", "fault_store"],
     &["key_group", "env", "state_map", "shape", "wait", "machine", "intercept"],
     &["ids"],

@@ -11,6 +11,7 @@ use super::local_dir::LocalDir;
 use super::packer::Packer;
 use super::report::MemoryStats;
 use super::triggers::Triggers;
+use crate::cache::CacheMemory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::SubtaskIndex;
 use crate::manifest::CheckpointMode;
@@ -41,6 +42,7 @@ pub(super) struct Inner {
     pub(super) closing: Arc<Notify>,
     pub(super) checkpoint_timeout: Duration,
     pub(super) memory: u64,
+    pub(super) records: Arc<CacheMemory>,
     pub(super) resources: TableResources,
     pub(super) _dir: LocalDir,
 }
@@ -76,6 +78,8 @@ impl Inner {
             deltas: budgets().map(|budget| budget.held()).sum(),
             deltas_limit: budgets().map(|budget| budget.limit()).sum(),
             recycled: self.stores.iter().map(|store| store.shared.recycler.bytes() as u64).sum(),
+            records: self.records.taken(),
+            records_limit: self.records.share() * self.stores.len() as u64,
             memtables: tables.memtables,
             memtables_limit: tables.memtables_limit,
             memtable_waits,

@@ -27,8 +27,10 @@ const LOSSES_BEYOND: u64 = 1 << 30;
 /// The memory of a job, divided up. All of it in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemoryPlan {
-    /// Block cache and memtables of all tables.
+    /// Block cache and memtables of all tables, and caches of records, which take from it what they fill.
     pub(super) tables: u64,
+    /// For each subtask: what its cache of records may take.
+    pub(super) records: u64,
     /// For each subtask: memory of deltas that are not yet both applied and durable.
     pub(super) budget: u64,
     /// For durable deltas that wait to be packed, so that they need not be read back.
@@ -53,17 +55,18 @@ impl MemoryPlan {
         let packing = (memory / 16).min(MOST_PACKING);
         let uploads = (memory / 16).clamp(*UPLOADS.start(), *UPLOADS.end());
         let elsewhere = uploads - UPLOADS.start() + losses(memory);
-        let tables = match options.mode {
+        let (tables, records) = match options.mode {
             // A delta size from the options may exceed the memory that is set aside for it.
             CheckpointMode::Changelog => {
                 let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
-                memory / 4 * 3 - uncounted - elsewhere
+                (memory / 4 * 3 - uncounted - elsewhere, share / 2)
             }
-            // Native mode has no deltas.
-            CheckpointMode::NativeIncremental => memory - elsewhere,
+            // Native mode has no deltas, and RocksDB has all the memory for its own cache.
+            CheckpointMode::NativeIncremental => (memory - elsewhere, 0),
         };
         Self {
             tables,
+            records,
             budget: share / 4 - packing / subtasks,
             packing,
             delta,

@@ -68,6 +68,10 @@ pub struct MemoryStats {
     /// Memory of applied deltas, kept to be used again. The part that is not cleared yet counts against
     /// `deltas_limit` as well, and is freed before a write waits.
     pub recycled: u64,
+    /// The caches of records of all subtasks, with their indexes, ...
+    pub records: u64,
+    /// ... and what they may hold. What they do not hold is memtables' and blocks'.
+    pub records_limit: u64,
     /// Memtables of all tables, including those that only readers still hold, ...
     pub memtables: u64,
     /// ... and what they may hold. At the bound, the background waits for a flush, and in native mode the writer.
@@ -76,7 +80,7 @@ pub struct MemoryStats {
     pub cache: u64,
     /// The part of the cache that is in use now and cannot be evicted.
     pub cache_pinned: u64,
-    /// What the cache may hold.
+    /// What the cache may hold: less while the caches of records hold more.
     pub cache_limit: u64,
     /// How often a write to a table waited for memtables.
     pub memtable_waits: u64,

@@ -58,6 +58,7 @@ impl StateStore {
         // If anything below fails, no operation may use the previous key.
         self.current.key = None;
         self.write_renewals()?;
+        self.settle_offers();
         let mut buffer = self.current.buffer.take();
         buffer.clear();
         plain(&mut buffer);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::budget::Budget;
+use crate::cache::CacheStats;
 use crate::delta::Recycler;
 use crate::error::Error;
 use crate::ids::DeltaSeq;
@@ -12,6 +13,30 @@ use crate::ids::DeltaSeq;
 use super::attempt::Attempt;
 use super::base_trouble::BaseTrouble;
 use super::presence::Presence;
+
+/// [`CacheStats`] for other threads than the operator's.
+#[derive(Debug, Default)]
+pub(crate) struct CacheNumbers {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl CacheNumbers {
+    pub(crate) fn set(&self, stats: CacheStats) {
+        let CacheStats { hits, misses, entries, bytes } = stats;
+        let all =
+            [(&self.hits, hits), (&self.misses, misses), (&self.entries, entries), (&self.bytes, bytes)];
+        all.into_iter().for_each(|(number, value)| number.store(value, Ordering::Relaxed));
+    }
+
+    pub(crate) fn get(&self) -> CacheStats {
+        let [hits, misses, entries, bytes] = [&self.hits, &self.misses, &self.entries, &self.bytes]
+            .map(|number| number.load(Ordering::Relaxed));
+        CacheStats { hits, misses, entries, bytes }
+    }
+}
 
 /// Shared by all threads that work for one store.
 #[derive(Debug)]
@@ -26,6 +51,8 @@ pub(crate) struct StoreShared {
     applied: AtomicU64,
     pub(crate) deltas_sealed: AtomicU64,
     pub(crate) sealed_bytes: AtomicU64,
+    /// Numbers of the cache of records, as of the last cut.
+    pub(crate) cache: CacheNumbers,
     /// Messages that the store's task has not dealt with, and whether it waits for anything.
     inbox: AtomicU64,
     idle: AtomicBool,
@@ -43,6 +70,7 @@ impl StoreShared {
             applied: AtomicU64::new(seq.0),
             deltas_sealed: AtomicU64::new(0),
             sealed_bytes: AtomicU64::new(0),
+            cache: CacheNumbers::default(),
             inbox: AtomicU64::new(0),
             idle: AtomicBool::new(true),
         })

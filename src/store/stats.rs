@@ -36,6 +36,15 @@ pub struct StoreStats {
     pub blocked_writes: u64,
     /// How long these writes waited, in milliseconds.
     pub blocked_ms: f64,
+    /// Reads that the cache of records has answered. The four numbers of the cache are those of the
+    /// last cut.
+    pub cache_hits: u64,
+    /// Reads that it has not answered, of states that it keeps.
+    pub cache_misses: u64,
+    /// Keys that it has.
+    pub cache_entries: u64,
+    /// Memory that it holds.
+    pub cache_bytes: u64,
     /// RocksDB's own numbers.
     pub table: TableStats,
 }
@@ -43,6 +52,7 @@ pub struct StoreStats {
 impl StoreStats {
     pub(crate) fn gather(shared: &StoreShared, table: &Table) -> Self {
         let (blocked_writes, blocked) = shared.budget.blocked();
+        let cache = shared.cache.get();
         Self {
             active_entries: 0,
             active_bytes: 0,
@@ -54,6 +64,10 @@ impl StoreStats {
             sealed_bytes: shared.sealed_bytes.load(Ordering::Relaxed),
             blocked_writes,
             blocked_ms: blocked.as_secs_f64() * 1e3,
+            cache_hits: cache.hits,
+            cache_misses: cache.misses,
+            cache_entries: cache.entries,
+            cache_bytes: cache.bytes,
             table: table.stats(),
         }
     }

@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// flush.
 pub(crate) struct Memtables {
     manager: WriteBufferManager,
-    limit: u64,
+    limit: AtomicU64,
     tables: Mutex<Vec<Arc<Memtable>>>,
     waits: AtomicU64,
     waited_nanos: AtomicU64,
@@ -67,7 +67,7 @@ impl Memtables {
         let size = usize::try_from(limit.saturating_mul(2)).unwrap_or(usize::MAX);
         Arc::new(Self {
             manager: WriteBufferManager::new_write_buffer_manager_with_cache(size, false, cache.clone()),
-            limit,
+            limit: AtomicU64::new(limit),
             tables: Mutex::default(),
             waits: AtomicU64::new(0),
             waited_nanos: AtomicU64::new(0),
@@ -96,7 +96,12 @@ impl Memtables {
     }
 
     pub(crate) fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The bound from now on, at most what it was at first.
+    pub(super) fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How often writers have waited for room, and how long altogether.
@@ -109,7 +114,7 @@ impl Memtables {
     /// bound, unless `stop` says that there is nothing left to wait for.
     pub(super) fn make_room(&self, incoming: u64, clock: &dyn Clock, stop: impl Fn() -> bool) {
         // Far below the bound no table needs to flush.
-        if self.held().saturating_add(incoming) <= self.limit / 2 || self.look(incoming) {
+        if self.held().saturating_add(incoming) <= self.limit() / 2 || self.look(incoming) {
             return;
         }
         let start = clock.monotonic();
@@ -127,8 +132,8 @@ impl Memtables {
         // thread would close the table.
         let tables = self.tables();
         let active: Vec<_> = tables.iter().map(|table| table.active.load(Ordering::Relaxed)).collect();
-        due(&active, self.limit).into_iter().filter_map(|at| tables.get(at)).any(|table| table.flush());
-        if self.held().saturating_add(incoming) <= self.limit {
+        due(&active, self.limit()).into_iter().filter_map(|at| tables.get(at)).any(|table| table.flush());
+        if self.held().saturating_add(incoming) <= self.limit() {
             return true;
         }
         // Memory that only readers hold is not waited for: this very thread may be the reader.
@@ -137,7 +142,7 @@ impl Memtables {
             unflushed += table.unflushed();
             flushing |= table.is_flushing();
         }
-        may_write(unflushed, incoming, flushing, self.limit)
+        may_write(unflushed, incoming, flushing, self.limit())
     }
 }
 
@@ -190,7 +195,7 @@ fn may_write(unflushed: u64, incoming: u64, flushing: bool, limit: u64) -> bool 
 
 impl fmt::Debug for Memtables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memtables").field("held", &self.held()).field("limit", &self.limit).finish()
+        f.debug_struct("Memtables").field("held", &self.held()).field("limit", &self.limit()).finish()
     }
 }
 

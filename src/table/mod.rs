@@ -11,6 +11,7 @@
 //! One thread writes (the applier, or the operator in native mode) and any number of threads read.
 
 mod deleted_ranges;
+mod division;
 mod error;
 mod ffi;
 mod files;

@@ -3,7 +3,7 @@
 //! Where an option was chosen by measuring, `docs/measurements/table.md` has the figures.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, CompactOptions, DB, DBCompressionType,
@@ -16,15 +16,12 @@ use super::merge::{self, Folds};
 use super::tuning::Tuning;
 use crate::env::{Clock, Env};
 
-const KIB: usize = 1 << 10;
-const MIB: usize = 1 << 20;
+pub(super) const KIB: usize = 1 << 10;
+pub(super) const MIB: usize = 1 << 20;
 
 const BLOCK_SIZE: usize = 8 * KIB;
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
 const MEMTABLE_BLOOM_RATIO: f64 = 0.02;
-/// A table flushes by itself at so many times its share of the memory for memtables. Not more,
-/// because a memtable's bloom filter is allocated at once, in proportion to this size.
-const MOST_SHARES: usize = 4;
 /// Files in level 0 that start a compaction. Twice RocksDB's default, so that the level below is
 /// rewritten half as often. Reads can afford it because level 0's bloom filters stay in memory.
 pub(super) const L0_FILES: i32 = 8;
@@ -60,27 +57,18 @@ const BY_NAME: &str = "file_checksum_gen_factory=FileChecksumGenCrc32cFactory;\
     memtable_max_range_deletions=512;\
     memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.2";
 
-/// Memory of all tables that share it, in bytes.
-pub(crate) struct TablesMemory {
-    pub(crate) memtables: u64,
-    pub(crate) memtables_limit: u64,
-    /// How often writes have waited for memtables to be flushed, and how long altogether.
-    pub(crate) waits: (u64, Duration),
-    pub(crate) cache: u64,
-    pub(crate) cache_pinned: u64,
-    pub(crate) cache_limit: u64,
-}
-
 /// Block cache, memtable budget, background threads and clock that all tables of a process share.
 #[derive(Clone)]
 pub(crate) struct TableResources {
-    cache: Cache,
-    memtables: Arc<Memtables>,
-    memory: usize,
-    tables: usize,
+    pub(super) cache: Cache,
+    pub(super) memtables: Arc<Memtables>,
+    pub(super) memory: usize,
+    /// Bytes of the memory that somebody else has at the moment.
+    pub(super) lent: Arc<AtomicU64>,
+    pub(super) tables: usize,
     background_jobs: usize,
     open_files: Option<u32>,
-    tuning: Tuning,
+    pub(super) tuning: Tuning,
     clock: Arc<dyn Clock>,
 }
 
@@ -95,6 +83,7 @@ impl TableResources {
             cache,
             memtables,
             memory,
+            lent: Arc::default(),
             tables: 1,
             background_jobs: background_jobs.clamp(1, 64),
             open_files: None,
@@ -133,18 +122,6 @@ impl TableResources {
         (flushes, (self.background_jobs - flushes).max(1))
     }
 
-    /// The memory that all tables hold and may hold.
-    pub(crate) fn held(&self) -> TablesMemory {
-        TablesMemory {
-            memtables: self.memtables.held(),
-            memtables_limit: self.memtables.limit(),
-            waits: self.memtables.waited(),
-            cache: self.cache.get_usage() as u64,
-            cache_pinned: self.cache.get_pinned_usage() as u64,
-            cache_limit: self.memory as u64,
-        }
-    }
-
     pub(super) fn memtables(&self) -> &Memtables {
         &self.memtables
     }
@@ -173,31 +150,6 @@ impl TableResources {
         let folds = Folds { expiries, long: Arc::default() };
         merge::install_with(options, folds.clone());
         folds
-    }
-
-    /// Bytes at which compaction ends a file and begins the next.
-    pub(super) fn file_size(&self) -> u64 {
-        let by_memory = (self.memory / 8).clamp(MIB, 64 * MIB) as u64;
-        self.tuning.number("target_file_size_base").unwrap_or(by_memory)
-    }
-
-    /// Bytes at which a table flushes by itself. A single table may have four memtables of that
-    /// size. With many tables some are busier than others, so each may exceed its share;
-    /// [`Memtables`] bounds them together.
-    fn write_buffer_size(&self) -> usize {
-        let share = self.memory / 2 / self.tables * MOST_SHARES;
-        (self.memory / 8).min(share).clamp(64 * KIB, 64 * MIB)
-    }
-
-    /// Bytes that a memtable takes from the allocator at a time. Small with many tables, because a
-    /// table that is hardly written to holds one such block.
-    fn arena_block_size(&self) -> usize {
-        (self.memory / 2 / self.tables / 16).min(self.write_buffer_size() / 8).clamp(8 * KIB, MIB)
-    }
-
-    /// About how many bytes a replay writes in one batch.
-    pub(super) fn bulk_bytes(&self) -> usize {
-        (self.memory / 16).clamp(64 * KIB, 8 * MIB)
     }
 
     pub(crate) fn options(&self) -> Result<Options, rocksdb::Error> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use crate::budget::Budget;
+use crate::cache::CacheMemory;
 use crate::error::Result;
 use crate::gc::Pin;
 use crate::machine::cores;
@@ -57,6 +58,8 @@ pub(super) fn assemble(
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
     let appliers = Appliers::start(subtasks.len(), cores())?;
+    let lender = resources.clone();
+    let records = CacheMemory::new(plan.records, move |taken| lender.lend(taken));
     let rate = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let starter = StoreStarter {
         options,
@@ -66,6 +69,7 @@ pub(super) fn assemble(
         attempt: &attempt,
         appliers: &appliers,
         packing: Budget::new(plan.packing),
+        records: Arc::clone(&records),
         limiter: rate.map(|rate| Arc::new(RateLimiter::new(rate))),
         committer: &committer,
         uploads: &uploads,
@@ -101,6 +105,7 @@ pub(super) fn assemble(
         closing: Arc::default(),
         checkpoint_timeout: options.checkpoint_timeout,
         memory: options.memory,
+        records,
         resources,
         _dir: dir,
     };

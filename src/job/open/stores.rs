@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::budget::Budget;
+use crate::cache::CacheMemory;
 use crate::changelog::Tail;
 use crate::error::Result;
 use crate::ids::{DeltaSeq, StateId, SubtaskIndex};
@@ -40,6 +41,8 @@ pub(super) struct StoreStarter<'a> {
     pub(super) appliers: &'a Appliers,
     /// Memory for deltas that wait to be packed.
     pub(super) packing: Arc<Budget>,
+    /// Memory of the caches of records.
+    pub(super) records: Arc<CacheMemory>,
     /// Limits materializations of all subtasks together.
     pub(super) limiter: Option<Arc<RateLimiter>>,
     pub(super) committer: &'a Committer,
@@ -116,7 +119,8 @@ impl StoreStarter<'_> {
         } else {
             let [delta_bytes, inline_limit] =
                 [self.plan.delta, self.plan.inline].map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-            Mode::Changelog { applier, delta_bytes, inline_limit }
+            let records = Arc::clone(&self.records);
+            Mode::Changelog { applier, records, delta_bytes, inline_limit }
         };
         let restored_metadata = restored.metadata;
         StartedStore { subtask, range, seq, restored_metadata, instance, table, shared, events, mode }

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
-use crate::delta::{ActiveDelta, FrozenDelta, Lookup, Pooled, Recycler};
+use crate::cache::{Cached, RecordCache};
+use crate::delta::{ActiveDelta, FrozenDelta, Lookup, MergeOp, Pooled, Recycler, TableKind};
 use crate::error::Result;
 use crate::ids::DeltaSeq;
 use crate::store::event::Event;
 use crate::store::layer::Layer;
 use crate::store::scan::ScanBuilder;
+use crate::store::value::Value;
 
 use super::background::Background;
 use super::found::{Found, Operands};
 
 pub(in crate::store) struct Changelog {
     pub(super) active: ActiveDelta,
+    /// Current values of keys that are read again and again.
+    cache: RecordCache,
     /// Not yet applied, oldest first.
     frozen: Vec<Arc<Layer>>,
     /// Size at which the active delta is cut between two barriers.
@@ -29,15 +33,57 @@ impl Changelog {
     pub(super) fn new(
         background: Background,
         recycler: &Arc<Recycler>,
+        cache: RecordCache,
         delta_bytes: usize,
         inline_limit: usize,
     ) -> Self {
         let active = ActiveDelta::recycled_by(Arc::clone(recycler));
-        Self { active, frozen: Vec::new(), delta_bytes, inline_limit, early_cuts: 0, background }
+        Self { active, cache, frozen: Vec::new(), delta_bytes, inline_limit, early_cuts: 0, background }
     }
 
     pub(super) fn seq(&self) -> DeltaSeq {
         self.background.seq()
+    }
+
+    #[inline]
+    pub(super) fn put(&mut self, kind: TableKind, key: &[u8], value: &[u8]) {
+        self.cache.put(key, value);
+        self.active.put(kind, key, value);
+    }
+
+    #[inline]
+    pub(super) fn delete(&mut self, kind: TableKind, key: &[u8]) {
+        self.cache.delete(key);
+        self.active.delete(kind, key);
+    }
+
+    #[inline]
+    pub(super) fn merge(&mut self, kind: TableKind, op: MergeOp, key: &[u8], operand: &[u8]) {
+        match op {
+            MergeOp::ListAppend => self.cache.append(key, operand),
+        }
+        self.active.merge(kind, op, key, operand);
+    }
+
+    pub(super) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        self.cache.delete_range(start, end);
+        self.active.delete_range(start, end);
+    }
+
+    /// The table has answered a read of this key, which is worth remembering.
+    #[inline]
+    pub(super) fn offer(&self, key: &[u8], value: Option<&[u8]>) {
+        self.cache.offer(key, value);
+    }
+
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        self.cache.settle();
+    }
+
+    /// The value of the key has changed, but not by a write to this engine.
+    pub(in crate::store) fn forget(&self, key: &[u8]) {
+        self.cache.forget(key);
     }
 
     /// Looked at once per write: an empty delta is where memory is asked for, a full one is cut.
@@ -96,6 +142,7 @@ impl Changelog {
     /// copy, no I/O).
     pub(super) fn freeze(&mut self) {
         self.purge();
+        self.background.shared.cache.set(self.cache.stats());
         // Once, unless scans hold parts of the delta.
         while !self.active.is_empty() {
             let delta = self.active.cut();
@@ -140,8 +187,17 @@ impl Changelog {
         self.frozen.iter().rev().for_each(|layer| builder.frozen(layer));
     }
 
-    /// Looks a key up, from the newest layer down.
+    /// Looks a key up: in the cache, which has the last word, and then from the newest layer down.
+    #[inline]
     pub(super) fn find(&self, key: &[u8]) -> Found<'_> {
+        match self.cache.get(key) {
+            Cached::Value(value) => Found::Settled(Some(Value::borrowed(value))),
+            Cached::Absent => Found::Settled(None),
+            Cached::Unknown => self.find_in_layers(key),
+        }
+    }
+
+    fn find_in_layers(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
         // The newest table is looked up separately, because most reads that memory answers end
         // there.

@@ -11,6 +11,7 @@ mod native;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cache::{CacheMemory, RecordCache};
 use crate::delta::{MergeOp, TableKind};
 use crate::env::Clock;
 use crate::error::Result;
@@ -29,8 +30,16 @@ pub(super) use native::Native;
 
 /// What a mode needs beside the parts that all stores have.
 pub(crate) enum Mode {
-    Changelog { applier: Applier, delta_bytes: usize, inline_limit: usize },
-    Native { dir: PathBuf },
+    /// `records`: memory for the cache of records, which all stores share.
+    Changelog {
+        applier: Applier,
+        records: Arc<CacheMemory>,
+        delta_bytes: usize,
+        inline_limit: usize,
+    },
+    Native {
+        dir: PathBuf,
+    },
 }
 
 /// What every engine works with.
@@ -59,10 +68,16 @@ pub(super) enum CutState {
 impl Engine {
     pub(super) fn new(mode: Mode, parts: EngineParts) -> Self {
         match mode {
-            Mode::Changelog { applier, delta_bytes, inline_limit } => {
+            Mode::Changelog { applier, records, delta_bytes, inline_limit } => {
                 let recycler = Arc::clone(&parts.shared.recycler);
                 let background = Background::new(applier, parts);
-                let changelog = Changelog::new(background, &recycler, delta_bytes, inline_limit);
+                let changelog = Changelog::new(
+                    background,
+                    &recycler,
+                    RecordCache::new(records),
+                    delta_bytes,
+                    inline_limit,
+                );
                 Self::Changelog(Box::new(changelog))
             }
             Mode::Native { dir } => Self::Native(Native::new(dir, parts)),
@@ -81,7 +96,7 @@ impl Engine {
     pub(super) fn put(&mut self, kind: TableKind, key: &[u8], value: &[u8]) -> Result<()> {
         match self {
             Self::Changelog(changelog) => {
-                changelog.active.put(kind, key, value);
+                changelog.put(kind, key, value);
                 Ok(())
             }
             Self::Native(native) => native.put(key, value),
@@ -92,7 +107,7 @@ impl Engine {
     pub(super) fn delete(&mut self, kind: TableKind, key: &[u8]) -> Result<()> {
         match self {
             Self::Changelog(changelog) => {
-                changelog.active.delete(kind, key);
+                changelog.delete(kind, key);
                 Ok(())
             }
             Self::Native(native) => native.delete(key),
@@ -103,7 +118,7 @@ impl Engine {
     pub(super) fn merge(&mut self, kind: TableKind, op: MergeOp, key: &[u8], operand: &[u8]) -> Result<()> {
         match self {
             Self::Changelog(changelog) => {
-                changelog.active.merge(kind, op, key, operand);
+                changelog.merge(kind, op, key, operand);
                 Ok(())
             }
             Self::Native(native) => native.merge(op, key, operand),
@@ -113,7 +128,7 @@ impl Engine {
     pub(super) fn delete_range(&mut self, start: &[u8], end: &[u8]) -> Result<()> {
         match self {
             Self::Changelog(changelog) => {
-                changelog.active.delete_range(start, end);
+                changelog.delete_range(start, end);
                 Ok(())
             }
             Self::Native(native) => native.delete_range(start, end),
@@ -126,6 +141,25 @@ impl Engine {
         match self {
             Self::Changelog(changelog) => changelog.find(key),
             Self::Native(_) => Found::Nothing,
+        }
+    }
+
+    /// The table has answered a read of this key.
+    #[inline]
+    pub(super) fn offer(&self, key: &[u8], value: Option<&[u8]>) {
+        match self {
+            Self::Changelog(changelog) => changelog.offer(key, value),
+            // RocksDB has the memory for its own cache.
+            Self::Native(_) => {}
+        }
+    }
+
+    /// Takes in what [`Engine::offer`] was given, as every write does.
+    #[inline]
+    pub(super) fn settle(&mut self) {
+        match self {
+            Self::Changelog(changelog) => changelog.settle(),
+            Self::Native(_) => {}
         }
     }
 

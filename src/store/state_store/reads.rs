@@ -47,8 +47,10 @@ impl StateStore {
         // RocksDB reads ascending keys together.
         missing.sort_unstable();
         let encoded: Vec<_> = missing.iter().map(|(key, _)| key.as_slice()).collect();
-        for (value, (_, at)) in self.table.multi_get(&encoded).into_iter().zip(&missing) {
-            values[*at] = value?.map(Value::pinned);
+        for (value, (key, at)) in self.table.multi_get(&encoded).into_iter().zip(&missing) {
+            let value = value?;
+            self.engine.offer(key, value.as_deref());
+            values[*at] = value.map(Value::pinned);
         }
         Ok(values)
     }
@@ -175,6 +177,12 @@ impl StateStore {
         builder.build(&self.table)
     }
 
+    /// Takes in what reads have left for the cache of records, where no write does.
+    #[inline]
+    pub(in crate::store) fn settle_offers(&mut self) {
+        self.engine.settle();
+    }
+
     /// Bytes of the list at an encoded key.
     pub(in crate::store) fn read_list(&self, encoded: &[u8]) -> Result<u64> {
         Ok(self.read(encoded)?.map_or(0, |list| list.len() as u64))
@@ -184,16 +192,23 @@ impl StateStore {
     fn read(&self, key: &[u8]) -> Result<Option<Value<'_>>> {
         match self.find(key) {
             Found::Settled(value) => Ok(value),
-            Found::Nothing => Ok(self.table.get(key)?.map(Value::pinned)),
+            Found::Nothing => {
+                let value = self.table.get(key)?;
+                self.engine.offer(key, value.as_deref());
+                Ok(value.map(Value::pinned))
+            }
             Found::Operands(mut operands) => {
                 let (base, applied) = self.table.get_at(key)?;
                 // A layer may have been applied since it was read: its operands are in the base
                 // then.
                 operands.drop_applied(applied);
-                if operands.is_empty() {
-                    return Ok(base.map(Value::pinned));
-                }
-                Ok(operands.fold_into(base.as_deref()))
+                let value = if operands.is_empty() {
+                    base.map(Value::pinned)
+                } else {
+                    operands.fold_into(base.as_deref())
+                };
+                self.engine.offer(key, value.as_deref());
+                Ok(value)
             }
         }
     }

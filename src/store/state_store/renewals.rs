@@ -19,6 +19,10 @@ impl StateStore {
     pub(crate) fn renew(&self, state: State, group: KeyGroup, key: &[u8], value: Vec<u8>) {
         let mut encoded = Vec::with_capacity(key::PREFIX_LEN + key.len());
         key::encode_into(&mut encoded, group, state.id, key);
+        if let Engine::Changelog(changelog) = &self.engine {
+            // It would have the old time once the renewed value has gone to the table.
+            changelog.forget(&encoded);
+        }
         if self.renewals.insert(encoded, state.table, value) {
             self.hand_over();
         }

@@ -1,0 +1,367 @@
+//! [`RecordCache`]: the current values of keys, as many as fit.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::deletions::Deletions;
+use super::index::{Index, KeyHash, Place};
+use super::log::{CHUNK, Content, Log, MOST_CHUNKS, Pos, record_len};
+use super::memory::CacheMemory;
+use super::offers::Offers;
+use super::worth::{Standing, Worth};
+use crate::ids::StateId;
+use crate::key::state_of;
+
+/// Records that get a second chance before one write. More are given up, however often they were
+/// used, so that no write takes long.
+const SECOND_CHANCES: usize = 16;
+/// The fewest chunks that a cache works with.
+const FEWEST_CHUNKS: usize = 2;
+/// What a value is given to grow when it has outgrown its record by appends, as a divisor of its
+/// length.
+const SLACK: usize = 2;
+
+/// What the cache knows of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cached<'a> {
+    /// Nothing.
+    Unknown,
+    /// Its current value.
+    Value(&'a [u8]),
+    /// That it has no value.
+    Absent,
+}
+
+/// Numbers of one cache: sizes as of now, counts since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CacheStats {
+    /// Reads that it has answered, ...
+    pub(crate) hits: u64,
+    /// ... and those of cached states that it has not.
+    pub(crate) misses: u64,
+    pub(crate) entries: u64,
+    /// Memory held, with the index.
+    pub(crate) bytes: u64,
+}
+
+/// The cache of one store. Owned by the operator's thread, which tells it of every change; what it
+/// has of a key is therefore the key's current value. Keys are encoded keys.
+pub(crate) struct RecordCache {
+    log: Log,
+    index: Index,
+    index_bytes: usize,
+    worth: Worth,
+    deletions: Deletions,
+    /// The time that records get. It moves on where earlier records have become stale.
+    now: Cell<u32>,
+    offers: Offers,
+    memory: Arc<CacheMemory>,
+    limit: usize,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
+}
+
+impl RecordCache {
+    /// An empty cache, which takes its memory from `memory` as it fills.
+    pub(crate) fn new(memory: Arc<CacheMemory>) -> Self {
+        let share = usize::try_from(memory.share()).unwrap_or(usize::MAX);
+        let limit = if share < FEWEST_CHUNKS * CHUNK { 0 } else { share };
+        Self {
+            log: Log::default(),
+            index: Index::default(),
+            index_bytes: 0,
+            worth: Worth::default(),
+            deletions: Deletions::default(),
+            now: Cell::new(0),
+            offers: Offers::default(),
+            memory,
+            limit,
+            hits: Cell::new(0),
+            misses: Cell::new(0),
+        }
+    }
+
+    /// What is known of `key`.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Cached<'_> {
+        let standing = self.worth.count(state(key), 1, &self.now);
+        if !standing.cached {
+            return Cached::Unknown;
+        }
+        let Some((place, pos)) = self.find(self.index.hash(key), key) else {
+            self.misses.set(self.misses.get() + 1);
+            return Cached::Unknown;
+        };
+        let (content, time) = self.log.content(pos);
+        if !self.is_valid(standing, key, time) {
+            self.misses.set(self.misses.get() + 1);
+            return Cached::Unknown;
+        }
+        self.index.mark(place);
+        self.hits.set(self.hits.get() + 1);
+        match content {
+            Content::Value(value) => Cached::Value(value),
+            Content::Absent => Cached::Absent,
+        }
+    }
+
+    /// The key has this value now.
+    #[inline]
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
+        if self.begin(key) {
+            self.set(key, Content::Value(value), true);
+        }
+    }
+
+    /// The key has no value now.
+    #[inline]
+    pub(crate) fn delete(&mut self, key: &[u8]) {
+        if self.begin(key) {
+            // Most keys that are deleted are never asked for again.
+            self.set(key, Content::Absent, false);
+        }
+    }
+
+    /// `operand` was appended to the value of the key.
+    #[inline]
+    pub(crate) fn append(&mut self, key: &[u8], operand: &[u8]) {
+        if !self.begin(key) {
+            return;
+        }
+        let hash = self.index.hash(key);
+        let Some((place, pos)) = self.find(hash, key) else { return };
+        let (content, time) = self.log.content(pos);
+        if !self.is_valid(self.worth.standing(state(key)), key, time) {
+            self.index.remove(place);
+            return;
+        }
+        let (keep, now) = (content.bytes().len(), self.now.get());
+        if self.log.set(pos, keep, Content::Value(operand), now) {
+            return;
+        }
+        let mut value = Vec::with_capacity(keep + operand.len());
+        value.extend_from_slice(self.log.content(pos).0.bytes());
+        value.extend_from_slice(operand);
+        self.index.remove(place);
+        let room = value.len() + value.len() / SLACK;
+        self.insert(hash, key, Content::Value(&value), room);
+    }
+
+    /// The keys from `start` up to but without `end` have no values now.
+    pub(crate) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        self.settle();
+        self.now.set(self.now.get() + 1);
+        self.deletions.note(start, end, self.now.get());
+    }
+
+    /// A read has found this value below the cache.
+    #[inline]
+    pub(crate) fn offer(&self, key: &[u8], value: Option<&[u8]>) {
+        if self.limit > 0 && self.worth.standing(state(key)).cached {
+            self.offers.add(key, value);
+        }
+    }
+
+    /// Takes in what reads have offered, as every write does.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if !self.offers.is_empty() {
+            self.take_offers();
+        }
+    }
+
+    /// The value of the key has changed otherwise.
+    pub(crate) fn forget(&self, key: &[u8]) {
+        self.offers.clear();
+        if let Some((place, _)) = self.find(self.index.hash(key), key) {
+            self.index.remove(place);
+        }
+    }
+
+    /// Numbers as of now.
+    pub(crate) fn stats(&self) -> CacheStats {
+        CacheStats {
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            entries: self.index.len() as u64,
+            bytes: self.held() as u64,
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.log.memory() + self.index_bytes
+    }
+
+    #[inline]
+    fn find(&self, hash: KeyHash, key: &[u8]) -> Option<(Place, Pos)> {
+        self.index.find(hash, |pos| self.log.key(pos) == key)
+    }
+
+    /// Whether a record of this time says what is so now.
+    #[inline]
+    fn is_valid(&self, standing: Standing, key: &[u8], time: u32) -> bool {
+        // Nearly always nothing has happened since.
+        time == self.now.get() || time >= standing.valid_from && self.deletions.spare(key, time)
+    }
+
+    /// Counts a write. Returns whether the cache has to learn of it.
+    #[inline]
+    fn begin(&mut self, key: &[u8]) -> bool {
+        self.settle();
+        let standing = self.worth.count(state(key), 0, &self.now);
+        if !standing.cached && self.log.chunks() > 0 && !self.worth.any() {
+            self.clear();
+        }
+        standing.cached
+    }
+
+    /// Takes in what reads have found.
+    #[cold]
+    fn take_offers(&mut self) {
+        let offers = std::mem::take(&mut self.offers);
+        offers.drain(|key, content| {
+            if self.worth.standing(state(key)).cached {
+                self.set(key, content, true);
+            }
+        });
+        // Its buffers are used again.
+        self.offers = offers;
+    }
+
+    /// Sets the content of a key's record. `insert`: adds a record if there is none.
+    #[inline]
+    fn set(&mut self, key: &[u8], content: Content<'_>, insert: bool) {
+        let hash = self.index.hash(key);
+        match self.find(hash, key) {
+            Some((place, pos)) => {
+                if self.log.set(pos, 0, content, self.now.get()) {
+                    return;
+                }
+                // The record stays behind, and is passed over when its turn comes.
+                self.index.remove(place);
+                self.insert(hash, key, content, content.bytes().len());
+            }
+            None if insert => self.insert(hash, key, content, content.bytes().len()),
+            None => {}
+        }
+    }
+
+    /// Adds a key that is not in the index.
+    #[inline]
+    fn insert(&mut self, hash: KeyHash, key: &[u8], content: Content<'_>, room: usize) {
+        let Some(len) = record_len(key, room) else { return };
+        if !self.make_room(len) {
+            return;
+        }
+        let growth = self.index.growth(hash);
+        if growth > 0 {
+            self.index_bytes += growth;
+            self.memory.take(growth as u64);
+        }
+        let pos = self.log.push(key, content, room, self.now.get());
+        self.index.insert(hash, pos);
+    }
+
+    /// Makes the newest chunk have room for `len` bytes. False if the cache has no memory.
+    #[inline]
+    fn make_room(&mut self, len: usize) -> bool {
+        if self.log.fits(len) {
+            // Little by little, so that no write gives up a whole chunk.
+            self.keep_pace(len);
+        }
+        // Second chances may have filled the chunk.
+        self.log.fits(len) || self.next_chunk()
+    }
+
+    /// Gives up as much of the oldest chunk as the newest one has taken, if the next chunk will be
+    /// the oldest one's memory.
+    #[inline]
+    fn keep_pace(&mut self, len: usize) {
+        let mut chances = SECOND_CHANCES;
+        loop {
+            let (head, tail) = self.log.progress();
+            if head >= tail + len || self.may_grow() || !self.give_up_one(&mut chances) {
+                return;
+            }
+        }
+    }
+
+    fn may_grow(&self) -> bool {
+        self.held() + CHUNK <= self.limit && self.log.chunks() < MOST_CHUNKS
+    }
+
+    #[cold]
+    fn next_chunk(&mut self) -> bool {
+        if self.may_grow() {
+            self.log.grow();
+            self.memory.take(CHUNK as u64);
+            return true;
+        }
+        // The index may have grown into the chunks' memory.
+        while self.held() > self.limit && self.log.chunks() > FEWEST_CHUNKS {
+            self.give_up_chunk();
+            self.log.shrink();
+            self.memory.give_back(CHUNK as u64);
+        }
+        if self.log.chunks() < FEWEST_CHUNKS {
+            return false;
+        }
+        self.give_up_chunk();
+        self.log.turn();
+        true
+    }
+
+    /// Gives up what is left of the oldest chunk.
+    fn give_up_chunk(&mut self) {
+        while self.give_up_one(&mut 0) {}
+    }
+
+    /// Gives up the oldest record, or moves it to the newest chunk if it was used and has a chance
+    /// left. False if the oldest chunk has none.
+    fn give_up_one(&mut self, chances: &mut usize) -> bool {
+        let Some(oldest) = self.log.take_oldest() else { return false };
+        let key = self.log.key(oldest.0);
+        let Some((place, _)) = self.index.find(self.index.hash(key), |pos| pos == oldest.0) else {
+            // The key has a newer record, or none.
+            return true;
+        };
+        let (_, time) = self.log.content(oldest.0);
+        let is_used = *chances > 0
+            && self.index.is_marked(place)
+            && self.is_valid(self.worth.standing(state(key)), key, time);
+        let moved = if is_used { self.log.push_again(oldest) } else { None };
+        match moved {
+            Some(pos) => {
+                *chances -= 1;
+                self.index.moved(place, pos);
+            }
+            None => self.index.remove(place),
+        }
+        true
+    }
+
+    /// Gives all memory back.
+    fn clear(&mut self) {
+        self.memory.give_back(self.held() as u64);
+        (self.log, self.index, self.index_bytes) = (Log::default(), Index::default(), 0);
+    }
+}
+
+impl Drop for RecordCache {
+    fn drop(&mut self) {
+        self.memory.give_back(self.held() as u64);
+    }
+}
+
+impl fmt::Debug for RecordCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordCache").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// The state of an encoded key. Keys too short to name one share the reserved state.
+#[inline]
+fn state(key: &[u8]) -> StateId {
+    state_of(key).unwrap_or(StateId(0))
+}

@@ -21,6 +21,8 @@ enum Op {
     Get(u16),
     /// The value changes behind the cache's back, which is told.
     Forget(u16),
+    /// So many bytes are lent beside the share.
+    Lend(u64),
     /// Reads of one key, which make its state worth caching, or writes, which end that.
     ManyReads(u16),
     ManyWrites(u16),
@@ -47,6 +49,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (number(), prop::option::of(0..3_u8)).prop_map(|(key, byte)| Op::DeletePrefix(key, byte)),
         40 => number().prop_map(Op::Get),
         3 => number().prop_map(Op::Forget),
+        2 => (0..2_000_000_u64).prop_map(Op::Lend),
         2 => number().prop_map(Op::ManyReads),
         1 => number().prop_map(Op::ManyWrites),
     ]
@@ -115,6 +118,7 @@ impl Both {
                 self.cache.forget(&key);
                 self.map.insert(key, value);
             }
+            Op::Lend(bytes) => self.cache.lend(bytes),
             Op::ManyReads(number) => (0..2000).for_each(|_| self.get(&key(number))),
             Op::ManyWrites(number) => (0..2000).for_each(|_| self.run(&Op::Put(number, 5))),
         }
@@ -134,6 +138,9 @@ proptest! {
             both.run(op);
         }
         (0..KEYS).for_each(|number| both.get(&key(number)));
+        // What was lent goes back with the writes that follow.
+        both.run(&Op::Lend(0));
+        (0..5).for_each(|_| both.run(&Op::ManyWrites(0)));
         let held = both.cache.stats().bytes;
         prop_assert_eq!(held, both.memory.taken());
         // The index of all keys is smaller than this.

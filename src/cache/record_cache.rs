@@ -16,6 +16,10 @@ use crate::key::state_of;
 /// Records that get a second chance before one write. More are given up, however often they were
 /// used, so that no write takes long.
 const SECOND_CHANCES: usize = 16;
+/// Bytes that a write of one byte gives up while the cache holds too much. The deltas, which need the
+/// memory, grow by less: a frozen delta is charged twice until it is sealed.
+const SHED_PER_BYTE: usize = 4;
+const LEAST_SHED: usize = 1 << 10;
 /// The fewest chunks that a cache works with.
 const FEWEST_CHUNKS: usize = 2;
 /// What a value is given to grow when it has outgrown its record by appends, as a divisor of its
@@ -57,6 +61,8 @@ pub(crate) struct RecordCache {
     now: Cell<u32>,
     offers: Offers,
     memory: Arc<CacheMemory>,
+    /// Its share of the memory, and what it may hold at the moment.
+    share: usize,
     limit: usize,
     hits: Cell<u64>,
     misses: Cell<u64>,
@@ -66,7 +72,7 @@ impl RecordCache {
     /// An empty cache, which takes its memory from `memory` as it fills.
     pub(crate) fn new(memory: Arc<CacheMemory>) -> Self {
         let share = usize::try_from(memory.share()).unwrap_or(usize::MAX);
-        let limit = if share < FEWEST_CHUNKS * CHUNK { 0 } else { share };
+        let share = if share < FEWEST_CHUNKS * CHUNK { 0 } else { share };
         Self {
             log: Log::default(),
             index: Index::default(),
@@ -76,7 +82,8 @@ impl RecordCache {
             now: Cell::new(0),
             offers: Offers::default(),
             memory,
-            limit,
+            share,
+            limit: share,
             hits: Cell::new(0),
             misses: Cell::new(0),
         }
@@ -109,7 +116,7 @@ impl RecordCache {
     /// The key has this value now.
     #[inline]
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
-        if self.begin(key) {
+        if self.begin(key, value.len()) {
             self.set(key, Content::Value(value), true);
         }
     }
@@ -117,7 +124,7 @@ impl RecordCache {
     /// The key has no value now.
     #[inline]
     pub(crate) fn delete(&mut self, key: &[u8]) {
-        if self.begin(key) {
+        if self.begin(key, 0) {
             // Most keys that are deleted are never asked for again.
             self.set(key, Content::Absent, false);
         }
@@ -126,7 +133,7 @@ impl RecordCache {
     /// `operand` was appended to the value of the key.
     #[inline]
     pub(crate) fn append(&mut self, key: &[u8], operand: &[u8]) {
-        if !self.begin(key) {
+        if !self.begin(key, operand.len()) {
             return;
         }
         let hash = self.index.hash(key);
@@ -160,6 +167,14 @@ impl RecordCache {
     pub(crate) fn offer(&self, key: &[u8], value: Option<&[u8]>) {
         if self.limit > 0 && self.worth.standing(state(key)).cached {
             self.offers.add(key, value);
+        }
+    }
+
+    /// Lends the cache `bytes` beside its share, in place of what was lent before. What it holds
+    /// beyond that is given up by the writes that follow, some records with each.
+    pub(crate) fn lend(&mut self, bytes: u64) {
+        if self.share > 0 {
+            self.limit = self.share.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
     }
 
@@ -205,10 +220,13 @@ impl RecordCache {
         time == self.now.get() || time >= standing.valid_from && self.deletions.spare(key, time)
     }
 
-    /// Counts a write. Returns whether the cache has to learn of it.
+    /// Counts a write of so many bytes. Returns whether the cache has to learn of it.
     #[inline]
-    fn begin(&mut self, key: &[u8]) -> bool {
+    fn begin(&mut self, key: &[u8], bytes: usize) -> bool {
         self.settle();
+        if self.held() > self.limit {
+            self.shed((SHED_PER_BYTE * bytes).max(LEAST_SHED));
+        }
         let standing = self.worth.count(state(key), 0, &self.now);
         if !standing.cached && self.log.chunks() > 0 && !self.worth.any() {
             self.clear();
@@ -310,6 +328,20 @@ impl RecordCache {
         self.give_up_chunk();
         self.log.turn();
         true
+    }
+
+    /// Gives up so many bytes of the oldest records, and the chunks whose last ones these are.
+    #[cold]
+    fn shed(&mut self, mut bytes: usize) {
+        while bytes > 0 && self.held() > self.limit && self.log.chunks() > FEWEST_CHUNKS {
+            let (before, _) = self.log.progress();
+            if self.give_up_one(&mut 0) {
+                bytes = bytes.saturating_sub(self.log.progress().0 - before);
+            } else {
+                self.log.shrink();
+                self.memory.give_back(CHUNK as u64);
+            }
+        }
     }
 
     /// Gives up what is left of the oldest chunk.

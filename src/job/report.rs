@@ -70,7 +70,8 @@ pub struct MemoryStats {
     pub recycled: u64,
     /// The caches of records of all subtasks, with their indexes, ...
     pub records: u64,
-    /// ... and what they may hold. What they do not hold is memtables' and blocks'.
+    /// ... and what they may always hold. What they do not hold is memtables' and blocks'. Beyond it
+    /// they hold memory of the deltas' that these do not need.
     pub records_limit: u64,
     /// Memtables of all tables, including those that only readers still hold, ...
     pub memtables: u64,

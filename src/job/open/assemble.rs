@@ -58,8 +58,9 @@ pub(super) fn assemble(
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
     let appliers = Appliers::start(subtasks.len(), cores())?;
-    let lender = resources.clone();
-    let records = CacheMemory::new(plan.records, move |taken| lender.lend(taken));
+    let (lender, most) = (resources.clone(), plan.records * u64::from(options.subtasks));
+    // What the caches hold beyond their shares is of the deltas' memory.
+    let records = CacheMemory::new(plan.records, move |taken| lender.lend(taken.min(most)));
     let rate = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let starter = StoreStarter {
         options,

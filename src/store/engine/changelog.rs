@@ -14,6 +14,9 @@ use crate::store::value::Value;
 use super::background::Background;
 use super::found::{Found, Operands};
 
+/// The part of the budget for deltas, as a divisor, that is never lent to the cache.
+const KEPT_FREE: u64 = 4;
+
 pub(in crate::store) struct Changelog {
     pub(super) active: ActiveDelta,
     /// Current values of keys that are read again and again.
@@ -142,13 +145,22 @@ impl Changelog {
     /// copy, no I/O).
     pub(super) fn freeze(&mut self) {
         self.purge();
-        self.background.shared.cache.set(self.cache.stats());
+        self.divide();
         // Once, unless scans hold parts of the delta.
         while !self.active.is_empty() {
             let delta = self.active.cut();
             let layer = self.background.hand_over(delta);
             self.take_in([layer]);
         }
+    }
+
+    /// The cache may use what deltas do not. A part stays free for what is written until it has given
+    /// that back.
+    fn divide(&mut self) {
+        let shared = &self.background.shared;
+        let (limit, held) = (shared.budget.limit(), shared.budget.held());
+        self.cache.lend(limit.saturating_sub(held + limit / KEPT_FREE));
+        shared.cache.set(self.cache.stats());
     }
 
     /// Adds layers that lie below the active delta and above all others.

@@ -4,14 +4,33 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::worth::WINDOW;
+
 /// Changes of less than this are not reported.
 const STEP: u64 = 1 << 20;
+
+/// What each cache of records may take, and how often it looks at what is worth that.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CacheLimits {
+    /// Bytes, with the index.
+    pub(crate) bytes: u64,
+    /// Operations on a state after which its share of reads is looked at. At least 1.
+    pub(crate) window: u32,
+    /// Whether more may be lent to it.
+    pub(crate) lent: bool,
+}
+
+impl CacheLimits {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { bytes, window: WINDOW, lent: true }
+    }
+}
 
 /// Memory that caches of records share with somebody else, who has it as long as they do not take
 /// it: RocksDB's block cache.
 pub(crate) struct CacheMemory {
-    /// Bytes for each cache.
-    share: u64,
+    /// For each cache.
+    limits: CacheLimits,
     taken: AtomicU64,
     /// What was reported last, for a quick look.
     reported: AtomicU64,
@@ -22,11 +41,11 @@ pub(crate) struct CacheMemory {
 }
 
 impl CacheMemory {
-    /// `share` bytes for each cache. `report` is called, on any thread, when what they hold
+    /// `limits` are those of each cache. `report` is called, on any thread, when what they hold
     /// together has changed by a MiB or more.
-    pub(crate) fn new(share: u64, report: impl Fn(u64) + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(limits: CacheLimits, report: impl Fn(u64) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            share,
+            limits,
             taken: AtomicU64::new(0),
             reported: AtomicU64::new(0),
             reporting: Mutex::default(),
@@ -34,9 +53,8 @@ impl CacheMemory {
         })
     }
 
-    /// Bytes that each cache may take.
-    pub(crate) fn share(&self) -> u64 {
-        self.share
+    pub(crate) fn limits(&self) -> CacheLimits {
+        self.limits
     }
 
     /// Bytes that all caches hold.
@@ -71,7 +89,7 @@ impl CacheMemory {
 impl fmt::Debug for CacheMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CacheMemory")
-            .field("share", &self.share)
+            .field("limits", &self.limits)
             .field("taken", &self.taken())
             .finish_non_exhaustive()
     }
@@ -85,7 +103,8 @@ mod tests {
     fn what_is_taken_is_reported_in_steps() {
         let reports = Arc::new(AtomicU64::new(0));
         let seen = Arc::clone(&reports);
-        let memory = CacheMemory::new(7 * STEP, move |taken| seen.store(taken, Ordering::Relaxed));
+        let memory =
+            CacheMemory::new(CacheLimits::new(7 * STEP), move |taken| seen.store(taken, Ordering::Relaxed));
         memory.take(STEP - 1);
         assert_eq!((memory.taken(), reports.load(Ordering::Relaxed)), (STEP - 1, 0));
         memory.take(1);

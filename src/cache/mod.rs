@@ -25,5 +25,5 @@ mod offers;
 mod record_cache;
 mod worth;
 
-pub(crate) use memory::CacheMemory;
+pub(crate) use memory::{CacheLimits, CacheMemory};
 pub(crate) use record_cache::{CacheStats, Cached, RecordCache};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::deletions::Deletions;
 use super::index::{Index, KeyHash, Place};
 use super::log::{CHUNK, Content, Log, MOST_CHUNKS, Pos, record_len};
-use super::memory::CacheMemory;
+use super::memory::{CacheLimits, CacheMemory};
 use super::offers::Offers;
 use super::worth::{Standing, Worth};
 use crate::ids::StateId;
@@ -20,8 +20,10 @@ const SECOND_CHANCES: usize = 16;
 /// memory, grow by less: a frozen delta is charged twice until it is sealed.
 const SHED_PER_BYTE: usize = 4;
 const LEAST_SHED: usize = 1 << 10;
-/// The fewest chunks that a cache works with.
+/// The fewest chunks that a cache works with, ...
 const FEWEST_CHUNKS: usize = 2;
+/// ... and the least memory: as much again for the index of the smallest records in them.
+const LEAST_BYTES: usize = 2 * FEWEST_CHUNKS * CHUNK;
 /// What a value is given to grow when it has outgrown its record by appends, as a divisor of its
 /// length.
 const SLACK: usize = 2;
@@ -44,6 +46,8 @@ pub(crate) struct CacheStats {
     pub(crate) hits: u64,
     /// ... and those of cached states that it has not.
     pub(crate) misses: u64,
+    /// Records that have made room for others.
+    pub(crate) evictions: u64,
     pub(crate) entries: u64,
     /// Memory held, with the index.
     pub(crate) bytes: u64,
@@ -63,29 +67,35 @@ pub(crate) struct RecordCache {
     memory: Arc<CacheMemory>,
     /// Its share of the memory, and what it may hold at the moment.
     share: usize,
+    /// Whether memory may be lent to it.
+    lent: bool,
     limit: usize,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    evictions: u64,
 }
 
 impl RecordCache {
     /// An empty cache, which takes its memory from `memory` as it fills.
     pub(crate) fn new(memory: Arc<CacheMemory>) -> Self {
-        let share = usize::try_from(memory.share()).unwrap_or(usize::MAX);
-        let share = if share < FEWEST_CHUNKS * CHUNK { 0 } else { share };
+        let CacheLimits { bytes, window, lent } = memory.limits();
+        let share = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let share = if share < LEAST_BYTES { 0 } else { share };
         Self {
             log: Log::default(),
             index: Index::default(),
             index_bytes: 0,
-            worth: Worth::default(),
+            worth: Worth::new(window),
             deletions: Deletions::default(),
             now: Cell::new(0),
             offers: Offers::default(),
             memory,
             share,
+            lent,
             limit: share,
             hits: Cell::new(0),
             misses: Cell::new(0),
+            evictions: 0,
         }
     }
 
@@ -147,19 +157,29 @@ impl RecordCache {
         if self.log.set(pos, keep, Content::Value(operand), now) {
             return;
         }
-        let mut value = Vec::with_capacity(keep + operand.len());
+        self.index.remove(place);
+        let len = keep + operand.len();
+        let room = len + len / SLACK;
+        // Looked at before anything is copied, because operands may have hundreds of MB.
+        if record_len(key, room).is_none() {
+            return;
+        }
+        let mut value = Vec::with_capacity(len);
         value.extend_from_slice(self.log.content(pos).0.bytes());
         value.extend_from_slice(operand);
-        self.index.remove(place);
-        let room = value.len() + value.len() / SLACK;
         self.insert(hash, key, Content::Value(&value), room);
     }
 
     /// The keys from `start` up to but without `end` have no values now.
     pub(crate) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
         self.settle();
-        self.now.set(self.now.get() + 1);
-        self.deletions.note(start, end, self.now.get());
+        match self.now.get().checked_add(1) {
+            Some(now) => {
+                self.now.set(now);
+                self.deletions.note(start, end, now);
+            }
+            None => self.begin_anew(),
+        }
     }
 
     /// A read has found this value below the cache.
@@ -173,7 +193,7 @@ impl RecordCache {
     /// Lends the cache `bytes` beside its share, in place of what was lent before. What it holds
     /// beyond that is given up by the writes that follow, some records with each.
     pub(crate) fn lend(&mut self, bytes: u64) {
-        if self.share > 0 {
+        if self.share > 0 && self.lent {
             self.limit = self.share.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
     }
@@ -199,6 +219,7 @@ impl RecordCache {
         CacheStats {
             hits: self.hits.get(),
             misses: self.misses.get(),
+            evictions: self.evictions,
             entries: self.index.len() as u64,
             bytes: self.held() as u64,
         }
@@ -229,7 +250,7 @@ impl RecordCache {
         }
         let standing = self.worth.count(state(key), 0, &self.now);
         if !standing.cached && self.log.chunks() > 0 && !self.worth.any() {
-            self.clear();
+            self.give_back();
         }
         standing.cached
     }
@@ -272,10 +293,8 @@ impl RecordCache {
         if !self.make_room(len) {
             return;
         }
-        let growth = self.index.growth(hash);
-        if growth > 0 {
-            self.index_bytes += growth;
-            self.memory.take(growth as u64);
+        if self.index.growth(hash) > 0 && !self.grow_index(hash) {
+            return;
         }
         let pos = self.log.push(key, content, room, self.now.get());
         self.index.insert(hash, pos);
@@ -305,6 +324,31 @@ impl RecordCache {
         }
     }
 
+    /// Lets the index grow for one more entry, and gives up chunks for that. False if there is no
+    /// memory, or if writes are giving some back.
+    #[cold]
+    fn grow_index(&mut self, hash: KeyHash) -> bool {
+        if self.held() > self.limit {
+            return false;
+        }
+        loop {
+            // Entries that were given up may have made growing unnecessary.
+            let growth = self.index.growth(hash);
+            let chunks = self.log.memory().max(FEWEST_CHUNKS * CHUNK);
+            // The old table is there until the new one is filled, which is twice as large.
+            if growth == 0 || chunks + self.index_bytes + 2 * growth <= self.limit {
+                self.index_bytes += growth;
+                self.memory.take(growth as u64);
+                return true;
+            }
+            if self.log.chunks() <= FEWEST_CHUNKS {
+                return false;
+            }
+            self.give_up_chunk();
+            self.free_chunk();
+        }
+    }
+
     fn may_grow(&self) -> bool {
         self.held() + CHUNK <= self.limit && self.log.chunks() < MOST_CHUNKS
     }
@@ -315,12 +359,6 @@ impl RecordCache {
             self.log.grow();
             self.memory.take(CHUNK as u64);
             return true;
-        }
-        // The index may have grown into the chunks' memory.
-        while self.held() > self.limit && self.log.chunks() > FEWEST_CHUNKS {
-            self.give_up_chunk();
-            self.log.shrink();
-            self.memory.give_back(CHUNK as u64);
         }
         if self.log.chunks() < FEWEST_CHUNKS {
             return false;
@@ -338,8 +376,7 @@ impl RecordCache {
             if self.give_up_one(&mut 0) {
                 bytes = bytes.saturating_sub(self.log.progress().0 - before);
             } else {
-                self.log.shrink();
-                self.memory.give_back(CHUNK as u64);
+                self.free_chunk();
             }
         }
     }
@@ -368,15 +405,42 @@ impl RecordCache {
                 *chances -= 1;
                 self.index.moved(place, pos);
             }
-            None => self.index.remove(place),
+            None => {
+                self.index.remove(place);
+                self.evictions += 1;
+            }
         }
         true
     }
 
-    /// Gives all memory back.
-    fn clear(&mut self) {
-        self.memory.give_back(self.held() as u64);
-        (self.log, self.index, self.index_bytes) = (Log::default(), Index::default(), 0);
+    /// Frees the oldest chunk, whose records nobody finds any more.
+    fn free_chunk(&mut self) {
+        self.log.shrink();
+        self.memory.give_back(CHUNK as u64);
+    }
+
+    /// Gives memory back: all of the index, and one chunk a call, so that no write takes long.
+    #[cold]
+    fn give_back(&mut self) {
+        self.drop_index();
+        self.free_chunk();
+    }
+
+    fn drop_index(&mut self) {
+        if self.index_bytes > 0 {
+            self.memory.give_back(self.index_bytes as u64);
+            (self.index, self.index_bytes) = (Index::default(), 0);
+        }
+    }
+
+    /// Forgets everything at the end of time, which would go round. That comes after four billion
+    /// deleted ranges.
+    #[cold]
+    fn begin_anew(&mut self) {
+        self.drop_index();
+        self.deletions = Deletions::default();
+        self.worth.begin_anew();
+        self.now.set(0);
     }
 }
 
@@ -396,4 +460,67 @@ impl fmt::Debug for RecordCache {
 #[inline]
 fn state(key: &[u8]) -> StateId {
     state_of(key).unwrap_or(StateId(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::worth::WINDOW;
+
+    fn cache(bytes: u64) -> RecordCache {
+        let mut cache = RecordCache::new(CacheMemory::new(CacheLimits::new(bytes), |_| ()));
+        (0..WINDOW).for_each(|_| _ = cache.get(b"key of a group"));
+        cache.put(b"key of a group", b"old");
+        cache
+    }
+
+    #[test]
+    fn after_the_last_moment_nothing_old_is_right_again() {
+        let mut cache = cache(1 << 20);
+        // Of the first moment, which comes again.
+        assert_eq!(cache.get(b"key of a group"), Cached::Value(b"old"));
+        cache.now.set(u32::MAX - 1);
+        for _ in 0..3 {
+            cache.delete_range(b"key of a group", b"key of a grouq");
+            assert_eq!(cache.get(b"key of a group"), Cached::Unknown, "at {}", cache.now.get());
+            cache.put(b"key of another", b"new");
+            assert_eq!(cache.get(b"key of another"), Cached::Value(b"new"));
+        }
+        assert_eq!(cache.now.get(), 1, "time has begun anew");
+    }
+
+    /// With little memory as well, the index leaves the chunks theirs.
+    #[test]
+    fn the_smallest_cache_takes_in_small_records_and_large_ones() {
+        for len in [0, 100, 10_000] {
+            let mut cache = cache(LEAST_BYTES as u64);
+            let mut hits = 0;
+            for number in 0..20_000_u32 {
+                let key = [b"key of".as_slice(), &number.to_be_bytes()].concat();
+                cache.get(&key);
+                cache.put(&key, &vec![7; len]);
+                hits += u32::from(cache.get(&key) != Cached::Unknown);
+                assert!(cache.held() <= LEAST_BYTES, "{} bytes", cache.held());
+            }
+            assert_eq!(cache.log.chunks(), if len == 0 { FEWEST_CHUNKS } else { 3 }, "{len}");
+            assert!(hits > 19_000, "{hits} records of {len} bytes were taken in");
+        }
+    }
+
+    #[test]
+    fn an_index_that_grows_takes_the_memory_from_the_records() {
+        let limit = 8 << 20;
+        let mut cache = cache(limit as u64);
+        let (mut most_freed, mut before) = (0, 0);
+        for number in 0..200_000_u32 {
+            let key = [b"key of".as_slice(), &number.to_be_bytes()].concat();
+            cache.put(&key, &[7; 10]);
+            cache.get(&key);
+            assert!(cache.held() <= limit, "{} of {limit} bytes", cache.held());
+            most_freed = most_freed.max(before.max(cache.log.chunks()) - cache.log.chunks());
+            before = cache.log.chunks();
+        }
+        assert!(most_freed <= 2, "one write has given up {most_freed} chunks");
+        assert!(cache.held() > limit / 10 * 9);
+    }
 }

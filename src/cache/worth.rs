@@ -6,7 +6,7 @@ use crate::ids::StateId;
 use crate::state_map::StateMap;
 
 /// Operations on a state after which its share of reads is looked at.
-const WINDOW: u32 = 1024;
+pub(super) const WINDOW: u32 = 1024;
 /// A state is cached if at least one in so many operations is a read. A read that the cache answers
 /// saves some 3 µs, and an entry costs a write some 0.2 µs.
 const OPS_PER_READ: u32 = 12;
@@ -29,8 +29,9 @@ pub(super) struct Standing {
 }
 
 /// The usage of each state.
-#[derive(Default)]
 pub(super) struct Worth {
+    /// Operations after which a state is looked at.
+    window: u32,
     numbers: RefCell<StateMap<u32>>,
     usage: RefCell<Vec<Usage>>,
     /// The state of the last operation, which is nearly always that of the next.
@@ -40,6 +41,16 @@ pub(super) struct Worth {
 }
 
 impl Worth {
+    pub(super) fn new(window: u32) -> Self {
+        Self {
+            window,
+            numbers: RefCell::default(),
+            usage: RefCell::default(),
+            last: Cell::default(),
+            cached: Cell::default(),
+        }
+    }
+
     /// Counts an operation on a state, one read or none. `now` is the time of the cache: a state
     /// that ceases to be cached needs one that no record has, which this function takes.
     #[inline]
@@ -49,7 +60,7 @@ impl Worth {
         let usage = &mut all[number];
         usage.ops += 1;
         usage.reads += reads;
-        if usage.ops == WINDOW {
+        if usage.ops >= self.window {
             let before = usage.standing.cached;
             usage.look(now);
             self.cached.set(self.cached.get() + usize::from(usage.standing.cached) - usize::from(before));
@@ -61,6 +72,11 @@ impl Worth {
     pub(super) fn standing(&self, state: StateId) -> Standing {
         let number = self.number(state);
         self.usage.borrow()[number].standing
+    }
+
+    /// The time of the cache begins anew, without records.
+    pub(super) fn begin_anew(&self) {
+        self.usage.borrow_mut().iter_mut().for_each(|usage| usage.standing.valid_from = 0);
     }
 
     /// Whether any state is cached.
@@ -94,13 +110,15 @@ impl Usage {
     /// Decides anew at the end of a window.
     fn look(&mut self, now: &Cell<u32>) {
         let cached = self.reads * OPS_PER_READ >= self.ops;
+        (self.ops, self.reads) = (0, 0);
         if self.standing.cached && !cached {
-            // What is written from here on is not in the cache.
-            now.set(now.get() + 1);
-            self.standing.valid_from = now.get();
+            // What is written from here on is not in the cache. At the end of time the state stays
+            // cached, because no later record could be told from an earlier one.
+            let Some(next) = now.get().checked_add(1) else { return };
+            now.set(next);
+            self.standing.valid_from = next;
         }
         self.standing.cached = cached;
-        (self.ops, self.reads) = (0, 0);
     }
 }
 
@@ -117,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_state_is_cached_while_it_is_read() {
-        let (worth, now) = (Worth::default(), Cell::new(0));
+        let (worth, now) = (Worth::new(WINDOW), Cell::new(0));
         assert_eq!(worth.standing(StateId(7)), Standing::default());
         assert!(!window(&worth, 7, 0, &now).cached && !worth.any());
         let few = WINDOW / OPS_PER_READ;
@@ -129,5 +147,16 @@ mod tests {
         assert_eq!(window(&worth, 7, few, &now), Standing { cached: false, valid_from: 1 });
         assert_eq!(now.get(), 1, "records that come later have a later time");
         assert_eq!(window(&worth, 7, WINDOW, &now), Standing { cached: true, valid_from: 1 });
+    }
+
+    #[test]
+    fn at_the_end_of_time_a_state_stays_cached() {
+        let (worth, now) = (Worth::new(WINDOW), Cell::new(u32::MAX));
+        assert!(window(&worth, 7, WINDOW, &now).cached);
+        assert!(window(&worth, 7, 0, &now).cached && worth.any() && now.get() == u32::MAX);
+        now.set(5);
+        assert_eq!(window(&worth, 7, 0, &now), Standing { cached: false, valid_from: 6 });
+        worth.begin_anew();
+        assert_eq!(worth.standing(StateId(7)).valid_from, 0);
     }
 }

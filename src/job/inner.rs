@@ -79,7 +79,7 @@ impl Inner {
             deltas_limit: budgets().map(|budget| budget.limit()).sum(),
             recycled: self.stores.iter().map(|store| store.shared.recycler.bytes() as u64).sum(),
             records: self.records.taken(),
-            records_limit: self.records.share() * self.stores.len() as u64,
+            records_limit: self.records.limits().bytes * self.stores.len() as u64,
             memtables: tables.memtables,
             memtables_limit: tables.memtables_limit,
             memtable_waits,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::CacheLimits;
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::key_group::MaxParallelism;
@@ -43,6 +44,7 @@ pub struct JobOptions {
     pub(crate) start_from: Option<SourceJob>,
     pub(crate) fallback: bool,
     pub(crate) memory: u64,
+    pub(crate) record_cache: Option<CacheLimits>,
     pub(crate) delta_bytes: Option<u64>,
     pub(crate) background_jobs: Option<usize>,
     pub(crate) max_open_files: Option<u32>,
@@ -73,6 +75,7 @@ impl JobOptions {
             start_from: None,
             fallback: false,
             memory: 512_000_000,
+            record_cache: None,
             delta_bytes: None,
             background_jobs: None,
             max_open_files: None,
@@ -179,6 +182,17 @@ impl JobOptions {
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// For tests (cargo feature `test-util`): exact bytes for the cache of records of each subtask, and the number of
+    /// operations on a state after which the cache decides anew whether the state is read often enough. Below
+    /// 256 KiB there is no cache. Changelog mode only. Default: half of the subtask's share of the memory, and
+    /// 1,024 operations.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn record_cache(mut self, bytes: u64, window: u32) -> Self {
+        self.record_cache = Some(CacheLimits { bytes, window, lent: false });
         self
     }
 

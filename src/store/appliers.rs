@@ -82,6 +82,12 @@ impl Applier {
         self.pool.submit(self.store, work)
     }
 
+    /// Holds the work of all stores back, or lets it go.
+    #[cfg(test)]
+    pub(crate) fn hold(&self, held: bool) {
+        self.pool.hold(held);
+    }
+
     /// An applier whose work is never done.
     #[cfg(test)]
     pub(crate) fn idle() -> Self {

@@ -13,6 +13,8 @@ mod applier;
 mod appliers;
 mod attempt;
 mod base_trouble;
+#[cfg(test)]
+mod cache_tests;
 mod compatibility;
 mod current;
 mod cut;

@@ -19,22 +19,27 @@ use super::presence::Presence;
 pub(crate) struct CacheNumbers {
     hits: AtomicU64,
     misses: AtomicU64,
+    evictions: AtomicU64,
     entries: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl CacheNumbers {
     pub(crate) fn set(&self, stats: CacheStats) {
-        let CacheStats { hits, misses, entries, bytes } = stats;
-        let all =
-            [(&self.hits, hits), (&self.misses, misses), (&self.entries, entries), (&self.bytes, bytes)];
-        all.into_iter().for_each(|(number, value)| number.store(value, Ordering::Relaxed));
+        let CacheStats { hits, misses, evictions, entries, bytes } = stats;
+        let values = [hits, misses, evictions, entries, bytes];
+        let all = self.all().into_iter().zip(values);
+        all.for_each(|(number, value)| number.store(value, Ordering::Relaxed));
     }
 
     pub(crate) fn get(&self) -> CacheStats {
-        let [hits, misses, entries, bytes] = [&self.hits, &self.misses, &self.entries, &self.bytes]
-            .map(|number| number.load(Ordering::Relaxed));
-        CacheStats { hits, misses, entries, bytes }
+        let [hits, misses, evictions, entries, bytes] =
+            self.all().map(|number| number.load(Ordering::Relaxed));
+        CacheStats { hits, misses, evictions, entries, bytes }
+    }
+
+    fn all(&self) -> [&AtomicU64; 5] {
+        [&self.hits, &self.misses, &self.evictions, &self.entries, &self.bytes]
     }
 }
 

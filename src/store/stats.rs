@@ -36,11 +36,13 @@ pub struct StoreStats {
     pub blocked_writes: u64,
     /// How long these writes waited, in milliseconds.
     pub blocked_ms: f64,
-    /// Reads that the cache of records has answered. The four numbers of the cache are those of the
+    /// Reads that the cache of records has answered. The five numbers of the cache are those of the
     /// last cut.
     pub cache_hits: u64,
     /// Reads that it has not answered, of states that it keeps.
     pub cache_misses: u64,
+    /// Keys that it has given up because others needed their memory.
+    pub cache_evictions: u64,
     /// Keys that it has.
     pub cache_entries: u64,
     /// Memory that it holds.
@@ -66,6 +68,7 @@ impl StoreStats {
             blocked_ms: blocked.as_secs_f64() * 1e3,
             cache_hits: cache.hits,
             cache_misses: cache.misses,
+            cache_evictions: cache.evictions,
             cache_entries: cache.entries,
             cache_bytes: cache.bytes,
             table: table.stats(),

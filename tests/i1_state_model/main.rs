@@ -17,9 +17,10 @@ mod model;
 mod step;
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use world::World;
+use world::{Cached, World};
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 6;
@@ -27,7 +28,7 @@ const SEEDS: u64 = 6;
 #[test]
 fn i1_typed_state_under_random_steps_crashes_and_restores() {
     let seeds = std::env::var("ALLUVIUM_SEEDS").map_or(SEEDS, |text| text.parse().unwrap());
-    let next = AtomicU64::new(0);
+    let (next, cached) = (AtomicU64::new(0), Mutex::new(Cached::default()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -36,11 +37,15 @@ fn i1_typed_state_under_random_steps_crashes_and_restores() {
                     if seed >= seeds {
                         break;
                     }
-                    run_printing_seed(seed, false);
+                    let of_seed = run_printing_seed(seed, false);
+                    cached.lock().unwrap().add(of_seed);
                 }
             });
         }
     });
+    let cached = cached.into_inner().unwrap();
+    println!("{cached:?}");
+    assert!(cached.hits > 0 && cached.misses > 0, "the cache of records was in play: {cached:?}");
 }
 
 /// Runs the one seed in `ALLUVIUM_SEED`, if it is set, and prints each of its steps.
@@ -51,10 +56,10 @@ fn replay() {
     }
 }
 
-fn run_printing_seed(seed: u64, trace: bool) {
+fn run_printing_seed(seed: u64, trace: bool) -> Cached {
     let outcome = std::panic::catch_unwind(|| World::new(seed, trace).run());
-    if let Err(payload) = outcome {
+    outcome.unwrap_or_else(|payload| {
         eprintln!("replay: ALLUVIUM_SEED={seed} cargo test --all-features --test all i1_state_model::replay");
         std::panic::resume_unwind(payload);
-    }
+    })
 }

@@ -37,6 +37,23 @@ pub(crate) struct World {
     attempts: u64,
     triggered: u64,
     history: History,
+    cached: Cached,
+}
+
+/// What the caches of records did, as of the last cut of each store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cached {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) evictions: u64,
+}
+
+impl Cached {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+        self.evictions += other.evictions;
+    }
 }
 
 fn mode(rng: &mut StdRng) -> CheckpointMode {
@@ -60,11 +77,12 @@ impl World {
             attempts: 0,
             triggered: 0,
             history: History::default(),
+            cached: Cached::default(),
             rng,
         }
     }
 
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self) -> Cached {
         for _ in 0..self.rng.random_range(3..=6) {
             let mut attempt = self.open();
             for _ in 0..self.rng.random_range(50..1500) {
@@ -82,7 +100,17 @@ impl World {
         // What survived all this can also be ended in order.
         attempt.compare_timers();
         attempt.checkpoint(&mut self.history);
+        self.count_reads(&attempt);
         attempt.job.close().unwrap();
+        self.cached
+    }
+
+    fn count_reads(&mut self, attempt: &Attempt) {
+        for subtask in &attempt.subtasks {
+            let stats = subtask.store.stats();
+            let (hits, misses, evictions) = (stats.cache_hits, stats.cache_misses, stats.cache_evictions);
+            self.cached.add(Cached { hits, misses, evictions });
+        }
     }
 
     /// A new attempt that has restored exactly what it should.
@@ -141,6 +169,11 @@ impl World {
             .mode(self.mode)
             .memory(u64::from(self.subtasks) * 4_000_000)
             .delta_bytes(*pick(&mut self.rng, &[4096, 16_384, 100_000]))
+            // Without a cache, with the smallest that there is, and with one that has room for all.
+            .record_cache(
+                *pick(&mut self.rng, &[0, 256 << 10, 300 << 10, 1 << 30]),
+                *pick(&mut self.rng, &[1, 4, 20]),
+            )
             .inline_limit(*pick(&mut self.rng, &[0, 5_000, 131_072]))
             .retained(keep)
             .materialization(materialization)
@@ -193,6 +226,7 @@ impl World {
 
     /// Drops everything in random order, without a word.
     fn crash(&mut self, attempt: Attempt) {
+        self.count_reads(&attempt);
         let Attempt { job, mut subtasks, pending, keep, triggered, .. } = attempt;
         self.triggered = triggered;
         if let Some(pending) = pending {

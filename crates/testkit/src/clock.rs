@@ -91,6 +91,8 @@ impl ClockedJob {
 
     fn options(&self, mode: CheckpointMode, subtasks: u32) -> JobOptions {
         let options = quiet(self.dir.path(), OpenMode::CreateOrOpen).mode(mode).subtasks(subtasks);
+        // A small cache of records that is used after a few reads.
+        let options = options.record_cache(256 << 10, 4);
         options.memory(u64::from(subtasks) * 16_000_000).env(self.clock.env())
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use crate::budget::Budget;
-use crate::cache::CacheMemory;
+use crate::cache::{CacheLimits, CacheMemory};
 use crate::error::Result;
 use crate::gc::Pin;
 use crate::machine::cores;
@@ -58,9 +58,10 @@ pub(super) fn assemble(
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
     let appliers = Appliers::start(subtasks.len(), cores())?;
+    let limits = options.record_cache.unwrap_or_else(|| CacheLimits::new(plan.records));
     let (lender, most) = (resources.clone(), plan.records * u64::from(options.subtasks));
     // What the caches hold beyond their shares is of the deltas' memory.
-    let records = CacheMemory::new(plan.records, move |taken| lender.lend(taken.min(most)));
+    let records = CacheMemory::new(limits, move |taken| lender.lend(taken.min(most)));
     let rate = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
     let starter = StoreStarter {
         options,

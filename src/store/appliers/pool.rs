@@ -38,6 +38,8 @@ struct State {
     stopping: bool,
     #[cfg(test)]
     swallows: bool,
+    #[cfg(test)]
+    held: bool,
 }
 
 /// The work of one store.
@@ -83,6 +85,13 @@ impl Pool {
         let pool = Self::new(0);
         pool.lock().swallows = true;
         pool
+    }
+
+    /// Begins no more work until it is let go.
+    #[cfg(test)]
+    pub(super) fn hold(&self, held: bool) {
+        self.lock().held = held;
+        self.woken.notify_all();
     }
 
     /// One more store, with nothing to do yet. Returns its index.
@@ -148,6 +157,11 @@ impl Pool {
         loop {
             if state.stopping {
                 return None;
+            }
+            #[cfg(test)]
+            if state.held {
+                state = self.woken.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
             if let Some(store) = state.ready.pop_front() {
                 if let Some(queue) = state.stores.get_mut(store) {

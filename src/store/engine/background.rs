@@ -59,6 +59,11 @@ impl Background {
         layer
     }
 
+    #[cfg(test)]
+    pub(super) fn hold_applies(&self, held: bool) {
+        self.applier.hold(held);
+    }
+
     /// Waits until deltas that are held have become durable and applied, and counts the time.
     /// `purge` lets go of the layers that the table holds.
     pub(super) fn wait_for_room(&self, mut purge: impl FnMut()) -> Result<()> {

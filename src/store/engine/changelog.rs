@@ -209,6 +209,11 @@ impl Changelog {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn hold_applies(&self, held: bool) {
+        self.background.hold_applies(held);
+    }
+
     fn find_in_layers(&self, key: &[u8]) -> Found<'_> {
         let mut operands = Operands::default();
         // The newest table is looked up separately, because most reads that memory answers end

@@ -226,6 +226,15 @@ impl Engine {
         }
     }
 
+    /// Holds back what the table is to take in, of all stores of the job, or lets it go.
+    #[cfg(test)]
+    pub(super) fn hold_applies(&self, held: bool) {
+        match self {
+            Self::Changelog(changelog) => changelog.hold_applies(held),
+            Self::Native(_) => {}
+        }
+    }
+
     /// Ranges deleted in the active delta.
     #[cfg(test)]
     pub(super) fn active_tombstones(&self) -> usize {

@@ -116,6 +116,12 @@ impl StateStore {
         Ok(())
     }
 
+    /// Holds the applying of deltas back, or lets it go.
+    #[cfg(test)]
+    pub(crate) fn hold_applies(&self, held: bool) {
+        self.engine.hold_applies(held);
+    }
+
     fn count_metadata(&mut self, metadata: &[u8]) -> Result<()> {
         let total = &self.shared.attempt.metadata;
         total

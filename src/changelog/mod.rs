@@ -1,6 +1,8 @@
 //! The changelog of a subtask: which deltas are held, being uploaded or durable, how they are
 //! packed, and what a subtask contributes to a checkpoint.
 
+#[cfg(test)]
+mod flat_tests;
 mod joined;
 mod pack;
 mod receipt;

@@ -57,13 +57,6 @@ impl ReceiptDelta {
             Self::Inline { seq, .. } => (*seq, *seq),
         }
     }
-
-    pub(super) fn stored(&self) -> Option<&DeltaRef> {
-        match self {
-            Self::Stored(delta) => Some(delta),
-            Self::Inline { .. } => None,
-        }
-    }
 }
 
 /// What the receipt cost, for the checkpoint's report.

@@ -2,12 +2,19 @@
 //! being uploaded or durable, which barrier waits for which deltas, and what has to be uploaded
 //! next. The store's task carries out its actions and reports back.
 //!
-//! Life of a delta: `Sealing → Held → Uploading → Stored`. A small one that travels inside a
-//! manifest goes `Held → offered to a checkpoint → Stored`.
+//! Life of a delta: `Sealing → Held → Uploading → durable`. A small one that travels inside a
+//! manifest goes `Held → offered to a checkpoint → durable`.
+//!
+//! The task asks after each event what has to be done. Deltas that are not durable are few, because
+//! memory bounds them, and are walked over. Durable ones may be many, and are not (I5).
 
+mod counted;
+mod durable;
+#[cfg(test)]
+mod durable_tests;
 mod slot;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -21,7 +28,9 @@ use crate::remote::ObjectName;
 
 use super::joined::{Hold, Moved, Upload};
 use super::receipt::ReceiptDelta;
-use slot::{Kept, Slot, SlotState, in_runs};
+use counted::Counted;
+use durable::{Durable, Spare};
+use slot::{Kept, Slot, SlotState};
 
 /// A cut that waits until everything up to it can be named in a receipt.
 #[derive(Debug)]
@@ -64,10 +73,9 @@ pub(crate) struct Tail<B> {
     needs_base: bool,
     /// A newer base that an older barrier still in the queue must not see.
     next_base: Option<BaseRef>,
-    slots: BTreeMap<DeltaSeq, Slot>,
-    /// Consecutive deltas in a pack, by the first of them. One reference stands for them all, so
-    /// that what a checkpoint names does not grow with the changelog (I5).
-    runs: BTreeMap<DeltaSeq, DeltaRef>,
+    /// Deltas that are not durable.
+    waiting: Counted<DeltaSeq, Slot>,
+    durable: Durable,
     barriers: VecDeque<Barrier<B>>,
     /// Objects to which a reference in the tail has been dropped.
     retired: BTreeSet<ObjectName>,
@@ -84,18 +92,15 @@ impl<B> Tail<B> {
         base: Option<BaseRef>,
         stored: Vec<DeltaRef>,
     ) -> Self {
-        let slots = stored.into_iter().map(|delta| {
-            let entries = delta.entries;
-            (delta.last, Slot { state: SlotState::Stored(delta), kept: None, entries })
-        });
+        let durable = Durable::new(base.as_ref().map_or(DeltaSeq(0), |base| base.seq), stored);
         Self {
             inline_limit,
             origins,
             base,
             needs_base: false,
             next_base: None,
-            slots: slots.collect(),
-            runs: BTreeMap::new(),
+            waiting: Counted::default(),
+            durable,
             barriers: VecDeque::new(),
             retired: BTreeSet::new(),
             packing: None,
@@ -119,17 +124,17 @@ impl<B> Tail<B> {
 
     /// A delta was frozen; its bytes will follow.
     pub(crate) fn frozen(&mut self, seq: DeltaSeq) {
-        self.slots.insert(seq, Slot { state: SlotState::Sealing, kept: None, entries: 0 });
+        self.waiting.insert(seq, Slot { state: SlotState::Sealing, kept: None, entries: 0 });
     }
 
     /// A frozen delta's bytes are there, and count against what `hold` stands for.
     pub(crate) fn sealed(&mut self, seq: DeltaSeq, sealed: Sealed, hold: Hold) {
         // If a base has overtaken the delta, its bytes are no longer needed.
-        if let Some(slot) = self.slots.get_mut(&seq) {
+        if let Some(slot) = self.waiting.get_mut(&seq) {
             slot.state = SlotState::Held;
             slot.entries = sealed.entries;
             let Sealed { bytes, crc32c, .. } = sealed;
-            slot.kept = Some(Kept { bytes, crc32c, hold, durable: false });
+            slot.kept = Some(Kept { bytes, crc32c, hold });
         }
     }
 
@@ -147,29 +152,26 @@ impl<B> Tail<B> {
     /// Deltas became durable in an object, or durable ones were copied to another: each for itself,
     /// and the runs that they make up.
     pub(crate) fn moved(&mut self, Moved { deltas, runs, small }: Moved) {
+        let packing = self.packing.as_ref().filter(|_| small);
         for delta in deltas {
-            if let Some(slot) = self.slots.get_mut(&delta.last) {
-                if let SlotState::Stored(old) = &slot.state {
-                    self.retired.insert(old.object.clone());
-                }
-                let packing = self.packing.as_ref().filter(|_| small);
-                slot.kept = slot.kept.take().zip(packing).and_then(|(kept, packing)| kept.durable(packing));
-                slot.state = SlotState::Stored(delta);
-            } else {
-                self.retired.insert(delta.object);
+            if let Some(slot) = self.waiting.remove(&delta.last) {
+                let kept = slot.kept.zip(packing).and_then(|(kept, packing)| Spare::of(kept, packing));
+                self.durable.put(delta, kept);
+                continue;
             }
+            // If a base has overtaken the delta, nothing refers to the new object.
+            let before = self.durable.relocate(delta, packing.is_some());
+            self.retired.insert(before.unwrap_or_else(|overtaken| overtaken.object));
         }
         for run in runs {
-            // A new run replaces those that it overlaps.
-            self.runs.retain(|_, old| old.last < run.first || old.first > run.last);
-            self.runs.insert(run.first, run);
+            self.durable.add_run(run);
         }
     }
 
     /// The checkpoint was given up. The deltas offered to it must become durable as objects, and
     /// its barrier waits no longer.
     pub(crate) fn aborted(&mut self, id: CheckpointId, id_of: impl Fn(&B) -> CheckpointId) -> Option<B> {
-        for slot in self.slots.values_mut() {
+        for (_, slot) in self.waiting.range_mut(..) {
             if slot.state == SlotState::Offered(id) {
                 slot.state = SlotState::Held;
             }
@@ -180,6 +182,7 @@ impl<B> Tail<B> {
 
     /// A newer base is durable.
     pub(crate) fn materialized(&mut self, base: BaseRef) {
+        self.durable.rebase(base.seq);
         if let Some(old) = self.next_base.replace(base) {
             self.retire_base(old);
         }
@@ -197,26 +200,21 @@ impl<B> Tail<B> {
         let origins = if self.next_base.is_none() { self.origins.as_slice() } else { &[] };
         let taken_over = origins.iter().flat_map(Origin::deltas).map(|(_, delta)| delta.length);
         let taken_over = taken_over.fold(u64::from(!origins.is_empty()), u64::saturating_add);
-        let base = self.next_base.as_ref().or(self.base.as_ref()).map_or(DeltaSeq(0), |base| base.seq);
-        let own = self.slots.range(base.next()..).map(|(_, slot)| slot.length());
-        own.fold(taken_over, u64::saturating_add)
+        let base = self.base_seq().unwrap_or_default();
+        let waiting = self.waiting.range(base.next()..).map(|(_, slot)| slot.length());
+        waiting.fold(taken_over.saturating_add(self.durable.bytes()), u64::saturating_add)
     }
 
     /// Whether no delta waits to be encoded or for a checkpoint that would carry it.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.slots.values().all(|slot| !matches!(slot.state, SlotState::Sealing | SlotState::Held))
+        self.waiting.values().all(|slot| !matches!(slot.state, SlotState::Sealing | SlotState::Held))
     }
 
     /// Objects that the tail no longer refers to. A checkpoint that is being committed, or a
     /// retained one, may still refer to them.
     pub(crate) fn take_retired(&mut self, instance: Nonce) -> Retired {
         let mut retired = std::mem::take(&mut self.retired);
-        if !retired.is_empty() {
-            for (delta, _) in self.durable() {
-                retired.remove(&delta.object);
-            }
-        }
-        retired.retain(|object| !object.is_manifest());
+        retired.retain(|object| !object.is_manifest() && !self.durable.is_in(object));
         let (own, shared) = retired.into_iter().partition(|object| object.instance() == Some(instance));
         Retired { own, shared }
     }
@@ -232,9 +230,7 @@ impl<B> Tail<B> {
     /// the next checkpoint.
     pub(crate) fn is_idle(&self) -> bool {
         self.barriers.is_empty()
-            && self.slots.values().all(|slot| {
-                matches!(slot.state, SlotState::Stored(_) | SlotState::Held | SlotState::Offered(_))
-            })
+            && self.waiting.values().all(|slot| matches!(slot.state, SlotState::Held | SlotState::Offered(_)))
     }
 
     /// The context of the barrier that has waited for these deltas.
@@ -248,12 +244,10 @@ impl<B> Tail<B> {
         std::mem::take(&mut self.barriers).into_iter().map(|barrier| barrier.context)
     }
 
-    /// The durable deltas with the bytes that are still in memory.
-    pub(crate) fn durable(&self) -> impl Iterator<Item = (&DeltaRef, Option<&Bytes>)> {
-        self.slots.values().filter_map(|slot| match &slot.state {
-            SlotState::Stored(delta) => Some((delta, slot.kept.as_ref().map(|kept| &kept.bytes))),
-            _ => None,
-        })
+    /// What the tail still has of the `wanted` references, which are in order: each delta that is
+    /// durable where the reference says, with the bytes that are still in memory.
+    pub(crate) fn durable_of(&self, wanted: &[DeltaRef]) -> Vec<(DeltaRef, Option<Bytes>)> {
+        self.durable.pieces_of(wanted)
     }
 
     /// What has to be done now. Called after every change until it returns nothing.
@@ -263,17 +257,15 @@ impl<B> Tail<B> {
             return self.upload(.., flush);
         };
         // What the barrier waits for goes first.
-        if !self.has(..=seq, &SlotState::Sealing) {
+        if !self.has(..=seq, SlotState::Sealing) {
             if let Some(action) = self.upload(..=seq, Flush::AboveLimit) {
                 return Some(action);
             }
             let stands = !self.needs_base || self.base.is_some();
-            if stands && !self.has(..=seq, &SlotState::Uploading) {
+            if stands && !self.has(..=seq, SlotState::Uploading) {
                 let barrier = self.barriers.pop_front()?;
                 let id = id_of(&barrier.context);
-                let offer = |(seq, slot): (&DeltaSeq, &mut Slot)| slot.offer(*seq, id);
-                let deltas = self.slots.range_mut(..=seq).filter_map(offer).collect();
-                let deltas = in_runs(deltas, &self.runs);
+                let deltas = self.receipt(seq, id);
                 debug_assert!(follow_each_other(&deltas, seq), "a receipt of {seq} has a gap: {deltas:?}");
                 return Some(Action::Ready {
                     context: barrier.context,
@@ -299,8 +291,17 @@ impl<B> Tail<B> {
         Some(self.start(held))
     }
 
-    fn has(&self, range: impl RangeBounds<DeltaSeq>, state: &SlotState) -> bool {
-        self.slots.range(range).any(|(_, slot)| slot.state == *state)
+    /// The deltas up to `seq`, oldest first. Those that are not durable are offered to checkpoint `id`.
+    fn receipt(&mut self, seq: DeltaSeq, id: CheckpointId) -> Vec<ReceiptDelta> {
+        let stored = self.durable.named(seq).into_iter().map(ReceiptDelta::Stored);
+        let offered = self.waiting.range_mut(..=seq).filter_map(|(seq, slot)| slot.offer(*seq, id));
+        let mut deltas: Vec<_> = stored.chain(offered).collect();
+        deltas.sort_by_key(ReceiptDelta::range);
+        deltas
+    }
+
+    fn has(&self, range: impl RangeBounds<DeltaSeq>, state: SlotState) -> bool {
+        self.waiting.range(range).any(|(_, slot)| slot.state == state)
     }
 
     /// Adopts a newer base once no earlier barrier waits: a checkpoint must not contain changes
@@ -310,15 +311,9 @@ impl<B> Tail<B> {
         if self.barriers.front().is_some_and(|barrier| barrier.seq < base.seq) {
             return;
         }
-        // If the base contains the beginning of a run, the run's reference would bring back changes
-        // that the base has.
-        self.runs = self.runs.split_off(&base.seq.next());
-        let newer = self.slots.split_off(&base.seq.next());
-        for slot in std::mem::replace(&mut self.slots, newer).into_values() {
-            if let SlotState::Stored(delta) = slot.state {
-                self.retired.insert(delta.object);
-            }
-        }
+        let seq = base.seq;
+        self.retired.extend(self.durable.drop_through(seq));
+        while self.waiting.pop_through(&seq).is_some() {}
         if let Some(old) = self.base.take() {
             self.retire_base(old);
         }
@@ -329,7 +324,7 @@ impl<B> Tail<B> {
     }
 
     fn held(&self, range: impl RangeBounds<DeltaSeq>) -> Vec<Upload> {
-        self.slots
+        self.waiting
             .range(range)
             .filter(|(_, slot)| slot.state == SlotState::Held)
             .filter_map(|(seq, slot)| {
@@ -348,11 +343,24 @@ impl<B> Tail<B> {
 
     fn start(&mut self, uploads: Vec<Upload>) -> Action<B> {
         for upload in &uploads {
-            if let Some(slot) = self.slots.get_mut(&upload.last) {
+            if let Some(slot) = self.waiting.get_mut(&upload.last) {
                 slot.state = SlotState::Uploading;
             }
         }
         Action::Upload(uploads)
+    }
+}
+
+#[cfg(test)]
+impl<B> Tail<B> {
+    /// The durable deltas with the bytes that are still in memory.
+    pub(crate) fn durable(&self) -> impl Iterator<Item = (&DeltaRef, Option<&Bytes>)> {
+        self.durable.pieces()
+    }
+
+    /// How many entries of what it keeps were looked at so far.
+    pub(super) fn looks(&self) -> u64 {
+        self.waiting.looks() + self.durable.looks()
     }
 }
 

@@ -37,6 +37,11 @@ pub(crate) struct BaseRef {
 }
 
 impl DeltaRef {
+    /// Whether `part` is a piece of the same run, and lies in the same object.
+    pub(crate) fn has(&self, part: &Self) -> bool {
+        part.object == self.object && part.first >= self.first && part.last <= self.last
+    }
+
     pub(super) fn validate(&self) -> Result<()> {
         place_is_sound(&self.object, self.offset, self.length)?;
         if self.first.0 == 0 || self.first > self.last {

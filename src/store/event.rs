@@ -1,6 +1,5 @@
 //! The messages to a store's task.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +15,6 @@ use crate::ids::{CheckpointId, DeltaSeq};
 use crate::manifest::{BaseRef, DeltaRef, StateInfo};
 use crate::materialize::Uploaded;
 use crate::messages::ToStore;
-use crate::remote::ObjectName;
 use crate::table::TableFiles;
 use crate::uploads::Arrival;
 
@@ -72,9 +70,10 @@ pub(crate) enum Event {
         seq: DeltaSeq,
         result: Result<(BaseRef, Uploaded)>,
     },
-    /// Asks for the durable deltas in these objects, with the bytes that are in memory.
+    /// Asks which deltas of these references are durable where they say, with the bytes that are in
+    /// memory.
     Durable {
-        objects: Arc<BTreeSet<ObjectName>>,
+        wanted: Vec<DeltaRef>,
         reply: oneshot::Sender<Vec<(DeltaRef, Option<Bytes>)>>,
     },
 }

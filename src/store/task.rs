@@ -179,11 +179,9 @@ impl StoreTask {
             Event::NativeUploaded { seq, pending, result } => self.native_uploaded(seq, *pending, result),
             Event::Snapshot { dir, result } => self.upload_base(dir, result),
             Event::Materialized { seq, result } => self.materialized(seq, result),
-            Event::Durable { objects, reply } => {
-                let durable = tail.durable().filter(|(delta, _)| objects.contains(&delta.object));
-                let durable = durable.map(|(delta, bytes)| (delta.clone(), bytes.cloned()));
+            Event::Durable { wanted, reply } => {
                 // The asker may be gone: the job is going down.
-                let _ = reply.send(durable.collect());
+                let _ = reply.send(tail.durable_of(&wanted));
             }
         }
     }

@@ -14,7 +14,7 @@ use futures::{StreamExt, stream};
 
 use crate::changelog::{Pack, Portion, Upload, join, lay_out, packing_due};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{DeltaSeq, SubtaskIndex};
+use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
 use crate::materialize::NameSource;
 use crate::messages::ToStore;
@@ -114,27 +114,20 @@ impl Packer {
 
     /// What is durable of a pack; None if the job is going down.
     async fn durable(&self, pack: &Pack) -> Option<Vec<Durable>> {
-        let objects: Arc<BTreeSet<_>> =
-            Arc::new(pack.iter().map(|(_, delta)| delta.object.clone()).collect());
-        let mut wanted = BTreeMap::<SubtaskIndex, BTreeMap<DeltaSeq, &DeltaRef>>::new();
+        let mut wanted = BTreeMap::<SubtaskIndex, Vec<DeltaRef>>::new();
         for (subtask, delta) in pack {
-            wanted.entry(*subtask).or_default().insert(delta.first, delta);
+            wanted.entry(*subtask).or_default().push(delta.clone());
         }
         let ask = |(subtask, wanted)| {
             let (reply, durable) = oneshot::channel();
-            let objects = Arc::clone(&objects);
-            self.stores.get(&subtask)?.send(Event::Durable { objects, reply });
-            Some((subtask, wanted, durable))
+            self.stores.get(&subtask)?.send(Event::Durable { wanted, reply });
+            Some((subtask, durable))
         };
         let asked: Vec<_> = wanted.into_iter().filter_map(ask).collect();
         let mut found = Vec::new();
-        for (subtask, wanted, durable) in asked {
+        for (subtask, durable) in asked {
             // What the checkpoint names as one may be several: their bytes are pieces of their own.
-            let is_wanted = |delta: &DeltaRef| {
-                let named = wanted.range(..=delta.first).next_back();
-                named.is_some_and(|(_, named)| delta.last <= named.last && delta.object == named.object)
-            };
-            let deltas = durable.await.ok()?.into_iter().filter(|(delta, _)| is_wanted(delta));
+            let deltas = durable.await.ok()?.into_iter();
             found.extend(deltas.map(|(delta, bytes)| Durable { subtask, delta, bytes }));
         }
         Some(found)

@@ -8,7 +8,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::env::Env;
 use crate::fault_store::{Fault, FaultStore, Op};
-use crate::ids::{Epoch, Nonce};
+use crate::ids::{DeltaSeq, Epoch, Nonce};
 use crate::store::{Attempt, StoreShared};
 use crate::uploads::{Arrival, Outlet, UploadsTask};
 
@@ -84,8 +84,9 @@ impl Fixture {
         let play = async {
             while let Some(event) = store.recv().await {
                 match event {
-                    Event::Durable { objects, reply } => {
-                        let there = tail.iter().filter(|delta| objects.contains(&delta.object));
+                    Event::Durable { wanted, reply } => {
+                        let is_wanted = |delta: &&DeltaRef| wanted.iter().any(|wanted| wanted.has(delta));
+                        let there = tail.iter().filter(is_wanted);
                         drop(reply.send(there.map(|delta| (delta.clone(), kept.clone())).collect()));
                     }
                     Event::Told(ToStore::Packed(moved)) => {

@@ -173,15 +173,20 @@ fn i1_a_renamed_state_is_the_same_and_its_old_name_is_another() {
 }
 
 #[test]
-fn what_cannot_be_renamed_ends_the_opening() {
+fn i2_what_cannot_be_renamed_ends_the_opening_before_anything_is_written() {
     Home::in_both_modes(|home| {
         home.filled(&["clicks", "views"]);
+        let (job, mut stores) = home.open(home.options(2));
         for (to, kind) in [("views", ErrorKind::AlreadyExists), ("hits", ErrorKind::NotFound)] {
             let from = if kind == ErrorKind::NotFound { "clics" } else { "clicks" };
-            let error = open(&home.remote, home.options(2).rename_state(from, to)).unwrap_err();
+            let elsewhere = quiet(&home.dir.path().join("elsewhere"), OpenMode::CreateOrOpen);
+            let options = elsewhere.subtasks(2).mode(home.mode).rename_state(from, to);
+            let error = open(&home.remote, options).unwrap_err();
             assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains(from), "{error}");
         }
+        // Nothing was written, so the running attempt is not fenced.
+        checkpoint(&job, &mut stores, "goes on").unwrap();
         let both = home.options(2).drop_state("views").rename_state("clicks", "views");
         assert_eq!(open(&home.remote, both).unwrap_err().kind(), ErrorKind::InvalidArgument);
     });

@@ -41,7 +41,7 @@ impl SourceJob {
 /// The other job, as the new one sees it.
 pub(super) struct ForeignJob {
     pub(super) remote: Arc<Remote>,
-    from: RestoreFrom,
+    pub(super) from: RestoreFrom,
     /// Whether the store can copy from one job to the other.
     copies: bool,
 }

@@ -138,7 +138,9 @@ impl JobOptions {
     /// Gives a state another name when the job opens; nothing is rewritten. Nothing happens if an
     /// earlier start has done it, so the option may stay in the program. Opening fails with
     /// [`NotFound`](crate::ErrorKind::NotFound) if the checkpoint has neither name, and with
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if it has both. Default none.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if it has both. Unless
+    /// [`fallback`](Self::fallback) is set, nothing was written then, and a running attempt goes
+    /// on. Default none.
     #[must_use]
     pub fn rename_state(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.revisions.push(Revision::Rename { from: from.into(), to: to.into() });

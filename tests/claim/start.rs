@@ -94,6 +94,15 @@ fn what_cannot_be_is_refused_before_anything_is_written() {
     let unknown = RestoreFrom::Checkpoint("9-9".parse().unwrap());
     let error = refused(world.options().start_from(world.source(unknown)));
     assert!(error.to_string().contains("choose one of ["), "{error}");
+    let error = refused(world.options().rename_state("wrds", "hits"));
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("[words]"), "{error}");
+    let savepoints = Savepoints::open((dynamic(&world.store), "a")).unwrap();
+    savepoints.create("old", None).unwrap();
+    let saved = || world.options().start_from(world.source(RestoreFrom::Savepoint("old".into())));
+    let error = refused(saved().rename_state("wrds", "hits"));
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    savepoints.release("old").unwrap();
 
     // A new job must be new where that is said.
     let Opened { job, mut stores, .. } = world.start(&world.other, fresh(OpenMode::Create));

@@ -4,6 +4,7 @@
 mod assemble;
 mod begin;
 mod preflight;
+mod renames;
 mod sizing;
 mod stores;
 

@@ -8,7 +8,7 @@ use crate::key_group::MaxParallelism;
 use crate::manifest::{Damaged, OpenMode, RestoreFrom, Top, read_top};
 
 use super::begin::Opening;
-use super::targets;
+use super::{renames, targets};
 use crate::job::JobOptions;
 use crate::job::foreign::ForeignJob;
 
@@ -34,12 +34,13 @@ impl Opening {
         if options.open_mode != OpenMode::Create {
             check_damage(&top, options)?;
         }
+        let empty = top.head.as_ref().is_none_or(|newest| newest.retained.is_empty());
         if let Some(wanted) = &options.start_from {
-            let empty = top.head.as_ref().is_none_or(|newest| newest.retained.is_empty());
             let source = ForeignJob::open(wanted, &self.remote, self.cloud, options);
             if empty {
                 let source = source?;
                 found.max_parallelism = Some(source.check(found.max_parallelism).await?);
+                renames::check_foreign(&source.remote, &source.from, &options.revisions).await?;
                 found.source = Some(source);
             } else {
                 // The job has a checkpoint of its own and needs the other one no longer, which may be
@@ -54,6 +55,11 @@ impl Opening {
             && (existing.is_some() || options.open_mode != OpenMode::Existing)
         {
             savepoint::require(&self.remote, &name.parse()?).await?;
+        }
+        let goes_on = options.open_mode != OpenMode::Create && !(empty && found.source.is_some());
+        // With a fallback it is not known yet from which checkpoint.
+        if goes_on && !options.fallback {
+            renames::check_own(&self.remote, &options.restore_from, &options.revisions).await?;
         }
         Ok(found)
     }

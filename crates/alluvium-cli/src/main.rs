@@ -6,6 +6,7 @@
 // `missing_docs` is for a library's users; here a doc comment is a help text.
 #![allow(missing_docs)]
 
+mod allocator;
 mod commands;
 mod display;
 mod document;
@@ -165,6 +166,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::limit_arenas();
     if asks_for_json(std::env::args_os()) {
         output::tell_failures_as_json();
     }

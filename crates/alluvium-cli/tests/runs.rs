@@ -19,7 +19,8 @@ fn compare_measures_and_verifies_all_modes() {
         assert_eq!(run["ended_early"], Value::Null);
         assert_eq!(run["workload"]["keys"], 2000);
         assert!(run["records"].as_u64() > Some(100), "{run:#}");
-        assert!(run["checkpoints"]["n"].as_u64() >= Some(2), "{run:#}");
+        // How many there are in the time is up to the machine.
+        assert!(run["checkpoints"]["n"].as_u64() >= Some(1), "{run:#}");
         assert!(run["checkpoints"]["duration_ms"]["p50"].as_f64() > Some(0.0));
         assert!(run["checkpoints"]["puts_per_checkpoint"].as_f64() >= Some(1.0));
         assert!(run["operator_pause_ms"]["max"].as_f64() > Some(0.0));

@@ -47,7 +47,7 @@ for mode in changelog native; do
     "$BINARY" load --scenario reference --mode "$mode" --duration 45s --store "$work/$mode" \
         --dir "$work/local-$mode" "${options[@]}" >/dev/null
     rm -rf "$work/local-$mode"
-    "$BINARY" restore-test --store "$work/$mode" --store-model 30ms,50MB/s,100MB/s --dir "$work/restored-$mode" \
+    "$BINARY" restore-test "$work/$mode" --store-model 30ms,50MB/s,100MB/s --dir "$work/restored-$mode" \
         --verify --json "$out/restore-$mode.json" | tee "$out/restore-$mode.txt"
     rm -rf "${work:?}/$mode" "$work/restored-$mode"
 done

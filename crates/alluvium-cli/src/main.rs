@@ -6,6 +6,8 @@
 // `missing_docs` is for a library's users; here a doc comment is a help text.
 #![allow(missing_docs)]
 
+#[cfg(test)]
+mod alike;
 mod allocator;
 mod commands;
 mod display;
@@ -42,7 +44,7 @@ Examples:
       In turns, compared pair by pair.
   alluvium load --store ./job --duration 30s --verify
   alluvium load --store ./job --duration 30s --resume
-  alluvium restore-test --store ./job --dir ./restored --verify
+  alluvium restore-test ./job --dir ./restored --verify
       Restore in a process of its own, and check every key.
   alluvium inspect ./job
   alluvium savepoint create ./job before-upgrade

@@ -50,7 +50,21 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     fails(&alluvium(&["load", "--patience", "0"]), 2, "--patience");
     fails(&alluvium(&["load", "--resume", "--store", "memory:///"]), 2, "memory:///");
     fails(&alluvium(&["compare", "--repeat", "0"]), 2, "--repeat");
-    fails(&alluvium(&["restore-test", "--dir", "x"]), 2, "--store");
+    fails(&alluvium(&["restore-test", "--dir", "x"]), 2, "URL");
+}
+
+/// How earlier versions spelled it, so that their scripts still run.
+#[test]
+fn restore_test_still_takes_its_job_as_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, restored) = (path(dir.path(), "job"), path(dir.path(), "restored"));
+    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q"])));
+    let with = |args: &[&str]| alluvium(&[&["restore-test"][..], args, &["--dir", &restored, "-q"]].concat());
+    fails(&with(&[&store, "--store", &store]), 2, "cannot be used with");
+    succeeds(&with(&["--store", &store]));
+    let help = succeeds(&alluvium(&["restore-test", "--help"]));
+    assert!(help.contains("<URL>") || help.contains("[URL]"), "{help}");
+    assert!(!help.contains("--store <"), "{help}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn files(dir: PathBuf, ending: &str) -> Vec<PathBuf> {
 
 fn restore(store: &str, name: &str, args: &[&str]) -> std::process::Output {
     let dir = format!("{store}-{name}");
-    alluvium(&[&["restore-test", "--store", store, "--dir", &dir, "--memory", "32MB"], args].concat())
+    alluvium(&[&["restore-test", store, "--dir", &dir, "--memory", "32MB"], args].concat())
 }
 
 #[test]

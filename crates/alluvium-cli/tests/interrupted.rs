@@ -89,7 +89,7 @@ fn signals_end_a_run_early_with_its_result() {
         assert!(result["measured_s"].as_f64() < Some(600.0), "it ran to its end");
         // What was done is durable, and can be gone on from.
         let restored = path(dir.path(), "restored");
-        let test = ["restore-test", "--store", &store, "--dir", &restored, "--verify", "--json", "-q"];
+        let test = ["restore-test", &store, "--dir", &restored, "--verify", "--json", "-q"];
         assert_eq!(json(&alluvium(&test))["restore"]["wrong_keys"], 0);
     }
 }

@@ -70,7 +70,7 @@ fn i2_a_refused_command_leaves_the_chain_and_its_owner_alone() {
     };
     let restore = |more: &[&str]| -> Vec<String> {
         let restored = at("restored");
-        let all = [&["restore-test", "--store", &url, "--dir", &restored][..], more].concat();
+        let all = [&["restore-test", &url, "--dir", &restored][..], more].concat();
         all.iter().map(ToString::to_string).collect()
     };
     let words = |all: &[&str]| -> Vec<String> { all.iter().map(ToString::to_string).collect() };

@@ -168,9 +168,7 @@ fn a_new_process_restores_what_load_left_and_checks_every_key() {
     let (store, restored) = (path(dir.path(), "job"), path(dir.path(), "restored"));
     succeeds(&alluvium(&tiny("load", &["--store", &store, "--subtasks", "3", "--operation", "mixed", "-q"])));
     let test = |args: &[&str]| {
-        alluvium(
-            &[&["restore-test", "--store", &store, "--dir", &restored, "--memory", "32MB"], args].concat(),
-        )
+        alluvium(&[&["restore-test", &store, "--dir", &restored, "--memory", "32MB"], args].concat())
     };
     let result = json(&test(&["--verify", "--json", "-q", "--store-model", "20ms,50MB/s,100MB/s"]));
     let restore = &result["restore"];
@@ -192,7 +190,7 @@ fn a_new_process_restores_what_load_left_and_checks_every_key() {
             succeeds(&alluvium(&tiny("load", &args)));
             for subtasks in numbers {
                 let restored = format!("{store}-{subtasks}");
-                let args = ["restore-test", "--store", &store, "--dir", &restored, "--memory", "64MB"];
+                let args = ["restore-test", &store, "--dir", &restored, "--memory", "64MB"];
                 let more = ["--subtasks", subtasks, "--verify", "--json", "-q"];
                 let result = json(&alluvium(&[&args[..], &more].concat()));
                 assert_eq!(result["restore"]["subtasks"].to_string(), **subtasks);
@@ -205,11 +203,7 @@ fn a_new_process_restores_what_load_left_and_checks_every_key() {
     }
 
     fails(&test(&[]), 2, "not empty");
-    fails(
-        &alluvium(&["restore-test", "--store", "/nonexistent", "--dir", &path(dir.path(), "x")]),
-        1,
-        "/nonexistent",
-    );
+    fails(&alluvium(&["restore-test", "/nonexistent", "--dir", &path(dir.path(), "x")]), 1, "/nonexistent");
 }
 
 #[test]
@@ -237,8 +231,7 @@ fn verification_fails_where_the_state_is_not_that_of_the_workload() {
 
     let file = path(dir.path(), "result.json");
     let restored = path(dir.path(), "restored");
-    let output =
-        alluvium(&["restore-test", "--store", &store, "--dir", &restored, "--verify", "--json", &file]);
+    let output = alluvium(&["restore-test", &store, "--dir", &restored, "--verify", "--json", &file]);
     fails(&output, 1, "1 keys missing, 1 wrong, 1 extra");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(result["restore"]["missing_keys"], 1);

@@ -46,7 +46,7 @@ fn commands(dir: &str) -> Vec<Vec<&str>> {
         vec!["load", "--store", "s3://bucket/job", "--keys", "10"],
         vec!["load", "--store", "s3://bucket/job", "--resume"],
         vec!["compare", "--store", "s3://bucket/job", "--keys", "10"],
-        vec!["restore-test", "--store", "s3://bucket/job", "--dir", dir],
+        vec!["restore-test", "s3://bucket/job", "--dir", dir],
         vec!["savepoint", "list", "s3://bucket/job"],
         vec!["pin", "list", "s3://bucket/job"],
         vec!["get", "s3://bucket/job", "state", "key"],

@@ -26,7 +26,7 @@ pub(crate) struct InspectArgs {
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let inspection = args.job.location().ask(alluvium::admin::inspect)?;
     let output = Output::of_job(args.json);
-    let damage = damage(&inspection);
+    let damage = damage(&args.job.url, &inspection);
     output.write(&inspection, || match &damage {
         None => text(&args.job.url, &inspection),
         Some(damage) => format!("{damage}\n\n{}", text(&args.job.url, &inspection)),
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
 }
 
 /// What is damaged, what is still intact and what can be done; None for a sound job.
-fn damage(inspection: &Inspection) -> Option<String> {
+fn damage(url: &str, inspection: &Inspection) -> Option<String> {
     let mut lines = Vec::new();
     for (version, problem) in &inspection.damaged_versions {
         lines.push(format!("Version {version} of the manifest chain cannot be read: {problem}"));
@@ -73,7 +73,7 @@ fn damage(inspection: &Inspection) -> Option<String> {
     }
     let way_out = match retained().rfind(|checkpoint| checkpoint.damage.is_empty()) {
         Some(intact) => format!(
-            "The newest intact checkpoint is {id}, taken {taken} (UTC). Try it: alluvium restore-test --checkpoint {id}. A job \
+            "The newest intact checkpoint is {id}, taken {taken} (UTC). Try it: alluvium restore-test {url} --dir DIR --checkpoint {id}. A job \
              goes on from it by JobOptions::restore_from or fallback(true); its sources then start from the offsets of \
              that checkpoint.",
             id = intact.id,

@@ -17,11 +17,17 @@ use crate::result::{RunResult, Settings};
 use crate::signals::be_quiet;
 use crate::units::parse_bytes;
 
+// The hidden `--store` makes URL optional for clap, but one of the two is required.
 #[derive(Debug, Args)]
+#[command(override_usage = "alluvium restore-test [OPTIONS] --dir <DIR> <URL>")]
 pub(crate) struct RestoreTestArgs {
-    /// Where a run of `alluvium load` left its checkpoints
-    #[arg(long, value_name = "URL")]
-    store: String,
+    /// The job that `alluvium load` left: a directory, file:///…, or s3://, az://, gs:// if built with that
+    /// feature
+    #[arg(value_name = "URL", required_unless_present = "store")]
+    url: Option<String>,
+    /// How earlier versions spelled URL
+    #[arg(long, value_name = "URL", hide = true, conflicts_with = "url")]
+    store: Option<String>,
     /// Local directory to restore into; must be empty or not exist yet. It is left there
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
@@ -50,6 +56,12 @@ pub(crate) struct RestoreTestArgs {
     output: OutputArgs,
 }
 
+impl RestoreTestArgs {
+    fn url(&self) -> &str {
+        self.url.as_deref().or(self.store.as_deref()).unwrap_or_default()
+    }
+}
+
 pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let output = args.output.open()?;
     must_be_empty(&args.dir)?;
@@ -62,7 +74,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
         (None, None) => RestoreFrom::Latest,
     };
     // Before anything is written: opening a job fences its owner.
-    let earlier = EarlierRun::find(args.object_store.location(&args.store), &from, args.fallback)?;
+    let earlier = EarlierRun::find(args.object_store.location(args.url()), &from, args.fallback)?;
     let EarlierRun { checkpoint, mode, workload, past_damage } = earlier;
     let streams = workload.streams().map_err(Failure::new)?;
     let subtasks = args.subtasks.unwrap_or(workload.subtasks);
@@ -75,7 +87,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
             workload.max_parallelism
         )));
     }
-    let place = RunStore::open(&args.store, &args.object_store, workload.seed, false)?;
+    let place = RunStore::open(args.url(), &args.object_store, workload.seed, false)?;
     let progress = Progress::new("restore", args.output.quiet);
     progress.say(&format!("checkpoint {checkpoint} with {subtasks} subtask(s)"));
 

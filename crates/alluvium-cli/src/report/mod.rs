@@ -32,7 +32,7 @@ pub(crate) struct ReportArgs {
     #[arg(value_name = "FILE.json", required = true)]
     files: Vec<PathBuf>,
     /// Where to write the page
-    #[arg(long, short, value_name = "FILE.html", default_value = "report.html")]
+    #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
     #[command(flatten)]
     prices: Prices,

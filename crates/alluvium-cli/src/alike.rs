@@ -1,0 +1,80 @@
+//! Tests that walk over all commands: what means the same is spelled the same, in a new command too.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, Command, CommandFactory};
+
+use crate::Cli;
+
+/// These make runs in a store of their choice, which may be a temporary one: `--store`.
+const MAKE_RUNS: [&str; 2] = ["alluvium compare", "alluvium load"];
+/// This shows files of results.
+const WITHOUT_JOB: [&str; 1] = ["alluvium report"];
+
+/// Every command that does something, by all its words.
+fn leaves() -> Vec<(String, Command)> {
+    fn walk(path: &str, command: &Command, found: &mut Vec<(String, Command)>) {
+        let path = format!("{path} {}", command.get_name()).trim().to_owned();
+        if !command.has_subcommands() {
+            found.push((path, command.clone()));
+            return;
+        }
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            walk(&path, command, found);
+        }
+    }
+    let mut cli = Cli::command();
+    cli.build();
+    let mut found = Vec::new();
+    walk("", &cli, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    found
+}
+
+fn shown(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| !arg.is_hide_set() && !arg.is_positional())
+}
+
+fn value_name(arg: &Arg) -> String {
+    let takes_value = arg.get_action().takes_values();
+    let names = arg.get_value_names().unwrap_or_default().iter().map(ToString::to_string);
+    if takes_value { names.collect::<Vec<_>>().join(" ") } else { String::new() }
+}
+
+#[test]
+fn a_command_on_an_existing_job_takes_its_url_first() {
+    for (path, command) in leaves() {
+        let first = command.get_positionals().next().map(value_name);
+        let store = shown(&command).any(|arg| arg.get_long() == Some("store"));
+        let expected = match path.as_str() {
+            path if MAKE_RUNS.contains(&path) => (None, true),
+            path if WITHOUT_JOB.contains(&path) => continue,
+            _ => (Some("URL".to_owned()), false),
+        };
+        assert_eq!((first, store), expected, "{path}: its first argument, and whether it shows --store");
+    }
+}
+
+/// `--json` takes a FILE where the result of a run is worth one.
+#[test]
+fn an_option_has_one_short_form_and_one_kind_of_value_in_all_commands() {
+    let mut seen: BTreeMap<String, (Option<char>, String, String)> = BTreeMap::new();
+    for (path, command) in leaves() {
+        for arg in shown(&command) {
+            let Some(long) = arg.get_long().filter(|long| !["json", "help"].contains(long)) else { continue };
+            let (short, value) = (arg.get_short(), value_name(arg));
+            let first = seen.entry(long.to_owned()).or_insert((short, value.clone(), path.clone()));
+            assert_eq!((&first.0, &first.1), (&short, &value), "--{long} of {path} and of {}", first.2);
+        }
+    }
+}
+
+/// `export` writes JSON lines anyway, `report` a page.
+#[test]
+fn every_command_prints_json_when_asked() {
+    for (path, command) in leaves() {
+        let json = shown(&command).any(|arg| arg.get_long() == Some("json"));
+        let expected = !["alluvium export", "alluvium report"].contains(&path.as_str());
+        assert_eq!(json, expected, "{path}");
+    }
+}

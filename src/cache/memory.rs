@@ -18,11 +18,13 @@ pub(crate) struct CacheLimits {
     pub(crate) window: u32,
     /// Whether more may be lent to it.
     pub(crate) lent: bool,
+    /// Whether it has its share before it needs it.
+    pub(crate) reserved: bool,
 }
 
 impl CacheLimits {
     pub(crate) fn new(bytes: u64) -> Self {
-        Self { bytes, window: WINDOW, lent: true }
+        Self { bytes, window: WINDOW, lent: true, reserved: false }
     }
 }
 
@@ -57,7 +59,7 @@ impl CacheMemory {
         self.limits
     }
 
-    /// Bytes that all caches hold.
+    /// Bytes that all caches hold or have reserved.
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }

@@ -23,6 +23,7 @@ mod memory;
 mod model_tests;
 mod offers;
 mod record_cache;
+mod reserve;
 mod worth;
 
 pub(crate) use memory::{CacheLimits, CacheMemory};

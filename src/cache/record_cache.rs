@@ -9,6 +9,7 @@ use super::index::{Index, KeyHash, Place};
 use super::log::{CHUNK, Content, Log, MOST_CHUNKS, Pos, record_len};
 use super::memory::{CacheLimits, CacheMemory};
 use super::offers::Offers;
+use super::reserve::Reserve;
 use super::worth::{Standing, Worth};
 use crate::ids::StateId;
 use crate::key::state_of;
@@ -65,6 +66,7 @@ pub(crate) struct RecordCache {
     now: Cell<u32>,
     offers: Offers,
     memory: Arc<CacheMemory>,
+    reserve: Reserve,
     /// Its share of the memory, and what it may hold at the moment.
     share: usize,
     /// Whether memory may be lent to it.
@@ -78,9 +80,11 @@ pub(crate) struct RecordCache {
 impl RecordCache {
     /// An empty cache, which takes its memory from `memory` as it fills.
     pub(crate) fn new(memory: Arc<CacheMemory>) -> Self {
-        let CacheLimits { bytes, window, lent } = memory.limits();
+        let CacheLimits { bytes, window, lent, reserved } = memory.limits();
         let share = usize::try_from(bytes).unwrap_or(usize::MAX);
         let share = if share < LEAST_BYTES { 0 } else { share };
+        let reserve = if reserved { Reserve::new(share) } else { Reserve::default() };
+        memory.take(reserve.left() as u64);
         Self {
             log: Log::default(),
             index: Index::default(),
@@ -90,6 +94,7 @@ impl RecordCache {
             now: Cell::new(0),
             offers: Offers::default(),
             memory,
+            reserve,
             share,
             lent,
             limit: share,
@@ -249,10 +254,27 @@ impl RecordCache {
             self.shed((SHED_PER_BYTE * bytes).max(LEAST_SHED));
         }
         let standing = self.worth.count(state(key), 0, &self.now);
-        if !standing.cached && self.log.chunks() > 0 && !self.worth.any() {
-            self.give_back();
+        if !standing.cached && !self.worth.any() {
+            self.idle(key.len() + bytes);
         }
         standing.cached
+    }
+
+    /// A write of so many bytes while no state is cached.
+    #[inline]
+    fn idle(&mut self, bytes: usize) {
+        if self.log.chunks() > 0 {
+            self.give_back();
+        }
+        let unused = self.reserve.unused(bytes);
+        if unused > 0 {
+            self.memory.give_back(unused as u64);
+        }
+    }
+
+    fn take(&mut self, bytes: usize) {
+        let more = self.reserve.take(bytes);
+        self.memory.take(more as u64);
     }
 
     /// Takes in what reads have found.
@@ -338,7 +360,7 @@ impl RecordCache {
             // The old table is there until the new one is filled, which is twice as large.
             if growth == 0 || chunks + self.index_bytes + 2 * growth <= self.limit {
                 self.index_bytes += growth;
-                self.memory.take(growth as u64);
+                self.take(growth);
                 return true;
             }
             if self.log.chunks() <= FEWEST_CHUNKS {
@@ -357,7 +379,7 @@ impl RecordCache {
     fn next_chunk(&mut self) -> bool {
         if self.may_grow() {
             self.log.grow();
-            self.memory.take(CHUNK as u64);
+            self.take(CHUNK);
             return true;
         }
         if self.log.chunks() < FEWEST_CHUNKS {
@@ -446,7 +468,7 @@ impl RecordCache {
 
 impl Drop for RecordCache {
     fn drop(&mut self) {
-        self.memory.give_back(self.held() as u64);
+        self.memory.give_back((self.held() + self.reserve.left()) as u64);
     }
 }
 

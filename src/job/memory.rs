@@ -59,7 +59,7 @@ impl MemoryPlan {
             // A delta size from the options may exceed the memory that is set aside for it.
             CheckpointMode::Changelog => {
                 let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
-                (memory / 4 * 3 - uncounted - elsewhere, share / 8 * 3)
+                (memory / 4 * 3 - uncounted - elsewhere, share / 16 * 7)
             }
             // Native mode has no deltas, and RocksDB has all the memory for its own cache.
             CheckpointMode::NativeIncremental => (memory - elsewhere, 0),

@@ -189,12 +189,12 @@ impl JobOptions {
 
     /// For tests (cargo feature `test-util`): exact bytes for the cache of records of each subtask, and the number of
     /// operations on a state after which the cache decides anew whether the state is read often enough. Below
-    /// 256 KiB there is no cache. Changelog mode only. Default: half of the subtask's share of the memory, and
+    /// 256 KiB there is no cache. Changelog mode only. Default: seven sixteenths of the subtask's share of the memory, and
     /// 1,024 operations.
     #[cfg(feature = "test-util")]
     #[must_use]
     pub fn record_cache(mut self, bytes: u64, window: u32) -> Self {
-        self.record_cache = Some(CacheLimits { bytes, window, lent: false });
+        self.record_cache = Some(CacheLimits { bytes, window, lent: false, reserved: false });
         self
     }
 

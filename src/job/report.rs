@@ -68,7 +68,7 @@ pub struct MemoryStats {
     /// Memory of applied deltas, kept to be used again. The part that is not cleared yet counts against
     /// `deltas_limit` as well, and is freed before a write waits.
     pub recycled: u64,
-    /// The caches of records of all subtasks, with their indexes, ...
+    /// The caches of records of all subtasks, with their indexes and what they have reserved, ...
     pub records: u64,
     /// ... and what they may always hold. What they do not hold is memtables' and blocks'. Beyond it
     /// they hold memory of the deltas' that these do not need.

@@ -144,7 +144,8 @@ impl World {
             .inline_limit(pick(&mut self.rng, &[0, 100_000]))
             .materialization(MaterializationOptions::on_demand())
             .env(env);
-        options.record_cache = Some(CacheLimits { bytes: SIZES[self.size], window, lent: self.lent });
+        options.record_cache =
+            Some(CacheLimits { bytes: SIZES[self.size], window, lent: self.lent, reserved: self.lent });
         let remote = Arc::clone(&self.remote) as Arc<dyn ObjectStore>;
         let Opened { job, mut stores, restored, .. } = Job::open((remote, "jobs/one"), options).unwrap();
         let mut store = stores.remove(0);

@@ -58,7 +58,8 @@ pub(super) fn assemble(
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));
     let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
     let appliers = Appliers::start(subtasks.len(), cores())?;
-    let limits = options.record_cache.unwrap_or_else(|| CacheLimits::new(plan.records));
+    let limits = CacheLimits { reserved: true, ..CacheLimits::new(plan.records) };
+    let limits = options.record_cache.unwrap_or(limits);
     let (lender, most) = (resources.clone(), plan.records * u64::from(options.subtasks));
     // What the caches hold beyond their shares is of the deltas' memory.
     let records = CacheMemory::new(limits, move |taken| lender.lend(taken.min(most)));

@@ -205,17 +205,19 @@ fn no_write_frees_more_than_a_chunk_and_the_index() {
     assert!(before > 30 * chunk && entries > 20_000);
     // The index goes at once: it is 1.6 to 3.2 slots of 8 bytes an entry.
     let mut index = Some(26 * entries);
-    while before > 0 {
+    for _ in 0..10_000 {
         both.cache.put(&key(1), b"x");
         both.cache.put(&key(0), b"x");
         (2..4).for_each(|number| both.cache.put(&key(number), b"x"));
-        let freed = before - both.memory.taken();
+        // A state that is still cached may have taken a little more.
+        let freed = before.saturating_sub(both.memory.taken());
         assert!(freed <= 4 * chunk + index.unwrap_or_default(), "{freed} at once");
         if freed > 0 {
             index = None;
         }
-        before -= freed;
+        before = both.memory.taken();
     }
+    assert_eq!(before, 0);
 }
 
 #[test]
@@ -232,7 +234,10 @@ fn what_a_deletion_has_made_stale_has_no_second_chance() {
     both.cache.delete_range(&start, &key::successor(&start).unwrap());
     // As many as fill all chunks but for a few KB. The stale ones have had their turn.
     (0..1030).for_each(|number| put(&mut both, 2, number));
-    let stats = both.cache.stats();
-    assert!((400..420).contains(&stats.evictions), "{stats:?}");
-    assert!((1010..1040).contains(&stats.entries), "{stats:?}");
+    let left = (0..1030_u32).filter(|number| {
+        let mut key = key(2);
+        key.extend(number.to_be_bytes());
+        both.cache.get(&key) != Cached::Unknown
+    });
+    assert!(left.count() > 1020);
 }

@@ -28,6 +28,14 @@ struct Entry {
     key_len: usize,
     /// None: the key is absent.
     value_len: Option<usize>,
+    /// Whether it has become wrong since.
+    wrong: bool,
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        self.key_len + self.value_len.unwrap_or_default()
+    }
 }
 
 impl Offers {
@@ -44,12 +52,32 @@ impl Offers {
         }
         waiting.bytes.extend_from_slice(key);
         waiting.bytes.extend_from_slice(value.unwrap_or_default());
-        waiting.entries.push(Entry { key_len: key.len(), value_len: value.map(<[u8]>::len) });
+        let value_len = value.map(<[u8]>::len);
+        waiting.entries.push(Entry { key_len: key.len(), value_len, wrong: false });
         self.any.set(true);
     }
 
-    /// Forgets them.
-    pub(super) fn clear(&self) {
+    /// Forgets those of a key. The others stay: a state whose reads renew its values must not keep
+    /// every other state out of the cache.
+    pub(super) fn forget(&self, key: &[u8]) {
+        if self.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        let Waiting { bytes, entries } = &mut *waiting;
+        let mut rest = bytes.as_slice();
+        for entry in entries.iter_mut() {
+            let (offered, after) = rest.split_at(entry.len());
+            entry.wrong |= &offered[..entry.key_len] == key;
+            rest = after;
+        }
+        // Usually it is the last, and a long series of such reads leaves none behind.
+        while let Some(last) = entries.pop_if(|last| last.wrong) {
+            bytes.truncate(bytes.len() - last.len());
+        }
+    }
+
+    fn clear(&self) {
         if self.any.replace(false) {
             let mut waiting = self.waiting.borrow_mut();
             waiting.bytes.clear();
@@ -64,7 +92,9 @@ impl Offers {
         for entry in &waiting.entries {
             let (key, after) = rest.split_at(entry.key_len);
             let (value, after) = after.split_at(entry.value_len.unwrap_or_default());
-            f(key, entry.value_len.map_or(Content::Absent, |_| Content::Value(value)));
+            if !entry.wrong {
+                f(key, entry.value_len.map_or(Content::Absent, |_| Content::Value(value)));
+            }
             rest = after;
         }
         drop(waiting);
@@ -93,5 +123,25 @@ mod tests {
         offers.add(b"a", None);
         offers.clear();
         offers.drain(|_, _| panic!("there is none"));
+    }
+
+    #[test]
+    fn what_is_forgotten_of_a_key_leaves_the_others() {
+        let offers = Offers::default();
+        offers.forget(b"a");
+        for key in [&b"a"[..], b"ab", b"a", b"b"] {
+            offers.add(key, Some(b"value"));
+        }
+        offers.forget(b"a");
+        offers.forget(b"absent");
+        let mut drained = Vec::new();
+        offers.drain(|key, _| drained.push(key.to_vec()));
+        assert_eq!(drained, [&b"ab"[..], b"b"]);
+        // A long series fills nothing.
+        for _ in 0..1000 {
+            offers.add(b"a", Some(&[0; 1000]));
+            offers.forget(b"a");
+        }
+        assert!(offers.waiting.borrow().bytes.is_empty());
     }
 }

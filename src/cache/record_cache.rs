@@ -213,7 +213,7 @@ impl RecordCache {
 
     /// The value of the key has changed otherwise.
     pub(crate) fn forget(&self, key: &[u8]) {
-        self.offers.clear();
+        self.offers.forget(key);
         if let Some((place, _)) = self.find(self.index.hash(key), key) {
             self.index.remove(place);
         }
@@ -527,6 +527,53 @@ mod tests {
             assert_eq!(cache.log.chunks(), if len == 0 { FEWEST_CHUNKS } else { 3 }, "{len}");
             assert!(hits > 19_000, "{hits} records of {len} bytes were taken in");
         }
+    }
+
+    #[test]
+    fn a_value_that_reads_renew_keeps_no_other_out() {
+        let mut cache = cache(1 << 20);
+        let keys = [b"key of state 1", b"key of state 2"];
+        keys.iter().for_each(|key| cache.offer(*key, Some(b"value")));
+        cache.forget(keys[1]);
+        cache.settle();
+        assert_eq!(cache.get(keys[0]), Cached::Value(b"value"));
+        assert_eq!(cache.get(keys[1]), Cached::Unknown);
+    }
+
+    #[test]
+    fn what_was_lent_is_given_up_little_by_little() {
+        // More records than a chunk has are never given up by one write.
+        let most = (CHUNK / 128 + LEAST_SHED / 128 + SECOND_CHANCES) as u64;
+        let key = |number: u32| [b"key of".as_slice(), &number.to_be_bytes()].concat();
+        let put = |cache: &mut RecordCache, number| {
+            let before = cache.stats().evictions;
+            cache.get(&key(number));
+            cache.put(&key(number), &[7; 100]);
+            assert!(cache.stats().evictions - before <= most, "of {before} at {number}");
+        };
+        let share = 8 << 20;
+        let mut cache = cache(share);
+        cache.lend(share / 2);
+        let mut next = 72_000;
+        (0..next).for_each(|number| put(&mut cache, number));
+        // The next key would make the index grow.
+        while cache.index.growth(cache.index.hash(&key(next))) == 0 {
+            put(&mut cache, next);
+            next += 1;
+        }
+        let before = cache.stats();
+        assert!(before.bytes > share / 5 * 6 && before.evictions == 0, "{before:?}");
+        cache.lend(0);
+        // Nor does the index grow now, at the expense of many chunks.
+        assert!(!cache.grow_index(cache.index.hash(&key(next))));
+        assert_eq!(cache.stats().evictions, 0);
+        let mut writes = 0;
+        while cache.stats().bytes > share {
+            put(&mut cache, next + writes);
+            writes += 1;
+            assert!(writes < 10_000, "{:?}", cache.stats());
+        }
+        assert!(writes > 500, "{writes} writes have given it back");
     }
 
     #[test]

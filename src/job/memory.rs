@@ -59,7 +59,9 @@ impl MemoryPlan {
             // A delta size from the options may exceed the memory that is set aside for it.
             CheckpointMode::Changelog => {
                 let uncounted = UNCOUNTED_DELTAS * delta.min(share / 16) * subtasks;
-                (memory / 4 * 3 - uncounted - elsewhere, share / 16 * 7)
+                let tables = memory / 4 * 3 - uncounted - elsewhere;
+                // A large job has less for its tables, which keep a quarter of it.
+                (tables, (share / 16 * 7).min(tables / 4 * 3 / subtasks))
             }
             // Native mode has no deltas, and RocksDB has all the memory for its own cache.
             CheckpointMode::NativeIncremental => (memory - elsewhere, 0),
@@ -119,6 +121,7 @@ mod tests {
                 assert!(all <= memory, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
                 assert!(all >= memory / 10 * 9, "{mode:?}, {memory} bytes, {subtasks} subtasks: {plan:?}");
                 assert!(plan.tables >= memory / 2 && plan.restore <= memory / 2);
+                assert!(plan.records * u64::from(subtasks) <= plan.tables / 4 * 3, "{plan:?}");
                 // A frozen delta is counted twice until it is sealed: without room for two, each would have to wait.
                 assert!(plan.budget >= 4 * plan.delta, "{plan:?}");
             }
@@ -141,6 +144,8 @@ mod tests {
         let plan = MemoryPlan::of(&options(16_000_000, 1).delta_bytes(1 << 30));
         assert_eq!(plan.delta, 1 << 30);
         assert!(plan.tables >= 8_000_000);
+        let plan = MemoryPlan::of(&options(8_000_000_000, 1).delta_bytes(1 << 30));
+        assert!(plan.records <= plan.tables / 4 * 3, "{plan:?}");
     }
 
     #[test]

@@ -339,15 +339,34 @@ impl World {
                 states.map.remove(store, &entry).unwrap();
                 self.live.entries.remove(&(key, entry));
             }
-            // Renews so much that reads hand it over.
-            87..92 => (0..ENTRIES).for_each(|entry| {
-                let expected = self.live.read_entry((key, entry), now);
-                assert_eq!(states.map.get(store, &entry).unwrap(), expected, "{key}, {entry}");
-            }),
+            87..92 => self.renew(attempt, key),
             _ => {
                 let expected = self.live.read_entry((key, entry), now);
                 assert_eq!(states.map.get(store, &entry).unwrap(), expected, "{key}, {entry}");
             }
+        }
+    }
+
+    /// Fills a map, and reads all its entries, again and again before they expire: so many that the reads
+    /// themselves hand over what they renew.
+    fn renew(&mut self, attempt: &mut Attempt, key: u64) {
+        let Attempt { store, states, .. } = attempt;
+        let now = self.clock.unix_millis();
+        for entry in 0..ENTRIES {
+            let value = vec![entry as u8; self.rng.random_range(1..200)];
+            states.map.put(store, &entry, &value).unwrap();
+            self.live.entries.insert((key, entry), (value, now));
+        }
+        for _ in 0..self.rng.random_range(1..5) {
+            // What reads have left behind is written or taken in.
+            store.set_key(&key).unwrap();
+            let now = self.clock.unix_millis();
+            for entry in 0..ENTRIES {
+                let expected = self.live.read_entry((key, entry), now);
+                assert_eq!(states.map.get(store, &entry).unwrap(), expected, "{key}, {entry}");
+            }
+            let more = self.rng.random_range(1..TTL);
+            self.clock.millis.fetch_add(more, Ordering::Relaxed);
         }
     }
 

@@ -178,9 +178,9 @@ impl JobOptions {
     /// top.
     ///
     /// With the defaults of glibc's allocator a process takes up to half as much again: set `MALLOC_ARENA_MAX=2` in
-    /// its environment. Or let the program's allocator be mimalloc or jemalloc, which take less than glibc with two
-    /// arenas; it must serve C++ as well, because most of the memory is RocksDB's (feature `override` of the crate
-    /// `mimalloc`, `unprefixed_malloc_on_supported_platforms` of `tikv-jemallocator`).
+    /// its environment. Or link another allocator that you have measured under your load. It must serve C++ as well,
+    /// because most of the memory is RocksDB's (feature `override` of the crate `mimalloc`,
+    /// `unprefixed_malloc_on_supported_platforms` of `tikv-jemallocator`).
     #[must_use]
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;

@@ -34,7 +34,7 @@ const COMMAND_LINE: &[&[&str]] = &[
     &["signals"],
     &["logging", "output", "scratch", "units"],
     &["document"],
-    &["failure"],
+    &["failure", "allocator"],
 ];
 
 fn root() -> PathBuf {
@@ -65,7 +65,8 @@ fn files(source: &Path) -> Vec<(String, PathBuf)> {
             if let Some(name) = declared.and_then(|name| name.strip_suffix(';'))
                 && !pair[0].contains("feature = \"test-util\"")
             {
-                let inside = if path.file_name().is_some_and(|name| name == "mod.rs") {
+                let roots = ["mod.rs", "main.rs", "lib.rs"];
+                let inside = if path.file_name().is_some_and(|name| roots.iter().any(|root| name == *root)) {
                     path.with_file_name("")
                 } else {
                     path.with_extension("")

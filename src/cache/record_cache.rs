@@ -1,12 +1,16 @@
 //! [`RecordCache`]: the current values of keys, as many as fit.
 
+mod room;
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use super::deletions::Deletions;
 use super::index::{Index, KeyHash, Place};
-use super::log::{CHUNK, Content, Log, MOST_CHUNKS, Pos, record_len};
+use super::log::{CHUNK, Content, Log, Pos, record_len};
 use super::memory::{CacheLimits, CacheMemory};
 use super::offers::Offers;
 use super::reserve::Reserve;
@@ -14,9 +18,6 @@ use super::worth::{Standing, Worth};
 use crate::ids::StateId;
 use crate::key::state_of;
 
-/// Records that get a second chance before one write. More are given up, however often they were
-/// used, so that no write takes long.
-const SECOND_CHANCES: usize = 16;
 /// Bytes that a write of one byte gives up while the cache holds too much. The deltas, which need the
 /// memory, grow by less: a frozen delta is charged twice until it is sealed.
 const SHED_PER_BYTE: usize = 4;
@@ -260,23 +261,6 @@ impl RecordCache {
         standing.cached
     }
 
-    /// A write of so many bytes while no state is cached.
-    #[inline]
-    fn idle(&mut self, bytes: usize) {
-        if self.log.chunks() > 0 {
-            self.give_back();
-        }
-        let unused = self.reserve.unused(bytes);
-        if unused > 0 {
-            self.memory.give_back(unused as u64);
-        }
-    }
-
-    fn take(&mut self, bytes: usize) {
-        let more = self.reserve.take(bytes);
-        self.memory.take(more as u64);
-    }
-
     /// Takes in what reads have found.
     #[cold]
     fn take_offers(&mut self) {
@@ -322,139 +306,6 @@ impl RecordCache {
         self.index.insert(hash, pos);
     }
 
-    /// Makes the newest chunk have room for `len` bytes. False if the cache has no memory.
-    #[inline]
-    fn make_room(&mut self, len: usize) -> bool {
-        if self.log.fits(len) {
-            // Little by little, so that no write gives up a whole chunk.
-            self.keep_pace(len);
-        }
-        // Second chances may have filled the chunk.
-        self.log.fits(len) || self.next_chunk()
-    }
-
-    /// Gives up as much of the oldest chunk as the newest one has taken, if the next chunk will be
-    /// the oldest one's memory.
-    #[inline]
-    fn keep_pace(&mut self, len: usize) {
-        let mut chances = SECOND_CHANCES;
-        loop {
-            let (head, tail) = self.log.progress();
-            if head >= tail + len || self.may_grow() || !self.give_up_one(&mut chances) {
-                return;
-            }
-        }
-    }
-
-    /// Lets the index grow for one more entry, and gives up chunks for that. False if there is no
-    /// memory, or if writes are giving some back.
-    #[cold]
-    fn grow_index(&mut self, hash: KeyHash) -> bool {
-        if self.held() > self.limit {
-            return false;
-        }
-        loop {
-            // Entries that were given up may have made growing unnecessary.
-            let growth = self.index.growth(hash);
-            let chunks = self.log.memory().max(FEWEST_CHUNKS * CHUNK);
-            // The old table is there until the new one is filled, which is twice as large.
-            if growth == 0 || chunks + self.index_bytes + 2 * growth <= self.limit {
-                self.index_bytes += growth;
-                self.take(growth);
-                return true;
-            }
-            if self.log.chunks() <= FEWEST_CHUNKS {
-                return false;
-            }
-            self.give_up_chunk();
-            self.free_chunk();
-        }
-    }
-
-    fn may_grow(&self) -> bool {
-        self.held() + CHUNK <= self.limit && self.log.chunks() < MOST_CHUNKS
-    }
-
-    #[cold]
-    fn next_chunk(&mut self) -> bool {
-        if self.may_grow() {
-            self.log.grow();
-            self.take(CHUNK);
-            return true;
-        }
-        if self.log.chunks() < FEWEST_CHUNKS {
-            return false;
-        }
-        self.give_up_chunk();
-        self.log.turn();
-        true
-    }
-
-    /// Gives up so many bytes of the oldest records, and the chunks whose last ones these are.
-    #[cold]
-    fn shed(&mut self, mut bytes: usize) {
-        while bytes > 0 && self.held() > self.limit && self.log.chunks() > FEWEST_CHUNKS {
-            let (before, _) = self.log.progress();
-            if self.give_up_one(&mut 0) {
-                bytes = bytes.saturating_sub(self.log.progress().0 - before);
-            } else {
-                self.free_chunk();
-            }
-        }
-    }
-
-    /// Gives up what is left of the oldest chunk.
-    fn give_up_chunk(&mut self) {
-        while self.give_up_one(&mut 0) {}
-    }
-
-    /// Gives up the oldest record, or moves it to the newest chunk if it was used and has a chance
-    /// left. False if the oldest chunk has none.
-    fn give_up_one(&mut self, chances: &mut usize) -> bool {
-        let Some(oldest) = self.log.take_oldest() else { return false };
-        let key = self.log.key(oldest.0);
-        let Some((place, _)) = self.index.find(self.index.hash(key), |pos| pos == oldest.0) else {
-            // The key has a newer record, or none.
-            return true;
-        };
-        let (_, time) = self.log.content(oldest.0);
-        let is_used = *chances > 0
-            && self.index.is_marked(place)
-            && self.is_valid(self.worth.standing(state(key)), key, time);
-        let moved = if is_used { self.log.push_again(oldest) } else { None };
-        match moved {
-            Some(pos) => {
-                *chances -= 1;
-                self.index.moved(place, pos);
-            }
-            None => {
-                self.index.remove(place);
-                self.evictions += 1;
-            }
-        }
-        true
-    }
-
-    /// Frees the oldest chunk, whose records nobody finds any more.
-    fn free_chunk(&mut self) {
-        self.log.shrink();
-        self.memory.give_back(CHUNK as u64);
-    }
-
-    /// Gives memory back: all of the index, and one chunk a call, so that no write takes long.
-    #[cold]
-    fn give_back(&mut self) {
-        self.drop_index();
-        self.free_chunk();
-    }
-
-    fn drop_index(&mut self) {
-        if self.index_bytes > 0 {
-            self.memory.give_back(self.index_bytes as u64);
-            (self.index, self.index_bytes) = (Index::default(), 0);
-        }
-    }
-
     /// Forgets everything at the end of time, which would go round. That comes after four billion
     /// deleted ranges.
     #[cold]
@@ -482,114 +333,4 @@ impl fmt::Debug for RecordCache {
 #[inline]
 fn state(key: &[u8]) -> StateId {
     state_of(key).unwrap_or(StateId(0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cache::worth::WINDOW;
-
-    fn cache(bytes: u64) -> RecordCache {
-        let mut cache = RecordCache::new(CacheMemory::new(CacheLimits::new(bytes), |_| ()));
-        (0..WINDOW).for_each(|_| _ = cache.get(b"key of a group"));
-        cache.put(b"key of a group", b"old");
-        cache
-    }
-
-    #[test]
-    fn after_the_last_moment_nothing_old_is_right_again() {
-        let mut cache = cache(1 << 20);
-        // Of the first moment, which comes again.
-        assert_eq!(cache.get(b"key of a group"), Cached::Value(b"old"));
-        cache.now.set(u32::MAX - 1);
-        for _ in 0..3 {
-            cache.delete_range(b"key of a group", b"key of a grouq");
-            assert_eq!(cache.get(b"key of a group"), Cached::Unknown, "at {}", cache.now.get());
-            cache.put(b"key of another", b"new");
-            assert_eq!(cache.get(b"key of another"), Cached::Value(b"new"));
-        }
-        assert_eq!(cache.now.get(), 1, "time has begun anew");
-    }
-
-    /// With little memory as well, the index leaves the chunks theirs.
-    #[test]
-    fn the_smallest_cache_takes_in_small_records_and_large_ones() {
-        for len in [0, 100, 10_000] {
-            let mut cache = cache(LEAST_BYTES as u64);
-            let mut hits = 0;
-            for number in 0..20_000_u32 {
-                let key = [b"key of".as_slice(), &number.to_be_bytes()].concat();
-                cache.get(&key);
-                cache.put(&key, &vec![7; len]);
-                hits += u32::from(cache.get(&key) != Cached::Unknown);
-                assert!(cache.held() <= LEAST_BYTES, "{} bytes", cache.held());
-            }
-            assert_eq!(cache.log.chunks(), if len == 0 { FEWEST_CHUNKS } else { 3 }, "{len}");
-            assert!(hits > 19_000, "{hits} records of {len} bytes were taken in");
-        }
-    }
-
-    #[test]
-    fn a_value_that_reads_renew_keeps_no_other_out() {
-        let mut cache = cache(1 << 20);
-        let keys = [b"key of state 1", b"key of state 2"];
-        keys.iter().for_each(|key| cache.offer(*key, Some(b"value")));
-        cache.forget(keys[1]);
-        cache.settle();
-        assert_eq!(cache.get(keys[0]), Cached::Value(b"value"));
-        assert_eq!(cache.get(keys[1]), Cached::Unknown);
-    }
-
-    #[test]
-    fn what_was_lent_is_given_up_little_by_little() {
-        // More records than a chunk has are never given up by one write.
-        let most = (CHUNK / 128 + LEAST_SHED / 128 + SECOND_CHANCES) as u64;
-        let key = |number: u32| [b"key of".as_slice(), &number.to_be_bytes()].concat();
-        let put = |cache: &mut RecordCache, number| {
-            let before = cache.stats().evictions;
-            cache.get(&key(number));
-            cache.put(&key(number), &[7; 100]);
-            assert!(cache.stats().evictions - before <= most, "of {before} at {number}");
-        };
-        let share = 8 << 20;
-        let mut cache = cache(share);
-        cache.lend(share / 2);
-        let mut next = 72_000;
-        (0..next).for_each(|number| put(&mut cache, number));
-        // The next key would make the index grow.
-        while cache.index.growth(cache.index.hash(&key(next))) == 0 {
-            put(&mut cache, next);
-            next += 1;
-        }
-        let before = cache.stats();
-        assert!(before.bytes > share / 5 * 6 && before.evictions == 0, "{before:?}");
-        cache.lend(0);
-        // Nor does the index grow now, at the expense of many chunks.
-        assert!(!cache.grow_index(cache.index.hash(&key(next))));
-        assert_eq!(cache.stats().evictions, 0);
-        let mut writes = 0;
-        while cache.stats().bytes > share {
-            put(&mut cache, next + writes);
-            writes += 1;
-            assert!(writes < 10_000, "{:?}", cache.stats());
-        }
-        assert!(writes > 500, "{writes} writes have given it back");
-    }
-
-    #[test]
-    fn an_index_that_grows_takes_the_memory_from_the_records() {
-        let limit = 8 << 20;
-        let mut cache = cache(limit as u64);
-        let (mut most_freed, mut before) = (0, 0);
-        for number in 0..200_000_u32 {
-            let key = [b"key of".as_slice(), &number.to_be_bytes()].concat();
-            cache.put(&key, &[7; 10]);
-            cache.get(&key);
-            assert!(cache.held() <= limit, "{} of {limit} bytes", cache.held());
-            most_freed = most_freed.max(before.max(cache.log.chunks()) - cache.log.chunks());
-            before = cache.log.chunks();
-        }
-        assert!(most_freed <= 2, "one write has given up {most_freed} chunks");
-        assert!(cache.held() > limit / 10 * 9);
-    }
 }

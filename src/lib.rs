@@ -96,6 +96,7 @@ mod messages;
 mod reader;
 mod remote;
 mod restore;
+mod runtime;
 mod shape;
 pub mod state;
 mod state_map;

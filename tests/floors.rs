@@ -18,7 +18,7 @@ const LIBRARY: &[&[&str]] = &[
     &["manifest", "table"],
     &["delta", "store_model", "budget", "cache"],
     &["key", "remote", "fault_store"],
-    &["key_group", "env", "state_map", "shape", "wait", "machine", "intercept"],
+    &["key_group", "env", "state_map", "shape", "wait", "machine", "intercept", "runtime"],
     &["ids"],
     &["error", "frame"],
 ];

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-
 use crate::env::Env;
 use crate::error::{Error, Result};
 use crate::remote::{Connected, JobLocation, Remote};
+use crate::runtime::{BackgroundRuntime, aside};
 use crate::wait::wait;
 
 /// Threads of the runtime: hashing and decompression go to its blocking pool.
@@ -19,8 +18,7 @@ const WORKERS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Outside {
     pub(crate) remote: Arc<Remote>,
-    /// None only while dropping.
-    runtime: Option<Runtime>,
+    runtime: BackgroundRuntime,
 }
 
 impl Outside {
@@ -32,13 +30,8 @@ impl Outside {
     pub(crate) fn at(location: &JobLocation, env: Env) -> Result<(Self, Option<PathBuf>)> {
         let Connected { remote, dir, .. } = location.connect(env, false)?;
         let remote = Arc::new(remote);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .thread_name("alluvium-outside")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::internal("cannot start a runtime").source(error))?;
-        Ok((Self { remote, runtime: Some(runtime) }, dir))
+        let runtime = BackgroundRuntime::start("alluvium-outside", WORKERS, None)?;
+        Ok((Self { remote, runtime }, dir))
     }
 
     /// Runs `task` to its end; blocks. May be called inside a caller's own runtime.
@@ -47,37 +40,22 @@ impl Outside {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let Some(runtime) = &self.runtime else { return Err(Error::internal("the runtime is gone")) };
-        wait(runtime.spawn(task))
+        wait(self.runtime.spawn(task))
             .unwrap_or_else(|error| Err(Error::internal("a task came to a bad end").source(error)))
     }
 
     /// Runs `task` to its end on a thread of its own, for at most `limit`. Does not block the caller.
-    pub(crate) fn run_behind(
-        mut self,
-        limit: Duration,
-        task: impl Future<Output = Result<()>> + Send + 'static,
-    ) {
-        let Some(runtime) = self.runtime.take() else { return };
-        let behind = std::thread::Builder::new().name("alluvium-release".to_owned()).spawn(move || {
-            match runtime.block_on(async { tokio::time::timeout(limit, task).await }) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a pin stays behind"),
-                Err(_) => tracing::warn!(?limit, "a pin stays behind: the store does not answer"),
-            }
-            runtime.shutdown_background();
-        });
-        if let Err(error) = behind {
+    pub(crate) fn run_behind(self, limit: Duration, task: impl Future<Output = Result<()>> + Send + 'static) {
+        let release = move |outside: Self| match outside
+            .runtime
+            .block_on(async { tokio::time::timeout(limit, task).await })
+        {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "a pin stays behind"),
+            Err(_) => tracing::warn!(?limit, "a pin stays behind: the store does not answer"),
+        };
+        if let Err((_, error)) = aside("alluvium-release", self, release) {
             tracing::warn!(%error, "a pin stays behind");
-        }
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // A plain drop would panic inside a caller's runtime.
-            runtime.shutdown_background();
         }
     }
 }

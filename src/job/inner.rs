@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-use super::background::{Background, Busy};
+use super::busy::Busy;
 use super::coordinator::{Command, Progress};
 use super::local_dir::LocalDir;
 use super::packer::Packer;
@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::SubtaskIndex;
 use crate::manifest::CheckpointMode;
 use crate::remote::Remote;
+use crate::runtime::BackgroundRuntime;
 use crate::store::{Appliers, Attempt, EventSender, StoreShared};
 use crate::table::{Table, TableResources};
 use crate::uploads::Uploads;
@@ -26,7 +27,7 @@ pub(crate) struct JobHold(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     // Held for its drop, which ends the background.
-    pub(super) runtime: Background,
+    pub(super) runtime: BackgroundRuntime,
     pub(super) mode: CheckpointMode,
     pub(super) attempt: Arc<Attempt>,
     pub(super) remote: Arc<Remote>,

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
 use super::CheckpointReport;
-use super::background::Busy;
+use super::busy::Busy;
 use super::coordinator::{Command, Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};

@@ -1,6 +1,6 @@
 //! A running attempt of a job: its stores, its checkpoints, its schedule.
 
-mod background;
+mod busy;
 mod coordinator;
 mod early_cuts;
 mod files;

@@ -51,7 +51,7 @@ impl TableResources {
 
     /// Bytes at which a table flushes by itself. A single table may have four memtables of that
     /// size. With many tables some are busier than others, so each may exceed its share;
-    /// [`Memtables`] bounds them together.
+    /// [`Memtables`](super::memtables::Memtables) bounds them together.
     pub(super) fn write_buffer_size(&self) -> usize {
         let share = self.memory / 2 / self.tables * MOST_SHARES;
         (self.memory / 8).min(share).clamp(64 * KIB, 64 * MIB)

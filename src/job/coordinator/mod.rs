@@ -27,7 +27,7 @@ use crate::messages::{FromStore, ToStore};
 use crate::remote::{ObjectName, Remote};
 use crate::store::{Attempt, EventSender, StoreShared};
 
-use super::background::Busy;
+use super::busy::Busy;
 use super::early_cuts::EarlyCuts;
 use super::packer::Packer;
 use super::report::CheckpointListener;

@@ -15,13 +15,14 @@ use crate::manifest::Chain;
 use crate::materialize::NameSource;
 use crate::remote::{RateLimiter, Remote};
 use crate::restore::Restoration;
+use crate::runtime::BackgroundRuntime;
 use crate::store::{Appliers, Attempt, Revised, guarded, revise};
 use crate::uploads::UploadsTask;
 
 use super::Instance;
 use super::begin::{Begun, RestoredState};
 use super::stores::{Schema, StartedStore, StoreStarter};
-use crate::job::background::{Background, Busy};
+use crate::job::busy::Busy;
 use crate::job::coordinator::{Coordinator, Progress, Schedule, State, committer};
 use crate::job::inner::{Inner, JobHold};
 use crate::job::local_dir::LocalDir;
@@ -34,7 +35,7 @@ use crate::job::{Job, JobOptions, Opened};
 pub(super) fn assemble(
     begun: Begun,
     instances: Vec<Instance>,
-    runtime: Background,
+    runtime: BackgroundRuntime,
     remote: Arc<Remote>,
     dir: LocalDir,
     options: &JobOptions,

@@ -20,9 +20,9 @@ use crate::machine::cores;
 use crate::manifest::OpenMode;
 use crate::remote::{Connected, JobLocation};
 use crate::restore::Target;
+use crate::runtime::BackgroundRuntime;
 use crate::wait::wait;
 
-use super::background::Background;
 use super::local_dir::LocalDir;
 use super::memory::MemoryPlan;
 use super::{JobOptions, Opened};
@@ -37,15 +37,8 @@ pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opene
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let cores = cores();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(sizing::workers(cores))
-        .max_blocking_threads(sizing::blocking_threads(cores))
-        .thread_name("alluvium")
-        .enable_all()
-        .build()
-        .map_err(|error| Error::internal("cannot start the job's runtime").source(error))?;
-    // From here on the runtime is also dropped on errors, maybe inside a caller's runtime.
-    let runtime = Background::new(runtime);
+    let runtime =
+        BackgroundRuntime::start("alluvium", sizing::workers(cores), Some(sizing::blocking_threads(cores)))?;
     let remote = Arc::new(remote.with_upload_room(MemoryPlan::of(options).uploads));
     let instances = (0..options.subtasks).map(|subtask| {
         let nonce = options.env.nonces.nonce();

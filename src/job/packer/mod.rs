@@ -23,7 +23,7 @@ use crate::restore::{Read, coalesce};
 use crate::store::{Event, EventSender};
 use crate::uploads::{PARALLEL_DELTAS, Uploads};
 
-use super::background::Busy;
+use super::busy::Busy;
 
 /// Requests for what is packed that are under way at a time.
 const PARALLEL_READS: usize = 8;

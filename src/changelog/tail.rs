@@ -77,6 +77,8 @@ pub(crate) struct Tail<B> {
     waiting: Counted<DeltaSeq, Slot>,
     durable: Durable,
     barriers: VecDeque<Barrier<B>>,
+    /// The last delta that was cut ahead of a barrier.
+    hurried: DeltaSeq,
     /// Objects to which a reference in the tail has been dropped.
     retired: BTreeSet<ObjectName>,
     /// The budget of durable bytes that are kept for packing. None: they are not kept.
@@ -102,6 +104,7 @@ impl<B> Tail<B> {
             waiting: Counted::default(),
             durable,
             barriers: VecDeque::new(),
+            hurried: DeltaSeq(0),
             retired: BTreeSet::new(),
             packing: None,
         }
@@ -136,6 +139,12 @@ impl<B> Tail<B> {
             let Sealed { bytes, crc32c, .. } = sealed;
             slot.kept = Some(Kept { bytes, crc32c, hold });
         }
+    }
+
+    /// The deltas up to `seq` were cut ahead of a barrier, because about as many bytes again are
+    /// expected until then. They wait for the barrier only if there is room for both.
+    pub(crate) fn hurry(&mut self, seq: DeltaSeq) {
+        self.hurried = self.hurried.max(seq);
     }
 
     /// A checkpoint's cut after delta `seq`.
@@ -254,11 +263,11 @@ impl<B> Tail<B> {
     pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
         self.adopt_base();
         let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
-            return self.upload(.., flush);
+            return self.upload(.., self.waits(flush));
         };
         // What the barrier waits for goes first.
         if !self.has(..=seq, SlotState::Sealing) {
-            if let Some(action) = self.upload(..=seq, Flush::AboveLimit) {
+            if let Some(action) = self.upload(..=seq, self.inline_limit) {
                 return Some(action);
             }
             let stands = !self.needs_base || self.base.is_some();
@@ -277,18 +286,24 @@ impl<B> Tail<B> {
             }
         }
         // What came after it does not wait for it.
-        self.upload(seq.next().., flush)
+        self.upload(seq.next().., self.waits(flush))
+    }
+
+    /// Bytes up to which held deltas may wait for a barrier that is not there yet.
+    fn waits(&self, flush: Flush) -> u64 {
+        match flush {
+            Flush::All => 0,
+            Flush::AboveLimit if self.has(..=self.hurried, SlotState::Held) => self.inline_limit / 2,
+            Flush::AboveLimit => self.inline_limit,
+        }
     }
 
     /// No path that frees memory waits for a barrier: held deltas are uploaded at once if they
-    /// exceed the low-water mark, or if memory is short.
-    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush) -> Option<Action<B>> {
+    /// exceed the low-water mark, which is 0 if memory is short.
+    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, waits: u64) -> Option<Action<B>> {
         let held = self.held(range);
         let weight: u64 = held.iter().map(Upload::weight).sum();
-        if weight <= self.inline_limit && (flush == Flush::AboveLimit || weight == 0) {
-            return None;
-        }
-        Some(self.start(held))
+        (weight > waits).then(|| self.start(held))
     }
 
     /// The deltas up to `seq`, oldest first. Those that are not durable are offered to checkpoint `id`.

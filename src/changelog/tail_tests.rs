@@ -336,3 +336,32 @@ fn a_newer_base_of_the_same_delta_takes_the_place_of_the_old_one() {
     assert!(retired.contains(&base(4).object) && retired.contains(&object(2004)), "{retired:?}");
     assert!(!retired.contains(&kept) && !retired.contains(&object(2005)), "{retired:?}");
 }
+
+#[test]
+fn what_was_cut_ahead_of_a_barrier_leaves_room_for_as_much_again() {
+    let mut f = Fixture::new();
+    f.held(1, 60);
+    assert!(f.advance(Flush::AboveLimit).is_none(), "nothing more is expected");
+    f.tail.hurry(DeltaSeq(1));
+    assert_eq!(f.uploads(Flush::AboveLimit), [1]);
+    f.held(2, 50);
+    f.tail.hurry(DeltaSeq(2));
+    assert!(f.advance(Flush::AboveLimit).is_none(), "both fit");
+    f.tail.moved(large(vec![delta(1, object(1))]));
+    f.held(3, 50);
+    f.tail.barrier(DeltaSeq(3), id(1));
+    assert_eq!(f.ready(), (vec![(1, false), (2, true), (3, true)], None));
+}
+
+#[test]
+fn what_was_cut_ahead_of_a_barrier_and_sealed_after_it_travels_inline() {
+    let mut f = Fixture::new();
+    f.tail.frozen(DeltaSeq(1));
+    f.tail.hurry(DeltaSeq(1));
+    f.tail.frozen(DeltaSeq(2));
+    f.tail.barrier(DeltaSeq(2), id(1));
+    f.sealed(1, 60);
+    assert!(f.advance(Flush::AboveLimit).is_none(), "delta 2 is not sealed yet");
+    f.sealed(2, 40);
+    assert_eq!(f.ready(), (vec![(1, true), (2, true)], None), "one request instead of two");
+}

@@ -6,8 +6,10 @@
 //! hot key may be uploaded once more.
 //!
 //! The first call comes as long before the trigger as the slowest upload since the last one took,
-//! plus a margin. The second call comes halfway, for operators that have written more than the
-//! manifest takes by then. Its upload may still be under way at the barrier, but it is short.
+//! plus a margin. Each further call comes halfway between the last one and the trigger, for
+//! operators that would otherwise have written more than the manifest takes. The upload after the
+//! last call may still be under way at the barrier, but it is short. An operator decides for itself
+//! whether it cuts (`crate::store`'s `early_cuts`).
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(100);
 /// For sealing, and for an upload that takes longer than the last ones.
 const MARGIN: Duration = Duration::from_millis(25);
-const CALLS: u32 = 2;
+const CALLS: u32 = 3;
 
 /// The calls ahead of the next trigger.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,7 @@ impl EarlyCuts {
 
     /// The next call ahead of `trigger`; a moment that has passed stands for now.
     pub(crate) fn next(&self, trigger: Instant) -> Option<Instant> {
-        let lead = self.lead.checked_div(self.made + 1).filter(|_| self.made < CALLS)?;
+        let lead = Some(self.lead / (1 << self.made)).filter(|_| self.made < CALLS)?;
         trigger.checked_sub(lead)
     }
 
@@ -80,15 +82,15 @@ mod tests {
     #[tokio::test]
     async fn calls_come_as_early_as_uploads_take() {
         let mut early = EarlyCuts::new(ms(1000));
-        assert_eq!(calls(&mut early), [ms(100), ms(50)]);
+        assert_eq!(calls(&mut early), [ms(100), ms(50), ms(25)]);
         assert_eq!(calls(&mut early), [], "once for each trigger");
         early.triggered(Some(ms(65)));
-        assert_eq!(calls(&mut early), [ms(90), ms(45)]);
+        assert_eq!(calls(&mut early), [ms(90), ms(45), ms(45) / 2]);
         early.triggered(None);
-        assert_eq!(calls(&mut early), [ms(90), ms(45)], "nothing new is known");
+        assert_eq!(calls(&mut early), [ms(90), ms(45), ms(45) / 2], "nothing new is known");
         early.triggered(Some(ms(3000)));
-        assert_eq!(calls(&mut early), [ms(250), ms(125)], "at most a quarter of the interval");
+        assert_eq!(calls(&mut early), [ms(250), ms(125), ms(125) / 2], "at most a quarter of the interval");
         let mut short = EarlyCuts::new(ms(100));
-        assert_eq!(calls(&mut short), [ms(25), ms(12) + Duration::from_micros(500)]);
+        assert_eq!(calls(&mut short), [ms(25), ms(25) / 2, ms(25) / 4]);
     }
 }

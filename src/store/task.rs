@@ -168,7 +168,10 @@ impl StoreTask {
                 tail.moved(moved);
             }
             Event::Barrier { seq, pending } => self.barrier(seq, pending),
-            Event::Hurry => self.hurry(self.frozen),
+            Event::Hurry => {
+                self.parts.tail.hurry(self.frozen);
+                self.hurry(self.frozen);
+            }
             Event::NativeCut { seq, files, pending } => self.upload_native(seq, files, pending),
             Event::Finished(last) => {
                 let (subtask, cut) = (self.parts.uploader.names.subtask(), last.cut);

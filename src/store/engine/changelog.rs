@@ -12,6 +12,7 @@ use crate::store::scan::ScanBuilder;
 use crate::store::value::Value;
 
 use super::background::Background;
+use super::early_cuts::EarlyCuts;
 use super::found::{Found, Operands};
 
 /// The part of the budget for deltas, as a divisor, that is never lent to the cache.
@@ -27,8 +28,7 @@ pub(in crate::store) struct Changelog {
     delta_bytes: usize,
     /// Size up to which it may wait for the barrier: about what travels in the manifest.
     inline_limit: usize,
-    /// Of the attempt's requests for an early cut, the last that was heeded.
-    early_cuts: u64,
+    early_cuts: EarlyCuts,
     background: Background,
 }
 
@@ -41,7 +41,15 @@ impl Changelog {
         inline_limit: usize,
     ) -> Self {
         let active = ActiveDelta::recycled_by(Arc::clone(recycler));
-        Self { active, cache, frozen: Vec::new(), delta_bytes, inline_limit, early_cuts: 0, background }
+        Self {
+            active,
+            cache,
+            frozen: Vec::new(),
+            delta_bytes,
+            inline_limit,
+            early_cuts: EarlyCuts::default(),
+            background,
+        }
     }
 
     pub(super) fn seq(&self) -> DeltaSeq {
@@ -121,13 +129,12 @@ impl Changelog {
     #[inline]
     fn cut_early(&mut self) {
         let asked = self.background.shared.attempt.early_cuts();
-        if asked == self.early_cuts {
+        if self.early_cuts.knows(asked) {
             return;
         }
-        self.early_cuts = asked;
         // A smaller delta travels in the manifest, and costs no upload of its own.
-        if self.active.bytes() > self.inline_limit {
-            self.freeze();
+        if self.early_cuts.heed(asked, self.active.bytes(), self.inline_limit) {
+            self.freeze_active();
             self.background.events.send(Event::Hurry);
         }
     }
@@ -144,6 +151,11 @@ impl Changelog {
     /// Swaps the active delta for an empty one and hands it to the background (I7: no flush, no
     /// copy, no I/O).
     pub(super) fn freeze(&mut self) {
+        self.early_cuts.was_cut();
+        self.freeze_active();
+    }
+
+    fn freeze_active(&mut self) {
         self.purge();
         self.divide();
         // Once, unless scans hold parts of the delta.

@@ -5,6 +5,7 @@
 
 mod background;
 mod changelog;
+mod early_cuts;
 mod found;
 mod native;
 

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -43,7 +44,7 @@ pub(crate) struct Restorer {
     pub(crate) memory: u64,
 }
 
-/// Batches in memory: one being fetched, and one being replayed.
+/// Batches in memory: one being fetched, and one being replayed, or being fetched as well.
 const BATCHES: usize = 2;
 
 /// Empty tables that are made at a time.
@@ -304,21 +305,23 @@ impl Restorer {
     }
 }
 
-/// Fetches the batches one after the other, each as soon as there is room for it. The first failure is
+/// Fetches the batches in their order. A batch begins as soon as there is room for it, also while the
+/// one before is still arriving, so that the link never idles for a round trip. The first failure is
 /// the last that is sent.
 async fn fetch_changelog(
     fetcher: &Fetcher<'_>,
     batches: Vec<Vec<Part>>,
     sender: mpsc::Sender<Result<FetchedBatch>>,
 ) {
+    // Room is given in the order in which it is asked for, which is that of the batches.
     let room = Arc::new(Semaphore::new(BATCHES));
-    for batch in batches {
-        let fetched = async {
-            let room = Arc::clone(&room).acquire_owned().await;
-            let room = room.map_err(|closed| Error::internal("a restore was stopped").source(closed))?;
-            Ok((fetcher.deltas(batch).await?, room))
-        };
-        let fetched = fetched.await;
+    let fetched = batches.into_iter().map(async |batch| {
+        let room = Arc::clone(&room).acquire_owned().await;
+        let room = room.map_err(|closed| Error::internal("a restore was stopped").source(closed))?;
+        Ok((fetcher.deltas(batch).await?, room))
+    });
+    let mut fetched = std::pin::pin!(futures::stream::iter(fetched).buffered(BATCHES));
+    while let Some(fetched) = fetched.next().await {
         let failed = fetched.is_err();
         if sender.send(fetched).await.is_err() || failed {
             return;

@@ -24,7 +24,7 @@ use super::*;
 use crate::delta::{ActiveDelta, DeltaHeader, MergeOp, TableKind, seal};
 use crate::env::{Clock, Env};
 use crate::error::ErrorKind;
-use crate::fault_store::{Fault, FaultStore, Op};
+use crate::fault_store::{Fault, FaultStore, Gate, Op};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};

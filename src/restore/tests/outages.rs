@@ -134,3 +134,38 @@ async fn a_full_disk_directory_is_an_error_and_not_a_fallback() {
     assert_eq!(error.kind(), ErrorKind::Disk, "{error}");
     assert!(Path::new(error.object_name().unwrap()).ends_with("file/table"));
 }
+
+/// While a batch is on its way, the next is asked for as soon as there is room, or the link would
+/// idle for a round trip between any two.
+#[tokio::test]
+async fn i8_a_batch_is_asked_for_while_the_one_before_is_still_on_its_way() {
+    let faulty = FaultStore::new(InMemory::new());
+    let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, 34);
+    for _ in 0..5 {
+        world.pack(1, 50).await;
+    }
+    // Each delta is a batch of its own.
+    world.memory = 1;
+    let gate = Gate::closed();
+    let (held, mut deltas) = (gate.clone(), 0);
+    faulty.rule(move |call| {
+        deltas += u32::from(call.op == Op::Get);
+        if deltas > 1 { Fault::Hold(held.clone()) } else { Fault::Pass }
+    });
+    let (found, target) = ([world.cut(1)], [world.target("new/table")]);
+    let restorer = world.restorer();
+    let restore = restorer.restore(&found, false, &target, &[]);
+    let both = async {
+        // Never reached if they wait for each other; the limit ends the test then.
+        let waiting = async {
+            while gate.waiting() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+        assert_eq!(gate.waiting(), 2, "no more than there is room for");
+        gate.open();
+    };
+    let (restored, ()) = futures::join!(restore, both);
+    assert_eq!(contents(&restored.unwrap().subtasks[0].table), world.model);
+}

@@ -262,6 +262,27 @@ fn what_was_not_measured_is_left_out_and_said() {
 }
 
 #[test]
+fn memory_is_drawn_with_the_hit_rate_where_it_was_sampled() {
+    let (changelog, native) = (result("changelog", 0, 0), result("native", 0, 0));
+    let text = page(&[changelog.clone(), native]);
+    // The sum of the parts a minute after the start.
+    says(&text, &["hit rate 97.0 % · 1,900,000 records · 41,000 evicted · 493 MB at most"]);
+    says(&text, &["<span>460 MB at most</span>"]);
+    assert_eq!(text.matches("<svg").count(), 2);
+    // In the table, and nothing for the run without a cache.
+    let (_, row) = text.split_once("hit rate of the cache of records").unwrap();
+    let row = row.split_once("</tr>").unwrap().0;
+    assert!(row.contains("97.0 %") && row.contains("–"), "{row}");
+
+    let mut unsampled = changelog;
+    for sample in unsampled["samples"].as_array_mut().unwrap() {
+        sample.as_object_mut().unwrap().remove("memory");
+    }
+    let text = page(&[unsampled]);
+    assert!(!text.contains("<svg") && !text.contains("id=\"memory"), "a picture of nothing");
+}
+
+#[test]
 fn different_workloads_are_not_passed_off_as_a_comparison() {
     let (changelog, mut native) = (result("changelog", 100_000, 0), result("native", 100_000, 0));
     *at(&mut native, "/workload/keys") = json!(5);

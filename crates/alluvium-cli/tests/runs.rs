@@ -30,6 +30,7 @@ fn compare_measures_and_verifies_all_modes() {
         assert!(run["store"]["live_bytes_peak"].as_u64() >= run["store"]["live_bytes_end"].as_u64());
         assert!(run["store"]["usd_per_month"].as_f64() > Some(0.0));
         assert!(run["steady"]["all"]["bytes"]["max"].as_f64() > Some(0.0));
+        assert!(run["memory"]["peak"]["blocks"].as_u64() > Some(0), "{run:#}");
         assert!(run["restore"]["total_ms"].as_f64() > Some(0.0));
         assert_eq!(run["restore"]["keys"], 2000);
         for wrong in ["missing_keys", "wrong_keys", "extra_keys"] {
@@ -38,7 +39,17 @@ fn compare_measures_and_verifies_all_modes() {
         // The same settled start.
         assert_eq!(run["compaction_debt"]["start"]["pending_bytes"], 0);
     }
+    // Every record reads its key, and all keys fit.
+    let cache = &results[0]["record_cache"];
+    let reads = cache["hits"].as_u64().unwrap() + cache["misses"].as_u64().unwrap();
+    assert_eq!(Some(reads), results[0]["records"].as_u64(), "{cache}");
+    assert!(cache["entries"].as_u64() > Some(0) && cache["bytes"].as_u64() > Some(0), "{cache}");
+    assert!(results[0]["memory"]["end"]["records"].as_u64() >= cache["bytes"].as_u64());
     let none = &results[2];
+    for without in &results.as_array().unwrap()[1..] {
+        assert_eq!(without["record_cache"], Value::Null);
+        assert_eq!(without["memory"]["end"]["records"], 0);
+    }
     assert_eq!(none["mode"], "none");
     assert!(none["records"].as_u64() > Some(100), "{none:#}");
     for absent in ["checkpoints", "store", "restore", "steady", "durable_lag_ms"] {

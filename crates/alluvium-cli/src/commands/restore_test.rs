@@ -43,7 +43,7 @@ pub(crate) struct RestoreTestArgs {
     /// Parallel subtasks to restore with [default: those of the run]
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
-    /// Memory for block caches, memtables and deltas of all subtasks together
+    /// Memory for deltas, caches of records, memtables and block caches of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     memory: u64,
     /// Check every key against the state that the stream must lead to; exit code 1 if any is missing, wrong

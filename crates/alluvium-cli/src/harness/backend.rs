@@ -8,6 +8,7 @@ use alluvium::{CheckpointId, KeyGroup, RemoteCounters};
 
 use crate::failure::Result;
 use crate::harness::stage::StageKind;
+use crate::result::MemoryParts;
 
 /// One subtask's state, as its operator thread holds it.
 pub(crate) trait Operator: Send {
@@ -65,9 +66,24 @@ pub(crate) struct Gauges {
     pub(crate) held_bytes: u64,
     pub(crate) blocked_writes: u64,
     pub(crate) blocked_ms: f64,
+    /// The caches of records, as of each subtask's last cut.
+    pub(crate) records: RecordCounters,
+    pub(crate) memory: MemoryParts,
     /// Bytes that lie in the object store.
     pub(crate) stored_bytes: u64,
     pub(crate) last_checkpoint: Option<Checkpoint>,
+}
+
+/// What caches of records have counted since the job was opened, and what they hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RecordCounters {
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+    pub(crate) evictions: u64,
+    pub(crate) entries: u64,
+    pub(crate) bytes: u64,
+    /// What they may always hold; 0 where there is no such cache.
+    pub(crate) limit_bytes: u64,
 }
 
 /// Time as the driver sees it. `now` is monotonic.

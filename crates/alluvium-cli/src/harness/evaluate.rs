@@ -14,7 +14,8 @@ use crate::harness::workload::Workload;
 use crate::result::percentiles_of;
 use crate::result::{
     Backpressure, CheckpointPoint, Checkpoints, CompactionDebt, Debt, LoadPhase, Machine, Materialization,
-    Mode, Percentiles, Prices, Restore, RunResult, Sample, Settings, Steady, StoreModelSpec, StoreUse,
+    MemoryUse, Mode, Percentiles, Prices, RecordCache, Restore, RunResult, Sample, Settings, Steady,
+    StoreModelSpec, StoreUse,
 };
 
 /// Objects above this size are uploaded in parts, each a stream of its own.
@@ -66,6 +67,9 @@ pub(crate) fn evaluate(facts: Facts, stages: &[StageRun]) -> RunResult {
             blocked_writes: run.last.blocked_writes.saturating_sub(run.first.blocked_writes),
             blocked_ms: (run.last.blocked_ms - run.first.blocked_ms).max(0.0),
         });
+        result.record_cache = record_cache(run);
+        let seen = run.looks.iter().map(|look| look.gauges.memory);
+        result.memory = Some(MemoryUse::of(seen, run.last.memory));
         result.samples = samples(run, log);
         if facts.mode != Mode::None {
             result.checkpoints = Some(checkpoints(run, log, model));
@@ -136,6 +140,22 @@ fn debts(run: &StageRun) -> CompactionDebt {
         last_record: last_record.map(|look| debt(&look.gauges)),
         end: debt(&run.last),
     }
+}
+
+/// None where there is no such cache.
+fn record_cache(run: &StageRun) -> Option<RecordCache> {
+    let (before, after) = (run.first.records, run.last.records);
+    let reads = RecordCache::of_reads(
+        after.hits.saturating_sub(before.hits),
+        after.misses.saturating_sub(before.misses),
+    );
+    (after.limit_bytes > 0).then_some(RecordCache {
+        evictions: Some(after.evictions.saturating_sub(before.evictions)),
+        entries: Some(after.entries),
+        bytes: Some(after.bytes),
+        limit_bytes: Some(after.limit_bytes),
+        ..reads
+    })
 }
 
 fn store_use(run: &StageRun) -> StoreUse {
@@ -306,6 +326,7 @@ fn samples(run: &StageRun, log: &Log) -> Vec<Sample> {
             pending_compaction_bytes: Some(gauges.pending_compaction_bytes),
             running_compactions: Some(std::mem::take(&mut compactions)),
             put_bytes: Some(gauges.remote.put_bytes.saturating_sub(run.first.remote.put_bytes)),
+            memory: Some(gauges.memory),
         });
     }
     samples

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use alluvium::{
     CheckpointId, CheckpointListener, CheckpointMode, CheckpointReport, Clock, Env, Error, ErrorKind, Job,
-    JobOptions, JobStats, KeyGroup, MaterializationReport, Opened, RestoreReport, State, StateOptions,
-    StateStore, TableKind,
+    JobOptions, JobStats, KeyGroup, MaterializationReport, MemoryStats, Opened, RestoreReport, State,
+    StateOptions, StateStore, TableKind,
 };
 
 use crate::failure::{Failure, Result};
-use crate::harness::backend::{Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, Time};
+use crate::harness::backend::{
+    Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, RecordCounters, Time,
+};
 use crate::harness::stage::StageKind;
 use crate::harness::store::{PlannedOutage, RunStore};
 use crate::harness::workload::{Operation, Workload};
-use crate::result::Mode;
+use crate::result::{MemoryParts, Mode};
 
 /// How long a look at deferred work waits before it asks whether to go on.
 const SLICE: Duration = Duration::from_millis(500);
@@ -187,6 +189,8 @@ impl Backend for JobBackend {
         let stats = self.job.stats();
         let mut gauges = Gauges {
             remote: stats.remote,
+            records: RecordCounters { limit_bytes: stats.memory.records_limit, ..RecordCounters::default() },
+            memory: memory_parts(&stats.memory),
             stored_bytes: self.place.store.stored_bytes(),
             last_checkpoint: self.events.read(|log| log.checkpoints.last().copied()),
             ..Gauges::default()
@@ -199,6 +203,11 @@ impl Backend for JobBackend {
             gauges.held_bytes += store.held_bytes;
             gauges.blocked_writes += store.blocked_writes;
             gauges.blocked_ms += store.blocked_ms;
+            gauges.records.hits += store.cache_hits;
+            gauges.records.misses += store.cache_misses;
+            gauges.records.evictions += store.cache_evictions;
+            gauges.records.entries += store.cache_entries;
+            gauges.records.bytes += store.cache_bytes;
         }
         gauges
     }
@@ -206,6 +215,17 @@ impl Backend for JobBackend {
     fn abandon(&self) {
         // Whatever the store still answers: the run has failed already, and says why.
         let _ = self.job.clone().close();
+    }
+}
+
+/// RocksDB charges memtables to the cache of blocks.
+fn memory_parts(memory: &MemoryStats) -> MemoryParts {
+    MemoryParts {
+        records: memory.records,
+        deltas: memory.deltas,
+        recycled: memory.recycled,
+        memtables: memory.memtables,
+        blocks: memory.cache.saturating_sub(memory.memtables),
     }
 }
 

@@ -110,7 +110,7 @@ pub(crate) struct RunArgs {
     /// half the duration]
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     pub(crate) materialization_interval: Option<Interval>,
-    /// Memory for block caches, memtables and deltas of all subtasks together
+    /// Memory for deltas, caches of records, memtables and block caches of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     pub(crate) memory: u64,
     /// Flushes and compactions of RocksDB at a time [default: by cores]

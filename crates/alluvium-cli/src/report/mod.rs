@@ -8,6 +8,7 @@ mod caveats;
 mod charts;
 mod findings;
 mod groups;
+mod memory;
 mod model;
 mod page;
 mod phrases;

@@ -6,7 +6,7 @@ use super::charts::Chart;
 use super::groups::Group;
 use super::model::Model;
 use super::sections::{Section, Sections};
-use super::{summary, tables, tiles};
+use super::{memory, summary, tables, tiles};
 use crate::failure::{Failure, Result};
 use crate::result::{Prices, RunResult};
 
@@ -98,6 +98,7 @@ fn section(section: &Section<'_>, model: &Model<'_>, index: usize, prices: &Pric
                 }
                 div class="charts" { (figures(model.charts(index).collect(), groups)) }
             }
+            (memory::memory(groups, id))
             (tiles::restore(groups, id))
             (tables::cost(groups, prices, id))
             section aria-labelledby={ "figures" (id) } {

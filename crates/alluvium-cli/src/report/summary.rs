@@ -164,7 +164,7 @@ fn measured(groups: &[Group<'_>]) -> Vec<String> {
     let mut machine = machine(run).map_or(String::new(), |machine| format!("On {machine}; "));
     let _ = write!(
         machine,
-        "{} for block caches, memtables and deltas together.",
+        "{} for deltas, caches of records, memtables and block caches together.",
         units::bytes(run.settings.memory_bytes as f64)
     );
     sentences.push(machine);

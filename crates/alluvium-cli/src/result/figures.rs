@@ -41,9 +41,10 @@ pub(crate) struct Settings {
     /// Absent where bases are not written by time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) materialization_interval_ms: Option<f64>,
-    /// Block caches, memtables and deltas of all subtasks together, in bytes.
+    /// Deltas, caches of records, memtables and block caches of all subtasks together, in bytes.
     pub(crate) memory_bytes: u64,
-    /// The part of it that is a cache of read values. Absent: no such cache.
+    /// The part of it that was set aside for a cache of values, in systems where that is a setting. What
+    /// a cache held is in [`RunResult::record_cache`](super::RunResult).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) read_cache_bytes: Option<u64>,
     /// Kind of object store: `file`, `memory`, `s3`, `az`, `gs`. Absent in mode `none`.

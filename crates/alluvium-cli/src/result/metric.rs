@@ -94,6 +94,14 @@ pub(crate) const METRICS: &[Metric] = &[
         units::millis,
     ),
     figure(THROUGHPUT, "peak memory", Lower, |r| float(r.rss_peak_bytes), units::bytes),
+    figure(THROUGHPUT, "hit rate of the cache of records", Higher, |r| r.record_cache?.hit_rate, percent),
+    figure(
+        THROUGHPUT,
+        "memory of the cache of records",
+        Neither,
+        |r| float(r.record_cache?.bytes),
+        units::bytes,
+    ),
     figure(THROUGHPUT, "bytes written to local disks", Lower, |r| float(r.local_write_bytes), units::bytes),
     figure(PAUSE, "p50", Lower, |r| p50(r.operator_pause_ms), units::millis),
     figure(PAUSE, "p99", Lower, |r| p99(r.operator_pause_ms), units::millis),
@@ -237,6 +245,11 @@ pub(crate) fn dollars(usd: f64) -> String {
         usd if usd >= 0.1 || usd == 0.0 => format!("{usd:.2} $"),
         usd => format!("{usd:.4} $"),
     }
+}
+
+/// `97.3 %`, of a share.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{} %", units::three_digits(share * 100.0))
 }
 
 /// `1.50×`.

@@ -9,6 +9,7 @@
 //! of the measured stretch, and may be negative for what began before it. All numbers must be finite.
 
 mod figures;
+mod memory;
 pub(crate) mod metric;
 mod percentiles;
 mod prices;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use figures::*;
+pub(crate) use memory::{MemoryParts, MemoryUse, RecordCache};
 pub(crate) use percentiles::{ENOUGH_FOR_P999, percentiles_of};
 pub(crate) use prices::{MonthlyCost, Prices};
 pub(crate) use read::ResultFile;
@@ -109,6 +111,12 @@ pub(crate) struct RunResult {
     /// Writes that waited at the memory bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) backpressure: Option<Backpressure>,
+    /// The cache of records. Absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) record_cache: Option<RecordCache>,
+    /// How the memory was divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryUse>,
     /// A slow stretch after the measured one, that shows what a checkpoint costs while SST files are
     /// being rewritten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +179,8 @@ impl RunResult {
             store: None,
             compaction_debt: None,
             backpressure: None,
+            record_cache: None,
+            memory: None,
             steady: None,
             restore: None,
             materializations: Vec::new(),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::MemoryParts;
+
 /// A base that was written in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -51,6 +53,9 @@ pub(crate) struct Sample {
     /// Bytes put into the object store since the start of the measured stretch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) put_bytes: Option<u64>,
+    /// How the memory was divided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemoryParts>,
 }
 
 /// One completed checkpoint.

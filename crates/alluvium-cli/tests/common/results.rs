@@ -33,6 +33,19 @@ fn percentiles(values: impl IntoIterator<Item = f64>) -> Value {
     json!({"n": values.len(), "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": max})
 }
 
+/// How the memory is divided at a time: the cache of records fills, and with it RocksDB's share shrinks.
+fn memory(changelog: bool, t: f64, compacting: bool) -> Value {
+    let memtables = if compacting { 20_000_000 } else { 40_000_000 };
+    if !changelog {
+        return json!({"records": 0, "deltas": 0, "recycled": 0, "memtables": memtables, "blocks": 420_000_000});
+    }
+    let records = (60e6 + t * 9e6).min(300e6) as u64;
+    json!({
+        "records": records, "deltas": 9_000_000, "recycled": 4_000_000,
+        "memtables": memtables, "blocks": 440_000_000 - records,
+    })
+}
+
 /// A result of one mode (`changelog`, `native`, `none`), paced or at full speed.
 pub(crate) fn result(mode: &str, rate: u64, repeat: u32) -> Value {
     let native = mode == "native";
@@ -88,6 +101,7 @@ pub(crate) fn result(mode: &str, rate: u64, repeat: u32) -> Value {
             "pending_compaction_bytes": (random.skewed(3.0e7, 0.1) * (t / 9.0).fract()) as u64,
             "running_compactions": u64::from(compacting(t)),
             "put_bytes": (t * if native { 1.9e7 } else { 5.1e6 }) as u64,
+            "memory": memory(mode == "changelog", t, compacting(t)),
         }));
     }
     let lag = samples.iter().filter_map(|sample| sample["durable_lag_ms"].as_f64());
@@ -124,8 +138,15 @@ pub(crate) fn result(mode: &str, rate: u64, repeat: u32) -> Value {
             "last_record": {"pending_bytes": 24_000_000, "l0_files": 5, "live_sst_bytes": 470_000_000},
             "end": {"pending_bytes": 0, "l0_files": 1, "live_sst_bytes": 468_000_000},
         },
+        "memory": {"peak": memory(mode == "changelog", 60.0, false), "end": memory(mode == "changelog", 120.0, true)},
         "samples": samples.clone(),
     });
+    if mode == "changelog" {
+        result["record_cache"] = json!({
+            "hits": 19_400_000, "misses": 600_000, "hit_rate": 0.97, "evictions": 41_000,
+            "entries": 1_900_000, "bytes": 290_000_000, "limit_bytes": 200_000_000,
+        });
+    }
     if mode == "none" {
         return result;
     }

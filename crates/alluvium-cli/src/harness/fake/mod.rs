@@ -12,8 +12,11 @@ use std::time::Duration;
 use alluvium::{CheckpointId, Epoch, KeyGroup};
 
 use crate::failure::{Failure, Result};
-use crate::harness::backend::{Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, Time};
+use crate::harness::backend::{
+    Backend, Checkpoint, Events, Gauges, GoOn, Materialization, Operator, RecordCounters, Time,
+};
 use crate::harness::stage::StageKind;
+use crate::result::MemoryParts;
 
 /// What everything costs.
 #[derive(Debug, Clone)]
@@ -168,10 +171,21 @@ impl Backend for Fake {
 
     fn gauges(&self) -> Gauges {
         let cuts = self.cuts.load(Ordering::SeqCst);
+        let puts = self.puts.load(Ordering::SeqCst);
         Gauges {
             running_compactions: u64::from((self.costs.compacting)(cuts)),
             stored_bytes: cuts * 1000,
             last_checkpoint: self.events.read(|log| log.checkpoints.last().copied()),
+            // Of four reads one is a miss.
+            records: RecordCounters {
+                hits: 3 * puts,
+                misses: puts,
+                evictions: 2 * puts,
+                entries: 900,
+                bytes: 90_000,
+                limit_bytes: 100_000,
+            },
+            memory: MemoryParts { records: 90_000, deltas: puts, ..MemoryParts::default() },
             ..Gauges::default()
         }
     }

@@ -134,7 +134,15 @@ fn figures_at_full_speed_are_those_that_were_put_in() {
     // The bytes in the store are those of its 42 cuts.
     assert_eq!(store.live_bytes_end, Some(42_000));
     near(store.usd_per_month.unwrap(), 42_000.0 / f64::from(1 << 30) * 0.023);
+    let cache = report.record_cache.unwrap();
+    // The 1000 of the load are not counted.
+    assert_eq!((cache.hits, cache.misses), (3 * report.records, report.records));
+    assert_eq!((cache.hit_rate, cache.evictions), (Some(0.75), Some(2 * report.records)));
+    assert_eq!((cache.entries, cache.bytes, cache.limit_bytes), (Some(900), Some(90_000), Some(100_000)));
+    let end = report.memory.unwrap().end;
+    assert_eq!((end.records, end.deltas), (90_000, 1000 + report.records));
     near(report.samples.last().unwrap().t_s, report.measured_s);
+    assert_eq!(report.samples.last().unwrap().memory, Some(end));
     assert_eq!(report.samples.last().unwrap().records, report.records);
 }
 
@@ -231,6 +239,7 @@ fn two_runs_are_shown_and_explained_side_by_side() {
     let table = table::side_by_side(&columns);
     assert!(table.contains("records/s") && table.contains("20.0 kB") && table.contains("✓"), "{table}");
     assert!(table.contains("changelog is") && table.contains("3.00 MB"), "{table}");
+    assert!(table.contains("hit rate of the cache of records") && table.contains("75.0 %"), "{table}");
     assert_eq!(table::differing_options(&columns), "");
     // Two runs each make two columns still, with a ratio for each pair.
     let columns = Column::of([&quick, &slow, &quick, &slow].into_iter());

@@ -17,7 +17,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::CheckpointReport;
 use super::busy::Busy;
-use super::coordinator::{Command, Coordinator, Progress, Schedule, State, Subtask, Trigger, committer};
+use super::coordinator::{
+    Command, Coordinator, Garbage, Progress, Schedule, State, Subtask, Trigger, committer,
+};
 use super::outlet::JobOutlet;
 use super::packer::{PACK_OWNER, Packer};
 use super::triggers::{Triggers, WhenBusy};
@@ -192,7 +194,7 @@ impl Process {
             listener: None,
             closing: Arc::new(Notify::new()),
             origin: None,
-            collecting: collecting.clone(),
+            garbage: Garbage::new(collecting.clone()),
             state: State::default(),
         };
         tokio::spawn(coordinator.run(inbox));

@@ -20,6 +20,7 @@ mod packer;
 mod pending;
 mod report;
 mod status;
+mod timetable;
 mod triggering;
 mod triggers;
 

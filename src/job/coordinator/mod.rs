@@ -11,30 +11,32 @@ mod savepoint;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::changelog::Receipt;
 use crate::error::{Error, ErrorKind};
-use crate::gc::{Collector, Pin};
-use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex, Version};
+use crate::gc::Pin;
+use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{Chain, CheckpointMode, JoinedStates, Retained};
+use crate::manifest::{Chain, CheckpointMode, JoinedStates};
 use crate::messages::{FromStore, ToStore};
-use crate::remote::{ObjectName, Remote};
+use crate::remote::Remote;
 use crate::store::{Attempt, EventSender, StoreShared};
 
-use super::busy::Busy;
-use super::early_cuts::EarlyCuts;
 use super::packer::Packer;
 use super::report::CheckpointListener;
 use super::status;
+use super::timetable::{Timetable, after};
 use super::triggers::{Triggers, WhenBusy};
 
+use savepoint::Saving;
+
 pub(super) use command::{Command, Trigger, committer};
+pub(super) use garbage::Garbage;
 pub(super) use progress::Progress;
 
 /// How often a checkpoint under way looks whether the attempt has failed.
@@ -66,9 +68,8 @@ pub(crate) struct Coordinator {
     /// The pin of the savepoint, or of another job's checkpoint, from which the attempt continues.
     /// It is held until a commit of the attempt's own refers to the same state.
     pub(crate) origin: Option<Pin>,
-    /// Whether garbage is being collected.
-    pub(super) collecting: Busy,
     pub(crate) state: State,
+    pub(super) garbage: Garbage,
 }
 
 /// What the coordinator knows of a subtask.
@@ -90,29 +91,14 @@ pub(crate) struct State {
     metadata: Vec<u8>,
     /// Checkpoints that have an id and wait for the one under way, in the order of their ids.
     queued: VecDeque<Trigger>,
-    /// The next trigger by the schedule.
-    next_trigger: Option<Instant>,
-    /// The next trigger by a call, if it was announced, and the early cuts ahead of it.
-    expected_trigger: Option<(Instant, EarlyCuts)>,
-    /// Those ahead of scheduled triggers, in changelog mode.
-    early_cuts: Option<EarlyCuts>,
-    /// How long the slowest upload of deltas took since the last barrier.
-    slowest_upload: Option<Duration>,
-    /// The same before the last barrier that had uploads before it.
-    known_upload: Option<Duration>,
+    timetable: Timetable,
     /// The job is being closed, so no checkpoint starts any more.
     closing: bool,
-    retired: Vec<ObjectName>,
     /// The states of all subtasks as of the last checkpoint.
     described: JoinedStates,
-    /// Dropped by commits and not yet collected.
-    dropped: Vec<Retained>,
-    collected: Option<Instant>,
-    collector: Arc<Mutex<Collector>>,
     /// Whether anything was committed since a base was made.
     committed: bool,
-    /// Versions of which savepoints are being made, for as long as that takes.
-    saving: Vec<Weak<Version>>,
+    saving: Saving,
 }
 
 struct Pending {
@@ -123,17 +109,16 @@ struct Pending {
 
 impl Coordinator {
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        self.state.next_trigger = self.schedule.interval.map(after);
-        let early = self.schedule.interval.map(EarlyCuts::new);
-        self.state.early_cuts = early.filter(|_| self.mode.logs_changes());
+        self.state.timetable =
+            Timetable::new(self.schedule.interval, self.mode.logs_changes(), Instant::now());
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.begin_queued();
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
             let idle = self.state.pending.is_none();
-            let due = self.state.next_trigger.filter(|_| idle);
-            let early = self.next_early_cut().filter(|_| idle);
+            let due = self.state.timetable.next_trigger().filter(|_| idle);
+            let early = self.state.timetable.next_early_cut().filter(|_| idle);
             tokio::select! {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
@@ -158,13 +143,13 @@ impl Coordinator {
         match command {
             Command::Trigger(trigger) => {
                 let id = trigger.id;
-                self.state.expected_trigger = None;
+                self.state.timetable.called();
                 self.begin(trigger);
                 self.triggers.started();
                 self.tell_triggered(id);
             }
             Command::Queue(trigger) => self.state.queued.push_back(trigger),
-            Command::Expect(after) => self.expect_trigger(after),
+            Command::Expect(in_about) => self.state.timetable.expect(in_about, Instant::now()),
             Command::Told(message) => self.told(message).await,
             Command::Abort(id) => self.abort(id),
             Command::Metadata(metadata) => self.state.metadata = metadata,
@@ -182,16 +167,14 @@ impl Coordinator {
                     self.give_up(&error);
                 }
             }
-            FromStore::Retired(objects) => self.state.retired.extend(objects),
+            FromStore::Retired(objects) => self.garbage.retire(objects),
             FromStore::Materialized(report) => {
                 self.look_for_successor();
                 if let Some(listener) = &self.listener {
                     listener.materialized(&report);
                 }
             }
-            FromStore::Uploaded { took } => {
-                self.state.slowest_upload = self.state.slowest_upload.max(Some(took));
-            }
+            FromStore::Uploaded { took } => self.state.timetable.uploaded(took),
             FromStore::Failed(error) => {
                 self.attempt.fail(error.clone());
                 self.give_up(&error);
@@ -204,8 +187,7 @@ impl Coordinator {
     }
 
     fn trigger_by_schedule(&mut self) {
-        let interval = self.schedule.interval.unwrap_or_default();
-        self.state.next_trigger = Some(after(interval));
+        self.state.timetable.advance(Instant::now());
         if self.attempt.health().is_err() {
             return;
         }
@@ -239,12 +221,8 @@ impl Coordinator {
     }
 
     fn begin(&mut self, trigger: Trigger) {
-        let deadline = after(self.schedule.timeout);
-        let slowest = self.state.slowest_upload.take();
-        self.state.known_upload = slowest.or(self.state.known_upload);
-        if let Some(early) = &mut self.state.early_cuts {
-            early.triggered(slowest);
-        }
+        let deadline = after(Instant::now(), self.schedule.timeout);
+        self.state.timetable.begin();
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
             subtask.events.tell(ToStore::CutFinished(trigger.id));
         }
@@ -288,12 +266,6 @@ impl Coordinator {
     fn monotonic(&self) -> Duration {
         self.remote.env().clock.monotonic()
     }
-}
-
-/// A moment on the runtime's clock, which its timers follow (and a test may pause). "For ever" is
-/// taken for a year.
-fn after(duration: Duration) -> Instant {
-    Instant::now() + duration.min(Duration::from_secs(365 * 24 * 3600))
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Pending, after};
+use tokio::time::Instant;
+
+use super::{Coordinator, Pending};
 use crate::error::Error;
 use crate::ids::{CheckpointId, DeltaSeq};
 use crate::job::report::CheckpointReport;
 use crate::job::status::Failures;
+use crate::job::timetable::after;
 use crate::job::triggers::Outcome;
 use crate::manifest::{CheckpointRecord, Committed, Retained, SubtaskRecord};
 use crate::messages::ToStore;
@@ -46,7 +49,7 @@ impl Coordinator {
         let deltas: Vec<_> =
             deltas.flat_map(|(subtask, all)| all.iter().map(move |delta| (subtask, delta))).collect();
         self.packer.committed(&deltas);
-        self.state.dropped.extend(self.chain.take_dropped());
+        self.garbage.dropped(self.chain.take_dropped());
         self.collect_if_worth_it();
         self.finish(report.id, Outcome::Durable);
         if let Some(listener) = &self.listener {
@@ -170,8 +173,7 @@ impl Coordinator {
     fn finish(&mut self, id: CheckpointId, outcome: Outcome) {
         self.progress().pending = None;
         self.triggers.done(&self.attempt, id, outcome);
-        let earliest = after(self.schedule.min_pause);
-        self.state.next_trigger = self.state.next_trigger.map(|next| next.max(earliest));
+        self.state.timetable.rest_until(after(Instant::now(), self.schedule.min_pause));
     }
 }
 

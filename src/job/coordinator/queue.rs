@@ -1,13 +1,10 @@
 //! Checkpoints that wait for the one under way, and what is done ahead of triggers that are known.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::{Coordinator, after};
+use super::Coordinator;
 use crate::error::{Error, ErrorKind};
 use crate::ids::CheckpointId;
-use crate::job::early_cuts::EarlyCuts;
 
 impl Coordinator {
     /// Starts the next checkpoint that waits, if none is under way.
@@ -40,33 +37,8 @@ impl Coordinator {
         }
     }
 
-    /// A call will trigger a checkpoint in about `in_about`.
-    pub(super) fn expect_trigger(&mut self, in_about: Duration) {
-        if !self.mode.logs_changes() {
-            return;
-        }
-        let mut early = EarlyCuts::new(in_about);
-        early.triggered(self.state.slowest_upload.max(self.state.known_upload));
-        self.state.expected_trigger = Some((after(in_about), early));
-    }
-
-    /// When operators should be asked for an early cut, ahead of the schedule's next trigger or of the
-    /// announced one.
-    pub(super) fn next_early_cut(&self) -> Option<Instant> {
-        let scheduled = self.state.early_cuts.zip(self.state.next_trigger);
-        let scheduled = scheduled.and_then(|(early, trigger)| early.next(trigger));
-        let expected = self.state.expected_trigger.and_then(|(trigger, early)| early.next(trigger));
-        scheduled.into_iter().chain(expected).min()
-    }
-
     pub(super) fn ask_for_early_cut(&mut self) {
-        let now = Instant::now();
-        if let Some((early, trigger)) = self.state.early_cuts.as_mut().zip(self.state.next_trigger) {
-            early.call(trigger, now);
-        }
-        if let Some((trigger, early)) = &mut self.state.expected_trigger {
-            early.call(*trigger, now);
-        }
+        self.state.timetable.ask(Instant::now());
         self.attempt.ask_for_early_cut();
     }
 }

@@ -7,9 +7,28 @@ use futures::channel::oneshot;
 use super::Coordinator;
 use crate::error::Result;
 use crate::gc::{Holder, savepoint};
+use crate::ids::Version;
 use crate::job::report::CheckpointReport;
 use crate::manifest::{RestoreFrom, Retained};
 use crate::remote::SavepointName;
+
+/// Versions of which savepoints are being made, for as long as that takes.
+#[derive(Default)]
+pub(super) struct Saving(Vec<Weak<Version>>);
+
+impl Saving {
+    /// The version counts until the result is dropped.
+    fn begin(&mut self, version: Version) -> Arc<Version> {
+        let saving = Arc::new(version);
+        self.0.retain(|version| version.strong_count() > 0);
+        self.0.push(Arc::downgrade(&saving));
+        saving
+    }
+
+    fn oldest(&self) -> Option<Version> {
+        self.0.iter().filter_map(Weak::upgrade).map(|version| *version).min()
+    }
+}
 
 impl Coordinator {
     /// Makes a savepoint of a checkpoint that was just committed. That takes some round trips, so it runs
@@ -21,9 +40,7 @@ impl Coordinator {
         report: CheckpointReport,
         reply: Option<oneshot::Sender<Result<CheckpointReport>>>,
     ) {
-        let saving = Arc::new(checkpoint.version);
-        self.state.saving.retain(|version| version.strong_count() > 0);
-        self.state.saving.push(Arc::downgrade(&saving));
+        let saving = self.state.saving.begin(checkpoint.version);
         // An ordinary pin of this attempt would not do. It counts for nothing once a later attempt has
         // opened, and the savepoint may be created after that. The savepoint must be safe from its
         // first moment (I3).
@@ -45,7 +62,7 @@ impl Coordinator {
     /// How many checkpoints the next commit retains. A checkpoint of which a savepoint is being made must
     /// not be dropped before the savepoint exists.
     pub(super) fn retain_count(&self) -> usize {
-        let oldest = self.state.saving.iter().filter_map(|version| Weak::upgrade(version).map(|v| *v)).min();
+        let oldest = self.state.saving.oldest();
         oldest.map_or(self.keep, |oldest| self.keep.max(self.chain.retained_since(oldest) + 1))
     }
 }

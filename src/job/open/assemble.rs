@@ -23,7 +23,7 @@ use super::Instance;
 use super::begin::{Begun, RestoredState};
 use super::stores::{Schema, StartedStore, StoreStarter};
 use crate::job::busy::Busy;
-use crate::job::coordinator::{Coordinator, Progress, Schedule, State, committer};
+use crate::job::coordinator::{Coordinator, Garbage, Progress, Schedule, State, committer};
 use crate::job::inner::{Inner, JobHold};
 use crate::job::local_dir::LocalDir;
 use crate::job::memory::MemoryPlan;
@@ -153,7 +153,7 @@ fn coordinator(
         listener: options.listener.clone(),
         closing: Arc::clone(&job.closing),
         origin,
-        collecting: job.collecting.clone(),
+        garbage: Garbage::new(job.collecting.clone()),
         state: State::default(),
     }
 }

@@ -1,0 +1,177 @@
+//! When the next checkpoint is triggered, and when operators are asked for early cuts ahead of it.
+//! Holds moments of the runtime's clock, and acts on nothing by itself.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::early_cuts::EarlyCuts;
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Timetable {
+    /// From one trigger to the next. None: only by calls.
+    interval: Option<Duration>,
+    /// Whether operators can be asked for early cuts.
+    cuts_early: bool,
+    /// The next trigger by the schedule.
+    next: Option<Instant>,
+    /// The early cuts ahead of triggers by the schedule.
+    early: Option<EarlyCuts>,
+    /// The next trigger by a call, if it was announced, and the early cuts ahead of it.
+    expected: Option<(Instant, EarlyCuts)>,
+    /// How long the slowest upload of deltas took since the last barrier.
+    slowest_upload: Option<Duration>,
+    /// The same before the last barrier that had uploads before it.
+    known_upload: Option<Duration>,
+}
+
+impl Timetable {
+    /// The first trigger comes one interval after `now`.
+    pub(super) fn new(interval: Option<Duration>, cuts_early: bool, now: Instant) -> Self {
+        Self {
+            interval,
+            cuts_early,
+            next: interval.map(|interval| after(now, interval)),
+            early: interval.filter(|_| cuts_early).map(EarlyCuts::new),
+            ..Self::default()
+        }
+    }
+
+    /// When the schedule triggers next.
+    pub(super) fn next_trigger(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// The schedule triggers `now`.
+    pub(super) fn advance(&mut self, now: Instant) {
+        self.next = self.interval.map(|interval| after(now, interval));
+    }
+
+    /// The schedule does not trigger before this moment.
+    pub(super) fn rest_until(&mut self, earliest: Instant) {
+        self.next = self.next.map(|next| next.max(earliest));
+    }
+
+    /// A call will trigger in about this time.
+    pub(super) fn expect(&mut self, in_about: Duration, now: Instant) {
+        if !self.cuts_early {
+            return;
+        }
+        let mut early = EarlyCuts::new(in_about);
+        early.triggered(self.slowest_upload.max(self.known_upload));
+        self.expected = Some((after(now, in_about), early));
+    }
+
+    /// A call has triggered.
+    pub(super) fn called(&mut self) {
+        self.expected = None;
+    }
+
+    /// A checkpoint begins, whatever has triggered it.
+    pub(super) fn begin(&mut self) {
+        let slowest = self.slowest_upload.take();
+        self.known_upload = slowest.or(self.known_upload);
+        if let Some(early) = &mut self.early {
+            early.triggered(slowest);
+        }
+    }
+
+    /// An upload of deltas took this long.
+    pub(super) fn uploaded(&mut self, took: Duration) {
+        self.slowest_upload = self.slowest_upload.max(Some(took));
+    }
+
+    /// When operators should be asked for an early cut, ahead of the schedule's next trigger or of
+    /// the announced one.
+    pub(super) fn next_early_cut(&self) -> Option<Instant> {
+        let scheduled = self.early.zip(self.next).and_then(|(early, trigger)| early.next(trigger));
+        let expected = self.expected.and_then(|(trigger, early)| early.next(trigger));
+        scheduled.into_iter().chain(expected).min()
+    }
+
+    /// Operators are asked `now`.
+    pub(super) fn ask(&mut self, now: Instant) {
+        if let Some((early, trigger)) = self.early.as_mut().zip(self.next) {
+            early.call(trigger, now);
+        }
+        if let Some((trigger, early)) = &mut self.expected {
+            early.call(*trigger, now);
+        }
+    }
+}
+
+/// "For ever" is taken for a year.
+pub(super) fn after(now: Instant, duration: Duration) -> Instant {
+    now + duration.min(Duration::from_secs(365 * 24 * 3600))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    const fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// The moments of all early cuts that are left, in milliseconds after `start`.
+    fn early(table: &mut Timetable, start: Instant) -> Vec<u128> {
+        let mut cuts = Vec::new();
+        while let Some(cut) = table.next_early_cut() {
+            cuts.push((cut - start).as_millis());
+            table.ask(cut);
+        }
+        cuts
+    }
+
+    #[tokio::test]
+    async fn the_schedule_goes_on_from_each_trigger() {
+        let start = Instant::now();
+        let mut table = Timetable::new(Some(SECOND), true, start);
+        assert_eq!(table.next_trigger(), Some(start + SECOND));
+        assert_eq!(early(&mut table, start), [900, 950, 975]);
+        table.advance(start + SECOND);
+        table.uploaded(ms(55));
+        table.uploaded(ms(10));
+        table.begin();
+        assert_eq!(early(&mut table, start), [1920, 1960, 1980], "as early as the slowest upload takes");
+        table.rest_until(start + 3 * SECOND);
+        assert_eq!(table.next_trigger(), Some(start + 3 * SECOND));
+        table.rest_until(start + SECOND);
+        assert_eq!(table.next_trigger(), Some(start + 3 * SECOND), "it comes no earlier");
+    }
+
+    #[tokio::test]
+    async fn an_announced_trigger_has_early_cuts_of_its_own() {
+        let start = Instant::now();
+        let mut table = Timetable::new(None, true, start);
+        assert_eq!((table.next_trigger(), table.next_early_cut()), (None, None));
+        table.uploaded(ms(75));
+        table.begin();
+        table.expect(SECOND, start);
+        assert_eq!(
+            early(&mut table, start),
+            [900, 950, 975],
+            "what was known before the barrier still counts"
+        );
+        table.expect(SECOND, start);
+        table.called();
+        assert_eq!(table.next_early_cut(), None);
+    }
+
+    #[tokio::test]
+    async fn native_mode_cuts_nothing_early() {
+        let start = Instant::now();
+        let mut table = Timetable::new(Some(SECOND), false, start);
+        table.expect(SECOND, start);
+        assert_eq!(table.next_early_cut(), None);
+    }
+
+    #[tokio::test]
+    async fn for_ever_is_a_moment_too() {
+        let start = Instant::now();
+        assert!(Timetable::new(Some(Duration::MAX), true, start).next_trigger() > Some(start + SECOND));
+    }
+}

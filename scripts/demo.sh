@@ -14,4 +14,4 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/alluvium-demo.XXXXXX")
 trap 'stop_heartbeat; rm -rf "$work"' EXIT
 
 say "The same work with log-based checkpoints, with RocksDB's own, and with none: a minute and a half"
-"$programs/alluvium" compare --store "$work/store" --dir "$work/local" --duration 15s --steady 10s "$@"
+"$programs/alluvium" compare "$work/store" --temp-dir "$work/local" --duration 15s --steady 10s "$@"

@@ -7,7 +7,7 @@
 # --out DIR     where results go (default: target/measure); files of an earlier run are replaced
 # --short       20 s instead of the scenarios' own durations: to see that it works, not to quote
 # --repeat N    every mode N times, in turns (default 1)
-# BINARY=path   measures that program instead of building one
+# BINARY=path   measures that program instead of building one; it may be of an earlier version
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -31,24 +31,30 @@ if [ -z "${BINARY:-}" ]; then
     with_heartbeat cargo build --locked --profile "$profile" --all-features --bins
     BINARY=$programs/alluvium
 fi
+# How the program spells a run's job, its temporary directory, and the file of its result.
+job=() temp=--temp-dir result=--output
+# Not `| grep -q`, which ends the program by a closed pipe.
+if grep -q -e '--store <URL>' <<<"$("$BINARY" load --help)"; then
+    job=(--store) temp=--dir result=--json
+fi
 mkdir -p "$out"
 work=$(mktemp -d "$out/work.XXXXXX")
 trap 'stop_heartbeat; rm -rf "$work"' EXIT
 
 for scenario in reference full-speed; do
     say "Scenario $scenario in all modes"
-    "$BINARY" compare --scenario "$scenario" --repeat "$repeat" --store "$work/store" --dir "$work/local" \
-        --json "$out/$scenario.json" "${options[@]}" | tee "$out/$scenario.txt"
+    "$BINARY" compare "${job[@]}" "$work/store" --scenario "$scenario" --repeat "$repeat" "$temp" "$work/local" \
+        "$result" "$out/$scenario.json" "${options[@]}" | tee "$out/$scenario.txt"
     rm -rf "$work/store"
 done
 
 for mode in changelog native; do
     say "Restore of mode $mode in a process of its own"
-    "$BINARY" load --scenario reference --mode "$mode" --duration 45s --store "$work/$mode" \
+    "$BINARY" load "${job[@]}" "$work/$mode" --scenario reference --mode "$mode" --duration 45s \
         --dir "$work/local-$mode" "${options[@]}" >/dev/null
     rm -rf "$work/local-$mode"
     "$BINARY" restore-test "$work/$mode" --store-model 30ms,50MB/s,100MB/s --dir "$work/restored-$mode" \
-        --verify --json "$out/restore-$mode.json" | tee "$out/restore-$mode.txt"
+        --verify "$result" "$out/restore-$mode.json" | tee "$out/restore-$mode.txt"
     rm -rf "${work:?}/$mode" "$work/restored-$mode"
 done
 

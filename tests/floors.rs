@@ -33,7 +33,7 @@ const COMMAND_LINE: &[&[&str]] = &[
     &["location"],
     &["signals"],
     &["logging", "output", "scratch", "units"],
-    &["document"],
+    &["document", "spelling"],
     &["failure", "allocator"],
 ];
 

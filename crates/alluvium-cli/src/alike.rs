@@ -6,8 +6,6 @@ use clap::{Arg, Command, CommandFactory};
 
 use crate::Cli;
 
-/// These make runs in a store of their choice, which may be a temporary one: `--store`.
-const MAKE_RUNS: [&str; 2] = ["alluvium compare", "alluvium load"];
 /// This shows files of results.
 const WITHOUT_JOB: [&str; 1] = ["alluvium report"];
 
@@ -41,27 +39,26 @@ fn value_name(arg: &Arg) -> String {
     if takes_value { names.collect::<Vec<_>>().join(" ") } else { String::new() }
 }
 
+/// `load` and `compare` make a temporary job without one.
 #[test]
-fn a_command_on_an_existing_job_takes_its_url_first() {
+fn a_command_on_a_job_takes_its_url_first() {
     for (path, command) in leaves() {
         let first = command.get_positionals().next().map(value_name);
-        let store = shown(&command).any(|arg| arg.get_long() == Some("store"));
+        let store = command.get_arguments().any(|arg| arg.get_long() == Some("store"));
         let expected = match path.as_str() {
-            path if MAKE_RUNS.contains(&path) => (None, true),
             path if WITHOUT_JOB.contains(&path) => continue,
             _ => (Some("URL".to_owned()), false),
         };
-        assert_eq!((first, store), expected, "{path}: its first argument, and whether it shows --store");
+        assert_eq!((first, store), expected, "{path}: its first argument, and whether it has --store");
     }
 }
 
-/// `--json` takes a FILE where the result of a run is worth one.
 #[test]
 fn an_option_has_one_short_form_and_one_kind_of_value_in_all_commands() {
     let mut seen: BTreeMap<String, (Option<char>, String, String)> = BTreeMap::new();
     for (path, command) in leaves() {
         for arg in shown(&command) {
-            let Some(long) = arg.get_long().filter(|long| !["json", "help"].contains(long)) else { continue };
+            let Some(long) = arg.get_long().filter(|long| *long != "help") else { continue };
             let (short, value) = (arg.get_short(), value_name(arg));
             let first = seen.entry(long.to_owned()).or_insert((short, value.clone(), path.clone()));
             assert_eq!((&first.0, &first.1), (&short, &value), "--{long} of {path} and of {}", first.2);
@@ -77,4 +74,25 @@ fn every_command_prints_json_when_asked() {
         let expected = !["alluvium export", "alluvium report"].contains(&path.as_str());
         assert_eq!(json, expected, "{path}");
     }
+}
+
+/// `--dir` is a job's local directory, which stays; `--temp-dir` is where temporary ones are made.
+#[test]
+fn a_directory_that_stays_has_another_option_than_one_that_goes() {
+    for (path, command) in leaves() {
+        let has = |long: &str| shown(&command).any(|arg| arg.get_long() == Some(long));
+        let stays = ["alluvium load", "alluvium restore-test"].contains(&path.as_str());
+        assert_eq!(has("dir"), stays, "{path}");
+        assert!(!(stays && has("temp-dir")), "{path}");
+    }
+}
+
+#[test]
+fn nothing_is_released_without_yes() {
+    let mut found = 0;
+    for (path, command) in leaves().into_iter().filter(|(path, _)| path.ends_with(" release")) {
+        found += 1;
+        assert!(shown(&command).any(|arg| arg.get_long() == Some("yes")), "{path}");
+    }
+    assert_eq!(found, 2);
 }

@@ -22,6 +22,7 @@ mod report;
 mod result;
 mod scratch;
 mod signals;
+mod spelling;
 mod units;
 
 use std::ffi::OsString;
@@ -38,12 +39,12 @@ const EXAMPLES: &str = "\
 Examples:
   alluvium compare
       All modes on the default workload in a temporary directory, under two minutes.
-  alluvium compare --scenario reference --json reference.json
+  alluvium compare --scenario reference -o reference.json
       A named scenario, with the store modelled as a remote one; figures as a table and as JSON.
   alluvium compare --scenario full-speed --repeat 3 --modes changelog,native
       In turns, compared pair by pair.
-  alluvium load --store ./job --duration 30s --verify
-  alluvium load --store ./job --duration 30s --resume
+  alluvium load ./job --duration 30s --verify
+  alluvium load ./job --duration 30s --resume
   alluvium restore-test ./job --dir ./restored --verify
       Restore in a process of its own, and check every key.
   alluvium inspect ./job
@@ -210,6 +211,9 @@ fn run(cli: &Cli) -> Result<()> {
 /// Ends the program where it is asked for help, or where a person has made a mistake.
 fn read(line: &[OsString]) -> Result<Cli> {
     Cli::try_parse_from(line).map_err(|error| {
+        if let Some(failure) = spelling::spelled_now(line, &error) {
+            return failure;
+        }
         if !error.use_stderr() || !output::failures_are_json() {
             error.exit();
         }
@@ -230,11 +234,10 @@ fn parse() -> Result<Cli> {
     // By itself first, so that a mistake in it is not taken for one of the user's.
     let alone: Vec<OsString> =
         line[..scenario::through_command(&line)].iter().cloned().chain(options.iter().cloned()).collect();
-    if let Err(error) = Cli::try_parse_from(alone) {
-        return Err(Failure::usage(format!(
-            "in {name}: {}",
-            error.to_string().trim_start_matches("error: ")
-        )));
+    if let Err(error) = Cli::try_parse_from(&alone) {
+        let moved = spelling::spelled_now(&alone, &error).map(|failure| failure.to_string());
+        let said = moved.unwrap_or_else(|| error.to_string());
+        return Err(Failure::usage(format!("in {name}: {}", said.trim_start_matches("error: "))));
     }
     read(&scenario::expand(&line, options))
 }

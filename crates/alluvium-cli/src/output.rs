@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
@@ -15,82 +15,109 @@ use crate::failure::{Failure, Result, io};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Print the result as JSON instead of a table; with a FILE, write it there beside the table
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    pub(crate) json: Option<PathBuf>,
+    /// Print the result as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Write the result as JSON into this file, beside what is printed
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// No progress on standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
 }
 
-/// The place of the JSON, opened before the run, so that a wrong path does not cost the result.
-#[derive(Debug)]
-pub(crate) enum Output {
+/// What standard output gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Printed {
     Text,
-    JsonOnly,
+    /// A run's result, by its own schema.
+    Result,
     /// Of anything but a run's result.
     Document,
     /// What the library says of a job.
     JobDocument,
-    JsonFile(File, PathBuf),
-    /// What takes every byte once: a pipe or a device.
-    JsonStream(File, PathBuf),
+}
+
+/// Where a result goes.
+#[derive(Debug)]
+pub(crate) struct Output {
+    printed: Printed,
+    file: Option<ResultFile>,
+}
+
+/// The file of `--output`, opened before the run, so that a wrong path does not cost the result.
+#[derive(Debug)]
+struct ResultFile {
+    file: File,
+    path: PathBuf,
+    /// Not a pipe or a device, which take every byte once.
+    regular: bool,
 }
 
 impl OutputArgs {
     pub(crate) fn open(&self) -> Result<Output> {
-        Ok(match &self.json {
-            None => Output::Text,
-            Some(path) if path.as_os_str() == "-" => Output::JsonOnly,
-            Some(path) => {
-                let file = File::create(path).map_err(io(format!("write {}", path.display())))?;
-                match file.metadata() {
-                    Ok(metadata) if metadata.is_file() => Output::JsonFile(file, path.clone()),
-                    _ => Output::JsonStream(file, path.clone()),
-                }
+        let file = self.output.as_deref().map(ResultFile::create).transpose()?;
+        Ok(Output { printed: if self.json { Printed::Result } else { Printed::Text }, file })
+    }
+}
+
+impl ResultFile {
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(io(format!("write {}", path.display())))?;
+        let regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Ok(Self { file, path: path.to_owned(), regular })
+    }
+
+    /// Puts the text in place of what the file has.
+    fn write(&mut self, text: &str) -> Result<()> {
+        let written = if self.regular {
+            self.file
+                .set_len(0)
+                .and_then(|()| self.file.rewind())
+                .and_then(|()| writeln!(self.file, "{text}"))
+        } else {
+            match writeln!(self.file, "{text}") {
+                // A reader that has gone away, as in `| head`.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                written => written,
             }
-        })
+        };
+        written.map_err(io(format!("write {}", self.path.display())))
     }
 }
 
 impl Output {
     /// Of anything but a run's result: text or JSON.
     pub(crate) fn of_anything(json: bool) -> Self {
-        if json { Self::Document } else { Self::Text }
+        Self { printed: if json { Printed::Document } else { Printed::Text }, file: None }
     }
 
     /// Of what the library says of a job: text or JSON.
     pub(crate) fn of_job(json: bool) -> Self {
-        if json { Self::JobDocument } else { Self::Text }
+        Self { printed: if json { Printed::JobDocument } else { Printed::Text }, file: None }
     }
 
     /// Keeps a result that may not be the last: whatever happens later, the file has it.
     pub(crate) fn keep(&mut self, result: &impl Serialize) -> Result<()> {
-        let Self::JsonFile(file, path) = self else { return Ok(()) };
-        let text = json(result)?;
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{text}"))
-            .map_err(io(format!("write {}", path.display())))
+        match &mut self.file {
+            Some(file) if file.regular => file.write(&json(result)?),
+            _ => Ok(()),
+        }
     }
 
-    /// Prints the text or the JSON to standard output, as was asked for.
+    /// Prints the text or the JSON to standard output, as was asked for, and writes the file.
     pub(crate) fn write(mut self, result: &impl Serialize, text: impl FnOnce() -> String) -> Result<()> {
-        let kept = match &mut self {
-            Self::JsonStream(stream, path) => match writeln!(stream, "{}", json(result)?) {
-                // A reader that has gone away, as in `| head`.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-                written => written.map_err(io(format!("write {}", path.display()))),
-            },
-            output => output.keep(result),
+        let kept = match &mut self.file {
+            Some(file) => file.write(&json(result)?),
+            None => Ok(()),
         };
-        match self {
-            Self::Text | Self::JsonFile(..) | Self::JsonStream(..) => print(&text())?,
-            Self::JsonOnly => print(&json(result)?)?,
-            Self::Document => print(&document(result)?)?,
-            Self::JobDocument => print(&of_job(result)?)?,
+        match self.printed {
+            Printed::Text => print(&text())?,
+            Printed::Result => print(&json(result)?)?,
+            Printed::Document => print(&document(result)?)?,
+            Printed::JobDocument => print(&of_job(result)?)?,
         }
-        if kept.is_err() {
+        if kept.is_err() && self.printed == Printed::Text {
             // A run may have taken hours: its result must not be lost with a full disk.
             print(&json(result)?)?;
         }

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use clap::Args;
+
 use crate::failure::{Result, io};
 
 /// What the name of each such directory begins with.
@@ -42,6 +44,21 @@ impl Doomed {
 impl Drop for Doomed {
     fn drop(&mut self) {
         paths().remove(&self.0);
+    }
+}
+
+/// Where local files go that nobody needs afterwards.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TempDirArgs {
+    /// Where a directory for local files is made, and removed at the end [default: the system's place for
+    /// temporary files]
+    #[arg(long, value_name = "DIR")]
+    temp_dir: Option<PathBuf>,
+}
+
+impl TempDirArgs {
+    pub(crate) fn dir(&self) -> Option<&Path> {
+        self.temp_dir.as_deref()
     }
 }
 

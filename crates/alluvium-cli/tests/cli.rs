@@ -39,32 +39,50 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     fails(&alluvium(&["load", "--background-jobs", "0"]), 2, "background jobs");
     fails(&alluvium(&["load", "--rocksdb", "compression"]), 2, "NAME=VALUE");
     fails(&alluvium(&["load", "--rocksdb", "merge_operator=none"]), 2, "these may be: block");
-    fails(&alluvium(&["load", "--resume"]), 2, "--store");
+    fails(&alluvium(&["load", "--resume"]), 2, "URL");
     fails(&alluvium(&["compare", "--operation", "juggle"]), 2, "read-modify-write");
     fails(&alluvium(&["compare", "--steady-rate", "0"]), 2, "--steady 0");
-    fails(&alluvium(&["load", "--store", "ftp://host/x"]), 2, "ftp");
+    fails(&alluvium(&["load", "ftp://host/x"]), 2, "ftp");
     fails(&alluvium(&["load", "--mode", "changelg"]), 2, "'changelog'");
     fails(&alluvium(&["load", "--store-model", "fast"]), 2, "30ms,50MB/s,100MB/s");
     fails(&alluvium(&["load", "--store-errors", "7"]), 2, "1%");
     fails(&alluvium(&["load", "--outage", "30s"]), 2, "30s@60s");
     fails(&alluvium(&["load", "--patience", "0"]), 2, "--patience");
-    fails(&alluvium(&["load", "--resume", "--store", "memory:///"]), 2, "memory:///");
+    fails(&alluvium(&["load", "--resume", "memory:///"]), 2, "memory:///");
     fails(&alluvium(&["compare", "--repeat", "0"]), 2, "--repeat");
     fails(&alluvium(&["restore-test", "--dir", "x"]), 2, "URL");
 }
 
-/// How earlier versions spelled it, so that their scripts still run.
 #[test]
-fn restore_test_still_takes_its_job_as_a_store() {
+fn an_old_spelling_is_refused_with_todays_and_makes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, restored) = (path(dir.path(), "job"), path(dir.path(), "restored"));
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q"])));
-    let with = |args: &[&str]| alluvium(&[&["restore-test"][..], args, &["--dir", &restored, "-q"]].concat());
-    fails(&with(&[&store, "--store", &store]), 2, "cannot be used with");
-    succeeds(&with(&["--store", &store]));
-    let help = succeeds(&alluvium(&["restore-test", "--help"]));
-    assert!(help.contains("<URL>") || help.contains("[URL]"), "{help}");
-    assert!(!help.contains("--store <"), "{help}");
+    let (job, file) = (path(dir.path(), "job"), path(dir.path(), "result.json"));
+    for (args, now) in [
+        (&["load", "--store", &job][..], "alluvium load ./job"),
+        (&["compare", "--store", &job], "alluvium compare ./job"),
+        (&["restore-test", "--store", &job, "--dir", "x"], "alluvium restore-test ./job"),
+        (&["load", "--json", &file], "--output FILE"),
+        (&["load", &job, "--json", &file], "--output FILE"),
+        (&["compare", "--no-verify"], "--verify=false"),
+        (&["get", &job, "state", "key", "--dir", "x"], "--temp-dir"),
+    ] {
+        fails(&alluvium(args), 2, now);
+    }
+    let scenario = path(dir.path(), "mine.toml");
+    std::fs::write(&scenario, format!("store = {job:?}")).unwrap();
+    fails(&alluvium(&["load", "--scenario-file", &scenario]), 2, "alluvium load ./job");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "only the scenario is there");
+}
+
+#[test]
+fn json_is_printed_and_written_as_it_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "result.json");
+    let printed =
+        json(&alluvium(&tiny("compare", &["--modes", "none", "--steady", "0", "--json", "-o", &file, "-q"])));
+    let written: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(printed, written);
+    assert_eq!(printed[0]["workload"]["keys"], 2000);
 }
 
 #[test]
@@ -111,8 +129,8 @@ fn results_that_cannot_be_compared_with_are_refused_before_the_run() {
 
 #[test]
 fn a_place_that_cannot_be_written_is_named_before_the_run() {
-    fails(&alluvium(&["load", "--json", "/nonexistent/x.json"]), 1, "/nonexistent/x.json");
-    fails(&alluvium(&["compare", "--dir", "/dev/null/x"]), 1, "/dev/null/x");
+    fails(&alluvium(&["load", "-o", "/nonexistent/x.json"]), 1, "/nonexistent/x.json");
+    fails(&alluvium(&["compare", "--temp-dir", "/dev/null/x"]), 1, "/dev/null/x");
 }
 
 #[test]
@@ -129,7 +147,7 @@ fn a_directory_of_something_else_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("letters.txt"), "dear diary").unwrap();
     let store = dir.path().to_str().unwrap();
-    let output = alluvium(&tiny("load", &["--store", store]));
+    let output = alluvium(&tiny("load", &[store]));
     fails(&output, 1, "foreign");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

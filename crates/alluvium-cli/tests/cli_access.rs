@@ -82,7 +82,14 @@ fn savepoints_are_made_listed_used_and_released() {
     fails(&running.run(&["savepoint", "release"], &["third"]), 1, "[first, second]");
     fails(&running.run(&["get"], &["words", "page/0", "--savepoint", "third"]), 1, "[first, second]");
     for name in ["first", "second"] {
-        assert!(succeeds(&running.run(&["savepoint", "release"], &[name])).contains("is released"));
+        let kept = running.run(&["savepoint", "release"], &[name]);
+        fails(&kept, 2, "--yes releases it");
+        assert!(String::from_utf8_lossy(&kept.stdout).contains(name), "it says what it would release");
+        let kept: Value =
+            serde_json::from_slice(&running.run(&["savepoint", "release"], &[name, "--json"]).stdout)
+                .unwrap();
+        assert_eq!((&kept["released"], &kept["savepoint"]["name"]), (&false.into(), &name.into()));
+        assert!(succeeds(&running.run(&["savepoint", "release"], &[name, "--yes"])).contains("is released"));
     }
     assert!(succeeds(&running.run(&["savepoint", "list"], &[])).contains("No savepoints"));
     assert_eq!(running.pins(), 0);
@@ -123,11 +130,15 @@ fn pins_are_shown_and_released_only_on_purpose() {
 
     fails(&running.run(&["pin", "release"], &["x"]), 1, id);
     fails(&running.run(&["pin", "release"], &["x", "--yes"]), 1, id);
-    let text = succeeds(&running.run(&["pin", "release"], &[id]));
-    for part in [id, "a reader", "keeps checkpoint 1-1", "Nothing was released", "--yes"] {
+    let kept = running.run(&["pin", "release"], &[id]);
+    fails(&kept, 2, "--yes releases it. Say so only if no reader is at work");
+    let text = String::from_utf8_lossy(&kept.stdout);
+    for part in [id, "a reader", "keeps checkpoint 1-1"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    assert_eq!(json(&running.run(&["pin", "release"], &[id, "--json"]))["released"], false);
+    let kept: Value =
+        serde_json::from_slice(&running.run(&["pin", "release"], &[id, "--json"]).stdout).unwrap();
+    assert_eq!(kept["released"], false);
     assert_eq!(running.pins(), 1, "a dry run");
     assert!(succeeds(&running.run(&["pin", "release"], &[id, "--yes"])).contains("is released"));
     assert_eq!(running.pins(), 0);

@@ -3,14 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
+use alluvium::{Job, OpenMode};
 use serde_json::Value;
+
+use alluvium_testkit::drive::{checkpoint, put, quiet};
 
 use crate::run::{alluvium, fails, json, path, succeeds, tiny};
 
 /// A job of `alluvium load` with several checkpoints, of which the older ones have no base of their own.
 fn loaded(dir: &Path) -> String {
     let store = path(dir, "job");
-    let args = ["--store", &store, "-q", "--materialization-interval", "100ms", "--value-bytes", "1000"];
+    let args = [&store, "-q", "--materialization-interval", "100ms", "--value-bytes", "1000"];
     succeeds(&alluvium(&tiny("load", &args)));
     store
 }
@@ -41,6 +44,20 @@ fn files(dir: PathBuf, ending: &str) -> Vec<PathBuf> {
 fn restore(store: &str, name: &str, args: &[&str]) -> std::process::Output {
     let dir = format!("{store}-{name}");
     alluvium(&[&["restore-test", store, "--dir", &dir, "--memory", "32MB"], args].concat())
+}
+
+/// Flips a bit of a file.
+fn flip(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// The arguments of the command that `inspect` says to try.
+fn trial(text: &str) -> String {
+    let (_, after) = text.split_once("Try it: alluvium ").unwrap_or_else(|| panic!("no command in\n{text}"));
+    after.split(". ").next().unwrap().to_owned()
 }
 
 #[test]
@@ -95,17 +112,18 @@ fn i4_a_flipped_bit_in_a_manifest_leaves_the_older_checkpoints() {
     let savepoint = alluvium(&["savepoint", "create", &store, "kept", "--checkpoint", older]);
     succeeds(&savepoint);
     let manifest = files(Path::new(&store).join("manifest"), "").pop().unwrap();
-    let mut bytes = std::fs::read(&manifest).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&manifest, bytes).unwrap();
+    flip(&manifest);
 
     let (code, text, _) = inspected(&store);
     assert_eq!(code, Some(1));
     let first = text.lines().nth(1).unwrap();
     assert!(text.starts_with("DAMAGED") && first.contains("of the manifest chain cannot be read"), "{text}");
     let way_out = format!("The newest intact checkpoint is {older}");
-    assert!(text.contains(&way_out) && text.contains(&format!("--checkpoint {older}")), "{text}");
+    assert!(text.contains(&way_out), "{text}");
+    let restored = format!("{store}-tried");
+    let trial = trial(&text).replace("DIR", &restored);
+    assert!(trial.contains("restore-test") && trial.contains(&format!("--checkpoint {older}")), "{trial}");
+    succeeds(&alluvium(&trial.split(' ').collect::<Vec<_>>()));
     assert!(text.contains("Manifest chain"), "{text}");
 
     fails(&restore(&store, "a", &[]), 1, &format!("--fallback goes back to {older}"));
@@ -116,4 +134,34 @@ fn i4_a_flipped_bit_in_a_manifest_leaves_the_older_checkpoints() {
         let result = json(&restore(&store, name, &[args, &["--verify", "--json", "-q"]].concat()));
         assert_eq!(result["restore"]["wrong_keys"], 0, "{name}");
     }
+}
+
+/// `restore-test` knows what a load must have left, and nothing of other jobs.
+#[test]
+fn i4_the_way_out_of_a_job_that_no_load_has_made_is_a_command_that_works_on_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = path(dir.path(), "job");
+    let mut opened = Job::open(&url, quiet(&dir.path().join("local"), OpenMode::Create)).unwrap();
+    put(&mut opened.stores[0], "key", b"value").unwrap();
+    let older = checkpoint(&opened.job, &mut opened.stores, "offset 1").unwrap().id.to_string();
+    let savepoint = alluvium(&["savepoint", "create", &url, "kept"]);
+    succeeds(&savepoint);
+    checkpoint(&opened.job, &mut opened.stores, "offset 2").unwrap();
+    opened.job.close().unwrap();
+    flip(files(Path::new(&url).join("manifest"), "").last().unwrap());
+
+    let (code, text, _) = inspected(&url);
+    assert_eq!(code, Some(1));
+    let trial = trial(&text);
+    assert!(trial.starts_with("state list") && trial.contains(&format!("--checkpoint {older}")), "{trial}");
+    let shown = succeeds(&alluvium(&trial.split(' ').collect::<Vec<_>>()));
+    assert!(shown.contains("words"), "{shown}");
+
+    // A damaged savepoint goes as well, when that is wanted.
+    flip(files(Path::new(&url).join("savepoint"), "").last().unwrap());
+    let kept = alluvium(&["savepoint", "release", &url, "kept"]);
+    fails(&kept, 2, "--yes releases it");
+    assert!(String::from_utf8_lossy(&kept.stdout).contains("cannot be read"), "{kept:?}");
+    succeeds(&alluvium(&["savepoint", "release", &url, "kept", "--yes"]));
+    assert!(succeeds(&alluvium(&["savepoint", "list", &url])).contains("No savepoints"));
 }

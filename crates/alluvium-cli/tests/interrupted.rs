@@ -11,7 +11,7 @@ use crate::run::{alluvium, fails, interruptible, json, path, succeeds, tiny};
 fn background(dir: &Path, args: &[&str]) -> (std::process::Child, String) {
     let file = path(dir, "result.json");
     let child = interruptible(args)
-        .args(["--json", &file, "--quiet"])
+        .args(["-o", &file, "--quiet"])
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
         .spawn()
@@ -40,7 +40,7 @@ fn wait_for_checkpoint(store: &str) {
 #[test]
 fn a_run_goes_on_when_nobody_reads_its_progress() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_alluvium"))
-        .args(tiny("load", &["--store", "memory:///"]))
+        .args(tiny("load", &["memory:///"]))
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
@@ -64,19 +64,8 @@ fn signals_end_a_run_early_with_its_result() {
     for signal in ["INT", "TERM"] {
         let dir = tempfile::tempdir().unwrap();
         let store = path(dir.path(), "job");
-        let args = [
-            "load",
-            "--store",
-            &store,
-            "--keys",
-            "2000",
-            "--duration",
-            "10m",
-            "--rate",
-            "20k",
-            "--memory",
-            "32MB",
-        ];
+        let args =
+            ["load", &store, "--keys", "2000", "--duration", "10m", "--rate", "20k", "--memory", "32MB"];
         let (child, file) =
             background(dir.path(), &[&args[..], &["--checkpoint-interval", "50ms", "--verify"]].concat());
         wait_for_checkpoint(&store);
@@ -98,12 +87,12 @@ fn signals_end_a_run_early_with_its_result() {
 fn a_fenced_run_says_so_and_keeps_its_result() {
     let dir = tempfile::tempdir().unwrap();
     let store = path(dir.path(), "job");
-    let args = ["load", "--store", &store, "--keys", "2000", "--duration", "10m", "--memory", "32MB"];
+    let args = ["load", &store, "--keys", "2000", "--duration", "10m", "--memory", "32MB"];
     let (child, file) =
         background(dir.path(), &[&args[..], &["--checkpoint-interval", "50ms", "--rate", "5k"]].concat());
     wait_for_checkpoint(&store);
     let restored = path(dir.path(), "restored");
-    succeeds(&alluvium(&["restore-test", "--store", &store, "--dir", &restored, "-q"]));
+    succeeds(&alluvium(&["restore-test", &store, "--dir", &restored, "-q"]));
     fails(&child.wait_with_output().unwrap(), 3, "fenced");
     let result = read(&file);
     assert!(result["ended_early"].as_str().is_some(), "{result:#}");
@@ -168,14 +157,14 @@ fn until_it_restores(child: &mut std::process::Child) -> std::io::BufReader<std:
 fn a_signal_during_the_verification_keeps_the_result_of_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let file = path(dir.path(), "result.json");
-    let slow = ["--store-model", "300ms,50MB/s,100MB/s", "--verify", "--json", &file];
+    let slow = ["--store-model", "300ms,50MB/s,100MB/s", "--verify", "-o", &file];
     // Of two modes, the first has been measured, and its result is no longer to be lost.
     for (command, more) in [("load", &[][..]), ("compare", &["--modes", "changelog,native", "--steady", "0"])]
     {
         let slow = if command == "load" {
             &slow[..]
         } else {
-            &["--store-model", "300ms,50MB/s,100MB/s", "--json", &file]
+            &["--store-model", "300ms,50MB/s,100MB/s", "-o", &file]
         };
         let args =
             [&[command, "--keys", "100", "--duration", "400ms", "--memory", "32MB"][..], slow, more].concat();

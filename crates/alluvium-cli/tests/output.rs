@@ -14,7 +14,7 @@ fn a_result_goes_into_a_pipe_beside_the_table() {
     let dir = tempfile::tempdir().unwrap();
     let pipe = path(dir.path(), "pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let mut child = command(&tiny("load", &["-q", "--json", &pipe])).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&tiny("load", &["-q", "-o", &pipe])).stdout(Stdio::piped()).spawn().unwrap();
     let read = std::fs::read_to_string(&pipe).unwrap();
     let result: Value = serde_json::from_str(&read).unwrap();
     assert_eq!(result["load"]["records"], 2000);
@@ -25,7 +25,7 @@ fn a_result_goes_into_a_pipe_beside_the_table() {
 
 #[test]
 fn a_result_that_cannot_be_written_is_printed() {
-    let output = alluvium(&tiny("load", &["-q", "--json", "/dev/full"]));
+    let output = alluvium(&tiny("load", &["-q", "-o", "/dev/full"]));
     fails(&output, 1, "/dev/full");
     let out = String::from_utf8(output.stdout).unwrap();
     let json = &out[out.find('{').expect("the result as JSON after the table")..];
@@ -37,7 +37,7 @@ fn a_result_that_cannot_be_written_is_printed() {
 fn a_reader_that_goes_away_is_no_failure() {
     let dir = tempfile::tempdir().unwrap();
     let store = path(dir.path(), "job");
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q"])));
+    succeeds(&alluvium(&tiny("load", &[&store, "-q"])));
     for args in
         [&["export", &store, "-q"][..], &["scan", &store, "reference"], &["inspect", &store, "--json"]]
     {
@@ -53,7 +53,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn a_signal_releases_the_pin_of_a_reader_whose_output_nobody_takes() {
     let dir = tempfile::tempdir().unwrap();
     let store = path(dir.path(), "job");
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q", "--value-bytes", "500"])));
+    succeeds(&alluvium(&tiny("load", &[&store, "-q", "--value-bytes", "500"])));
     let pins = || std::fs::read_dir(format!("{store}/pin")).map_or(0, Iterator::count);
     let mut child = interruptible(&["scan", &store, "reference"])
         .stdout(Stdio::piped())
@@ -75,8 +75,8 @@ fn a_signal_releases_the_pin_of_a_reader_whose_output_nobody_takes() {
 fn a_killed_process_leaves_nothing_that_the_next_one_does_not_remove() {
     let dir = tempfile::tempdir().unwrap();
     let (store, local) = (path(dir.path(), "job"), path(dir.path(), "local"));
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q"])));
-    let mut import = command(&["import", &path(dir.path(), "new"), "-", "--dir", &local]);
+    succeeds(&alluvium(&tiny("load", &[&store, "-q"])));
+    let mut import = command(&["import", &path(dir.path(), "new"), "-", "--temp-dir", &local]);
     let mut child = import.stdin(Stdio::piped()).spawn().unwrap();
     while std::fs::read_dir(&local).map_or(0, Iterator::count) == 0 {
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -91,6 +91,6 @@ fn a_killed_process_leaves_nothing_that_the_next_one_does_not_remove() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(std::fs::read_dir(&local).unwrap().count(), 1);
-    succeeds(&alluvium(&["scan", &store, "reference", "--limit", "1", "--dir", &local]));
+    succeeds(&alluvium(&["scan", &store, "reference", "--limit", "1", "--temp-dir", &local]));
     assert_eq!(std::fs::read_dir(&local).unwrap().count(), 0);
 }

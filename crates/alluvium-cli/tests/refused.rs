@@ -62,7 +62,7 @@ fn i2_a_refused_command_leaves_the_chain_and_its_owner_alone() {
     std::fs::write(&broken, "{}").unwrap();
 
     let load = |more: &[&'static str]| -> Vec<String> {
-        let all = [&tiny("load", &["--store", &url])[..], more].concat();
+        let all = [&tiny("load", &[&url])[..], more].concat();
         all.iter().map(ToString::to_string).collect()
     };
     let import = |file: &str, more: &[&str]| -> Vec<String> {
@@ -79,7 +79,7 @@ fn i2_a_refused_command_leaves_the_chain_and_its_owner_alone() {
         load(&["--resume"]),
         load(&["--resume", "--subtasks", "3"]),
         load(&["--resume", "--memory", "1MB"]),
-        words(&["compare", "--store", &url, "--modes", "none", "--keys", "0"]),
+        words(&["compare", &url, "--modes", "none", "--keys", "0"]),
         restore(&[]),
         restore(&["--subtasks", "0"]),
         restore(&["--checkpoint", "9-9"]),
@@ -96,6 +96,7 @@ fn i2_a_refused_command_leaves_the_chain_and_its_owner_alone() {
         words(&["state", "rename", &url, "words=other", "--into", &at("new")]),
         words(&["savepoint", "create", &url, "x", "--checkpoint", "9-9"]),
         words(&["savepoint", "release", &url, "none"]),
+        words(&["savepoint", "release", &url, "none", "--yes"]),
         words(&["pin", "release", &url, "none", "--yes"]),
         words(&["get", &url, "no-such", "key"]),
         words(&["scan", &url, "words", "--checkpoint", "9-9"]),
@@ -120,10 +121,10 @@ fn i2_a_refused_command_leaves_the_chain_and_its_owner_alone() {
 fn i2_a_load_is_not_fenced_by_one_that_asks_for_another_workload() {
     let dir = tempfile::tempdir().unwrap();
     let store = path(dir.path(), "job");
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "-q"])));
+    succeeds(&alluvium(&tiny("load", &[&store, "-q"])));
     let before = objects(Path::new(&store));
     for wrong in [&["--subtasks", "3"][..], &["--keys", "3000"], &["--operation", "put"], &["--seed", "1"]] {
-        let args = [&["load", "--store", &store, "--resume", "--duration", "1s"][..], wrong].concat();
+        let args = [&["load", &store, "--resume", "--duration", "1s"][..], wrong].concat();
         let output = alluvium(&args);
         assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(objects(Path::new(&store)), before, "{wrong:?}");

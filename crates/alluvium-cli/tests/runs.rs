@@ -9,7 +9,7 @@ use crate::run::{alluvium, fails, json, path, succeeds, tiny};
 #[test]
 fn compare_measures_and_verifies_all_modes() {
     let dir = tempfile::tempdir().unwrap();
-    let args = ["--steady", "500ms", "--json", "--dir", &path(dir.path(), "local")];
+    let args = ["--steady", "500ms", "--json", "--temp-dir", &path(dir.path(), "local")];
     let output = alluvium(&tiny("compare", &args));
     let results = json(&output);
     assert_eq!(results.as_array().map(Vec::len), Some(3));
@@ -67,10 +67,10 @@ fn compare_measures_and_verifies_all_modes() {
 fn compare_prints_a_table_with_ratios_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let earlier = path(dir.path(), "earlier.json");
-    succeeds(&alluvium(&tiny("load", &["--json", &earlier, "--label", "earlier", "--quiet"])));
+    succeeds(&alluvium(&tiny("load", &["-o", &earlier, "--label", "earlier", "--quiet"])));
     let file = path(dir.path(), "result.json");
     let args = ["--steady", "0", "--repeat", "2", "--modes", "changelog,native", "--with", &earlier];
-    let text = succeeds(&alluvium(&[&tiny("compare", &args)[..], &["--quiet", "--json", &file]].concat()));
+    let text = succeeds(&alluvium(&[&tiny("compare", &args)[..], &["--quiet", "-o", &file]].concat()));
     for part in [
         "records/s",
         "operator pause",
@@ -122,7 +122,7 @@ fn load_refuses_an_earlier_run_unless_it_is_to_resume() {
     let store = path(dir.path(), "job");
     let at = |args: &[&'static str]| {
         let store = store.clone();
-        let mut all: Vec<String> = ["--store".to_owned(), store].into();
+        let mut all = vec![store];
         all.extend(args.iter().map(ToString::to_string));
         all
     };
@@ -167,7 +167,7 @@ fn load_refuses_an_earlier_run_unless_it_is_to_resume() {
 
 #[test]
 fn memory_works_as_a_store() {
-    let args = ["--store", "memory:///", "--verify", "--json"];
+    let args = ["memory:///", "--verify", "--json"];
     let result = json(&alluvium(&tiny("load", &args)));
     assert_eq!(result["settings"]["store"], "memory");
     assert_eq!(result["restore"]["missing_keys"], 0);
@@ -177,7 +177,7 @@ fn memory_works_as_a_store() {
 fn a_new_process_restores_what_load_left_and_checks_every_key() {
     let dir = tempfile::tempdir().unwrap();
     let (store, restored) = (path(dir.path(), "job"), path(dir.path(), "restored"));
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "--subtasks", "3", "--operation", "mixed", "-q"])));
+    succeeds(&alluvium(&tiny("load", &[&store, "--subtasks", "3", "--operation", "mixed", "-q"])));
     let test = |args: &[&str]| {
         alluvium(&[&["restore-test", &store, "--dir", &restored, "--memory", "32MB"], args].concat())
     };
@@ -197,7 +197,7 @@ fn a_new_process_restores_what_load_left_and_checks_every_key() {
     for mode in ["changelog", "native"] {
         for (operation, numbers) in [("mixed", &["1", "2", "3", "5", "7"][..]), ("window", &["7"])] {
             let store = path(dir.path(), &format!("{operation}-{mode}"));
-            let args = ["--store", &store, "--subtasks", "3", "--operation", operation, "--mode", mode, "-q"];
+            let args = [&store, "--subtasks", "3", "--operation", operation, "--mode", mode, "-q"];
             succeeds(&alluvium(&tiny("load", &args)));
             for subtasks in numbers {
                 let restored = format!("{store}-{subtasks}");
@@ -222,7 +222,7 @@ fn verification_fails_where_the_state_is_not_that_of_the_workload() {
     // A checkpoint that says of itself that one record more was processed than its state has seen.
     let dir = tempfile::tempdir().unwrap();
     let store = path(dir.path(), "job");
-    succeeds(&alluvium(&tiny("load", &["--store", &store, "--subtasks", "1", "-q"])));
+    succeeds(&alluvium(&tiny("load", &[&store, "--subtasks", "1", "-q"])));
     let url = store.clone();
     let options = alluvium::JobOptions::new(dir.path().join("tampered"), alluvium::OpenMode::Existing)
         .memory(32_000_000);
@@ -242,7 +242,7 @@ fn verification_fails_where_the_state_is_not_that_of_the_workload() {
 
     let file = path(dir.path(), "result.json");
     let restored = path(dir.path(), "restored");
-    let output = alluvium(&["restore-test", &store, "--dir", &restored, "--verify", "--json", &file]);
+    let output = alluvium(&["restore-test", &store, "--dir", &restored, "--verify", "-o", &file]);
     fails(&output, 1, "1 keys missing, 1 wrong, 1 extra");
     let result: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(result["restore"]["missing_keys"], 1);

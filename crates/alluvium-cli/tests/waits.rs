@@ -43,9 +43,9 @@ fn at<'a>(endpoint: &'a str, command: &[&'a str]) -> Vec<String> {
 fn commands(dir: &str) -> Vec<Vec<&str>> {
     vec![
         vec!["inspect", "s3://bucket/job"],
-        vec!["load", "--store", "s3://bucket/job", "--keys", "10"],
-        vec!["load", "--store", "s3://bucket/job", "--resume"],
-        vec!["compare", "--store", "s3://bucket/job", "--keys", "10"],
+        vec!["load", "s3://bucket/job", "--keys", "10"],
+        vec!["load", "s3://bucket/job", "--resume"],
+        vec!["compare", "s3://bucket/job", "--keys", "10"],
         vec!["restore-test", "s3://bucket/job", "--dir", dir],
         vec!["savepoint", "list", "s3://bucket/job"],
         vec!["pin", "list", "s3://bucket/job"],
@@ -74,7 +74,7 @@ fn a_wait_is_shown_and_a_signal_ends_it() {
     let endpoint = store(None);
     for (words, signal) in [("inspect", "INT"), ("load", "TERM"), ("load", "HUP")] {
         let all: &[&str] = match words {
-            "load" => &["load", "--store", "s3://bucket/job"],
+            "load" => &["load", "s3://bucket/job"],
             _ => &["inspect", "s3://bucket/job"],
         };
         let args = [&at(&endpoint, all)[..], &["--contact-timeout".into(), "1h".into()]].concat();
@@ -112,7 +112,7 @@ fn answers_say_what_to_set() {
     ];
     for (answer, says) in CASES {
         let endpoint = store(Some(answer));
-        for words in [&["inspect", "s3://bucket/job"][..], &["load", "--store", "s3://bucket/job"]] {
+        for words in [&["inspect", "s3://bucket/job"][..], &["load", "s3://bucket/job"]] {
             fails(&alluvium(&at(&endpoint, words)), 1, says);
         }
     }

@@ -9,15 +9,16 @@ use clap::Args;
 use crate::display::explain::explain;
 use crate::display::table::{self, Column};
 use crate::failure::{Failure, Result};
-use crate::harness::options::{RunArgs, WorkloadArgs, modes};
+use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs, modes};
 use crate::harness::progress::Progress;
 use crate::harness::scenario::ScenarioArgs;
 use crate::harness::session::{After, Finished, Session, SteadyStage, judge};
 use crate::harness::store::{RunStore, StoreArgs};
 use crate::output::OutputArgs;
 use crate::result::{Mode, Prices, ResultFile, RunResult};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, TempDirArgs};
 use crate::signals::{Grace, be_quiet, interrupted};
+use crate::spelling::check_url;
 use crate::units::{self, parse_count, parse_duration};
 
 const KEYS: u64 = 500_000;
@@ -25,6 +26,10 @@ const KEYS: u64 = 500_000;
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct CompareArgs {
+    /// Where checkpoints go, the job of each run below a folder of its own: a directory, file:///…,
+    /// memory:///, or s3://, az://, gs:// if built with that feature [default: a temporary directory]
+    #[arg(value_name = "URL")]
+    url: Option<String>,
     /// The modes to run, in this order
     #[arg(long, value_parser = modes(), value_delimiter = ',', value_name = "MODES", action = clap::ArgAction::Set, default_value = "changelog,native,none")]
     modes: Vec<Mode>,
@@ -34,14 +39,8 @@ pub(crate) struct CompareArgs {
     /// Results of earlier runs, or of other systems, to show beside those of this one; may be repeated
     #[arg(long, value_name = "FILE.json", num_args = 1.., action = clap::ArgAction::Append)]
     with: Vec<PathBuf>,
-    /// Where checkpoints go, each run below a folder of its own: a directory, file:///…, memory:///,
-    /// or s3://, az://, gs:// if built with that feature [default: a temporary directory]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// Directory for RocksDB's local files, in a folder that is removed at the end [default: the
-    /// system's place for temporary files]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    temp: TempDirArgs,
     /// Length of the steady stretch after the measured one: slow, so that a checkpoint's own bytes are
     /// few, with a materialization halfway (changelog) and the compactions that come (both). It shows
     /// whether a checkpoint pays for rewritten SST files. 0 leaves it out
@@ -50,9 +49,8 @@ pub(crate) struct CompareArgs {
     /// Records per second in the steady stretch
     #[arg(long, value_name = "N", default_value = "5k", value_parser = parse_count)]
     steady_rate: u64,
-    /// Skip the check of every key after the restore
-    #[arg(long)]
-    no_verify: bool,
+    #[command(flatten)]
+    verify: VerifyArgs,
     #[command(flatten)]
     pub(crate) scenario: ScenarioArgs,
     #[command(flatten)]
@@ -69,6 +67,7 @@ pub(crate) struct CompareArgs {
 
 pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     args.run.validate()?;
+    check_url(args.url.as_deref())?;
     if args.steady_rate == 0 && !args.steady.is_zero() {
         return Err(Failure::usage("--steady-rate must be above 0; --steady 0 leaves the stretch out"));
     }
@@ -79,7 +78,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     if args.output.quiet {
         be_quiet();
     }
-    let scratch = Scratch::new(args.dir.as_deref())?;
+    let scratch = Scratch::new(args.temp.dir())?;
 
     let mut results: Vec<RunResult> = Vec::new();
     let (mut failure, mut grace) = (None, None);
@@ -121,7 +120,7 @@ fn run_one(
     let env = Env::default();
     let workload = args.workload.or_default(KEYS)?;
     let name = if args.repeat > 1 { format!("{}-{repeat}", mode.name()) } else { mode.name().to_owned() };
-    let store = match &args.store {
+    let store = match &args.url {
         Some(url) if url.starts_with("memory:") => url.clone(),
         Some(url) => format!("{}/{name}", url.trim_end_matches('/')),
         None => scratch.path(&format!("store-{name}")).display().to_string(),
@@ -139,12 +138,12 @@ fn run_one(
         materialization_interval: interval.map_or(Some(args.run.duration / 2), |interval| interval.0),
         steady: (!args.steady.is_zero())
             .then_some(SteadyStage { rate: args.steady_rate, duration: args.steady }),
-        after: After::Restore { dir: restored.clone(), verify: !args.no_verify },
+        after: After::Restore { dir: restored.clone(), verify: args.verify.or(true) },
     };
     let mut progress = Progress::new(name, args.output.quiet);
     let opened = session.open(OpenMode::Create, workload.subtasks, &env).map_err(|failure| {
         if failure.kind == Some(ErrorKind::AlreadyExists) {
-            return Failure::usage(failure.to_string()).hint("compare needs a --store without earlier runs");
+            return Failure::usage(failure.to_string()).hint("compare needs a URL without earlier runs");
         }
         failure
     })?;
@@ -155,7 +154,7 @@ fn run_one(
     // The next run shall find the same room on the disk as this one.
     let _ = std::fs::remove_dir_all(local);
     let _ = std::fs::remove_dir_all(restored);
-    if args.store.is_none() {
+    if args.url.is_none() {
         let _ = std::fs::remove_dir_all(store);
     }
     Ok(finished)

@@ -3,6 +3,7 @@
 use alluvium::admin::{InspectedCheckpoint, InspectedRecord, Inspection};
 use alluvium::{CheckpointId, RestoreFrom};
 
+use crate::commands::job_args::none_such;
 use crate::failure::{Failure, Result};
 use crate::harness::job::mode_of;
 use crate::harness::workload::Workload;
@@ -63,7 +64,7 @@ fn choose<'i>(
         let ids: Vec<_> = ids.iter().map(String::as_str).collect();
         return Err(match from {
             RestoreFrom::Latest => Failure::new("the job has no checkpoint: there is nothing to restore or to resume")
-                .hint("a run that ended before its first checkpoint has left nothing: remove it, or choose another --store"),
+                .hint("a run that ended before its first checkpoint has left nothing: remove it, or choose another URL"),
             RestoreFrom::Checkpoint(id) => {
                 none_such(&format!("checkpoint {id}"), "retained checkpoints", &ids)
             }
@@ -95,13 +96,6 @@ fn version_of(inspection: &Inspection, id: CheckpointId) -> u64 {
     let is =
         |record: &&InspectedRecord| record.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.id == id);
     records.find(is).map_or(0, |record| record.version)
-}
-
-fn none_such(what: &str, kind: &str, known: &[&str]) -> Failure {
-    match known {
-        [] => Failure::new(format!("the job has no {what}: it has no {kind}")),
-        known => Failure::new(format!("the job has no {what}; choose one of [{}]", known.join(", "))),
-    }
 }
 
 /// The workload that rides in a checkpoint.

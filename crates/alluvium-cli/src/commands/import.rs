@@ -17,7 +17,7 @@ use crate::commands::job_args::JobArgs;
 use crate::failure::{Failure, Result, io};
 use crate::output::Output;
 use crate::portable::{EntryReader, Header};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, TempDirArgs};
 use crate::signals::waiting;
 use crate::units::{self, parse_bytes};
 
@@ -41,10 +41,8 @@ pub(crate) struct ImportArgs {
     /// for a new job]. Another number than it has is refused where they have stored source offsets
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
-    /// Where local files go, in a directory that is removed at the end [default: the system's place for
-    /// temporary files]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    temp: TempDirArgs,
     /// Memory for block caches and memtables of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "256MB", value_parser = parse_bytes)]
     memory: u64,
@@ -65,7 +63,7 @@ struct Imported {
 }
 
 pub(crate) fn run(args: &ImportArgs) -> Result<()> {
-    let scratch = Scratch::new(args.dir.as_deref())?;
+    let scratch = Scratch::new(args.temp.dir())?;
     let input = Input::of(&args.file, &scratch)?;
     let bar = bar(args.quiet, 2 * input.length);
     // All of the file is read once before anything is written, so that one that is refused leaves nothing behind.

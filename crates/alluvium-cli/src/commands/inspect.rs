@@ -3,6 +3,7 @@
 use alluvium::admin::{InspectedCheckpoint, Inspection, PinHolder};
 use clap::Args;
 
+use crate::commands::earlier::workload;
 use crate::commands::job_args::JobArgs;
 use crate::commands::pin;
 use crate::commands::savepoint;
@@ -73,16 +74,26 @@ fn damage(url: &str, inspection: &Inspection) -> Option<String> {
     }
     let way_out = match retained().rfind(|checkpoint| checkpoint.damage.is_empty()) {
         Some(intact) => format!(
-            "The newest intact checkpoint is {id}, taken {taken} (UTC). Try it: alluvium restore-test {url} --dir DIR --checkpoint {id}. A job \
-             goes on from it by JobOptions::restore_from or fallback(true); its sources then start from the offsets of \
-             that checkpoint.",
+            "The newest intact checkpoint is {id}, taken {taken} (UTC). Try it: {trial}. A job goes on from it by \
+             JobOptions::restore_from or fallback(true); its sources then start from the offsets of that checkpoint.",
             id = intact.id,
             taken = utc(intact.unix_millis),
+            trial = trial(url, intact),
         ),
         None => "No retained checkpoint is intact. Look for the objects in the versions of the bucket, or in a backup."
             .to_owned(),
     };
     Some(format!("DAMAGED\n  {}\n{way_out}", lines.join("\n  ")))
+}
+
+/// The command that shows whether a checkpoint can be restored. `restore-test` knows the state that a load must lead
+/// to. Of any other job, `state list` reads all of the checkpoint.
+fn trial(url: &str, checkpoint: &InspectedCheckpoint) -> String {
+    let id = checkpoint.id;
+    match workload(&checkpoint.metadata) {
+        Ok(_) => format!("alluvium restore-test {url} --dir DIR --checkpoint {id} --verify"),
+        Err(_) => format!("alluvium state list {url} --checkpoint {id}"),
+    }
 }
 
 /// The first few of many problems.

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::commands::earlier::EarlierRun;
 use crate::display::table;
 use crate::failure::{Failure, Result};
-use crate::harness::options::{RunArgs, WorkloadArgs, modes};
+use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs, modes};
 use crate::harness::progress::Progress;
 use crate::harness::scenario::ScenarioArgs;
 use crate::harness::session::{After, Session, judge};
@@ -18,6 +18,7 @@ use crate::output::OutputArgs;
 use crate::result::{Mode, Prices};
 use crate::scratch::Scratch;
 use crate::signals::{Grace, be_quiet};
+use crate::spelling::check_url;
 
 const KEYS: u64 = 1_000_000;
 
@@ -27,24 +28,22 @@ pub(crate) struct LoadArgs {
     /// How checkpoints are taken
     #[arg(long, value_parser = modes(), default_value = "changelog")]
     mode: Mode,
-    /// Where checkpoints go: a directory, file:///…, memory:///, or s3://, az://, gs:// if built with
-    /// that feature [default: a temporary directory]
-    #[arg(long, value_name = "URL")]
-    store: Option<String>,
-    /// Local directory for RocksDB [default: a temporary directory]
+    /// The job, where checkpoints go: a directory, file:///…, memory:///, or s3://, az://, gs:// if built
+    /// with that feature [default: a temporary directory]
+    #[arg(value_name = "URL")]
+    url: Option<String>,
+    /// Local directory of the job, for RocksDB. It is left there [default: a temporary directory]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Go on from the last checkpoint that an earlier run left at --store. Workload options that are
+    /// Go on from the last checkpoint that an earlier run left at URL. Workload options that are
     /// left out are those of the earlier run. All files are rewritten first, as before every run
-    #[arg(long, requires = "store")]
+    #[arg(long, requires = "url")]
     resume: bool,
     /// Open the job again with an empty local directory afterwards, and report how long it took
     #[arg(long)]
     restore: bool,
-    /// Check every key after the restore against the state that the stream must lead to (implies
-    /// --restore)
-    #[arg(long)]
-    verify: bool,
+    #[command(flatten)]
+    verify: VerifyArgs,
     #[command(flatten)]
     pub(crate) scenario: ScenarioArgs,
     #[command(flatten)]
@@ -61,7 +60,9 @@ pub(crate) struct LoadArgs {
 
 pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     args.run.validate()?;
-    if args.mode == Mode::None && (args.verify || args.restore) {
+    check_url(args.url.as_deref())?;
+    let verify = args.verify.or(false);
+    if args.mode == Mode::None && (verify || args.restore) {
         return Err(Failure::usage(
             "--mode none keeps no checkpoints: there is nothing to restore or verify",
         ));
@@ -73,7 +74,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     }
     // The restored copy lies beside the run's own local files, on the same file system.
     let scratch = Scratch::new(args.dir.as_deref().and_then(|dir| dir.parent()))?;
-    let store = args.store.clone().unwrap_or_else(|| scratch.path("store").display().to_string());
+    let store = args.url.clone().unwrap_or_else(|| scratch.path("store").display().to_string());
     if args.resume && store.starts_with("memory:") {
         return Err(Failure::usage("nothing can be resumed from memory:///, which ends with its process"));
     }
@@ -96,8 +97,8 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
         scenario: args.scenario.name(),
         prices: args.prices,
         steady: None,
-        after: if args.restore || args.verify {
-            After::Restore { dir: scratch.path("restored"), verify: args.verify }
+        after: if args.restore || verify {
+            After::Restore { dir: scratch.path("restored"), verify }
         } else {
             After::Nothing
         },
@@ -108,7 +109,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     let opened = session.open(mode, workload.subtasks, &env).map_err(|failure| {
         if failure.kind == Some(ErrorKind::AlreadyExists) {
             let refused = Failure::usage(format!("{store} holds an earlier run"));
-            return refused.hint("--resume goes on from its last checkpoint; or choose another --store");
+            return refused.hint("--resume goes on from its last checkpoint; or choose another URL");
         }
         failure
     })?;

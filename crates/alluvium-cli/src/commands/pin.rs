@@ -4,11 +4,11 @@ use alluvium::admin::{InspectedPin, PinHolder, Pins};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::commands::job_args::JobArgs;
+use crate::commands::job_args::{JobArgs, none_such, not_confirmed};
 use crate::display::table::{cell, empty, right};
 use crate::display::width::fit;
-use crate::failure::{Failure, Result};
-use crate::output::{Output, print};
+use crate::failure::Result;
+use crate::output::Output;
 use crate::units::{self, utc};
 
 #[derive(Debug, Subcommand)]
@@ -17,9 +17,9 @@ pub(crate) enum PinCommand {
     List(ListArgs),
     /// Release a pin that its reader has left behind
     ///
-    /// Only says what would be released, unless --yes is given: from a pin it cannot be told whether its
-    /// reader was killed or is slow, and a reader that still holds it fails when it fetches what is gone. What the pin
-    /// alone kept is deleted by the running job's next garbage collection, or that of the next attempt.
+    /// Without --yes it only says what would be released, and ends with exit code 2. A pin does not tell whether its
+    /// reader was killed or is slow, and a reader that still holds it fails when it fetches what is gone. The
+    /// running job's next garbage collection, or that of the next attempt, deletes what the pin alone kept.
     Release(ReleaseArgs),
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct ReleaseArgs {
     /// The pin, as `alluvium pin list` shows it
     #[arg(value_name = "ID")]
     id: String,
-    /// Release it: no reader is at work that holds it
+    /// Release it. Say so only if no reader is at work that holds it
     #[arg(long)]
     yes: bool,
     /// Print JSON instead of text
@@ -68,21 +68,21 @@ pub(crate) fn run(command: &PinCommand) -> Result<()> {
                 find(&args.job, &args.id)?
             };
             let released = Released { pin, released: args.yes };
-            if args.json {
-                return Output::JobDocument.write(&released, String::new);
+            Output::of_job(args.json).write(&released, || words(&released))?;
+            if args.yes {
+                Ok(())
+            } else {
+                Err(not_confirmed(&format!("pin {}", args.id), when(&released.pin.holder)))
             }
-            print(&words(&released))
         }
     }
 }
 
 fn find(job: &JobArgs, id: &str) -> Result<InspectedPin> {
     let listed = job.location().ask(|job| Pins::open(job)?.list())?;
-    let known: Vec<_> = listed.iter().map(|pin| pin.id.clone()).collect();
-    listed.into_iter().find(|pin| pin.id == id).ok_or_else(|| match known.as_slice() {
-        [] => Failure::new(format!("the job has no pin {id}; it has no pins")),
-        known => Failure::new(format!("the job has no pin {id}; choose one of [{}]", known.join(", "))),
-    })
+    let ids: Vec<_> = listed.iter().map(|pin| pin.id.as_str()).collect();
+    let missing = none_such(&format!("pin {id}"), "pins", &ids);
+    listed.into_iter().find(|pin| pin.id == id).ok_or(missing)
 }
 
 fn words(released: &Released) -> String {
@@ -96,16 +96,20 @@ fn words(released: &Released) -> String {
     if released.released {
         return format!("pin {} of {} is released", pin.id, holder(&pin.holder));
     }
-    let end = match pin.holder {
+    format!("pin {} of {}, made {made} (UTC), {keeps}", pin.id, holder(&pin.holder))
+}
+
+/// When a pin may be released.
+fn when(holder: &PinHolder) -> &'static str {
+    match holder {
         PinHolder::Attempt { fenced: false, .. } => {
-            "It will not be released: the attempt takes it away by itself."
+            "not even --yes releases it: the attempt that made it takes it away by itself"
         }
         PinHolder::OtherJob { .. } => {
-            "Nothing was released; --yes does it. Say so only if that job is gone: it takes the pin away by itself."
+            "--yes releases it. Say so only if that job is gone: it takes the pin away by itself"
         }
-        _ => "Nothing was released; --yes does it. Say so only if no reader is at work that holds it.",
-    };
-    format!("pin {} of {}, made {made} (UTC), {keeps}\n{end}", pin.id, holder(&pin.holder))
+        _ => "--yes releases it. Say so only if no reader is at work that holds it",
+    }
 }
 
 pub(crate) fn table(pins: &[InspectedPin]) -> String {

@@ -9,6 +9,7 @@ use crate::commands::earlier::EarlierRun;
 use crate::display::table;
 use crate::failure::{Failure, Result, io};
 use crate::harness::meter;
+use crate::harness::options::VerifyArgs;
 use crate::harness::progress::Progress;
 use crate::harness::session::{judge, restore};
 use crate::harness::store::{RunStore, StoreArgs};
@@ -17,17 +18,12 @@ use crate::result::{RunResult, Settings};
 use crate::signals::be_quiet;
 use crate::units::parse_bytes;
 
-// The hidden `--store` makes URL optional for clap, but one of the two is required.
 #[derive(Debug, Args)]
-#[command(override_usage = "alluvium restore-test [OPTIONS] --dir <DIR> <URL>")]
 pub(crate) struct RestoreTestArgs {
     /// The job that `alluvium load` left: a directory, file:///…, or s3://, az://, gs:// if built with that
     /// feature
-    #[arg(value_name = "URL", required_unless_present = "store")]
-    url: Option<String>,
-    /// How earlier versions spelled URL
-    #[arg(long, value_name = "URL", hide = true, conflicts_with = "url")]
-    store: Option<String>,
+    #[arg(value_name = "URL")]
+    url: String,
     /// Local directory to restore into; must be empty or not exist yet. It is left there
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
@@ -46,20 +42,12 @@ pub(crate) struct RestoreTestArgs {
     /// Memory for deltas, caches of records, memtables and block caches of all subtasks together
     #[arg(long, value_name = "SIZE", default_value = "512MB", value_parser = parse_bytes)]
     memory: u64,
-    /// Check every key against the state that the stream must lead to; exit code 1 if any is missing, wrong
-    /// or extra
-    #[arg(long)]
-    verify: bool,
+    #[command(flatten)]
+    verify: VerifyArgs,
     #[command(flatten)]
     object_store: StoreArgs,
     #[command(flatten)]
     output: OutputArgs,
-}
-
-impl RestoreTestArgs {
-    fn url(&self) -> &str {
-        self.url.as_deref().or(self.store.as_deref()).unwrap_or_default()
-    }
 }
 
 pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
@@ -74,7 +62,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
         (None, None) => RestoreFrom::Latest,
     };
     // Before anything is written: opening a job fences its owner.
-    let earlier = EarlierRun::find(args.object_store.location(args.url()), &from, args.fallback)?;
+    let earlier = EarlierRun::find(args.object_store.location(&args.url), &from, args.fallback)?;
     let EarlierRun { checkpoint, mode, workload, past_damage } = earlier;
     let streams = workload.streams().map_err(Failure::new)?;
     let subtasks = args.subtasks.unwrap_or(workload.subtasks);
@@ -87,7 +75,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
             workload.max_parallelism
         )));
     }
-    let place = RunStore::open(args.url(), &args.object_store, workload.seed, false)?;
+    let place = RunStore::open(&args.url, &args.object_store, workload.seed, false)?;
     let progress = Progress::new("restore", args.output.quiet);
     progress.say(&format!("checkpoint {checkpoint} with {subtasks} subtask(s)"));
 
@@ -96,7 +84,8 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let named = from != RestoreFrom::Latest;
     let options = options.restore_from(from).fallback(args.fallback || past_damage);
     let machine = meter::machine();
-    let (mut restored, used) = restore(&place, mode, options, &streams, &workload, None, args.verify, &env)?;
+    let verify = args.verify.or(false);
+    let (mut restored, used) = restore(&place, mode, options, &streams, &workload, None, verify, &env)?;
     // The newest may be a newer one by now.
     if named && used != Some(checkpoint) && !args.fallback {
         return Err(Failure::new(format!("checkpoint {checkpoint} is damaged, and cannot be restored")));

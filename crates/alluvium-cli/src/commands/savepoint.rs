@@ -1,11 +1,11 @@
 //! `alluvium savepoint`: named checkpoints that stay until they are released.
 
-use alluvium::CheckpointId;
 use alluvium::admin::{Savepoint, Savepoints};
+use alluvium::{CheckpointId, ErrorKind};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::commands::job_args::JobArgs;
+use crate::commands::job_args::{JobArgs, none_such, not_confirmed};
 use crate::display::table::{cell, empty, right};
 use crate::display::width::fit;
 use crate::failure::Result;
@@ -24,8 +24,9 @@ pub(crate) enum SavepointCommand {
     List(ListArgs),
     /// Let a savepoint go
     ///
-    /// What it alone kept is deleted by the running job's next garbage collection, or that of the next
-    /// attempt. Whoever reads from it or goes on from it meanwhile is not disturbed.
+    /// Without --yes it only says what would be released, and ends with exit code 2. The running job's next garbage
+    /// collection, or that of the next attempt, deletes what the savepoint alone kept. A reader that reads it and a
+    /// job that goes on from it meanwhile are not disturbed.
     Release(ReleaseArgs),
 }
 
@@ -60,6 +61,9 @@ pub(crate) struct ReleaseArgs {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
+    /// Release it. Its checkpoint may be deleted then
+    #[arg(long)]
+    yes: bool,
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
@@ -69,6 +73,9 @@ pub(crate) struct ReleaseArgs {
 #[derive(Debug, Serialize)]
 struct Released<'a> {
     name: &'a str,
+    /// Absent if it is damaged, and once it is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    savepoint: Option<Savepoint>,
     released: bool,
 }
 
@@ -86,12 +93,40 @@ pub(crate) fn run(command: &SavepointCommand) -> Result<()> {
             Output::of_job(args.json)
                 .write(&savepoints, || if savepoints.is_empty() { none() } else { table(&savepoints) })
         }
-        SavepointCommand::Release(args) => {
-            args.job.location().ask(|job| Savepoints::open(job)?.release(&args.name))?;
-            let released = Released { name: &args.name, released: true };
-            Output::of_job(args.json).write(&released, || format!("savepoint {} is released", args.name))
-        }
+        SavepointCommand::Release(args) => release(args),
     }
+}
+
+fn release(args: &ReleaseArgs) -> Result<()> {
+    let name = &args.name;
+    if args.yes {
+        args.job.location().ask(|job| Savepoints::open(job)?.release(name))?;
+        let released = Released { name, savepoint: None, released: true };
+        return Output::of_job(args.json).write(&released, || format!("savepoint {name} is released"));
+    }
+    let kept = Released { name, savepoint: find(&args.job, name)?, released: false };
+    Output::of_job(args.json).write(&kept, || match &kept.savepoint {
+        Some(kept) => table(std::slice::from_ref(kept)),
+        None => format!("A savepoint of the job cannot be read, so that it is not known what {name} keeps"),
+    })?;
+    Err(not_confirmed(
+        &format!("savepoint {name}"),
+        "--yes releases it. Its checkpoint cannot be had back then",
+    ))
+}
+
+/// None if savepoints are damaged: releasing a damaged one is a way out.
+fn find(job: &JobArgs, name: &str) -> Result<Option<Savepoint>> {
+    let listed = match job.location().ask(|job| Savepoints::open(job)?.list()) {
+        Ok(listed) => listed,
+        Err(failure) if matches!(failure.kind, Some(ErrorKind::Corrupt | ErrorKind::UnsupportedVersion)) => {
+            return Ok(None);
+        }
+        Err(failure) => return Err(failure),
+    };
+    let names: Vec<_> = listed.iter().map(|savepoint| savepoint.name.as_str()).collect();
+    let missing = none_such(&format!("savepoint {name}"), "savepoints", &names);
+    listed.into_iter().find(|savepoint| savepoint.name == *name).map(Some).ok_or(missing)
 }
 
 pub(crate) fn table(savepoints: &[Savepoint]) -> String {

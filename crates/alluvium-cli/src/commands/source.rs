@@ -1,6 +1,5 @@
 //! Which checkpoint of which job a command reads, and reading it so that no pin stays behind.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use alluvium::admin::Pins;
@@ -11,7 +10,7 @@ use crate::commands::job_args::JobArgs;
 use crate::failure::Result;
 use crate::location::Location;
 use crate::output::tell;
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, TempDirArgs};
 use crate::signals::{AtEnd, Grace, Interrupt, waiting};
 use crate::units::parse_bytes;
 
@@ -40,10 +39,8 @@ pub(crate) struct WhichArgs {
     /// collects the checkpoint meanwhile, reading fails and says so; savepoints stay
     #[arg(long, help_heading = SOURCE)]
     no_pin: bool,
-    /// Where a directory for the checkpoint's files is made, and removed at the end [default: the
-    /// system's place for temporary files]
-    #[arg(long, help_heading = SOURCE, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    temp: TempDirArgs,
     /// Memory for block cache and memtables
     #[arg(long, help_heading = SOURCE, value_name = "SIZE", default_value = "128MB", value_parser = parse_bytes)]
     memory: u64,
@@ -57,7 +54,7 @@ impl SourceArgs {
     /// Opens the checkpoint, has `work` done on it, and closes it whatever becomes of that.
     pub(crate) fn read<T>(&self, work: impl FnOnce(&CheckpointReader, &Interrupt) -> Result<T>) -> Result<T> {
         let (which, location) = (&self.which, self.location());
-        let scratch = Scratch::new(which.dir())?;
+        let scratch = Scratch::new(which.temp_dir())?;
         let pin = !which.no_pin;
         let options = ReaderOptions::new().memory(which.memory).pin(pin).dir(scratch.path(""));
         let from = which.from();
@@ -101,7 +98,7 @@ impl WhichArgs {
         }
     }
 
-    pub(crate) fn dir(&self) -> Option<&std::path::Path> {
-        self.dir.as_deref()
+    pub(crate) fn temp_dir(&self) -> Option<&std::path::Path> {
+        self.temp.dir()
     }
 }

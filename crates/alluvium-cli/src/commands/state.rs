@@ -180,7 +180,7 @@ fn revised(
     })?;
     let subtasks =
         u32::try_from(subtasks).map_err(|_| Failure::new("the checkpoint has too many subtasks"))?;
-    let scratch = Scratch::new(source.which.dir())?;
+    let scratch = Scratch::new(source.which.temp_dir())?;
     let from = SourceJob::new(source.location().job(), source.which.from());
     let options = JobOptions::new(scratch.path("local"), OpenMode::Create)
         .subtasks(subtasks)

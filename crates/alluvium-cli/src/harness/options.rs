@@ -71,7 +71,7 @@ impl WorkloadArgs {
             "the run that is to be resumed had another workload{}",
             differ.collect::<String>()
         ))
-        .hint("leave the workload's options out, or choose another --store; restore-test restores at any --subtasks"))
+        .hint("leave the workload's options out, or choose another URL; restore-test restores at any --subtasks"))
     }
 
     fn or(&self, other: &Workload) -> Result<Workload> {
@@ -86,6 +86,21 @@ impl WorkloadArgs {
         };
         workload.validate().map_err(Failure::usage)?;
         Ok(workload)
+    }
+}
+
+/// Whether a restored state is checked.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct VerifyArgs {
+    /// Check every key after the restore against the state that the stream must lead to; exit code 1 if any is
+    /// missing, wrong or extra. `load` restores for it [default: compare: true, otherwise false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    verify: Option<bool>,
+}
+
+impl VerifyArgs {
+    pub(crate) fn or(self, default: bool) -> bool {
+        self.verify.unwrap_or(default)
     }
 }
 

@@ -24,6 +24,9 @@ const SCENARIOS: [(&str, &str); 10] = [
     ("slow-store", include_str!("../../scenarios/slow-store.toml")),
 ];
 
+/// Options that are true by default for some command, so that false says something.
+const TAKE_BOOL: [&str; 1] = ["verify"];
+
 /// Where options may come from beside the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Scenario")]
@@ -86,6 +89,7 @@ fn argument(key: &str, value: &Value) -> Result<Option<OsString>, String> {
         Value::String(text) => Some(format!("--{key}={text}").into()),
         Value::Integer(number) => Some(format!("--{key}={number}").into()),
         Value::Float(number) => Some(format!("--{key}={number}").into()),
+        Value::Boolean(value) if TAKE_BOOL.contains(&key) => Some(format!("--{key}={value}").into()),
         Value::Boolean(true) => Some(format!("--{key}").into()),
         Value::Boolean(false) => None,
         Value::Datetime(_) | Value::Array(_) | Value::Table(_) => {
@@ -160,7 +164,14 @@ mod tests {
     fn values_of_all_kinds_become_arguments() {
         let text = "rate = '5k'\nsubtasks = 3\nrestore = true\nverify = false\nstore-option = ['a=1', 'b=2']";
         let read = arguments("test", text).unwrap();
-        let wanted = ["--rate=5k", "--restore", "--store-option=a=1", "--store-option=b=2", "--subtasks=3"];
+        let wanted = [
+            "--rate=5k",
+            "--restore",
+            "--store-option=a=1",
+            "--store-option=b=2",
+            "--subtasks=3",
+            "--verify=false",
+        ];
         let mut read: Vec<_> = read.iter().map(|argument| argument.to_str().unwrap()).collect();
         read.sort_unstable();
         assert_eq!(read, wanted);

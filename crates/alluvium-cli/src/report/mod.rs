@@ -28,7 +28,7 @@ use crate::result::{Prices, ResultFile};
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// Results to show, as `load --json`, `compare --json` or another system wrote them. Repetitions of a
+    /// Results to show, as --output of `load`, `compare` and `restore-test` or another system wrote them. Repetitions of a
     /// run are joined; other runs are compared with native mode
     #[arg(value_name = "FILE.json", required = true)]
     files: Vec<PathBuf>,

@@ -1,4 +1,4 @@
-//! The result of one run: what `--json` writes, and what `compare --with` and `report` read.
+//! The result of one run: what `--json` and `--output` write, and what `compare --with` and `report` read.
 //!
 //! Its shape is for every system that does the reference workload, not for Alluvium alone; the schema
 //! is checked in as `docs/result.schema.json`. A file holds one [`RunResult`], or an array of them.

@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use super::{RunResult, SCHEMA_VERSION};
 use crate::failure::{Failure, Result, io};
 
-/// A file of one result, or of an array of them, as `compare --json` writes.
+/// A file of one result, or of an array of them, as `compare` writes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ResultFile {
     pub(crate) path: PathBuf,

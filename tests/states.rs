@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, OpenMode, Opened, ReaderOptions,
+    CheckpointMode, CheckpointReader, ErrorKind, Job, JobOptions, OpenMode, Opened, ReaderOptions,
     RestoreFrom, StateOptions, StateStore, StateUsage, ValueState,
 };
-use alluvium_testkit::clock::{MODES, owner};
+use alluvium_testkit::clock::MODES;
 use alluvium_testkit::drive::{PREFIX, checkpoint, materialize, open, quiet};
+use alluvium_testkit::numbers::{KEYS, all, fill, register, times};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
-
-const KEYS: u64 = 300;
 
 struct Home {
     remote: Arc<InMemory>,
@@ -54,36 +53,6 @@ impl Home {
         names.iter().for_each(|name| fill(&mut stores, name, 1));
         checkpoint(&job, &mut stores, "filled").unwrap();
     }
-}
-
-fn register(store: &mut StateStore, name: &str) -> Result<ValueState<u64>, Error> {
-    store.register(ValueState::<u64>::descriptor(name))
-}
-
-fn fill(stores: &mut [StateStore], name: &str, factor: u64) {
-    for key in 0..KEYS {
-        let store = owner(stores, &key);
-        let state = register(store, name).unwrap();
-        store.set_key(&key).unwrap();
-        state.put(store, &(key * factor)).unwrap();
-    }
-}
-
-/// What the keys have, None if none of them has anything.
-fn all(stores: &mut [StateStore], name: &str) -> Option<Vec<u64>> {
-    let values = (0..KEYS).map(|key| {
-        let store = owner(stores, &key);
-        let state = register(store, name).unwrap();
-        store.set_key(&key).unwrap();
-        state.get(store).unwrap()
-    });
-    let values: Vec<_> = values.flatten().collect();
-    assert!(values.is_empty() || values.len() as u64 == KEYS, "{} of them", values.len());
-    (!values.is_empty()).then_some(values)
-}
-
-fn times(factor: u64) -> Option<Vec<u64>> {
-    Some((0..KEYS).map(|key| key * factor).collect())
 }
 
 fn names(usage: &[StateUsage]) -> Vec<&str> {

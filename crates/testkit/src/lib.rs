@@ -7,8 +7,8 @@
 pub mod clock;
 pub mod drive;
 pub mod faults;
+pub mod numbers;
 pub mod objects;
-
 pub mod typed;
 
 use std::time::{Duration, Instant};

@@ -81,7 +81,8 @@ pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64)
     let (small, large): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.bytes < LARGE);
     let many = manifests.len() > MAX_CARRIERS;
     let much = manifests.len() >= FEW_CARRIERS && bytes_of(&manifests) >= carried;
-    // Packing even one manifest is worth it, because the manifest can then be deleted.
+    // Packing even one manifest is worth it, because the manifest can then be deleted. An object that
+    // is copied alone is only the same object again.
     let (chosen, least) = if many || much { (Some(&manifests), 1) } else { (None, 2) };
     let full = full_class(&small);
     if let Some(chosen) = chosen.or(full.as_ref()) {

@@ -223,11 +223,14 @@ impl<B> Tail<B> {
     /// retained one, may still refer to them.
     pub(crate) fn take_retired(&mut self, instance: Nonce) -> Retired {
         let mut retired = std::mem::take(&mut self.retired);
+        // Retention takes manifests, not the tail. An object may hold other deltas that are still needed.
         retired.retain(|object| !object.is_manifest() && !self.durable.is_in(object));
+        // What several subtasks share goes when the last of them has released it, which the uploader knows.
         let (own, shared) = retired.into_iter().partition(|object| object.instance() == Some(instance));
         Retired { own, shared }
     }
 
+    /// Files are shared between bases, as RocksDB rewrites few of them from one to the next.
     fn retire_base(&mut self, old: BaseRef) {
         let newer = self.next_base.as_ref().or(self.base.as_ref());
         let kept = |object: &ObjectName| newer.is_some_and(|base| base.files.contains(object));
@@ -261,12 +264,15 @@ impl<B> Tail<B> {
 
     /// What has to be done now. Called after every change until it returns nothing.
     pub(crate) fn advance(&mut self, flush: Flush, id_of: impl Fn(&B) -> CheckpointId) -> Option<Action<B>> {
+        // First, because what a base contains need not be uploaded any more.
         self.adopt_base();
         let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
             return self.upload(.., self.waits(flush));
         };
         // What the barrier waits for goes first.
         if !self.has(..=seq, SlotState::Sealing) {
+            // Small deltas stay, even where memory is short: the manifest carries them, and the commit
+            // frees them.
             if let Some(action) = self.upload(..=seq, self.inline_limit) {
                 return Some(action);
             }

@@ -50,6 +50,8 @@ impl Confirmed {
     pub(super) async fn take(remote: &Remote, roots: &Roots) -> Result<Confirmation> {
         let known = (roots.newest, roots.epoch);
         let protected = list_protected(remote, roots.epoch).await?;
+        // The chain comes second. An attempt that opened before this look, and may have gone back to what was not
+        // pinned when pins were listed, is seen here.
         let now = newest_attempt(remote, known).await?;
         if may_delete(known, now, roots.own) {
             return Ok(Confirmation::Confirmed(Self { protected, newest: roots.newest, epoch: roots.epoch }));
@@ -69,6 +71,7 @@ impl Confirmed {
 
 /// Whether roots as of `known` still say what is needed when the chain is seen at `now`.
 fn may_delete(known: (Version, Epoch), now: (Version, Epoch), own: bool) -> bool {
+    // The owner's own commits since then are in its roots already. An outsider would have to read them first.
     if own { now.1 == known.1 } else { now == known }
 }
 

@@ -97,6 +97,7 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
             plan.held_back += 1;
             continue;
         }
+        // No checkpoint that is known needs it. What is left to ask is who may still come to need it.
         match name {
             // The newest version says what is retained. Versions above it are newer than the facts.
             ObjectName::Manifest(version) if version >= facts.newest => {}
@@ -104,12 +105,15 @@ pub(super) fn plan<'a>(facts: &Facts<'_>, listing: impl IntoIterator<Item = &'a 
                 Some(RecordKind::Checkpoint) => plan.manifests.push(name),
                 // Open records fence attempts that have slept, for however long (I2).
                 Some(RecordKind::Open) => {}
+                // Its header is read before it is decided about.
                 None => plan.unknown.push(version),
             },
+            // Its writer is fenced, so no commit will ever name it.
             ObjectName::Data { epoch, .. } if epoch < facts.epoch => plan.data.push(name),
             ObjectName::Data { epoch, .. } if epoch == facts.epoch && facts.dead.contains(&name) => {
                 plan.data.push(name);
             }
+            // Written by the running attempt or a later one: its next commit may name it.
             ObjectName::Data { .. } => plan.in_flight += 1,
             // A pin of a fenced attempt keeps nothing, and a released savepoint's name stands for something newer.
             ObjectName::Pin(_) | ObjectName::Savepoint(..) if facts.stale.contains(&name) => {

@@ -94,6 +94,8 @@ async fn put(
             Err(error) if error.kind() == ErrorKind::Corrupt => continue,
             Err(error) => return Err(error),
         }
+        // Only the newest generation counts, and another process may have created a newer one after the listing
+        // above. Then this one is void, and the next turn tries above it.
         let now = self::slots(remote, name).await?;
         if now.current() == Some(generation) {
             forget(remote, name, &now).await;
@@ -140,6 +142,8 @@ pub(crate) async fn release(remote: &Remote, name: &SavepointName) -> Result<()>
     if let Ok(None) = read(remote, name, &slots).await {
         return Err(unknown(name, &names(remote).await?));
     }
+    // The object that says so comes before the deletion. With the deletion alone, the next savepoint of this name
+    // would get the same generation, and a delete that is still on its way would take that one.
     let object = ObjectName::savepoint(name, release_of(generation));
     match remote.put_data(&object, encode(&Slot::Released(remote.env().nonces.nonce()))).await {
         Ok(()) => {}

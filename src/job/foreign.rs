@@ -92,6 +92,8 @@ impl ForeignJob {
     /// earlier attempts have left are removed.
     pub(super) async fn pin(&self, target: &Remote, epoch: Epoch) -> Result<(Pin, Found)> {
         let job = identity(target).await?;
+        // The new pin comes before the old ones go. Otherwise the other job could collect the
+        // checkpoint in between.
         let pinned = Pin::take(&self.remote, &self.from, Holder::Other(job, epoch)).await?;
         release_earlier(&self.remote, job, epoch).await?;
         Ok(pinned)

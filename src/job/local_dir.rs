@@ -31,9 +31,11 @@ impl LocalDir {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path.join(INSTANCES))
             .map_err(|error| Error::disk("create the job's local directory", path, error))?;
+        // A lock of the system goes with its process, so a crash leaves none behind.
         let lock = path.join(LOCK);
         let file = File::options()
             .create(true)
+            // Nothing is written into it. Truncating would only touch a file that another process has locked.
             .truncate(false)
             .write(true)
             .open(&lock)

@@ -219,16 +219,20 @@ impl Chain {
     }
 
     async fn commit_unbounded(&mut self, draft: CommitDraft) -> Result<Committed> {
+        // One turn commits, unless an earlier commit without a verdict turns out to hold the version. Then that
+        // checkpoint is taken in, and the next turn tries the version above it.
         let CommitDraft { mut record, inline, keep } = draft;
         let mut drafted_for = self.next_version();
         let mut dropped = Vec::new();
         loop {
             let version = self.next_version();
+            // References to inline bytes name the manifest that carries them.
             record.relocate(drafted_for, version);
             drafted_for = version;
             self.head.may_precede(&record)?;
             let nonce = self.remote.env().nonces.nonce();
             let mut manifest = self.head.next(nonce, record.clone(), self.oldest_of(keep));
+            // Each turn adds parts of its own behind the draft's bytes.
             let mut inline = inline.clone();
             let whole = self.gaps.is_none_or(|gaps| manifest.retained.oldest() > gaps);
             let all = Some(&self.entries).filter(|_| whole);
@@ -278,6 +282,7 @@ impl Chain {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).committed(&manifest, oldest);
         self.dropped.extend(&dropped);
         self.head = manifest;
+        // Requests of that version that still arrive find it taken.
         self.doubt.clear();
         dropped
     }
@@ -331,6 +336,7 @@ impl Chain {
         }
     }
 
+    /// Notes that the attempt is over. The first cause stays: what follows are consequences.
     fn stop(&mut self, error: Error) -> Error {
         self.stopped.get_or_insert(error).clone()
     }

@@ -124,6 +124,7 @@ impl Live {
     /// Hands over the manifests of dropped checkpoints and what they alone referred to. Some of these manifests
     /// may carry what is still needed: see [`contains`](Self::contains).
     pub(crate) fn take_garbage(&mut self) -> Vec<ObjectName> {
+        // One that was not read may refer to any of these (I3). They stay until it was.
         if !self.unread.is_empty() || self.has_gaps() {
             return Vec::new();
         }
@@ -131,6 +132,7 @@ impl Live {
         for version in std::mem::take(&mut self.dropped) {
             garbage.push(ObjectName::manifest(version));
             for name in self.ends.remove(&version).unwrap_or_default() {
+                // Unless a later checkpoint has come to refer to it again.
                 if self.last.get(&name) == Some(&version) {
                     self.last.remove(&name);
                     garbage.push(name);

@@ -55,6 +55,7 @@ pub(super) async fn open(
         if let Some(error) = top.refusal(past_damage) {
             return Err(error);
         }
+        // All refusals come before the probe, which is the first request that writes.
         let Top { head, damaged, .. } = top;
         let max_parallelism = agree(head.as_ref(), max_parallelism)?;
         let version = newest.unwrap_or(Version(0)).next();
@@ -74,6 +75,7 @@ pub(super) async fn open(
         let nonce = remote.env().nonces.nonce();
         let manifest = Manifest::open(version, nonce, head.as_ref(), max_parallelism);
         if begin(remote, &manifest).await? {
+            // Read only now: until the record is there, an earlier attempt may still drop some of them.
             let (entries, gaps) = list_retained(remote, &manifest).await?;
             return Ok(Begun { head: manifest, entries, gaps, damaged });
         }

@@ -99,6 +99,8 @@ impl Commit {
 
     pub(super) fn created(&mut self, answer: Answer) -> Step<CommitVerdict> {
         match answer {
+            // Without doubt this is no hole. A later attempt would have taken the version, and its open
+            // record is never deleted.
             Answer::Created if !self.doubt => Step::Done(CommitVerdict::Won(self.nonce)),
             Answer::Created => self.confirm(self.nonce),
             Answer::Exists | Answer::Unclear => {
@@ -114,6 +116,7 @@ impl Commit {
             Seen::Record { nonce, .. } if nonce == self.nonce || self.earlier.contains(&nonce) => {
                 self.confirm(nonce)
             }
+            // A later attempt has opened, or has committed on top of its record. Either ends this one.
             Seen::Record { epoch, .. } if epoch > self.epoch => {
                 Step::Done(CommitVerdict::Fenced(Some(epoch)))
             }
@@ -174,6 +177,7 @@ impl Open {
 
     pub(super) fn created(&self, answer: Answer) -> Step<OpenVerdict> {
         match answer {
+            // The listing that this version was chosen by may have been stale.
             Answer::Created => Step::List,
             Answer::Exists | Answer::Unclear => Step::Read,
         }

@@ -97,6 +97,7 @@ impl Roots {
         while let Some((version, manifest)) = reads.next().await {
             match manifest {
                 Ok(manifest) => self.live().read(&manifest),
+                // Retention has dropped it meanwhile, so nothing needs what it referred to.
                 Err(error) if is_lasting(&error) && self.live().give_up(version) => {}
                 Err(error) => return Err((version, error)),
             }

@@ -50,6 +50,8 @@ impl<'a> Tries<'a> {
 /// The state of a version, and its manifest if it can be read.
 pub(super) async fn look_at(remote: &Remote, version: Version) -> Result<(Seen, Option<Manifest>)> {
     let there = match find_manifest(remote, version).await {
+        // Not an error here: a version that cannot be read is taken all the same, and nothing is
+        // written over it.
         Err(error) if error.kind() == ErrorKind::Corrupt => return Ok((Seen::Damaged, None)),
         there => there?,
     };

@@ -140,6 +140,7 @@ impl Known {
             return;
         }
         inner.settled = base.seq;
+        // A content that comes back later is uploaded again: its old object may have been collected.
         inner.objects.clear();
         for file in &base.files {
             if let FileLocation::Object(object) = &file.location {
@@ -151,6 +152,7 @@ impl Known {
         let (own, strays): (Vec<_>, Vec<_>) = own.into_iter().partition(|object| named.contains(object));
         inner.own = own.into_iter().collect();
         inner.strays.extend(strays);
+        // The memo follows the files, or it would grow with each compaction.
         let names: HashSet<_> = base.files.iter().map(|file| file.name.as_str()).collect();
         inner.memo.retain(|name, _| names.contains(name.as_str()));
     }

@@ -85,6 +85,8 @@ pub(crate) fn decide(
         // A base would say nothing that the last one does not.
         return Decision::Wait { until: None };
     }
+    // Before the other reasons. They would start a new run at once after each failure, against a store or a
+    // disk that has just failed one.
     if history.failures > 0 {
         let retry = history.last_failure.saturating_add(backoff(history.failures));
         return if now >= retry {

@@ -16,7 +16,8 @@ use crate::manifest::BaseRef;
 use crate::remote::{DataKind, ObjectName, RateLimiter, Remote};
 use crate::table::TableFiles;
 
-/// Files other than SSTs up to this size travel in the index. RocksDB's own MANIFEST is the only
+/// Files other than SSTs up to this size travel in the index, which saves a request for each at every base
+/// and every restore. RocksDB's own MANIFEST is the only
 /// one of any size, and it is kept to about 4 MiB.
 const EMBED_LIMIT: usize = 8 << 20;
 
@@ -148,6 +149,8 @@ impl Uploader {
             return Ok(StoredFile::object(file.name, id, object, false));
         }
         let object = self.names.next(DataKind::Sst);
+        // Noted before the first byte goes: a run that is dropped may leave the object behind, and then it has to be
+        // found to be deleted.
         known.begun(object.clone());
         let limiter = self.limiter.as_deref();
         let sent =

@@ -104,6 +104,7 @@ impl Remote {
             Either::Left((done, _)) => return done,
             Either::Right(((), first)) => first,
         };
+        // Few at a time. Where everything is slow, second requests would only make it slower.
         let Ok(_room) = self.hedges.try_acquire() else { return first.await };
         tracing::debug!(object = %name, "a request takes much longer than others, and is sent a second time");
         self.counters.retry();
@@ -233,6 +234,7 @@ impl Remote {
     }
 
     async fn delete_all(&self, names: Vec<ObjectName>) -> Deletion {
+        // A store may delete some of a bulk request and fail the rest, so only what is left is asked for again.
         let mut left: HashMap<Path, ObjectName> =
             names.into_iter().map(|name| (self.path(&name), name)).collect();
         let mut attempts = self.attempts();

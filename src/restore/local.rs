@@ -12,7 +12,8 @@ use crate::materialize::{BaseFile, FileId};
 /// How deep below an instance's directory a table may lie.
 const MAX_DEPTH: usize = 3;
 
-/// Files of the wanted size that are read at most before one is downloaded instead.
+/// Files of the wanted size that are read at most before one is downloaded instead. Sizes clash where a table
+/// was rewritten many times, and each candidate is read in full.
 const MAX_CANDIDATES: usize = 4;
 
 /// SST files below some directories, by size.

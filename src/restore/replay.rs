@@ -107,6 +107,8 @@ impl Replay {
             let message = format!("the replay ended after {done} deltas of {}", source.deltas().count());
             return Err(Error::internal(message).object(self.dir.display()));
         }
+        // Written once, after the last delta. After a crash before that, the table is not used: the next start
+        // deletes its directory.
         if self.plan.seq > self.table.applied()? {
             self.table.set_applied(self.plan.seq)?;
         }

@@ -107,6 +107,8 @@ pub(crate) struct Restoration {
 
 /// Whether an older checkpoint may be restorable although this one was not.
 fn may_fall_back(error: &Error) -> bool {
+    // Any other failure would meet an older checkpoint too, or passes by itself. Going back for it would lose
+    // what the newest one has.
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::MissingObject)
 }
 
@@ -164,6 +166,7 @@ impl Restorer {
         assert_eq!(plans.len(), targets.len(), "a plan for each target");
         let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
+        // Only now that the plan is known to be possible: this removes what lies there.
         prepare(dirs.clone()).await?;
         // What a failed restore has fetched stays. The next start takes over the files that it
         // finds intact, and removes the rest.

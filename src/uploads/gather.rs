@@ -63,6 +63,8 @@ impl Queue {
 impl Gather {
     /// A store has sealed deltas to be uploaded, in this order.
     pub(super) fn offer(&mut self, subtask: SubtaskIndex, deltas: Vec<Upload>) {
+        // Noted once, for the first that waits. Otherwise stores that seal one after the other would hold it
+        // for ever.
         if self.is_empty() {
             self.held_for = self.sealing.clone();
         }
@@ -112,6 +114,7 @@ impl Gather {
         let most = PARALLEL_DELTAS as usize - if hurried { 0 } else { RESERVED };
         let room = most.checked_sub(self.sending).filter(|room| *room > 0)?;
         let at_once = self.held_for.is_empty() && (hurried || self.sending == 0);
+        // Too little for a request of its own while others are on their way: more gathers meanwhile.
         if weight == 0 || (weight < ENOUGH && !at_once) {
             return None;
         }

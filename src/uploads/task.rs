@@ -168,6 +168,8 @@ impl UploadsTask {
                 let (remote, names) = (Arc::clone(&self.remote), Arc::clone(&self.names));
                 self.sending.spawn(send(remote, names, portions, Arc::clone(&outlet)));
             }
+            // `idle` before the count: an observer that finds the inbox empty must see what its messages
+            // have started.
             self.load.idle.store(self.gather.is_idle(), Ordering::Release);
             self.load.inbox.fetch_sub(handled, Ordering::AcqRel);
         }
@@ -201,7 +203,7 @@ impl UploadsTask {
         };
         outlet.took(took);
         let subtasks = portions.iter().map(|portion| portion.subtask).collect();
-        // Before any subtask can release it.
+        // Before any subtask hears of it, and can release it.
         let nobodys = self.owned.add(object.clone(), subtasks);
         debug_assert!(nobodys.is_empty(), "an object was sent for nobody");
         for (subtask, arrival) in self.arrivals(&object, &portions) {

@@ -22,10 +22,14 @@ impl Collector {
         };
         assert!(plan.manifests.iter().all(checkpoint), "I2: only checkpoints are deleted");
         let report = report(&plan);
+        // Manifests first. A crash in between leaves data that no manifest names, and the next sweep
+        // takes it. In the other order a manifest would be left whose objects are gone, and a reader
+        // would take it for a damaged checkpoint.
         for names in [plan.manifests, plan.data] {
             if let Some(refused) = self.delete(remote, &confirmed, &names).await? {
                 return Ok(GcReport { refused, foreign: report.foreign, ..GcReport::default() });
             }
+            // Forgotten only now: whatever the store has not confirmed is asked for again.
             for name in names {
                 self.dead.remove(&name);
                 if let ObjectName::Manifest(version) = name {

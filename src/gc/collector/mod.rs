@@ -20,7 +20,7 @@ use deletion::settle;
 use planning::{Planned, read_all};
 
 /// A collector remembers this many names of objects that are still to be deleted, and in addition four times as many as
-/// a checkpoint refers to.
+/// a checkpoint refers to. Without a bound, a store that refuses deletions for weeks would fill the memory (I6).
 const MOST_DEAD: usize = 65_536;
 
 /// What a collection did, or would do.
@@ -146,6 +146,7 @@ impl Collector {
         dropped: Vec<Retained>,
     ) -> Result<Option<Epoch>> {
         self.kinds.extend(dropped.iter().map(|one| (one.version, RecordKind::Checkpoint)));
+        // Before anything is taken for garbage: checkpoints of earlier attempts may need it too.
         if let Some(by) = read_all(remote, roots).await? {
             return Ok(Some(by));
         }
@@ -202,6 +203,8 @@ impl Collector {
         roots: &Roots,
         dry_run: bool,
     ) -> Result<Collection> {
+        // Listed before pins and savepoints are. An object that is created meanwhile is not in the
+        // listing, and so cannot be deleted.
         let mut listing = Vec::new();
         for folder in ObjectName::FOLDERS {
             listing.extend(remote.list(folder).await?.into_iter().map(|listed| listed.name));
@@ -221,8 +224,10 @@ impl Collector {
         }
         let unfinished = confirmed.protected().unfinished.clone();
         let report = self.execute(remote, confirmed, plan).await?;
+        // The deletions did not wait for these two. What fails here is left to the next sweep.
         settle(remote, unfinished).await;
         self.remember(remote, roots.epoch).await;
+        // Not before: a sweep that failed half-way starts over.
         self.swept = true;
         Ok(Collection::Done(report))
     }

@@ -52,6 +52,8 @@ impl Collector {
             let facts = Facts { newest, epoch, live, oldest, pinned, stale, damaged, opened, kinds, dead };
             plan(&facts, listing.iter().map(String::as_str))
         };
+        // The plan is made three times, and only the last is carried out. Each of the first two shows which
+        // versions must be looked at before it is known whether they may go.
         let first = make(kinds, damaged);
         let unknown: Vec<_> = first.unknown.iter().filter(|version| !damaged.contains(version)).collect();
         for (version, kind) in look_at(remote, unknown, Depth::Header).await? {
@@ -93,6 +95,7 @@ impl Collector {
                 Err(error) => return Err(blocked(&error, version)),
             }
         }
+        // A pin or savepoint is gone, and what it kept may be of an earlier attempt: only a sweep finds that.
         self.swept &= self.pinned.keys().all(|version| pinned.contains_key(version));
         self.pinned = pinned;
         Ok(())

@@ -117,6 +117,8 @@ impl Pin {
         let record = savepoint_lookup::require(remote, &name).await?;
         let pin = Self::put(remote, record.checkpoint.version, holder).await?;
         let confirm = async {
+            // It is still the same savepoint. So it existed when any collector that has not seen the pin
+            // listed savepoints, and that collector keeps the checkpoint.
             if savepoint_lookup::find(remote, &name).await? != Some(record) {
                 return Err(Error::new(ErrorKind::NotFound, "the savepoint was released a moment ago")
                     .object(format!("savepoint {name}")));

@@ -19,6 +19,8 @@ impl Coordinator {
                 .advise("whether it counts is found out by the next commit"))
         };
         let result = match self.draft(&mut pending) {
+            // Either limit drops the commit where it stands. That loses nothing: the chain has noted the
+            // nonce, and the next commit reads what became of it.
             Ok(draft) => tokio::select! {
                 result = tokio::time::timeout_at(pending.deadline, self.chain.commit(draft)) => {
                     let timeout = self.schedule.timeout;
@@ -41,6 +43,7 @@ impl Coordinator {
                 // The failed commit may have read that an earlier one, in doubt until now, is there.
                 let adopted = self.chain.take_adopted();
                 self.adopt(&adopted);
+                // Back again, so that `give_up` tells its stores and its caller.
                 self.state.pending = Some(pending);
                 if self.chain.stopped().is_some() {
                     self.attempt.fail(error.clone());

@@ -55,6 +55,7 @@ impl Garbage {
 
     /// Deletes what is no longer reachable, in a task of its own.
     fn collect(&mut self, remote: &Arc<Remote>, roots: Roots, attempt: &Arc<Attempt>) {
+        // One at a time. What was dropped meanwhile goes with the next.
         let Some(run) = self.running.begin() else { return };
         let Ok(mut collector) = Arc::clone(&self.collector).try_lock_owned() else { return };
         self.collected = Some(Instant::now());

@@ -39,7 +39,8 @@ pub(super) use command::{Command, Trigger, committer};
 pub(super) use garbage::Garbage;
 pub(super) use progress::Progress;
 
-/// How often a checkpoint under way looks whether the attempt has failed.
+/// How often a checkpoint under way looks whether the attempt has failed. A caller that waits for the
+/// checkpoint hears of the failure that much later.
 const WATCH: Duration = Duration::from_millis(100);
 
 /// The schedule of checkpoints.
@@ -114,9 +115,11 @@ impl Coordinator {
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // Whatever has ended the checkpoint before, the next one in the queue starts here.
             self.begin_queued();
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
             let idle = self.state.pending.is_none();
+            // One checkpoint at a time. Triggers that fall due meanwhile become one, after the minimum pause.
             let due = self.state.timetable.next_trigger().filter(|_| idle);
             let early = self.state.timetable.next_early_cut().filter(|_| idle);
             tokio::select! {
@@ -144,6 +147,8 @@ impl Coordinator {
             Command::Trigger(trigger) => {
                 let id = trigger.id;
                 self.state.timetable.called();
+                // Operators may have cut already: they saw the checkpoint as due when this message was
+                // sent. Their receipts come later in the same inbox.
                 self.begin(trigger);
                 self.triggers.started();
                 self.tell_triggered(id);
@@ -175,6 +180,7 @@ impl Coordinator {
                 }
             }
             FromStore::Uploaded { took } => self.state.timetable.uploaded(took),
+            // No later checkpoint can do without this store.
             FromStore::Failed(error) => {
                 self.attempt.fail(error.clone());
                 self.give_up(&error);
@@ -241,6 +247,7 @@ impl Coordinator {
                     tracing::warn!(%subtask, checkpoint = %id, "a receipt of another store was ignored");
                     return;
                 }
+                // A host that is not sure may submit a receipt twice.
                 pending.receipts.entry(subtask).or_insert(receipt);
                 let complete = pending.receipts.len() == self.subtasks.len();
                 self.progress().pending.iter_mut().for_each(|pending| _ = pending.receipts.insert(subtask));

@@ -20,6 +20,8 @@ impl Coordinator {
     pub(super) fn succeed(&mut self, pending: Pending, committed: &Committed) {
         let Some(record) = committed.manifest.checkpoint() else { return };
         self.state.committed = true;
+        // The stores hear of it first: the deltas in this manifest are durable, and writes may be waiting
+        // for their memory.
         let carrier = ObjectName::manifest(committed.manifest.version);
         for subtask in &record.subtasks {
             let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
@@ -172,6 +174,7 @@ impl Coordinator {
     /// The next checkpoint may start, by the schedule only after the minimum pause.
     fn finish(&mut self, id: CheckpointId, outcome: Outcome) {
         self.progress().pending = None;
+        // A new checkpoint may start from here on, on any thread.
         self.triggers.done(&self.attempt, id, outcome);
         self.state.timetable.rest_until(after(Instant::now(), self.schedule.min_pause));
     }

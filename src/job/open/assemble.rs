@@ -54,6 +54,8 @@ pub(super) fn assemble(
 
     let plan = MemoryPlan::of(options);
     let attempt = Attempt::new(chain.epoch());
+    // Unbounded, because an operator must never wait for the coordinator (I7). What is in it is bounded
+    // by the deltas and checkpoints that messages are about.
     let (commands, inbox) = mpsc::unbounded_channel();
     let committer = committer(&commands);
     let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, options.env.nonces.nonce()));

@@ -54,6 +54,8 @@ pub(super) struct RestoredState {
 impl Opening {
     pub(super) async fn begin(self) -> Result<Begun> {
         let options = &self.options;
+        // All that can be refused is refused here. The next step writes the attempt's record, which
+        // fences a running one.
         let Preflight { max_parallelism, source } = self.check().await?;
         let opened =
             Chain::open_past(Arc::clone(&self.remote), options.open_mode, max_parallelism, options.fallback)
@@ -77,6 +79,7 @@ impl Opening {
             }
         };
         restored.restoration.report.damaged = damaged;
+        // Last, because the restore takes over files of earlier instances.
         self.clean_up(epoch).await?;
         Ok(Begun { chain: opened.chain, restored, resources })
     }

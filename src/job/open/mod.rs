@@ -34,6 +34,8 @@ const TABLE: &str = "table";
 pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opened> {
     let create = options.open_mode != OpenMode::Existing;
     let Connected { remote, cloud, dir: objects } = location.connect(options.env.clone(), create)?;
+    // Locked before the attempt begins: a second process in this directory is refused, and must not
+    // have fenced the first one by then.
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
     let cores = cores();

@@ -80,6 +80,7 @@ fn plan_one(
     }
     let same = checkpoint.subtasks.iter().find(|record| record.subtask == subtask && record.range == range);
     let metadata = same.map(|record| record.metadata.clone());
+    // The highest of all sources: new deltas go on above it, so their numbers are new to each source.
     let seq = sources.iter().map(Origin::seq).max().unwrap_or_default();
     if sources.iter().all(Origin::is_empty) {
         sources.clear();

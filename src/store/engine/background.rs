@@ -17,7 +17,7 @@ use crate::store::shared::StoreShared;
 
 use super::EngineParts;
 
-/// How long a blocked write sleeps at most before it looks again.
+/// How long a blocked write sleeps at most before it looks again. A failure of the attempt wakes no writer.
 const BLOCK_STEP: Duration = Duration::from_millis(20);
 
 /// The store's task and its applier, as the operator's thread sees them.
@@ -49,6 +49,7 @@ impl Background {
         let seq = self.seq.get().next();
         self.seq.set(seq);
         let layer = Layer::new(seq, delta);
+        // Before it can be applied: a caller that waits until all is applied must not miss it.
         self.shared.set_frozen(seq);
         let held = ChargedLayer { layer: Arc::clone(&layer), _share: share };
         // The task first, so that it knows of the delta before a snapshot can contain it.

@@ -15,7 +15,8 @@ use super::background::Background;
 use super::early_cuts::EarlyCuts;
 use super::found::{Found, Operands};
 
-/// The part of the budget for deltas, as a divisor, that is never lent to the cache.
+/// The part of the budget for deltas, as a divisor, that is never lent to the cache. The cache gives back
+/// a chunk at a time, and writes must not wait for that.
 const KEPT_FREE: u64 = 4;
 
 pub(in crate::store) struct Changelog {
@@ -58,6 +59,8 @@ impl Changelog {
 
     #[inline]
     pub(super) fn put(&mut self, kind: TableKind, key: &[u8], value: &[u8]) {
+        // Every change goes to both. A change that the cache missed would be hidden by the older record,
+        // because reads ask the cache first.
         self.cache.put(key, value);
         self.active.put(kind, key, value);
     }

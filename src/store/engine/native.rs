@@ -61,6 +61,7 @@ impl Native {
     pub(super) fn flush(&self, number: u64) -> Result<TableFiles> {
         // One more file than level 0 takes would have RocksDB hold back all writes.
         self.table.wait_for_room(|| self.shared.attempt.health())?;
+        // The number goes into the table first, so that the files hold it. A restore compares it with the manifest's.
         self.advance()?;
         self.table.checkpoint(&self.dir.join(format!("cut-{number}")))
     }

@@ -55,7 +55,7 @@ impl StateStore {
         }
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;
-        // A barrier does not wait for memory.
+        // They belong before the cut. A barrier does not wait for memory: the checkpoint is what frees it.
         self.write_renewals_at_once()?;
         let (reply, receipt) = oneshot::channel();
         // From here on the checkpoint counts as cut for, whatever becomes of the files.

@@ -62,7 +62,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     args.run.validate()?;
     check_url(args.url.as_deref())?;
     let verify = args.verify.or(false);
-    if args.mode == Mode::None && (verify || args.restore) {
+    if !args.mode.takes_checkpoints() && (verify || args.restore) {
         return Err(Failure::usage(
             "--mode none keeps no checkpoints: there is nothing to restore or verify",
         ));

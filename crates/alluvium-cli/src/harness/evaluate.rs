@@ -71,7 +71,7 @@ pub(crate) fn evaluate(facts: Facts, stages: &[StageRun]) -> RunResult {
         let seen = run.looks.iter().map(|look| look.gauges.memory);
         result.memory = Some(MemoryUse::of(seen, run.last.memory));
         result.samples = samples(run, log);
-        if facts.mode != Mode::None {
+        if facts.mode.takes_checkpoints() {
             result.checkpoints = Some(checkpoints(run, log, model));
             result.durable_lag_ms = durable_lag(run, log);
             result.materializations = materializations(run, log);
@@ -84,8 +84,9 @@ pub(crate) fn evaluate(facts: Facts, stages: &[StageRun]) -> RunResult {
             result.store = Some(store);
         }
     }
-    result.steady =
-        stage(StageKind::Steady).filter(|_| facts.mode != Mode::None).map(|run| steady(run, log, model));
+    result.steady = stage(StageKind::Steady)
+        .filter(|_| facts.mode.takes_checkpoints())
+        .map(|run| steady(run, log, model));
     result.store_model = facts.store_model;
     result
 }

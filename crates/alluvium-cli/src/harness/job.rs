@@ -132,7 +132,7 @@ impl Backend for JobBackend {
     }
 
     fn checkpoint(&self, go_on: GoOn<'_>) -> Result<()> {
-        if self.mode == Mode::None {
+        if !self.mode.takes_checkpoints() {
             return Ok(());
         }
         loop {
@@ -171,7 +171,7 @@ impl Backend for JobBackend {
     }
 
     fn materialize(&self) {
-        if self.mode == Mode::Changelog {
+        if self.mode.materializes() {
             self.job.materialize();
         }
     }

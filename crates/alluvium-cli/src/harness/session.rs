@@ -93,7 +93,7 @@ impl Session {
             stages.push(Stage { settle: rate.is_none(), ..warm_up });
         }
         stages.push(stage(StageKind::Measured, rate, Some(self.run.duration)));
-        if let Some(steady) = self.steady.filter(|_| self.mode != Mode::None) {
+        if let Some(steady) = self.steady.filter(|_| self.mode.takes_checkpoints()) {
             let stage = stage(StageKind::Steady, Some(steady.rate as f64), Some(steady.duration));
             stages.push(Stage { materialize: true, ..stage });
         }
@@ -101,7 +101,7 @@ impl Session {
     }
 
     fn settings(&self) -> Settings {
-        let checkpoints = self.mode != Mode::None;
+        let checkpoints = self.mode.takes_checkpoints();
         Settings {
             rate: self.run.rate as f64,
             duration_s: self.run.duration.as_secs_f64(),
@@ -109,7 +109,7 @@ impl Session {
             checkpoint_interval_ms: checkpoints.then(|| millis(self.run.checkpoint_interval)),
             materialization_interval_ms: self
                 .materialization_interval
-                .filter(|_| self.mode == Mode::Changelog)
+                .filter(|_| self.mode.materializes())
                 .map(millis),
             memory_bytes: self.run.memory,
             read_cache_bytes: None,
@@ -155,7 +155,7 @@ impl Session {
             workload: workload.clone(),
             settings: self.settings(),
             machine,
-            store_model: self.place.spec(&self.run.outage).filter(|_| self.mode != Mode::None),
+            store_model: self.place.spec(&self.run.outage).filter(|_| self.mode.takes_checkpoints()),
             prices: self.prices,
             log: backend.events().read(Clone::clone),
             stored_bytes_peak: self.place.store.stored_bytes_peak(),
@@ -164,7 +164,7 @@ impl Session {
         let mut result = evaluate(facts, &runs);
         result.label = self.run.label.clone().or_else(|| self.scenario.clone());
         result.started_at = Some(started);
-        if self.mode == Mode::None {
+        if !self.mode.takes_checkpoints() {
             result.notes.push(NONE_NOTE.to_owned());
         }
         if self.place.kind == "file" {
@@ -184,7 +184,7 @@ impl Session {
         if let After::Restore { dir, verify } = &self.after
             && failure.is_none()
             && !interrupted()
-            && self.mode != Mode::None
+            && self.mode.takes_checkpoints()
         {
             progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
             let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);

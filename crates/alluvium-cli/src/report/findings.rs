@@ -5,7 +5,6 @@ use std::fmt::Write;
 
 use super::groups::Group;
 use super::phrases::and;
-use crate::result::Mode;
 use crate::result::metric::{self, METRICS, times};
 use crate::units;
 
@@ -38,12 +37,13 @@ pub(crate) fn findings(groups: &[Group<'_>], baseline: Option<usize>) -> Vec<Str
         return groups.iter().flat_map(alone).collect();
     };
     let others = || groups.iter().filter(|group| group.name != base.name);
-    let checkpointed = || others().filter(|group| group.mode() != Mode::None);
+    let checkpointed = || others().filter(|group| group.mode().takes_checkpoints());
     let mut sentences: Vec<String> =
         checkpointed().take(IN_WORDS).flat_map(|group| compared(group, base)).collect();
     sentences.extend(checkpointed().skip(IN_WORDS).filter_map(|group| briefly(group, base)));
-    sentences
-        .extend(others().filter(|group| group.mode() == Mode::None).filter_map(|none| ceiling(none, groups)));
+    sentences.extend(
+        others().filter(|group| !group.mode().takes_checkpoints()).filter_map(|none| ceiling(none, groups)),
+    );
     sentences
 }
 
@@ -62,7 +62,7 @@ fn ceiling(none: &Group<'_>, groups: &[Group<'_>]) -> Option<String> {
     let most = none.median(|run| Some(run.records_per_s)).filter(|most| *most > 0.0)?;
     let shares: Vec<String> = groups
         .iter()
-        .filter(|group| group.mode() != Mode::None)
+        .filter(|group| group.mode().takes_checkpoints())
         .filter_map(|group| {
             let share = group.median(|run| Some(run.records_per_s))? / most * 100.0;
             Some(format!("{} reaches {share:.0}\u{a0}%", group.name))

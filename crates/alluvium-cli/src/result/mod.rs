@@ -213,4 +213,20 @@ impl Mode {
             Self::None => "none",
         }
     }
+
+    /// Whether there are checkpoints, and a store that has them.
+    pub(crate) fn takes_checkpoints(self) -> bool {
+        match self {
+            Self::Changelog | Self::Native => true,
+            Self::None => false,
+        }
+    }
+
+    /// Whether bases are taken beside checkpoints.
+    pub(crate) fn materializes(self) -> bool {
+        match self {
+            Self::Changelog => true,
+            Self::Native | Self::None => false,
+        }
+    }
 }

@@ -67,7 +67,7 @@ struct Shard {
 
 /// Where a key's slot is, until the index changes.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct SlotIndex {
     shard: usize,
     slot: usize,
 }
@@ -94,7 +94,7 @@ impl Index {
 
     /// The entry with this hash whose position `is_key` accepts.
     #[inline]
-    pub(super) fn find(&self, hash: KeyHash, is_key: impl Fn(Pos) -> bool) -> Option<(Place, Pos)> {
+    pub(super) fn find(&self, hash: KeyHash, is_key: impl Fn(Pos) -> bool) -> Option<(SlotIndex, Pos)> {
         let index = hash.shard();
         let slots = &self.shards[index].slots;
         let mask = slots.len().wrapping_sub(1);
@@ -105,7 +105,7 @@ impl Index {
                 return None;
             }
             if slot.hash() == hash && is_key(slot.pos()) {
-                return Some((Place { shard: index, slot: at }, slot.pos()));
+                return Some((SlotIndex { shard: index, slot: at }, slot.pos()));
             }
             at = (at + 1) & mask;
         }
@@ -113,8 +113,8 @@ impl Index {
 
     /// Notes that the entry was used.
     #[inline]
-    pub(super) fn mark(&self, place: Place) {
-        let cell = &self.shards[place.shard].slots[place.slot];
+    pub(super) fn mark(&self, at: SlotIndex) {
+        let cell = &self.shards[at.shard].slots[at.slot];
         let slot = cell.get();
         if !slot.is_used() {
             cell.set(Slot(slot.0 | Slot::USED));
@@ -122,13 +122,13 @@ impl Index {
     }
 
     /// Whether the entry was used since it came, or since it was moved.
-    pub(super) fn is_marked(&self, place: Place) -> bool {
-        self.shards[place.shard].slots[place.slot].get().is_used()
+    pub(super) fn is_marked(&self, at: SlotIndex) -> bool {
+        self.shards[at.shard].slots[at.slot].get().is_used()
     }
 
     /// The entry's record lies elsewhere now. Takes the mark away.
-    pub(super) fn moved(&self, place: Place, pos: Pos) {
-        let cell = &self.shards[place.shard].slots[place.slot];
+    pub(super) fn moved(&self, at: SlotIndex, pos: Pos) {
+        let cell = &self.shards[at.shard].slots[at.slot];
         cell.set(Slot::new(cell.get().hash(), pos));
     }
 
@@ -149,8 +149,8 @@ impl Index {
     }
 
     /// Takes an entry out.
-    pub(super) fn remove(&self, place: Place) {
-        self.shards[place.shard].remove(place.slot);
+    pub(super) fn remove(&self, at: SlotIndex) {
+        self.shards[at.shard].remove(at.slot);
     }
 
     /// Number of entries.
@@ -227,13 +227,13 @@ mod tests {
                 let found = index.find(hash, |pos| pos.0 == key);
                 prop_assert_eq!(found.is_some(), model.contains_key(&key));
                 match found {
-                    Some((place, _)) if insert => {
-                        prop_assert_eq!(index.is_marked(place), model[&key]);
-                        index.mark(place);
+                    Some((at, _)) if insert => {
+                        prop_assert_eq!(index.is_marked(at), model[&key]);
+                        index.mark(at);
                         model.insert(key, true);
                     }
-                    Some((place, _)) => {
-                        index.remove(place);
+                    Some((at, _)) => {
+                        index.remove(at);
                         model.remove(&key);
                     }
                     None if insert => {
@@ -259,10 +259,10 @@ mod tests {
         let slots: usize = index.shards.iter().map(|shard| shard.slots.len()).sum();
         assert_eq!(bytes, slots * size_of::<Slot>());
         let hash = index.hash(&7_u32.to_be_bytes());
-        let (place, _) = index.find(hash, |pos| pos == Pos(7)).unwrap();
-        index.mark(place);
-        index.moved(place, Pos(1 << 31));
-        assert!(!index.is_marked(place));
+        let (at, _) = index.find(hash, |pos| pos == Pos(7)).unwrap();
+        index.mark(at);
+        index.moved(at, Pos(1 << 31));
+        assert!(!index.is_marked(at));
         assert!(index.find(hash, |pos| pos == Pos(7)).is_none());
         assert!(index.find(hash, |pos| pos == Pos(1 << 31)).is_some());
     }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::deletions::Deletions;
-use super::index::{Index, KeyHash, Place};
+use super::index::{Index, KeyHash, SlotIndex};
 use super::log::{CHUNK, Content, Log, Pos, record_len};
 use super::memory::{CacheLimits, CacheMemory};
 use super::offers::Offers;
@@ -112,7 +112,7 @@ impl RecordCache {
         if !standing.cached {
             return Cached::Unknown;
         }
-        let Some((place, pos)) = self.find(self.index.hash(key), key) else {
+        let Some((at, pos)) = self.find(self.index.hash(key), key) else {
             self.misses.set(self.misses.get() + 1);
             return Cached::Unknown;
         };
@@ -121,7 +121,7 @@ impl RecordCache {
             self.misses.set(self.misses.get() + 1);
             return Cached::Unknown;
         }
-        self.index.mark(place);
+        self.index.mark(at);
         self.hits.set(self.hits.get() + 1);
         match content {
             Content::Value(value) => Cached::Value(value),
@@ -153,17 +153,18 @@ impl RecordCache {
             return;
         }
         let hash = self.index.hash(key);
-        let Some((place, pos)) = self.find(hash, key) else { return };
+        let Some((at, pos)) = self.find(hash, key) else { return };
         let (content, time) = self.log.content(pos);
+        // An operand that is folded into a stale value would make a value that never was.
         if !self.is_valid(self.worth.standing(state(key)), key, time) {
-            self.index.remove(place);
+            self.index.remove(at);
             return;
         }
         let (keep, now) = (content.bytes().len(), self.now.get());
         if self.log.set(pos, keep, Content::Value(operand), now) {
             return;
         }
-        self.index.remove(place);
+        self.index.remove(at);
         let len = keep + operand.len();
         let room = len + len / SLACK;
         // Looked at before anything is copied, because operands may have hundreds of MB.
@@ -178,6 +179,7 @@ impl RecordCache {
 
     /// The keys from `start` up to but without `end` have no values now.
     pub(crate) fn delete_range(&mut self, start: &[u8], end: &[u8]) {
+        // What reads have offered is from before the deletion, and has to get the time from before it.
         self.settle();
         match self.now.get().checked_add(1) {
             Some(now) => {
@@ -215,8 +217,8 @@ impl RecordCache {
     /// The value of the key has changed otherwise.
     pub(crate) fn forget(&self, key: &[u8]) {
         self.offers.forget(key);
-        if let Some((place, _)) = self.find(self.index.hash(key), key) {
-            self.index.remove(place);
+        if let Some((at, _)) = self.find(self.index.hash(key), key) {
+            self.index.remove(at);
         }
     }
 
@@ -236,7 +238,7 @@ impl RecordCache {
     }
 
     #[inline]
-    fn find(&self, hash: KeyHash, key: &[u8]) -> Option<(Place, Pos)> {
+    fn find(&self, hash: KeyHash, key: &[u8]) -> Option<(SlotIndex, Pos)> {
         self.index.find(hash, |pos| self.log.key(pos) == key)
     }
 
@@ -279,12 +281,12 @@ impl RecordCache {
     fn set(&mut self, key: &[u8], content: Content<'_>, insert: bool) {
         let hash = self.index.hash(key);
         match self.find(hash, key) {
-            Some((place, pos)) => {
+            Some((at, pos)) => {
                 if self.log.set(pos, 0, content, self.now.get()) {
                     return;
                 }
                 // The record stays behind, and is passed over when its turn comes.
-                self.index.remove(place);
+                self.index.remove(at);
                 self.insert(hash, key, content, content.bytes().len());
             }
             None if insert => self.insert(hash, key, content, content.bytes().len()),
@@ -296,6 +298,7 @@ impl RecordCache {
     #[inline]
     fn insert(&mut self, hash: KeyHash, key: &[u8], content: Content<'_>, room: usize) {
         let Some(len) = record_len(key, room) else { return };
+        // In this order: growing the index may give up old chunks, but never the newest.
         if !self.make_room(len) {
             return;
         }

@@ -101,6 +101,7 @@ impl Header {
 /// Internal, if the manifest breaks a rule of its own: such a thing must not be written.
 pub(crate) fn encode(manifest: &Manifest, inline: &Inline) -> Result<Bytes> {
     let refuse = |error: Error| Error::internal("a manifest would break its own rules").source(error);
+    // Before it is written. A manifest that breaks a rule would be the newest one, and no job could open it.
     manifest.validate(inline.range()).map_err(refuse)?;
     let body = body::encode(manifest)?;
     let body_len = u32::try_from(body.len())
@@ -140,6 +141,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest> {
     }
     let mut manifest =
         if header.format == 1 { wire_v1::decode(body)? } else { body::decode(header.kind, body)? };
+    // A sweep trusts the header alone: it deletes what the header calls a checkpoint.
     if manifest.record.kind() != header.kind {
         return Err(Error::corrupt("manifest's header and body differ in what they are"));
     }

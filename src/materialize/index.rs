@@ -161,6 +161,7 @@ impl BaseIndex {
         let files = body.files.into_iter().map(|file| {
             let location = match file.location {
                 FileLocationV1::Object(object) => FileLocation::Object(object),
+                // The only check of it: a restore writes it to the disk as it is (I4).
                 FileLocationV1::Embedded(content) if FileId::of_bytes(content) == file.id => {
                     FileLocation::Embedded(bytes.slice_ref(content))
                 }
@@ -227,6 +228,7 @@ fn checked_body(bytes: &[u8]) -> Result<&[u8]> {
     let flags = u16::from_le_bytes(fields.take().ok_or_else(short)?);
     let length = u64::from_le_bytes(fields.take().ok_or_else(short)?);
     let body = fields.0;
+    // A flag would stand for something that this build does not know.
     if length != body.len() as u64 || flags != 0 {
         return Err(Error::corrupt("the header of a base index does not fit what follows"));
     }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::key;
 use crate::state::{KeyCodec, KeyPrefix, MapIter, MapState, Scope, Spaces, bounds_in};
 
-use super::state::{Placed, StateReader};
+use super::state::{Keyed, StateReader};
 
 impl<M, V, Q, P> StateReader<'_, MapState<M, V, Q>, P>
 where
@@ -117,7 +117,7 @@ where
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, (M, V)>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Keyed<P, K, (M, V)>>> {
         let now = self.now();
         self.entries_by::<K, (M, V)>(move |rest, bytes| {
             let Some(value) = self.typed.open(bytes, now)? else { return Ok(None) };

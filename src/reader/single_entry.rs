@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::state::{KeyCodec, Scope, SingleEntry, Spaces};
 
-use super::state::{Placed, StateReader};
+use super::state::{Keyed, StateReader};
 
 impl<S: SingleEntry, P: Scope> StateReader<'_, S, P> {
     /// What the state's own `get` returns for a key: of a [`ValueState`](crate::ValueState) the
@@ -37,7 +37,7 @@ impl<S: SingleEntry, P: Spaces> StateReader<'_, S, P> {
     ///
     /// # Errors
     /// As [`StateReader::keys`].
-    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Placed<P, K, S::Entry>>> {
+    pub fn entries<K: KeyCodec + ?Sized>(&self) -> Result<impl Iterator<Item = Keyed<P, K, S::Entry>>> {
         let now = self.now();
         self.values_by::<K, S::Entry>(move |bytes| S::open(&self.typed, bytes, now))
     }

@@ -23,7 +23,7 @@ use super::CheckpointReader;
 use super::by_group::ByGroup;
 
 /// An item of an enumeration: a key, with its namespace if the state has any, and its entry.
-pub(super) type Placed<P, K, T> = Result<(<P as Spaces>::Place<<K as KeyCodec>::Owned>, T)>;
+pub(super) type Keyed<P, K, T> = Result<(<P as Spaces>::FullKey<<K as KeyCodec>::Owned>, T)>;
 
 /// A typed state of a checkpoint, as [`CheckpointReader::state`] makes it from the state's
 /// descriptor. `S` is the kind of state, and `P` says of which namespace it is read: `()` for a
@@ -261,7 +261,7 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
     pub(super) fn entries_by<K: KeyCodec + ?Sized, T>(
         &self,
         open: impl Fn(&[u8], &[u8]) -> Result<Option<T>>,
-    ) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
+    ) -> Result<impl Iterator<Item = Keyed<P, K, T>>> {
         check_key::<K>(self.info)?;
         let open = Arc::new(open);
         Ok(ByGroup::new(self.groups, move |group| {
@@ -274,8 +274,8 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
                 };
                 let read = || {
                     let mut rest = stored.as_slice();
-                    let place = P::place(&mut rest, K::decode_part).ok_or_else(|| self.corrupt_key())?;
-                    Ok(open(rest, &value)?.map(|item| (place, item)))
+                    let key = P::full_key(&mut rest, K::decode_part).ok_or_else(|| self.corrupt_key())?;
+                    Ok(open(rest, &value)?.map(|item| (key, item)))
                 };
                 let named = |error: Error| Failure::Entry(within(error, self.info, group, &stored));
                 read().map_err(named).transpose()
@@ -287,7 +287,7 @@ impl<S: KeyedState, P: Spaces> StateReader<'_, S, P> {
     pub(super) fn values_by<K: KeyCodec + ?Sized, T>(
         &self,
         open: impl Fn(&[u8]) -> Result<Option<T>>,
-    ) -> Result<impl Iterator<Item = Placed<P, K, T>>> {
+    ) -> Result<impl Iterator<Item = Keyed<P, K, T>>> {
         self.entries_by::<K, T>(
             move |rest, value| {
                 if rest.is_empty() { open(value) } else { Err(self.corrupt_key()) }

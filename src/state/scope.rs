@@ -33,10 +33,10 @@ pub trait Spaces: Default {
     fn format() -> String;
 
     /// A key with the namespace, if there are namespaces: `K` or `(K, N)`.
-    type Place<K>;
+    type FullKey<K>;
 
     /// Takes key and namespace off the front of a stored key; `key` takes the key.
-    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<Self::Place<K>>;
+    fn full_key<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<Self::FullKey<K>>;
 }
 
 impl Scope for () {}
@@ -50,9 +50,9 @@ impl Spaces for () {
         String::new()
     }
 
-    type Place<K> = K;
+    type FullKey<K> = K;
 
-    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<K> {
+    fn full_key<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<K> {
         key(bytes)
     }
 }
@@ -70,9 +70,9 @@ impl<N: KeyCodec<Owned = N>> Spaces for Namespaced<N> {
         N::name()
     }
 
-    type Place<K> = (K, N);
+    type FullKey<K> = (K, N);
 
-    fn place<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<(K, N)> {
+    fn full_key<K>(bytes: &mut &[u8], key: impl FnOnce(&mut &[u8]) -> Option<K>) -> Option<(K, N)> {
         Some((key(bytes)?, N::decode_part(bytes)?))
     }
 }

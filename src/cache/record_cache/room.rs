@@ -118,22 +118,22 @@ impl RecordCache {
     pub(super) fn give_up_one(&mut self, chances: &mut usize) -> bool {
         let Some(oldest) = self.log.take_oldest() else { return false };
         let key = self.log.key(oldest.0);
-        let Some((place, _)) = self.index.find(self.index.hash(key), |pos| pos == oldest.0) else {
+        let Some((at, _)) = self.index.find(self.index.hash(key), |pos| pos == oldest.0) else {
             // The key has a newer record, or none.
             return true;
         };
         let (_, time) = self.log.content(oldest.0);
         let is_used = *chances > 0
-            && self.index.is_marked(place)
+            && self.index.is_marked(at)
             && self.is_valid(self.worth.standing(state(key)), key, time);
         let moved = if is_used { self.log.push_again(oldest) } else { None };
         match moved {
             Some(pos) => {
                 *chances -= 1;
-                self.index.moved(place, pos);
+                self.index.moved(at, pos);
             }
             None => {
-                self.index.remove(place);
+                self.index.remove(at);
                 self.evictions += 1;
             }
         }

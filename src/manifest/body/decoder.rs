@@ -27,6 +27,7 @@ pub(in crate::manifest) fn decode(kind: RecordKind, body: &[u8]) -> Result<Manif
         RecordKind::Open => Record::Open,
         RecordKind::Checkpoint => Record::Checkpoint(decoder.checkpoint()?),
     };
+    // What is left would be something that this build passes over without a word.
     decoder.input.end()?;
     Ok(Manifest { version, nonce, parent, epoch, max_parallelism, retained, record })
 }
@@ -63,6 +64,7 @@ impl Decoder<'_> {
     /// As [`Reader::list`].
     fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
         let count = self.count()?;
+        // The count comes from outside. Memory is taken as items are read, not on its word.
         let mut items = Vec::with_capacity(count.min(MOST_AT_ONCE));
         for _ in 0..count {
             items.push(one(self)?);
@@ -139,6 +141,7 @@ impl Decoder<'_> {
 
     fn instance(&mut self) -> Result<Nonce> {
         let number = self.input.small::<usize>()?;
+        // The next number is one that was not met before: it is spelled out here.
         if number == self.instances.len() {
             self.instances.push(Nonce(self.input.fixed()?));
         }
@@ -156,6 +159,7 @@ impl Decoder<'_> {
         };
         let expected = last.expect(n);
         let (offset, length) = (self.input.distance(expected)?, self.input.number()?);
+        // Damaged bytes may wrap around. The validation of the manifest refuses such a reference.
         last.end = offset.wrapping_add(length);
         *self.known(number)?.1 = last;
         Ok((name(place, kind, n), offset, length))

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
 use crate::changelog::{Action, Flush, Receipt, ReceiptBase, ReceiptDelta, Retired, Tail};
@@ -32,6 +31,7 @@ use super::attempt::Attempt;
 use super::event::{Event, EventSender, FinalCut, PendingCut};
 use super::shared::StoreShared;
 use bases::MaterializationState;
+use native::NativeUploads;
 
 /// How often the task looks whether a new base is due or the attempt has failed.
 const TICK: Duration = Duration::from_millis(100);
@@ -77,8 +77,7 @@ pub(crate) struct StoreTask {
     /// Deltas that are being sealed, and whether the uploader was told of any.
     sealing: usize,
     told_sealing: bool,
-    /// The native upload under way, and how to stop it: by a word, or by dropping this.
-    native: Option<(CheckpointId, oneshot::Sender<()>)>,
+    native: NativeUploads,
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
     given_up: Option<CheckpointId>,
     /// Set once the store has finished.
@@ -116,7 +115,7 @@ impl StoreTask {
             hurried: DeltaSeq(0),
             sealing: 0,
             told_sealing: false,
-            native: None,
+            native: NativeUploads::default(),
             given_up: None,
             last: None,
         }
@@ -145,7 +144,7 @@ impl StoreTask {
 
     fn is_idle(&self) -> bool {
         let running =
-            self.materialization != MaterializationState::Idle || self.wanted || self.native.is_some();
+            self.materialization != MaterializationState::Idle || self.wanted || self.native.is_running();
         !running && self.parts.tail.is_idle()
     }
 
@@ -202,10 +201,7 @@ impl StoreTask {
                 if let Some(pending) = self.parts.tail.aborted(id, |pending| pending.id) {
                     self.refuse(*pending, given_up(id));
                 }
-                if let Some((_, stop)) = self.native.take_if(|(native, _)| *native == id) {
-                    // It may have ended by itself.
-                    let _ = stop.send(());
-                }
+                self.give_up_native(id);
             }
             ToStore::Materialize => {
                 // A native checkpoint is a base.

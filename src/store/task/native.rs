@@ -15,6 +15,35 @@ use crate::table::{self, TableFiles};
 use super::bases::remove_snapshot;
 use super::{StoreTask, given_up};
 
+/// A snapshot of a native checkpoint, to be uploaded.
+struct NativeCut {
+    seq: DeltaSeq,
+    files: TableFiles,
+    pending: Box<PendingCut>,
+}
+
+/// The uploads of native checkpoints. There is one at a time: the end of an upload settles what
+/// later ones may refer to, and would take the files of one that has begun already for garbage
+/// ([`Known::settle`](crate::materialize::Known::settle)). An upload that was told to stop may
+/// still come to its end instead, so the next begins when it is heard of no more.
+#[derive(Default)]
+pub(super) struct NativeUploads {
+    running: Option<Running>,
+    waiting: Option<NativeCut>,
+}
+
+struct Running {
+    id: CheckpointId,
+    /// Stops it when dropped. None: it was told.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl NativeUploads {
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+}
+
 impl StoreTask {
     /// The cut of a store that has finished. Its table stands still, so a native checkpoint of it
     /// is one of whatever files the table has by now.
@@ -52,17 +81,41 @@ impl StoreTask {
     }
 
     pub(super) fn upload_native(&mut self, seq: DeltaSeq, files: TableFiles, pending: Box<PendingCut>) {
-        // One run at a time, and the checkpoint's end may have been told before its cut came.
-        if self.given_up.is_some_and(|last| pending.id <= last) {
-            tokio::spawn(remove_snapshot(files.dir));
-            let error = given_up(pending.id);
-            return self.refuse(*pending, error);
+        let cut = NativeCut { seq, files, pending };
+        // The checkpoint's end may have been told before its cut came.
+        if self.given_up.is_some_and(|last| cut.pending.id <= last) {
+            return self.refuse_native(cut);
         }
+        let Some(running) = &mut self.native.running else { return self.start_native(cut) };
+        // A cut for the next checkpoint says that this one was given up.
+        running.stop = None;
+        if let Some(older) = self.native.waiting.replace(cut) {
+            self.refuse_native(older);
+        }
+    }
+
+    /// The checkpoint was given up: its upload stops, or does not begin.
+    pub(super) fn give_up_native(&mut self, id: CheckpointId) {
+        if let Some(running) = self.native.running.as_mut().filter(|running| running.id == id) {
+            running.stop = None;
+        }
+        if let Some(cut) = self.native.waiting.take_if(|cut| cut.pending.id == id) {
+            self.refuse_native(cut);
+        }
+    }
+
+    fn refuse_native(&self, cut: NativeCut) {
+        tokio::spawn(remove_snapshot(cut.files.dir));
+        let error = given_up(cut.pending.id);
+        self.refuse(*cut.pending, error);
+    }
+
+    fn start_native(&mut self, NativeCut { seq, files, pending }: NativeCut) {
         let parts = &self.parts;
         let (uploader, known) = (Arc::clone(&parts.uploader), Arc::clone(&parts.known));
         let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
         let (stop, stopped) = oneshot::channel();
-        self.native = Some((pending.id, stop));
+        self.native.running = Some(Running { id: pending.id, stop: Some(stop) });
         tokio::spawn(async move {
             let upload = async {
                 let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
@@ -81,8 +134,8 @@ impl StoreTask {
                 let reference = uploaded.index.reference(nowhere, 0, &index);
                 Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
             };
-            // Uploaded files are known and not sent again. If the next cut replaces this upload,
-            // `stop` is dropped and the upload ends, because there is only one at a time.
+            // Uploaded files are known and not sent again. If the checkpoint is given up, `stop` is
+            // dropped.
             let result = tokio::select! {
                 result = upload => result,
                 _ = stopped => Err(given_up(pending.id)),
@@ -98,7 +151,7 @@ impl StoreTask {
         mut pending: PendingCut,
         result: Result<NativeUpload>,
     ) {
-        self.native.take_if(|(native, _)| *native == pending.id);
+        self.native.running = None;
         self.retire_strays();
         // It is not tried again by itself: health tells of it until the next checkpoint.
         self.note_base(result.as_ref().err());
@@ -114,6 +167,9 @@ impl StoreTask {
                 self.stop_if_damaged();
                 self.refuse(pending, error);
             }
+        }
+        if let Some(next) = self.native.waiting.take() {
+            self.start_native(next);
         }
     }
 }

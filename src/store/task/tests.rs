@@ -1,6 +1,7 @@
 //! The task's own rules, with the events handed to it one by one.
 
 use bytes::Bytes;
+use futures::channel::oneshot;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use tempfile::TempDir;
@@ -238,6 +239,50 @@ async fn a_native_upload_ends_when_the_next_takes_its_place() {
     assert_eq!(f.wait(&mut first).await.unwrap_err().kind(), ErrorKind::Aborted);
     f.wait(&mut second).await.unwrap();
     assert!(f.task.is_idle());
+}
+
+/// The end of an upload decides which files the next may refer to. If the next had begun already,
+/// it would fail.
+#[tokio::test]
+async fn a_native_upload_begins_when_the_one_before_has_ended() {
+    let mut f = Fixture::new(CheckpointMode::NativeIncremental);
+    let mut first = f.native_cut(1, b"one");
+    f.task.handle(Event::Told(ToStore::Aborted(id(1))));
+    let mut second = f.native_cut(2, b"two");
+    // The first upload comes to its end, and the task has not heard of it.
+    let ended = tokio::time::timeout(SOON, f.inbox.recv()).await.unwrap().unwrap();
+    assert!(matches!(&ended, Event::NativeUploaded { pending, .. } if pending.id == id(1)));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(f.store.calls().iter().all(|call| !call.writes()), "the second has begun");
+    f.task.handle(ended);
+    assert_eq!(f.wait(&mut first).await.unwrap_err().kind(), ErrorKind::Aborted);
+    f.wait(&mut second).await.unwrap();
+    assert!(f.task.is_idle());
+}
+
+#[tokio::test]
+async fn of_native_cuts_that_wait_for_an_upload_the_newest_counts() {
+    let mut f = Fixture::new(CheckpointMode::NativeIncremental);
+    let answers =
+        [(1, b"one"), (2, b"two"), (3, b"six")].map(|(number, content)| f.native_cut(number, content));
+    let [mut first, mut second, mut third] = answers;
+    for given_up in [&mut first, &mut second] {
+        assert_eq!(f.wait(given_up).await.unwrap_err().kind(), ErrorKind::Aborted);
+    }
+    f.wait(&mut third).await.unwrap();
+    let mut fourth = f.native_cut(4, b"four");
+    let mut fifth = f.native_cut(5, b"five");
+    f.task.handle(Event::Told(ToStore::Aborted(id(5))));
+    for given_up in [&mut fourth, &mut fifth] {
+        assert_eq!(f.wait(given_up).await.unwrap_err().kind(), ErrorKind::Aborted);
+    }
+    assert!(f.task.is_idle(), "nothing waits any more");
+    let removed = async {
+        while std::fs::read_dir(f.dir.path()).unwrap().count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(SOON, removed).await.expect("all snapshots are removed");
 }
 
 #[tokio::test]

@@ -162,7 +162,12 @@ fn lines_are_sorted_and_tell_text_from_bytes() {
 
     fails(&alluvium(&["export", &world.text("source"), "--state", "word"]), 1, "choose one of [");
     let file = world.text("words.jsonl");
-    succeeds(&alluvium(&["export", &world.text("source"), "--state", "words", "-o", &file, "--quiet"]));
+    let written = alluvium(&["export", &world.text("source"), "--state", "words", "-o", &file, "--json"]);
+    let written: Value = serde_json::from_str(&succeeds(&written)).unwrap();
+    let lines = std::fs::read_to_string(&file).unwrap().lines().count() as u64;
+    assert_eq!((&written["file"], &written["entries"]), (&file.as_str().into(), &(lines - 2).into()));
+    assert_eq!((&written["checkpoint"], &written["states"]), (&"1-1".into(), &serde_json::json!(["words"])));
+    fails(&alluvium(&["export", &world.text("source"), "--raw", "--json"]), 2, "not JSON");
     assert_eq!(std::fs::read(file).unwrap(), world.export("source", &["--state", "words"]));
     let nowhere = world.text("no/such/place");
     fails(&alluvium(&["export", &world.text("source"), "-o", &nowhere]), 1, "no/such/place");

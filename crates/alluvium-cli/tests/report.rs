@@ -80,6 +80,17 @@ fn without(mut result: Value, fields: &[&str]) -> Value {
 }
 
 #[test]
+fn what_was_written_is_json_if_that_is_asked_for() {
+    let (dir, files) = files(&[result("changelog", 0, 0), result("native", 0, 0)]);
+    let output = dir.path().join("report.html");
+    let mut args = vec![Path::new("report"), Path::new("--json"), Path::new("-o"), &output];
+    args.extend(files.iter().map(PathBuf::as_path));
+    let written = crate::run::json(&alluvium(&args));
+    let bytes = std::fs::metadata(&output).unwrap().len();
+    assert_eq!((&written["runs"], &written["bytes"]), (&2.into(), &bytes.into()));
+}
+
+#[test]
 fn one_result_has_its_figures_and_says_that_there_is_nothing_to_compare() {
     let page = page(&[result("changelog", 100_000, 0)]);
     says(

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use alluvium::{CheckpointReader, KeyGroup, KeyGroupRange, StateDescription};
 use clap::Args;
+use serde::Serialize;
 
 use crate::commands::bar::bar;
 use crate::commands::source::SourceArgs;
 use crate::failure::{Failure, Result, io};
-use crate::output::tell;
+use crate::output::{Output, tell};
 use crate::portable::{Header, JsonWriter, RawWriter, Sink};
 use crate::scratch::Doomed;
 use crate::signals::Interrupt;
@@ -29,12 +30,28 @@ pub(crate) struct ExportArgs {
     /// Length-prefixed bytes instead of JSON lines: smaller and faster
     #[arg(long)]
     raw: bool,
+    /// Print JSON: what was written to the file, or without a file the entries, which are JSON lines
+    #[arg(long)]
+    json: bool,
     /// No progress on standard error
     #[arg(long, short)]
     quiet: bool,
 }
 
+/// What `--json` prints of a file.
+#[derive(Debug, Serialize)]
+struct Exported<'a> {
+    file: &'a str,
+    checkpoint: String,
+    entries: u64,
+    states: Vec<&'a str>,
+}
+
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
+    if args.json && args.raw && args.output.is_none() {
+        return Err(Failure::usage("--raw without --output writes bytes that are not JSON")
+            .hint("leave --json out, or write to a file by --output"));
+    }
     args.source.read(|reader, interrupt| {
         let states = chosen(reader.states(), &args.state, reader)?;
         let header = Header::new(reader.max_parallelism().get(), states);
@@ -52,6 +69,12 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
                 let out = BufWriter::new(&partial.file);
                 let entries = export(args, reader, interrupt, &header, out, &name)?;
                 partial.finish()?;
+                if args.json {
+                    let checkpoint = reader.checkpoint().to_string();
+                    let states = header.states.iter().map(StateDescription::name).collect();
+                    let exported = Exported { file: &name, checkpoint, entries, states };
+                    return Output::of_anything(true).write(&exported, String::new);
+                }
                 if !args.quiet {
                     let count = units::count(entries as f64);
                     tell(format_args!("{count} entries of checkpoint {} in {name}", reader.checkpoint()));

@@ -22,9 +22,12 @@ mod tiles;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::failure::{Failure, Result, io};
+use crate::output::Output;
 use crate::result::{Prices, ResultFile};
+use crate::units::bytes;
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
@@ -35,8 +38,19 @@ pub(crate) struct ReportArgs {
     /// Where to write the page
     #[arg(long, short, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     prices: Prices,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Written {
+    file: String,
+    runs: usize,
+    bytes: usize,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<()> {
@@ -59,7 +73,10 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
     }
     let page = page::page(&results, &args.prices)?.into_string();
     std::fs::write(&args.output, &page).map_err(io(format!("write {}", args.output.display())))?;
-    crate::output::print(&format!("{}: {} run(s), {}", args.output.display(), results.len(), size(&page)))
+    let file = args.output.display().to_string();
+    let written = Written { file, runs: results.len(), bytes: page.len() };
+    let text = || format!("{}: {} run(s), {}", written.file, written.runs, bytes(written.bytes as f64));
+    Output::of_anything(args.json).write(&written, text)
 }
 
 fn same_file(a: &Path, b: &Path) -> bool {
@@ -67,8 +84,4 @@ fn same_file(a: &Path, b: &Path) -> bool {
         (Ok(a), Ok(b)) => a == b,
         _ => false,
     }
-}
-
-fn size(page: &str) -> String {
-    crate::units::bytes(page.len() as f64)
 }

@@ -127,6 +127,7 @@ impl CheckpointReader {
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
         let clock = Arc::clone(&env.clock);
         let outside = Outside::new(location, env)?;
+        // Before the pin, so that a disk that cannot be written leaves no pin behind.
         std::fs::create_dir_all(&dir)
             .map_err(|error| Error::disk("create a directory for the checkpoint", &dir, error))?;
         let dir = Scratch(dir);
@@ -338,6 +339,8 @@ impl CheckpointReader {
     /// The table that holds `group`, fetched if this is the first time.
     fn table(&self, group: KeyGroup) -> Result<Arc<Table>> {
         let subtask = self.table_of(group)?;
+        // Locked while the subtask is fetched. A second caller waits for this table instead of fetching
+        // another.
         let mut slot = subtask.table.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(table) = &*slot {
             return Ok(Arc::clone(table));

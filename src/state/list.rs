@@ -163,6 +163,7 @@ impl<T: 'static, S: Scope> ListState<T, S> {
         elements: impl IntoIterator<Item = E>,
     ) -> Result<()> {
         let mut bytes = store.take_buffer();
+        // All of them before the first is stored. One that cannot be encoded leaves the list as it was.
         let encoded = self.encode(self.typed.head(store), elements, &mut bytes);
         let result = encoded.and_then(|()| if bytes.is_empty() { Ok(()) } else { self.push(store, &bytes) });
         store.give_buffer(bytes);
@@ -336,6 +337,7 @@ impl<T: 'static, N: KeyCodec<Owned = N> + PartialEq> ListState<T, Namespaced<N>>
             let moved =
                 source.bytes(store)?.map(|bytes| self.typed.shown_elements(&bytes, now)).transpose()?;
             if let Some(moved) = moved.filter(|moved| !moved.is_empty()) {
+                // Before the source goes: an append that is refused then loses nothing.
                 into.push(store, &moved)?;
             }
             // Also where nothing was found, as the other kinds do.

@@ -97,6 +97,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
             if store.heads(self.state, domain.prefix()).contains(group, key) == Some(true) {
                 return Ok(());
             }
+            // The state first. A put that is refused must not leave a timer that only memory knows.
             store.put(self.state, group, key, &[])?;
             store.heads(self.state, domain.prefix()).insert(group, key);
             Ok(())

@@ -109,7 +109,7 @@ impl Savepoints {
     }
 
     /// Lets a savepoint go. What it alone kept is taken by the running job's next garbage collection,
-    /// or that of the next attempt. Whoever reads from it or goes on from it meanwhile is not disturbed.
+    /// or that of the next attempt. A reader of the savepoint, and a job that goes on from it, are not disturbed.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound), naming those that there are.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::key::{PREFIX_LEN, successor};
 
-/// Key groups of states with their own time. With more, all records become stale at once. So few
-/// that the times take some 100 KB, which nobody counts.
+/// Key groups of states with their own time. With more, all records become stale at once. The
+/// times then take some 100 KB, which is not counted as the cache's memory.
 const MOST_PREFIXES: usize = 1 << 12;
 
 /// The times from which on records are right.

@@ -28,8 +28,8 @@ impl CacheLimits {
     }
 }
 
-/// Memory that caches of records share with somebody else, who has it as long as they do not take
-/// it: RocksDB's block cache.
+/// Memory that caches of records share with RocksDB's block cache, which has it as long as they do
+/// not take it.
 pub(crate) struct CacheMemory {
     /// For each cache.
     limits: CacheLimits,

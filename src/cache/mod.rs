@@ -12,8 +12,8 @@
 //! in it. The oldest records make room for new ones; those that were used since they came, get a
 //! second chance (the CLOCK algorithm).
 //!
-//! Not every state is worth it. A state that is only written to would pay for entries that nobody
-//! reads, so [`worth`] watches how often each state is read.
+//! Not every state is worth it. A state that is only written to would pay for entries that no
+//! read asks for, so [`worth`] watches how often each state is read.
 
 mod deletions;
 mod index;

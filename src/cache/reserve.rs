@@ -1,8 +1,8 @@
-//! Memory that a cache keeps from others before it needs it.
+//! The share of the memory that a cache has before it needs it.
 //!
 //! Memory that RocksDB has filled with blocks and gives up again is lost for a while: the blocks lie
 //! between others, and few allocators find larger pieces there. So a cache has its share from the
-//! beginning, and gives it away only after much was written to states that nobody reads.
+//! beginning, and gives it away only after much was written to states that are not read.
 
 /// Bytes written without a state that is worth caching after which the share goes to others, in
 /// shares.

@@ -81,7 +81,7 @@ impl FaultStore {
         Self::around(Arc::new(inner))
     }
 
-    /// As [`FaultStore::new`], around a store that others use as well.
+    /// As [`FaultStore::new`], around a store that has other users as well.
     pub fn around(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
         let state = State {
             policy: Box::new(|_: &Call| Fault::Pass),

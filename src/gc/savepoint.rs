@@ -102,7 +102,7 @@ async fn put(
             return Ok(None);
         }
     }
-    Err(Error::new(ErrorKind::StoreUnavailable, "others give this name and release it all the time")
+    Err(Error::new(ErrorKind::StoreUnavailable, "other processes keep giving this name and releasing it")
         .object(format!("savepoint {name}"))
         .advise("choose another name"))
 }

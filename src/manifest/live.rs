@@ -36,7 +36,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Of a chain that retains these checkpoints, none of which was read. It may retain others as well, up to
+    /// For a chain that retains these checkpoints, none of which was read. It may retain more, up to
     /// version `gaps`, and there is no telling which.
     pub(super) fn new(retained: impl Iterator<Item = Retained>, gaps: Option<Version>) -> Self {
         let unread: BTreeMap<_, _> = retained.map(|one| (one.version, one.id)).collect();

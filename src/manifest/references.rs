@@ -27,7 +27,7 @@ pub(crate) struct BaseRef {
     pub object: ObjectName,
     pub offset: u64,
     pub length: u64,
-    /// Of the index.
+    /// Checksum of the index.
     pub crc32c: u32,
     /// The last delta that the base contains.
     pub seq: DeltaSeq,

@@ -110,7 +110,7 @@ impl JobLocation {
     }
 
     /// How long the object store may take until it answers for the first time, all tries together.
-    /// Whoever waits at a terminal wants to hear soon of a wrong address. Default: no limit of its
+    /// A user at a terminal wants to hear soon of a wrong address. Default: no limit of its
     /// own, so that a silent store fails a first request after five times the [request
     /// timeout](JobLocation::request_timeout). An answer that the store is busy counts. A job that
     /// starts during an outage does not open after this time, whatever

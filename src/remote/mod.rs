@@ -173,7 +173,7 @@ impl Remote {
         self
     }
 
-    /// When a request is sent a second time, whatever others take.
+    /// When a request is sent a second time, whatever time other requests take.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn with_hedge_after(mut self, after: Duration) -> Self {
@@ -235,7 +235,7 @@ impl Remote {
     }
 
     /// Longest time for a request that moves `bytes` and begins again if it is given up: `limit` at
-    /// most, less where others show that it hangs.
+    /// most, less where other requests show that it hangs.
     fn limit_by_pace(&self, bytes: u64, limit: Duration) -> Duration {
         self.pace.give_up_after(bytes).min(limit)
     }
@@ -262,7 +262,7 @@ impl Remote {
         }
     }
 
-    /// As [`Remote::request`] for one that moves `bytes`, whose time says how long others may take.
+    /// As [`Remote::request`] for one that moves `bytes`. Its time says how long later requests may take.
     async fn timed<T>(
         &self,
         what: &'static str,
@@ -274,7 +274,7 @@ impl Remote {
         let start = self.env.clock.monotonic();
         let result = self.request(what, object, limit, request).await;
         let took = self.env.clock.monotonic().saturating_sub(start);
-        // An answer that came fast because it is "no" says nothing about how long others take.
+        // An answer that came fast because it is "no" says nothing about how long other requests take.
         match &result {
             Ok(_) => self.pace.came_through(bytes, took),
             Err(_) if took >= limit => self.pace.gave_up(bytes, took),
@@ -284,7 +284,7 @@ impl Remote {
     }
 
     /// As [`Remote::timed`] for a transfer of `bytes` that cannot be sent a second time from here:
-    /// it is given up where others show that it hangs, and whoever waits for it begins again.
+    /// it is given up where other requests show that it hangs, and its caller begins again.
     async fn unless_it_hangs<T>(
         &self,
         what: &'static str,

@@ -50,8 +50,8 @@ pub(crate) fn remove_staged(root: &Path, epoch: Epoch) -> usize {
     removed
 }
 
-/// What is staged in the job at `root`, by whomever: a process that was killed, or one that is
-/// writing it now.
+/// What is staged in the job at `root`, by a process that was killed or by one that is writing it
+/// now.
 pub(crate) fn count_staged(root: &Path) -> Staged {
     let mut staged = Staged::default();
     each_staged(root, |path, _| {

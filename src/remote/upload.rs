@@ -211,7 +211,7 @@ struct FileReader {
     file: File,
     path: Box<Path>,
     left: u64,
-    /// Of what was read so far.
+    /// The hash of all bytes that were read so far.
     hash: Box<blake3::Hasher>,
 }
 

@@ -5,8 +5,8 @@
 /// of keys first. Each is of a type that is a key itself. The bytes are those of the tuple of the
 /// fields.
 ///
-/// The name is recorded with each state that uses the type. Whoever changes the fields, or their
-/// order, gives it another one: the bytes of the old type are then refused rather than misread.
+/// The name is recorded with each state that uses the type. Give it another name when you change
+/// the fields or their order. Bytes of the old type are then refused rather than misread.
 ///
 /// ```
 /// use alluvium::state::KeyCodec;

@@ -206,7 +206,7 @@ impl<K: KeyCodec + ?Sized, N: KeyCodec> TimerService<K, N> {
     /// As [`StateStore::get`].
     pub fn next_timestamp(&self, store: &mut StateStore, domain: TimeDomain) -> Result<Option<i64>> {
         let head = self.head(store, domain, &timer_key::end_of(domain))?;
-        // Of one whose key cannot be read the time can: `pop_due` names it when it is due.
+        // The time of a timer can be read even if its key cannot. `pop_due` names such a timer when it is due.
         let named = |error: Error, group, key: &[u8]| error.within(store.name_key_in(self.state, group, key));
         let time = |(group, key): (KeyGroup, Vec<u8>)| match timer_key::decode(&key) {
             Some((_, timestamp, _)) => Ok(timestamp),

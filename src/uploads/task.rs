@@ -204,8 +204,8 @@ impl UploadsTask {
         outlet.took(took);
         let subtasks = portions.iter().map(|portion| portion.subtask).collect();
         // Before any subtask hears of it, and can release it.
-        let nobodys = self.owned.add(object.clone(), subtasks);
-        debug_assert!(nobodys.is_empty(), "an object was sent for nobody");
+        let unowned = self.owned.add(object.clone(), subtasks);
+        debug_assert!(unowned.is_empty(), "an object was sent for no subtask");
         for (subtask, arrival) in self.arrivals(&object, &portions) {
             outlet.arrived(subtask, arrival);
         }

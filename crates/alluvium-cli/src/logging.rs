@@ -35,7 +35,7 @@ fn filter(verbose: u8, rust_log: Option<&str>) -> Result<Targets> {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    // Of the libraries below, all would be too much.
+    // Libraries below only warn: all that they say would be too much.
     Ok(Targets::new().with_target("alluvium", level).with_default(LevelFilter::WARN))
 }
 

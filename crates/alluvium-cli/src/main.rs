@@ -92,23 +92,23 @@ fn parse_contact_timeout(text: &str) -> std::result::Result<Duration, String> {
 enum Command {
     /// Run a workload in all modes in turn and print them side by side
     ///
-    /// Each mode loads all keys, settles, rewrites all files so that every mode begins alike, runs the
-    /// measured stretch, settles again (clock and CPU meter stop only when all deferred work is done), then
-    /// a slow steady stretch; afterwards the job is opened again with an empty local directory and every
-    /// key is checked against the state that the stream must lead to.
+    /// Each mode loads all keys and rewrites all files, so that every mode begins alike. Then come the measured
+    /// stretch and a slow steady stretch. The clock and the CPU meter of a stretch stop only when all deferred work is
+    /// done. At the end the job is opened again with an empty local directory, and every key is checked against the
+    /// state that the stream must lead to.
     Compare(Box<compare::CompareArgs>),
     /// Run a workload in one mode
     ///
-    /// Refuses a store that holds an earlier run, unless --resume says to go on from it. The parameters
-    /// of the workload ride in each checkpoint, and so does each subtask's position in its stream. Ctrl-C and
-    /// SIGTERM end the run early, with its result.
+    /// A store that holds an earlier run is refused, unless --resume is given. Each checkpoint holds the
+    /// parameters of the workload and each subtask's position in its stream. Ctrl-C and SIGTERM end the run
+    /// early, with its result.
     Load(Box<load::LoadArgs>),
     /// Restore what `load` left, in this new process, and time it
     ///
-    /// The parameters of the workload are found in the checkpoint, so that it works on jobs of `load` alone. This is no
-    /// rehearsal beside a running job: it opens the job, which fences a `load` that is still running on it, writes the
-    /// record of an attempt, and at another number of subtasks may upload new bases. What `get`, `scan` and `export`
-    /// read of any job is restored without either.
+    /// Works on jobs of `load` alone, because it finds the workload's parameters in the checkpoint. It is no rehearsal
+    /// beside a running job: it opens the job, which fences a `load` that still runs on it and writes the record of an
+    /// attempt. At another number of subtasks it may also upload new bases. `get`, `scan` and `export` restore a
+    /// checkpoint of any job, and do neither.
     RestoreTest(Box<restore_test::RestoreTestArgs>),
     /// Show a job's manifest chain, checkpoints, savepoints, pins and sizes
     ///
@@ -127,43 +127,49 @@ enum Command {
     /// Print what a state of a checkpoint has for a key
     ///
     /// KEY is written as the state's recorded type of key says: a number, true or false, text as it is, bytes as
-    /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). Of a map all entries are printed, of a state with
-    /// namespaces all of them, of timers those of the key, one a line; --namespace and --map-key choose one.
-    /// Values are shown as far as their recorded type goes (numbers, text, and what the standard library
-    /// makes of them), other types and what is not printable as base64:…; see --json and --raw. Fetches only
-    /// the subtask that owns the key. The job may be running meanwhile: its checkpoint is pinned for as long
-    /// as that takes, which writes a small object into the store, unless --no-pin is given.
+    /// text, hex:… or base64:…, tuples and options as JSON (["JFK", 7]). A map shows all its entries, a state with
+    /// namespaces all of them, and timers those of the key, one a line. --namespace and --map-key choose one.
+    ///
+    /// Numbers, text, and what the standard library makes of them are shown as such. Values of other types, and what
+    /// is not printable, are shown as base64:…; see --json and --raw.
+    ///
+    /// Only the subtask that owns the key is fetched. The job may be running: its checkpoint is pinned meanwhile,
+    /// which writes a small object into the store, unless --no-pin is given.
     Get(get::GetArgs),
     /// Print a state of a checkpoint, one entry a line: key group, key, value
     ///
-    /// Ascending by key group, and within a group by key. Between key and value stand the namespace and the
-    /// map's key, if the state has them; of a timer domain and time come before the key, and there is no value. Shown as by
-    /// `get`: by the recorded types, and as base64:… what these do not tell or what is not printable;
-    /// --json tells all apart. The job may be running meanwhile: its checkpoint is pinned for as long
-    /// as that takes, which writes a small object into the store, unless --no-pin is given.
+    /// Entries ascend by key group, and by key within a group. The namespace and the key of a map stand between key
+    /// and value. A timer has domain and time before its key, and no value. Keys and values are shown as by `get`;
+    /// --json tells text from base64:….
+    ///
+    /// The job may be running: its checkpoint is pinned meanwhile, which writes a small object into the store, unless
+    /// --no-pin is given.
     Scan(scan::ScanArgs),
     /// Write the states of a checkpoint into a file that any program can read
     ///
-    /// JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key group,
-    /// key and value, sorted, and a last line with their number and a checksum. Keys and values are
-    /// {"text": …} where they are UTF-8 and {"base64": …} where not, so that `import` gets back the very
-    /// same bytes. The job may be running meanwhile: its checkpoint is pinned for as long as that takes,
-    /// which writes a small object into the store, unless --no-pin is given.
+    /// The file has JSON lines: a header with the states' descriptions, then one entry a line with state, kind, key
+    /// group, key and value, sorted, and a last line with the number of entries and a checksum. Keys and values are
+    /// {"text": …} if they are UTF-8 and {"base64": …} if not, so that `import` gets back the very same bytes.
+    ///
+    /// The job may be running: its checkpoint is pinned meanwhile, which writes a small object into the store, unless
+    /// --no-pin is given.
     Export(export::ExportArgs),
     /// Bring what `export` wrote into a job, new or existing
     ///
-    /// Begins an attempt, which fences a running one: stop the job first. Commits one checkpoint when the
-    /// whole file was read and found sound, and nothing otherwise; of a new job, the record that it was begun stays. The states must be absent or empty unless
-    /// --into-existing is given; the job's other states and its source offsets stay as they are. A file
-    /// that was made or changed by hand may leave crc32c out of its last line.
+    /// Begins an attempt, which fences a running one: stop the job first. The whole file is checked before anything is
+    /// written, and the import commits one checkpoint. If it fails on the way, nothing is committed, and a new job
+    /// keeps the record that it was begun.
+    ///
+    /// The states must be absent or empty, unless --into-existing is given. The job's other states and its source
+    /// offsets stay as they are. A file that was made or changed by hand may leave crc32c out of its last line.
     Import(import::ImportArgs),
     /// List a checkpoint's states with their sizes, or make a new job without some of them or under other names
     #[command(subcommand)]
     State(state::StateCommand),
     /// Show results as one self-contained page
     ///
-    /// Charts of checkpoints, throughput, latency and compaction over time, all figures with their ratios,
-    /// the store's cost per month, and in words what was measured and what was not. The page loads
+    /// It has charts of checkpoints, throughput, latency, memory and compaction over time, all figures with their
+    /// ratios, the store's cost per month, and a text that says what was measured and what was not. The page loads
     /// nothing from anywhere.
     Report(report::ReportArgs),
 }

@@ -32,7 +32,7 @@ enum Printed {
     Text,
     /// A run's result, by its own schema.
     Result,
-    /// Of anything but a run's result.
+    /// Anything but a run's result.
     Document,
     /// What the library says of a job.
     JobDocument,
@@ -87,12 +87,12 @@ impl ResultFile {
 }
 
 impl Output {
-    /// Of anything but a run's result: text or JSON.
+    /// For anything but a run's result: text or JSON.
     pub(crate) fn of_anything(json: bool) -> Self {
         Self { printed: if json { Printed::Document } else { Printed::Text }, file: None }
     }
 
-    /// Of what the library says of a job: text or JSON.
+    /// For what the library says of a job: text or JSON.
     pub(crate) fn of_job(json: bool) -> Self {
         Self { printed: if json { Printed::JobDocument } else { Printed::Text }, file: None }
     }
@@ -147,8 +147,8 @@ pub(crate) fn fail(failure: &Failure) {
     if failures_are_json() { tell(failed(failure)) } else { tell(format_args!("error: {failure}")) }
 }
 
-/// Prints a line to standard error. What people may read beside the result must not end the run: nobody may
-/// be there to read it.
+/// Prints a line to standard error. It is only beside the result, so a closed
+/// terminal must not end the run.
 pub(crate) fn tell(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

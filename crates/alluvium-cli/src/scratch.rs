@@ -25,7 +25,7 @@ fn paths() -> std::sync::MutexGuard<'static, BTreeSet<PathBuf>> {
 /// Removes all temporary files of this process. For its end in the middle of something.
 pub(crate) fn remove_all() {
     for path in &*paths() {
-        // What can't be removed stays; there is nobody to tell.
+        // What can't be removed stays. The process is ending, and has no caller to tell.
         let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     }
 }
@@ -47,7 +47,7 @@ impl Drop for Doomed {
     }
 }
 
-/// Where local files go that nobody needs afterwards.
+/// Where temporary local files go.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TempDirArgs {
     /// Where a directory for local files is made, and removed at the end [default: the system's place for
@@ -129,7 +129,7 @@ fn remove_abandoned(parent: &Path) {
 
 /// Whether this machine has made a lock, and no process holds it any more.
 fn is_abandoned(lock: &Path) -> bool {
-    // Another kind of file could block whoever opens it.
+    // To open another kind of file could block.
     let is_file = std::fs::symlink_metadata(lock).is_ok_and(|metadata| metadata.is_file());
     let ours = || std::fs::read_to_string(lock).is_ok_and(|text| Some(text) == machine());
     is_file && ours() && File::open(lock).is_ok_and(|file| file.try_lock().is_ok())

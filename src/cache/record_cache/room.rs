@@ -140,7 +140,7 @@ impl RecordCache {
         true
     }
 
-    /// Frees the oldest chunk, whose records nobody finds any more.
+    /// Frees the oldest chunk, whose records the index no longer has.
     pub(super) fn free_chunk(&mut self) {
         self.log.shrink();
         self.memory.give_back(CHUNK as u64);

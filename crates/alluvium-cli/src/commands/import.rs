@@ -31,14 +31,14 @@ pub(crate) struct ImportArgs {
     /// What `alluvium export` wrote, in either format; - is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Write into states that hold something already: keys of the file replace theirs, others stay
+    /// Write into states that hold something already. Keys of the file replace theirs; other keys stay
     #[arg(long)]
     into_existing: bool,
     /// Give a state of the file another name in the job; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_rename)]
     rename: Vec<(String, String)>,
     /// Parallel subtasks of the job while it imports [default: as many as its newest checkpoint has, 1
-    /// for a new job]. Another number than it has is refused where they have stored source offsets
+    /// for a new job]. Another number is refused if the job's subtasks have stored source offsets
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
     #[command(flatten)]
@@ -132,7 +132,7 @@ fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> R
 
 /// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
 fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
-    // Without a pin: nobody could release it if a signal came.
+    // Without a pin, because a signal would leave it behind.
     let options = ReaderOptions::new().dir(scratch.path("look")).pin(false);
     let location = args.job.location();
     let reader = match location.ask(|job| CheckpointReader::open(job, &RestoreFrom::Latest, options)) {
@@ -144,7 +144,7 @@ fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<
     let subtasks = reader.subtasks().count();
     let offsets = reader.subtasks().any(|(_, _, metadata)| !metadata.is_empty());
     let fits = match args.subtasks {
-        // Nobody here can tell what of it would belong to whom.
+        // It is not known which offsets would belong to which subtask.
         Some(wanted) if offsets && wanted as usize != subtasks => Err(Failure::usage(format!(
             "the job's {subtasks} subtask(s) have stored what they go on from, which cannot be given to {wanted}"
         ))

@@ -134,7 +134,7 @@ fn holder(holder: &PinHolder) -> String {
         PinHolder::Attempt { epoch, fenced: false } => format!("the newest attempt, epoch {epoch}"),
         PinHolder::Attempt { epoch, fenced: true } => format!("a fenced attempt, epoch {epoch}"),
         PinHolder::OtherJob { job, epoch } => format!("another job ({job}), epoch {epoch}"),
-        PinHolder::Damaged { problem } => format!("nobody knows: {problem}"),
+        PinHolder::Damaged { problem } => format!("not known: {problem}"),
         _ => "someone that this tool does not know".to_owned(),
     }
 }

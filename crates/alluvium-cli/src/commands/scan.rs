@@ -19,8 +19,8 @@ pub(crate) struct ScanArgs {
     /// The state's name
     #[arg(value_name = "STATE")]
     state: String,
-    /// Only keys that begin with this: of text and bytes their beginning, of tuples the first components as
-    /// a JSON array
+    /// Only keys that begin with this: the beginning of a text or of bytes, or the first components of a
+    /// tuple as a JSON array
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     prefix: String,
     /// How PREFIX is written

@@ -29,7 +29,7 @@ pub(crate) trait Operator: Send {
     fn cut(&mut self, id: CheckpointId, position: u64) -> Result<()>;
 }
 
-/// Asked again and again by whoever waits: an error ends the waiting.
+/// Asked again and again during a wait. An error ends the wait.
 pub(crate) type GoOn<'a> = &'a mut dyn FnMut() -> Result<()>;
 
 /// The job behind the operators. Its checkpoints and materializations arrive in [`Events`].

@@ -73,7 +73,7 @@ pub(crate) struct JsonReader<R> {
     line: u64,
     entries: u64,
     crc: u32,
-    /// Of the line before the last one read.
+    /// The bytes of the line before the one that was read last.
     buffer: Vec<u8>,
 }
 

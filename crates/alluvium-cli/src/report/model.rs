@@ -96,7 +96,7 @@ fn section_marks(section: &Section<'_>, index: usize) -> Vec<Mark> {
     let mut marks: Vec<Mark> = Vec::new();
     let all = section.groups.iter().enumerate().flat_map(|(index, group)| marks_of(index, group.first()));
     for mark in all {
-        // One store had it, whoever used it.
+        // It was an outage of the one store that all of them used.
         let like = |other: &Mark| (other.kind, other.from, other.to) == (Kind::Outage, mark.from, mark.to);
         if mark.kind != Kind::Outage || !marks.iter().any(like) {
             marks.push(Mark { section: index, ..mark });

@@ -85,7 +85,7 @@ impl KeyPart {
         KeyType::parse(name).map_or_else(|| Self::Unknown(name.to_owned()), Self::Known)
     }
 
-    /// Of what may be absent.
+    /// As [`Self::of`], for a type that may be absent.
     fn of_some(name: &str) -> Option<Self> {
         (!name.is_empty()).then(|| Self::of(name)).filter(|part| !matches!(part, Self::Known(KeyType::Unit)))
     }

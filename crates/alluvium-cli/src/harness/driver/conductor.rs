@@ -143,7 +143,7 @@ impl<'c, 'p, B: Backend, T: Time> Conductor<'c, 'p, B, T> {
         }
         self.backend.health()?;
         let now = self.time.now();
-        // Whoever waits asks more often than is worth a look.
+        // A wait asks more often than is worth a look.
         if self.looks.last().is_some_and(|last| now < last.at + WATCH / 2) {
             return Ok(());
         }

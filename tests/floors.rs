@@ -26,7 +26,7 @@ const LIBRARY: &[&[&str]] = &[
 /// The same for the command line.
 const COMMAND_LINE: &[&[&str]] = &[
     &["commands"],
-    &["harness", "report"],
+    &["harness", "report", "targets"],
     &["portable"],
     &["display"],
     &["result"],

@@ -17,7 +17,9 @@ fn leaves() -> Vec<(String, Command)> {
             found.push((path, command.clone()));
             return;
         }
-        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+        // What no help shows is not for users.
+        let shown = |command: &&Command| command.get_name() != "help" && !command.is_hide_set();
+        for command in command.get_subcommands().filter(shown) {
             walk(&path, command, found);
         }
     }

@@ -23,6 +23,7 @@ mod result;
 mod scratch;
 mod signals;
 mod spelling;
+mod targets;
 mod units;
 
 use std::ffi::OsString;
@@ -172,6 +173,11 @@ enum Command {
     /// ratios, the store's cost per month, and a text that says what was measured and what was not. The page loads
     /// nothing from anywhere.
     Report(report::ReportArgs),
+    /// Run what the table of targets needs, and print it: a few hours
+    ///
+    /// For those who work on this program; `scripts/bench.sh --table` calls it.
+    #[command(hide = true)]
+    Targets(commands::targets::TargetsArgs),
 }
 
 fn main() -> ExitCode {
@@ -211,6 +217,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Import(args) => import::run(args),
         Command::State(command) => state::run(command),
         Command::Report(args) => report::run(args),
+        Command::Targets(args) => commands::targets::run(args),
     }
 }
 

@@ -17,4 +17,5 @@ mod report;
 mod report_browser;
 mod runs;
 mod states;
+mod targets;
 mod waits;

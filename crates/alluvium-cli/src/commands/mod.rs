@@ -15,3 +15,4 @@ pub(crate) mod savepoint;
 pub(crate) mod scan;
 mod source;
 pub(crate) mod state;
+pub(crate) mod targets;

@@ -1,7 +1,7 @@
 //! Which runs are repetitions of one another, and how such groups compare.
 
 use crate::result::metric::Metric;
-use crate::result::{Mode, RunResult};
+use crate::result::{Mode, RunResult, Spread};
 
 /// Repetitions of one system in one mode on one workload.
 #[derive(Debug, Clone)]
@@ -15,23 +15,6 @@ pub(crate) struct Group<'a> {
 
 /// Number of colours in the style.
 const COLOURS: usize = 8;
-
-/// Middle, least and greatest of some figures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let (low, high) = (values.get((values.len() - 1) / 2)?, values.get(values.len() / 2)?);
-        Some(Self { median: low.midpoint(*high), min, max })
-    }
-}
 
 impl<'a> Group<'a> {
     /// The first run: what all have in common can be read off it.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::groups::{Group, Spread};
+use super::groups::Group;
 use crate::result::metric::{self, METRICS, Metric, Standing, dollars};
-use crate::result::{MonthlyCost, Prices, RunResult};
+use crate::result::{MonthlyCost, Prices, RunResult, Spread};
 use crate::units;
 
 /// The group of figures that a restore has.

@@ -15,8 +15,9 @@ mod percentiles;
 mod prices;
 mod read;
 mod series;
+mod spread;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ pub(crate) use percentiles::{ENOUGH_FOR_P999, percentiles_of};
 pub(crate) use prices::{MonthlyCost, Prices};
 pub(crate) use read::ResultFile;
 pub(crate) use series::*;
+pub(crate) use spread::Spread;
 
 /// Version of the schema. Raised by every change, added fields too: a reader refuses a field that it
 /// does not know, so that a typo in a result of another system is not taken for a missing figure.

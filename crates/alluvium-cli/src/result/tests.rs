@@ -3,7 +3,7 @@ use std::path::Path;
 use super::*;
 
 /// The smallest result that says something.
-fn minimal() -> RunResult {
+pub(crate) fn minimal() -> RunResult {
     let workload = WorkloadSpec {
         keys: 1000,
         value_bytes: 100,

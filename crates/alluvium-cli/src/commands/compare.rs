@@ -9,7 +9,7 @@ use clap::Args;
 use crate::display::explain::explain;
 use crate::display::table::{self, Column};
 use crate::failure::{Failure, Result};
-use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs, modes};
+use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs};
 use crate::harness::progress::Progress;
 use crate::harness::scenario::ScenarioArgs;
 use crate::harness::session::{After, Finished, Session, SteadyStage, judge};
@@ -31,7 +31,7 @@ pub(crate) struct CompareArgs {
     #[arg(value_name = "URL")]
     url: Option<String>,
     /// The modes to run, in this order
-    #[arg(long, value_parser = modes(), value_delimiter = ',', value_name = "MODES", action = clap::ArgAction::Set, default_value = "changelog,native,none")]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "MODES", action = clap::ArgAction::Set, default_value = "changelog,native,none")]
     modes: Vec<Mode>,
     /// Run all modes so many times, in turns (A B A B …), and compare them pair by pair
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::commands::earlier::EarlierRun;
 use crate::display::table;
 use crate::failure::{Failure, Result};
-use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs, modes};
+use crate::harness::options::{RunArgs, VerifyArgs, WorkloadArgs};
 use crate::harness::progress::Progress;
 use crate::harness::scenario::ScenarioArgs;
 use crate::harness::session::{After, Session, judge};
@@ -26,7 +26,7 @@ const KEYS: u64 = 1_000_000;
 #[command(args_override_self = true)]
 pub(crate) struct LoadArgs {
     /// How checkpoints are taken
-    #[arg(long, value_parser = modes(), default_value = "changelog")]
+    #[arg(long, value_enum, value_name = "MODE", default_value = "changelog")]
     mode: Mode,
     /// The job, where checkpoints go: a directory, file:///…, memory:///, or s3://, az://, gs:// if built
     /// with that feature [default: a temporary directory]

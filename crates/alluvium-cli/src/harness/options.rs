@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use alluvium::JobOptions;
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::failure::{Failure, Result};
 use crate::harness::store::PlannedOutage;
 use crate::harness::workload::{Distribution, Operation, Workload};
-use crate::result::Mode;
 use crate::units::{Interval, parse_bytes, parse_count, parse_duration, parse_interval};
 
 /// What is done, on what. All optional, so that a resumed run can take what is not said from the run
@@ -180,18 +178,4 @@ impl RunArgs {
             None => Ok(()),
         }
     }
-}
-
-/// How checkpoints are taken.
-pub(crate) fn modes() -> impl TypedValueParser<Value = Mode> {
-    let values = [
-        PossibleValue::new("changelog").help("Log every change; SST files follow in the background"),
-        PossibleValue::new("native").help("RocksDB's own incremental checkpoints"),
-        PossibleValue::new("none").help("RocksDB without any checkpoints"),
-    ];
-    PossibleValuesParser::new(values).map(|name| match name.as_str() {
-        "changelog" => Mode::Changelog,
-        "native" => Mode::Native,
-        _ => Mode::None,
-    })
 }

@@ -148,3 +148,14 @@ fn the_checked_in_schema_is_that_of_the_types() {
          ALLUVIUM_WRITE_GOLDEN=1"
     );
 }
+
+#[test]
+fn a_mode_has_one_name_on_the_command_line_in_the_file_and_in_tables() {
+    use clap::ValueEnum;
+
+    assert_eq!(Mode::value_variants().len(), 3);
+    for mode in Mode::value_variants() {
+        assert_eq!(mode.to_possible_value().unwrap().get_name(), mode.name());
+        assert_eq!(serde_json::to_value(mode).unwrap(), mode.name());
+    }
+}

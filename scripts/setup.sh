@@ -2,8 +2,9 @@
 # Checks what the build needs, and installs what is missing where it can (Debian and Ubuntu, as root
 # or by sudo): a C and a C++ compiler, and libclang, which generates the bindings to RocksDB. May be run any
 # number of times; does nothing when all is there.
-#   --browser  also a Chromium, for the test that looks at the report's page. Without one that test is
-#              skipped, so that this is not a failure.
+#   --browser   also a Chromium, for the test that looks at the report's page. Without one that test is
+#               skipped, so that this is not a failure.
+#   --valgrind  also valgrind, to compare counts of instructions. Without it they are not compared.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -100,11 +101,12 @@ has_browser() {
     return 1
 }
 
-browser=
+browser='' valgrind=''
 case "${1:-}" in
 "") ;;
 --browser) browser=1 ;;
-*) fail "unknown option $1; --browser is the only one" ;;
+--valgrind) valgrind=1 ;;
+*) fail "unknown option $1; there are --browser and --valgrind" ;;
 esac
 
 scratch=$(mktemp -d)
@@ -120,5 +122,9 @@ fi
 if [ -n "$browser" ] && ! has_browser; then
     install chromium fonts-dejavu-core && has_browser ||
         printf 'setup: no Chromium, and it could not be installed from here (Debian: apt-get install chromium): the browser test will be skipped\n' >&2
+fi
+if [ -n "$valgrind" ] && ! command -v valgrind >/dev/null; then
+    install valgrind && command -v valgrind >/dev/null ||
+        printf 'setup: no valgrind, and it could not be installed from here (Debian: apt-get install valgrind): instructions will not be compared\n' >&2
 fi
 printf 'setup: %s, %s, libclang: all there\n' "$(rustc --version | cut -d' ' -f1-2)" "$(cc --version | head -n 1)"

@@ -9,7 +9,7 @@ use object_store::{GetResult, GetResultPayload};
 
 /// Bytes that were read and are still in memory.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     now: AtomicU64,
     most: AtomicU64,
 }
@@ -17,10 +17,10 @@ pub(super) struct Held {
 /// A part of an answer, which counts until it is dropped.
 struct Chunk {
     bytes: Bytes,
-    held: Arc<Held>,
+    held: Arc<HeldBytes>,
 }
 
-impl Held {
+impl HeldBytes {
     /// The bytes now, and the most since the last call.
     pub(super) fn take(&self) -> (u64, u64) {
         let now = self.now.load(Ordering::SeqCst);

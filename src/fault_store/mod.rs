@@ -33,7 +33,7 @@ pub use crate::intercept::Op;
 use crate::intercept::{Intercept, Request, intercepted};
 
 pub use fault::{Answer, Call, Conditions, Fault, FaultPolicy, ListingEdit};
-use held::Held;
+use held::HeldBytes;
 pub use wait::{Gate, Link};
 
 /// An object store whose faults the test decides. Clones are the same store. Must be used within a
@@ -61,7 +61,7 @@ pub use wait::{Gate, Link};
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
     state: Arc<Mutex<State>>,
-    held: Arc<Held>,
+    held: Arc<HeldBytes>,
 }
 
 struct State {

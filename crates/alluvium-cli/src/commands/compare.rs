@@ -130,7 +130,7 @@ fn run_one(
     let interval = args.run.materialization_interval;
     let session = Session {
         mode,
-        place: RunStore::open(&store, &args.object_store, workload.seed, true)?,
+        run_store: RunStore::open(&store, &args.object_store, workload.seed, true)?,
         dir: local.clone(),
         run: args.run.clone(),
         scenario: args.scenario.name(),

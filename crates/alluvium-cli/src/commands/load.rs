@@ -90,7 +90,7 @@ pub(crate) fn run(args: &LoadArgs) -> Result<()> {
     let interval = args.run.materialization_interval;
     let session = Session {
         mode: args.mode,
-        place: RunStore::open(&store, &args.object_store, workload.seed, !args.resume)?,
+        run_store: RunStore::open(&store, &args.object_store, workload.seed, !args.resume)?,
         dir: args.dir.clone().unwrap_or_else(|| scratch.path("local")),
         materialization_interval: interval.map_or(Some(Duration::from_secs(600)), |interval| interval.0),
         run: args.run.clone(),

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
             workload.max_parallelism
         )));
     }
-    let place = RunStore::open(&args.url, &args.object_store, workload.seed, false)?;
+    let run_store = RunStore::open(&args.url, &args.object_store, workload.seed, false)?;
     let progress = Progress::new("restore", args.output.quiet);
     progress.say(&format!("checkpoint {checkpoint} with {subtasks} subtask(s)"));
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
     let options = options.restore_from(from).fallback(args.fallback || past_damage);
     let machine = meter::machine();
     let verify = args.verify.or(false);
-    let (mut restored, used) = restore(&place, mode, options, &streams, &workload, None, verify, &env)?;
+    let (mut restored, used) = restore(&run_store, mode, options, &streams, &workload, None, verify, &env)?;
     // The newest may be a newer one by now.
     if named && used != Some(checkpoint) && !args.fallback {
         return Err(Failure::new(format!("checkpoint {checkpoint} is damaged, and cannot be restored")));
@@ -99,12 +99,12 @@ pub(crate) fn run(args: &RestoreTestArgs) -> Result<()> {
         materialization_interval_ms: None,
         memory_bytes: args.memory,
         read_cache_bytes: None,
-        store: Some(place.kind.clone()),
+        store: Some(run_store.kind.clone()),
         scenario: None,
     };
     let mut result = RunResult::new(mode, workload.spec(), settings, machine, 0.0, 0);
     result.label = Some("restore-test".to_owned());
-    result.store_model = place.spec(&[]);
+    result.store_model = run_store.spec(&[]);
     result.rss_peak_bytes = meter::rss_peak_bytes();
     result.notes.push(match restored.page_cache_warm {
         Some(true) => "The page cache was warm: most of the store's bytes were in memory already.".to_owned(),

@@ -16,14 +16,14 @@ use crate::signals::Interrupt;
 /// What must stand under every key, whichever subtask holds it now.
 #[derive(Debug)]
 pub(crate) struct Expected<'a> {
-    parts: Vec<Part<'a>>,
+    parts: Vec<SubtaskState<'a>>,
     /// The part that a key group belongs to.
     owner: Vec<usize>,
 }
 
 /// What one subtask of the run has left behind.
 #[derive(Debug)]
-struct Part<'a> {
+struct SubtaskState<'a> {
     stream: &'a Stream,
     /// The window that is open, if the workload has windows.
     window: Option<u64>,
@@ -45,7 +45,7 @@ impl<'a> Expected<'a> {
             let threads: Vec<_> = streams
                 .iter()
                 .zip(positions)
-                .map(|(stream, position)| scope.spawn(move || Part::after(stream, *position)))
+                .map(|(stream, position)| scope.spawn(move || SubtaskState::after(stream, *position)))
                 .collect();
             threads
                 .into_iter()
@@ -64,14 +64,14 @@ impl<'a> Expected<'a> {
     /// last window has written there.
     fn find(&self, group: KeyGroup, bytes: &[u8]) -> Option<(usize, usize)> {
         let part = *self.owner.get(usize::from(group.0))?;
-        let Part { stream, window, .. } = self.parts.get(part)?;
+        let SubtaskState { stream, window, .. } = self.parts.get(part)?;
         let key = KeyBytes::parse(bytes, *window)?;
         let index = stream.index_of(key)?;
         (stream.group_of(key) == group).then_some((part, index))
     }
 }
 
-impl<'a> Part<'a> {
+impl<'a> SubtaskState<'a> {
     fn after(stream: &'a Stream, position: u64) -> Self {
         let keys = stream.own_keys() as usize;
         let mut slots = if stream.operation() == Operation::Append {

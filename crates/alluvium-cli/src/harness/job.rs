@@ -46,7 +46,7 @@ pub(crate) fn mode_of(mode: CheckpointMode) -> Mode {
 pub(crate) struct JobBackend {
     job: Job,
     mode: Mode,
-    place: RunStore,
+    run_store: RunStore,
     outages: Vec<PlannedOutage>,
     events: Arc<Events>,
     metadata: Vec<u8>,
@@ -65,7 +65,7 @@ pub(crate) struct OpenedJob {
 impl JobBackend {
     /// Opens the job; its events are logged in the time of `env`. `outages` come in the measured stretch.
     pub(crate) fn open(
-        place: &RunStore,
+        run_store: &RunStore,
         mode: Mode,
         outages: &[PlannedOutage],
         options: JobOptions,
@@ -74,11 +74,17 @@ impl JobBackend {
         let events = Arc::new(Events::default());
         let listener = Listener { events: Arc::clone(&events), clock: Arc::clone(&env.clock) };
         let options = options.env(env.clone()).listener(Arc::new(listener)).mode(checkpoint_mode(mode));
-        let opened = Job::open((place.object_store(), &place.prefix), options)?;
+        let opened = Job::open((run_store.object_store(), &run_store.prefix), options)?;
         let positions = positions(&opened)?;
         let Opened { job, stores, restored, .. } = opened;
-        let backend =
-            Self { job, mode, place: place.clone(), outages: outages.to_vec(), events, metadata: Vec::new() };
+        let backend = Self {
+            job,
+            mode,
+            run_store: run_store.clone(),
+            outages: outages.to_vec(),
+            events,
+            metadata: Vec::new(),
+        };
         Ok(OpenedJob { backend, stores, restored, positions })
     }
 
@@ -126,7 +132,7 @@ impl Backend for JobBackend {
     fn begins(&self, stage: StageKind) {
         if stage == StageKind::Measured {
             for outage in &self.outages {
-                self.place.store.plan_outage(outage.start, outage.length);
+                self.run_store.store.plan_outage(outage.start, outage.length);
             }
         }
     }
@@ -191,7 +197,7 @@ impl Backend for JobBackend {
             remote: stats.remote,
             records: RecordCounters { limit_bytes: stats.memory.records_limit, ..RecordCounters::default() },
             memory: memory_parts(&stats.memory),
-            stored_bytes: self.place.store.stored_bytes(),
+            stored_bytes: self.run_store.store.stored_bytes(),
             last_checkpoint: self.events.read(|log| log.checkpoints.last().copied()),
             ..Gauges::default()
         };

@@ -29,7 +29,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) mode: Mode,
-    pub(crate) place: RunStore,
+    pub(crate) run_store: RunStore,
     /// The job's local directory.
     pub(crate) dir: PathBuf,
     pub(crate) run: RunArgs,
@@ -78,8 +78,8 @@ impl Session {
                 options.checkpoint_interval(interval).min_pause(MIN_PAUSE.min(interval / 10))
             }
         };
-        waiting(format!("the job at {}", self.place.name), || {
-            JobBackend::open(&self.place, self.mode, &self.run.outage, options, env)
+        waiting(format!("the job at {}", self.run_store.name), || {
+            JobBackend::open(&self.run_store, self.mode, &self.run.outage, options, env)
         })
     }
 
@@ -113,7 +113,7 @@ impl Session {
                 .map(millis),
             memory_bytes: self.run.memory,
             read_cache_bytes: None,
-            store: checkpoints.then(|| self.place.kind.clone()),
+            store: checkpoints.then(|| self.run_store.kind.clone()),
             scenario: self.scenario.clone(),
         }
     }
@@ -155,10 +155,10 @@ impl Session {
             workload: workload.clone(),
             settings: self.settings(),
             machine,
-            store_model: self.place.spec(&self.run.outage).filter(|_| self.mode.takes_checkpoints()),
+            store_model: self.run_store.spec(&self.run.outage).filter(|_| self.mode.takes_checkpoints()),
             prices: self.prices,
             log: backend.events().read(Clone::clone),
-            stored_bytes_peak: self.place.store.stored_bytes_peak(),
+            stored_bytes_peak: self.run_store.store.stored_bytes_peak(),
             table_options: backend.stats().table_options,
         };
         let mut result = evaluate(facts, &runs);
@@ -167,7 +167,7 @@ impl Session {
         if !self.mode.takes_checkpoints() {
             result.notes.push(NONE_NOTE.to_owned());
         }
-        if self.place.kind == "file" {
+        if self.run_store.kind == "file" {
             result.notes.push(LOCAL_STORE_NOTE.to_owned());
         }
         if result.store_model.is_some() {
@@ -177,7 +177,7 @@ impl Session {
             failure = Some(nothing_measured(&self.run));
         }
         // What a failed job still says at its end is no news.
-        let closed = waiting(self.place.name.clone(), || backend.close());
+        let closed = waiting(self.run_store.name.clone(), || backend.close());
         if failure.is_none() {
             failure = closed.err();
         }
@@ -188,8 +188,16 @@ impl Session {
         {
             progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
             let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);
-            match restore(&self.place, self.mode, options, &streams, workload, Some(&positions), *verify, env)
-            {
+            match restore(
+                &self.run_store,
+                self.mode,
+                options,
+                &streams,
+                workload,
+                Some(&positions),
+                *verify,
+                env,
+            ) {
                 Ok((restored, _)) => result.restore = Some(restored),
                 // The run itself is whole, and so is its result.
                 Err(error) if error.exit == Exit::Interrupted => {}
@@ -242,7 +250,7 @@ fn job_options(dir: &Path, open: OpenMode, subtasks: u32, run: &RunArgs) -> JobO
 /// asked to. Says which checkpoint it was. `positions` are those that the checkpoint must be at, where they are known.
 #[expect(clippy::too_many_arguments, reason = "all of them are facts about one restore")]
 pub(crate) fn restore(
-    place: &RunStore,
+    run_store: &RunStore,
     mode: Mode,
     options: JobOptions,
     streams: &[Stream],
@@ -254,8 +262,8 @@ pub(crate) fn restore(
     let time = EnvTime(env.clone());
     let disk = meter::disk_read_bytes();
     let start = time.now();
-    let opened = waiting(format!("the restore from {}", place.name), || {
-        JobBackend::open(place, mode, &[], options, env)
+    let opened = waiting(format!("the restore from {}", run_store.name), || {
+        JobBackend::open(run_store, mode, &[], options, env)
     })?;
     let total = time.now().saturating_sub(start);
     let stores = opened.stores;
@@ -299,7 +307,7 @@ pub(crate) fn restore(
     drop(operators);
     opened.backend.close()?;
     let mut restored = evaluate::restore(total, first_record, &opened.restored, subtasks, verdict);
-    if place.kind == "file" {
+    if run_store.kind == "file" {
         // What was not fetched from a disk was in memory already.
         restored.page_cache_warm = fetched.map(|bytes| bytes < opened.restored.bytes_downloaded / 2);
     }

@@ -81,7 +81,7 @@ impl RunStore {
         if let Some(share) = args.store_errors {
             options = options.error_rate(share)?;
         }
-        let place = Self {
+        let run_store = Self {
             store: StoreModel::new(store, options),
             prefix,
             name: args.location(url).name(),
@@ -89,9 +89,9 @@ impl RunStore {
             model: (args.store_model.is_some() || args.store_errors.is_some()).then_some(options),
         };
         let location = args.location(url);
-        let counted = waiting(location.name(), || place.count_existing(location.contact_timeout()));
+        let counted = waiting(location.name(), || run_store.count_existing(location.contact_timeout()));
         counted.map_err(|failure| location.blame(failure))?;
-        Ok(place)
+        Ok(run_store)
     }
 
     fn count_existing(&self, contact: Option<Duration>) -> Result<()> {
@@ -168,10 +168,10 @@ mod tests {
     #[test]
     fn the_model_is_in_the_result_only_where_there_is_one() {
         let mut args = StoreArgs { store_option: Vec::new(), store_model: None, store_errors: None };
-        let place = RunStore::open("memory:///", &args, 0, true).unwrap();
-        assert_eq!((place.spec(&[]), place.kind.as_str()), (None, "memory"));
+        let run_store = RunStore::open("memory:///", &args, 0, true).unwrap();
+        assert_eq!((run_store.spec(&[]), run_store.kind.as_str()), (None, "memory"));
         let outage = "30s@60s".parse().unwrap();
-        assert_eq!(place.spec(&[outage]).unwrap().outages[0].end_s, 90.0);
+        assert_eq!(run_store.spec(&[outage]).unwrap().outages[0].end_s, 90.0);
         args.store_model = Some("30ms..90ms,50MB/s,unlimited".parse().unwrap());
         let spec = RunStore::open("memory:///", &args, 0, true).unwrap().spec(&[]).unwrap();
         assert_eq!((spec.latency_ms, spec.latency_p99_ms), (30.0, Some(90.0)));

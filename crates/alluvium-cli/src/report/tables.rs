@@ -142,10 +142,10 @@ pub(crate) fn cost(groups: &[Group<'_>], prices: &Prices, id: &str) -> Markup {
     if stored.is_empty() {
         return Markup::default();
     }
-    type Part =
+    type CostRow =
         (&'static str, fn(&MonthlyCost) -> Option<f64>, fn(&RunResult) -> Option<f64>, fn(f64) -> String);
     let requests: fn(f64) -> String = |n| format!("{} requests", units::count(n));
-    let parts: [Part; 4] = [
+    let parts: [CostRow; 4] = [
         (
             "PUT and LIST requests",
             |m| Some(m.puts_and_lists),

@@ -12,6 +12,8 @@ mod allocator;
 mod commands;
 mod display;
 mod document;
+#[cfg(test)]
+mod documented;
 mod failure;
 mod harness;
 mod location;

@@ -111,7 +111,7 @@ fn release(args: &ReleaseArgs) -> Result<()> {
     })?;
     Err(not_confirmed(
         &format!("savepoint {name}"),
-        "--yes releases it. Its checkpoint cannot be had back then",
+        "--yes releases it. Its checkpoint may then be deleted, for good",
     ))
 }
 

@@ -1,20 +1,22 @@
-//! Damage at the top of the manifest chain: a job is not lost for it. Whoever allows it goes on from the newest
-//! checkpoint that is intact; nothing is overwritten, nobody who was fenced commits, and what the damaged
+//! Damage at the top of the manifest chain: a job is not lost for it. If its options allow that, it goes on from
+//! the newest checkpoint that is intact. Nothing is overwritten, and no fenced attempt commits. What the damaged
 //! checkpoint may refer to stays as long as it would have been retained.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use alluvium::admin::{Savepoints, inspect};
 use alluvium::{
-    CheckpointId, CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, KeyGroup, OpenMode,
-    Opened, ReaderOptions, RestoreFrom,
+    CheckpointId, CheckpointMode, CheckpointReader, Error, ErrorKind, Job, JobOptions, KeyGroup, Opened,
+    ReaderOptions, RestoreFrom,
 };
 
-use alluvium_testkit::drive::{by_hand, checkpoint, contents, noise, put_any};
+use alluvium_testkit::drive::{checkpoint, contents, noise, put_any};
 use alluvium_testkit::objects::files_below;
+use alluvium_testkit::stored::StoredJob;
 use alluvium_testkit::{PATIENCE, eventually};
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
@@ -29,36 +31,23 @@ enum Damage {
     Empty,
 }
 
-struct Place {
-    dir: tempfile::TempDir,
+struct Place(StoredJob);
+
+impl Deref for Place {
+    type Target = StoredJob;
+
+    fn deref(&self) -> &StoredJob {
+        &self.0
+    }
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("store")).unwrap();
-        Self { dir }
-    }
-
-    fn objects(&self) -> PathBuf {
-        self.dir.path().join("store")
-    }
-
-    fn url(&self) -> String {
-        self.objects().to_str().unwrap().to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        files_below(&self.objects()).into_keys().collect()
+        Self(StoredJob::new())
     }
 
     fn options(&self, dir: &str) -> JobOptions {
-        JobOptions::new(self.dir.path().join(dir), OpenMode::CreateOrOpen)
-            .subtasks(2)
-            .memory(16_000_000)
-            .retained(RETAINED)
-            .inline_limit(1_000)
-            .materialization(by_hand())
+        self.options_in(dir).retained(RETAINED).inline_limit(1_000)
     }
 
     fn open(&self, options: JobOptions) -> Result<Opened, Error> {

@@ -3,60 +3,42 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alluvium::admin::{Inspection, inspect};
+use alluvium::admin::inspect;
 use alluvium::{CheckpointId, CheckpointMode, Job, JobOptions, OpenMode, Opened, RestoreFrom};
-use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
-use alluvium_testkit::faults::{Fault, FaultStore, Op};
+use alluvium_testkit::faults::{Fault, Op};
 use alluvium_testkit::objects::files_below;
+use alluvium_testkit::stored::StoredJob;
 
 type Contents = BTreeMap<(alluvium::KeyGroup, Vec<u8>), Vec<u8>>;
 
-struct Place {
-    dir: tempfile::TempDir,
-    store: Arc<FaultStore>,
+/// A job that retains two checkpoints.
+struct Place(StoredJob);
+
+impl Deref for Place {
+    type Target = StoredJob;
+
+    fn deref(&self) -> &StoredJob {
+        &self.0
+    }
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("store")).unwrap();
-        let store = FaultStore::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
-        Self { dir, store }
-    }
-
-    fn objects(&self) -> PathBuf {
-        self.dir.path().join("store")
+        Self(StoredJob::new())
     }
 
     fn options(&self) -> JobOptions {
-        JobOptions::new(self.dir.path().join("local"), OpenMode::CreateOrOpen)
-            .subtasks(2)
-            .memory(16_000_000)
-            .retained(2)
-            .inline_limit(2_000)
-            .materialization(by_hand())
-    }
-
-    fn open(&self, options: JobOptions) -> Opened {
-        Job::open((Arc::clone(&self.store) as Arc<dyn ObjectStore>, ""), options).unwrap()
-    }
-
-    fn inspect(&self) -> Inspection {
-        inspect(self.objects().to_str().unwrap()).unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        files_below(&self.objects()).into_keys().collect()
+        self.options_in("local").retained(2).inline_limit(2_000)
     }
 }
 

@@ -7,7 +7,7 @@ mod going_back;
 mod release;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,41 +18,31 @@ use alluvium::{
     OpenMode, Opened, ReaderOptions, RestoreFrom, StateStore,
 };
 use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use alluvium_testkit::drive::{by_hand, checkpoint, contents, materialize, noise, put_any};
+use alluvium_testkit::drive::{checkpoint, contents, materialize, noise, put_any};
 use alluvium_testkit::eventually;
 use alluvium_testkit::faults::{Fault, FaultStore, Gate, Op};
 use alluvium_testkit::objects::{files_below, write_files};
+use alluvium_testkit::stored::StoredJob;
 
 type Contents = BTreeMap<(KeyGroup, Vec<u8>), Vec<u8>>;
 
-/// A job of two subtasks on a disk, with a store that obeys.
-struct Place {
-    dir: tempfile::TempDir,
-    store: Arc<FaultStore>,
+/// A job that retains one checkpoint, so that a savepoint alone keeps the others.
+struct Place(StoredJob);
+
+impl Deref for Place {
+    type Target = StoredJob;
+
+    fn deref(&self) -> &StoredJob {
+        &self.0
+    }
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("store")).unwrap();
-        let store = FaultStore::new(LocalFileSystem::new_with_prefix(dir.path().join("store")).unwrap());
-        Self { dir, store }
-    }
-
-    fn objects(&self) -> PathBuf {
-        self.dir.path().join("store")
-    }
-
-    fn url(&self) -> String {
-        self.objects().to_str().unwrap().to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        files_below(&self.objects()).into_keys().collect()
+        Self(StoredJob::new())
     }
 
     fn options(&self) -> JobOptions {
@@ -60,20 +50,7 @@ impl Place {
     }
 
     fn options_in(&self, dir: &str) -> JobOptions {
-        JobOptions::new(self.dir.path().join(dir), OpenMode::CreateOrOpen)
-            .subtasks(2)
-            .memory(16_000_000)
-            .retained(1)
-            .inline_limit(2_000)
-            .materialization(by_hand())
-    }
-
-    fn try_open(&self, options: JobOptions) -> Result<Opened, Error> {
-        Job::open((Arc::clone(&self.store) as Arc<dyn ObjectStore>, ""), options)
-    }
-
-    fn open(&self, options: JobOptions) -> Opened {
-        self.try_open(options).unwrap()
+        self.0.options_in(dir).retained(1).inline_limit(2_000)
     }
 
     fn savepoints(&self) -> Savepoints {

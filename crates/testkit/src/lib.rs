@@ -9,6 +9,7 @@ pub mod drive;
 pub mod faults;
 pub mod numbers;
 pub mod objects;
+pub mod stored;
 pub mod typed;
 
 use std::time::{Duration, Instant};

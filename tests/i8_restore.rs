@@ -12,8 +12,8 @@ use alluvium_testkit::faults::{Call, FaultStore, Op};
 
 const SUBTASKS: u32 = 4;
 const MEMORY: u64 = 64_000_000;
-/// A quarter of a restore's quarter; two are in memory at a time.
-const BATCH: u64 = MEMORY / 16;
+/// Of a restore's quarter; four are in memory at a time.
+const BATCH: u64 = MEMORY / 32;
 const VALUE: usize = 10_000;
 const KEYS: u64 = 20_000;
 
@@ -58,7 +58,7 @@ fn read(store: &Arc<FaultStore>, subtasks: u32, noisy: bool) -> Vec<Call> {
         assert!(most > BATCH, "{most} bytes: nothing was fetched ahead");
     }
     // The manifests that were read before as well, and a request may read along what lies between.
-    assert!(most <= 2 * BATCH + (4 << 20), "{most} bytes of the changelog were held at a time");
+    assert!(most <= 4 * BATCH + (4 << 20), "{most} bytes of the changelog were held at a time");
     assert!(left < 1 << 20, "{left} bytes are still held");
     assert_eq!(restored.entries_replayed, KEYS, "{restored:?}");
     let calls = store.take_calls();
@@ -77,7 +77,7 @@ fn i6_a_changelog_that_is_larger_than_memory_is_restored_within_it() {
     let store = FaultStore::new(InMemory::new());
     write(&store, true);
     let calls = read(&store, SUBTASKS, true);
-    // Some 200 MB in objects of up to 8 MiB, and 50 borders between batches: not one request a delta.
+    // Some 200 MB in objects of up to 8 MiB, and 100 borders between batches: not one request a delta.
     assert!(calls.len() < 300, "{} requests", calls.len());
     // What several new subtasks need is still read once (asserted there).
     read(&store, 3, true);

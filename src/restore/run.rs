@@ -38,14 +38,17 @@ pub(crate) struct Restorer {
     pub(crate) resources: TableResources,
     /// Requests under way at a time.
     pub(crate) parallel: usize,
-    /// Bytes of changelog held at a time, about: a quarter being fetched, a quarter as fetched, and
-    /// half of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and so may
+    /// Bytes of changelog held at a time, about: half of it as it is stored, arriving or being
+    /// replayed, and half of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and so may
     /// the gaps that a request reads along.
     pub(crate) memory: u64,
 }
 
-/// Batches in memory: one being fetched, and one being replayed, or being fetched as well.
-const BATCHES: usize = 2;
+/// Batches in memory. With few of them, the link would idle while the first is replayed, and the
+/// replay of the last would come after everything else.
+pub(super) const BATCHES: usize = 4;
+/// Batches that are replayed together if they are there: their keys are merged once.
+const REPLAYED: usize = 2;
 
 /// Empty tables that are made at a time.
 const TABLES_AT_A_TIME: usize = 16;
@@ -190,8 +193,8 @@ impl Restorer {
         local: &Arc<LocalFiles>,
     ) -> Result<(Vec<Restored>, RestoreReport)> {
         let fetcher = Fetcher::new(&self.remote, self.parallel);
-        let batches = batches(&plans, self.memory / 4)?;
-        let (sender, receiver) = mpsc::channel(1);
+        let batches = batches(&plans, self.memory / 2 / BATCHES as u64)?;
+        let (sender, receiver) = mpsc::channel(BATCHES);
         let changelog = fetch_changelog(&fetcher, batches, sender);
         let replay = self.replay(&fetcher, plans, dirs, local, receiver);
         let (changelog, replay) = (std::pin::pin!(changelog), std::pin::pin!(replay));
@@ -257,9 +260,16 @@ impl Restorer {
         loop {
             let start = clock.monotonic();
             let Some(batch) = changelog.recv().await else { break };
-            let (deltas, room) = batch?;
+            let (mut deltas, mut room) = batch?;
             download += clock.monotonic().saturating_sub(start);
-            let deltas = deltas.into_iter();
+            for _ in 1..REPLAYED {
+                let Ok(batch) = changelog.try_recv() else { break };
+                let (more, its_room) = batch?;
+                deltas.extend(more);
+                room.merge(its_room);
+            }
+            // Those of one source lie side by side, in their order.
+            deltas.sort_by_key(|(id, _)| *id);
             let mut shares: Vec<_> = replays.into_iter().map(|replay| (replay, Vec::new())).collect();
             for (id, bytes) in deltas {
                 let (_, share) = shares

@@ -1,6 +1,7 @@
 //! Restores over a store that fails, and onto a disk that is full.
 
 use super::*;
+use crate::restore::run::BATCHES;
 
 /// A world with so many files in its base, and a remote that gives up at once.
 async fn of_files(files: usize, seed: u64) -> (Arc<FaultStore>, World) {
@@ -141,7 +142,7 @@ async fn a_full_disk_directory_is_an_error_and_not_a_fallback() {
 async fn i8_a_batch_is_asked_for_while_the_one_before_is_still_on_its_way() {
     let faulty = FaultStore::new(InMemory::new());
     let mut world = World::on(Arc::clone(&faulty) as Arc<dyn ObjectStore>, 34);
-    for _ in 0..5 {
+    for _ in 0..BATCHES + 3 {
         world.pack(1, 50).await;
     }
     // Each delta is a batch of its own.
@@ -158,12 +159,12 @@ async fn i8_a_batch_is_asked_for_while_the_one_before_is_still_on_its_way() {
     let both = async {
         // Never reached if they wait for each other; the limit ends the test then.
         let waiting = async {
-            while gate.waiting() < 2 {
+            while gate.waiting() < BATCHES {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
-        assert_eq!(gate.waiting(), 2, "no more than there is room for");
+        assert_eq!(gate.waiting(), BATCHES, "no more than there is room for");
         gate.open();
     };
     let (restored, ()) = futures::join!(restore, both);

@@ -65,7 +65,7 @@ impl Store {
         let named: Vec<_> = deltas.iter().map(|delta| self.durable(delta)).collect();
         let carried =
             named.iter().zip(&deltas).filter(|(_, delta)| matches!(delta, ReceiptDelta::Inline { .. }));
-        self.tail.committed(carried.map(|(delta, _)| delta.clone()).collect());
+        self.tail.committed(id, carried.map(|(delta, _)| delta.clone()).collect());
         self.event();
         assert_eq!(self.tail.bytes_since_base(), self.seq.0 * BYTES as u64);
         named

@@ -152,8 +152,13 @@ impl<B> Tail<B> {
         self.barriers.push_back(Barrier { seq, context });
     }
 
-    /// A checkpoint was committed that carries these deltas.
-    pub(crate) fn committed(&mut self, refs: Vec<DeltaRef>) {
+    /// Checkpoint `id` was committed, whose manifest carries these deltas.
+    pub(crate) fn committed(&mut self, id: CheckpointId, mut refs: Vec<DeltaRef>) {
+        // A delta that was offered to a later checkpoint since may be carried by that one's manifest
+        // as well, and this one be garbage already. The word on the later one will come, or the
+        // delta be offered once more (I3).
+        let offered = SlotState::Offered(id);
+        refs.retain(|delta| self.waiting.get(&delta.last).is_some_and(|slot| slot.state == offered));
         // Manifests are packed, whatever their size.
         self.moved(Moved { deltas: refs, runs: Vec::new(), small: true });
     }

@@ -109,7 +109,7 @@ fn a_small_tail_waits_for_the_barrier_and_travels_inline() {
     assert_eq!(f.ready(), (vec![(1, true), (2, true)], None));
     assert_eq!(f.budget.held(), 80);
     let carrier = ObjectName::manifest(Version(9));
-    f.tail.committed(vec![delta(1, carrier.clone()), delta(2, carrier)]);
+    f.tail.committed(id(1), vec![delta(1, carrier.clone()), delta(2, carrier)]);
     assert_eq!(f.budget.held(), 0, "what is durable no longer counts");
     assert!(f.tail.durable().all(|(_, bytes)| bytes.is_some()), "kept for packing");
     assert_eq!(f.packing.held(), 80, "and counts there");
@@ -197,8 +197,25 @@ fn what_nothing_refers_to_is_handed_out_once() {
     f.tail.moved(large(vec![delta(2, object(10))]));
     let others = f.tail.take_retired(Nonce([1; 16]));
     assert_eq!(others, Retired { own: Vec::new(), shared: vec![object(10)] }, "of another instance");
-    f.tail.committed(vec![delta(2, ObjectName::manifest(Version(3)))]);
+    f.tail.committed(id(1), vec![delta(2, ObjectName::manifest(Version(3)))]);
     assert_eq!(f.tail.take_retired(INSTANCE), Retired::default(), "commits drop manifests");
+}
+
+#[test]
+fn i3_late_word_of_a_commit_does_not_count_once_a_later_checkpoint_was_offered_the_delta() {
+    let mut f = Fixture::new();
+    f.held(1, 40);
+    for number in [1, 2] {
+        f.tail.barrier(DeltaSeq(1), id(number));
+        assert_eq!(f.ready(), (vec![(1, true)], None));
+    }
+    // Checkpoint 2 was committed as well, so nothing needs the manifest of checkpoint 1.
+    f.tail.committed(id(1), vec![delta(1, ObjectName::manifest(Version(9)))]);
+    f.tail.barrier(DeltaSeq(1), id(3));
+    assert_eq!(f.ready(), (vec![(1, true)], None), "nothing refers to manifest 9");
+    f.tail.committed(id(3), vec![delta(1, ObjectName::manifest(Version(11)))]);
+    f.tail.barrier(DeltaSeq(1), id(4));
+    assert_eq!(f.ready(), (vec![(1, false)], None));
 }
 
 #[test]

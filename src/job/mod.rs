@@ -7,9 +7,6 @@ mod files;
 mod foreign;
 mod inner;
 mod local_dir;
-#[cfg(test)]
-#[cfg(feature = "test-util")]
-mod many_tests;
 mod memory;
 mod open;
 mod opened;
@@ -18,6 +15,9 @@ mod outlet;
 mod overdue;
 mod packer;
 mod pending;
+#[cfg(test)]
+#[cfg(feature = "test-util")]
+mod process_tests;
 mod report;
 mod status;
 mod timetable;

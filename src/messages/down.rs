@@ -12,7 +12,7 @@ pub(crate) enum ToStore {
     /// A checkpoint was triggered that a finished store does not cut for itself.
     CutFinished(CheckpointId),
     /// The coordinator has committed a checkpoint. What was inlined lies in its manifest now, here.
-    Committed { refs: Vec<DeltaRef> },
+    Committed { id: CheckpointId, refs: Vec<DeltaRef> },
     /// Durable deltas were copied together elsewhere.
     Packed(Moved),
     /// The checkpoint was given up, or its receipt came too late.

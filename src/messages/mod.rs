@@ -73,7 +73,7 @@ mod tests {
         let moved = Moved { deltas: vec![delta.clone()], runs: vec![delta.clone()], small: true };
         for message in [
             ToStore::CutFinished(checkpoint),
-            ToStore::Committed { refs: vec![delta] },
+            ToStore::Committed { id: checkpoint, refs: vec![delta] },
             ToStore::Packed(moved),
             ToStore::Aborted(checkpoint),
             ToStore::Materialize,

@@ -191,7 +191,7 @@ impl StoreTask {
     fn told(&mut self, message: ToStore) {
         match message {
             ToStore::CutFinished(id) => self.cut_finished(id),
-            ToStore::Committed { refs } => self.parts.tail.committed(refs),
+            ToStore::Committed { id, refs } => self.parts.tail.committed(id, refs),
             ToStore::Packed(packed) => self.parts.tail.moved(packed),
             ToStore::Aborted(id) => {
                 // Deltas that waited for the checkpoint wait no longer: the tail is uploaded.

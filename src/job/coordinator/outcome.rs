@@ -25,7 +25,8 @@ impl Coordinator {
         let carrier = ObjectName::manifest(committed.manifest.version);
         for subtask in &record.subtasks {
             let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
-            self.tell(subtask.subtask, ToStore::Committed { refs: inlined.cloned().collect() });
+            let refs = inlined.cloned().collect();
+            self.tell(subtask.subtask, ToStore::Committed { id: record.id, refs });
         }
         // The report counts what is new since the last commit, so it comes before the update of `committed`.
         let report = self.report(&pending, record, committed);

@@ -1,7 +1,10 @@
-//! Many subtasks of one process over a store of 30 ms, on a clock that the test moves: what a checkpoint
-//! takes is counted in round trips and requests.
+//! The background of a whole process without its operators: stores without tables, the uploader, the
+//! packer and the coordinator, over a store of 30 ms, on a clock that the test moves.
 
-use std::collections::BTreeSet;
+mod lossy;
+mod many;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -15,23 +18,25 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 
-use super::CheckpointReport;
-use super::busy::Busy;
-use super::coordinator::{
-    Command, Coordinator, Garbage, Progress, Schedule, State, Subtask, Trigger, committer,
-};
-use super::outlet::JobOutlet;
-use super::packer::{PACK_OWNER, Packer};
-use super::triggers::{Triggers, WhenBusy};
 use crate::budget::Budget;
 use crate::changelog::{ReceiptCost, Tail};
 use crate::delta::{ActiveDelta, TableKind};
 use crate::env::{Env, splitmix64};
+use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
+use crate::job::CheckpointReport;
+use crate::job::busy::Busy;
+use crate::job::coordinator::{
+    Command, Coordinator, Garbage, Progress, Schedule, State, Subtask, Trigger, committer,
+};
+use crate::job::outlet::JobOutlet;
+use crate::job::packer::{PACK_OWNER, Packer};
+use crate::job::triggers::{Triggers, WhenBusy};
 use crate::key;
 use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
+use crate::messages::{Committer, FromStore};
 use crate::remote::{ObjectName, Remote, RemoteCounters};
 use crate::store::{
     Applier, Attempt, ChargedLayer, Event, EventSender, Layer, PendingCut, StoreShared, TaskParts, guarded,
@@ -54,6 +59,13 @@ struct Store {
     events: EventSender,
     shared: Arc<StoreShared>,
     seq: DeltaSeq,
+}
+
+/// The messages between stores and coordinator, in the hands of a test.
+struct Post {
+    up: mpsc::UnboundedReceiver<FromStore>,
+    /// For each store, what coordinator and packer send it.
+    down: Vec<mpsc::UnboundedReceiver<Event>>,
 }
 
 struct Process {
@@ -100,6 +112,23 @@ fn by_hand() -> Settings {
 
 impl Process {
     async fn open(subtasks: u32) -> Self {
+        Self::start(subtasks, None).await
+    }
+
+    /// A process whose messages the test carries.
+    async fn with_post(subtasks: u32) -> (Self, Post) {
+        let (sender, up) = mpsc::unbounded_channel();
+        let mut down = Vec::new();
+        // Fails only when the test is over.
+        let stores = Committer::new(move |message| drop(sender.send(message)));
+        let process = Self::start(subtasks, Some((stores, &mut down))).await;
+        (process, Post { up, down })
+    }
+
+    async fn start(
+        subtasks: u32,
+        mut post: Option<(Committer, &mut Vec<mpsc::UnboundedReceiver<Event>>)>,
+    ) -> Self {
         let time = SteppedTime::default();
         let inner: Arc<dyn object_store::ObjectStore> = Arc::new(InMemory::new());
         let model =
@@ -117,7 +146,7 @@ impl Process {
         let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
         let packing = Budget::new(PACKING);
         let clock = Env::default().clock;
-        let (mut stores, mut owners) = (Vec::new(), std::collections::BTreeMap::new());
+        let (mut stores, mut owners) = (Vec::new(), BTreeMap::new());
         for subtask in (0..subtasks).map(SubtaskIndex) {
             let mut instance = [0; 16];
             instance[..4].copy_from_slice(&subtask.0.to_le_bytes());
@@ -151,14 +180,22 @@ impl Process {
                 opened: Duration::ZERO,
                 first_base: None,
                 rescaled: false,
-                committer: committer(&commands),
+                committer: post.as_ref().map_or_else(|| committer(&commands), |(up, _)| up.clone()),
                 uploads: uploads.clone(),
             };
             let events = start_task(parts, &Handle::current());
+            let way = match &mut post {
+                None => events.clone(),
+                Some((_, down)) => {
+                    let (sender, receiver) = mpsc::unbounded_channel();
+                    down.push(receiver);
+                    EventSender::new(sender, Arc::clone(&shared))
+                }
+            };
             let owner = Subtask {
                 range,
                 instance,
-                events: events.clone(),
+                events: way,
                 shared: Arc::clone(&shared),
                 committed: DeltaSeq(0),
                 finished: false,
@@ -166,11 +203,12 @@ impl Process {
             owners.insert(subtask, owner);
             stores.push(Store { subtask, range, events, shared, seq: DeltaSeq(0) });
         }
-        let ways: std::collections::BTreeMap<_, _> =
-            stores.iter().map(|store| (store.subtask, store.events.clone())).collect();
+        let ways: BTreeMap<_, _> =
+            owners.iter().map(|(subtask, owner): (_, &Subtask)| (*subtask, owner.events.clone())).collect();
         let outlet = JobOutlet {
             attempt: Arc::clone(&attempt),
-            stores: ways.clone(),
+            // The uploader is in the stores' process.
+            stores: stores.iter().map(|store: &Store| (store.subtask, store.events.clone())).collect(),
             committer: committer(&commands),
         };
         tokio::spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
@@ -204,36 +242,12 @@ impl Process {
     /// Every subtask writes `bytes` that do not compress, and cuts.
     fn cut_all(&mut self, id: CheckpointId, bytes: usize) {
         for store in &mut self.stores {
-            store.seq = store.seq.next();
-            let group = store.range.first;
-            let mut active = ActiveDelta::new();
-            let (mut at, mut key, mut value) = (store.seq.0 << 20, Vec::new(), Vec::new());
-            while value.len() < bytes {
-                at += 1;
-                value.extend_from_slice(&splitmix64(at ^ u64::from(store.subtask.0) << 40).to_le_bytes());
-            }
-            for (n, piece) in value.chunks(4000).enumerate() {
-                key.clear();
-                let state = crate::ids::StateId::of("state");
-                key::encode_into(&mut key, group, state, &(n as u64).to_be_bytes());
-                active.put(TableKind::Hash, &key, piece);
-            }
-            let held = ChargedLayer {
-                layer: Layer::new(store.seq, active.cut()),
-                _share: Arc::new(store.shared.budget.take(1)),
-            };
-            let sealed_share = store.shared.budget.take(1);
-            store.events.send(Event::Frozen { held, sealed_share });
-            // The test does not wait for the answer, but for the report.
-            let (reply, _) = oneshot::channel();
-            let cost = ReceiptCost::default();
-            let pending = PendingCut { id, metadata: Vec::new(), states: Arc::from([]), cost, reply };
-            store.events.send(Event::Barrier { seq: store.seq, pending: Box::new(pending) });
+            store.write(bytes);
+            store.cut(id);
         }
     }
 
-    async fn checkpoint(&mut self, bytes: usize) -> Taken {
-        let (start, before) = (self.time.elapsed(), self.remote.counters());
+    fn trigger(&self) -> (CheckpointId, oneshot::Receiver<Result<CheckpointReport>>) {
         let (reply, report) = oneshot::channel();
         let commands = self.commands.clone();
         let announce = |id, _| {
@@ -242,7 +256,12 @@ impl Process {
             drop(commands.send(Command::Trigger(trigger)));
             Ok(())
         };
-        let id = self.triggers.start(&self.attempt, WhenBusy::Refuse, announce).unwrap();
+        (self.triggers.start(&self.attempt, WhenBusy::Refuse, announce).unwrap(), report)
+    }
+
+    async fn checkpoint(&mut self, bytes: usize) -> Taken {
+        let (start, before) = (self.time.elapsed(), self.remote.counters());
+        let (id, report) = self.trigger();
         self.cut_all(id, bytes);
         let sealed = || self.stores.iter().all(Store::is_sealed);
         let report = drive(&self.time, sealed, report).await.unwrap().unwrap();
@@ -267,69 +286,39 @@ impl Process {
 }
 
 impl Store {
+    /// Writes so many bytes that do not compress, as one delta.
+    fn write(&mut self, bytes: usize) {
+        self.seq = self.seq.next();
+        let group = self.range.first;
+        let mut active = ActiveDelta::new();
+        let (mut at, mut key, mut value) = (self.seq.0 << 20, Vec::new(), Vec::new());
+        while value.len() < bytes {
+            at += 1;
+            value.extend_from_slice(&splitmix64(at ^ u64::from(self.subtask.0) << 40).to_le_bytes());
+        }
+        for (n, piece) in value.chunks(4000).enumerate() {
+            key.clear();
+            let state = crate::ids::StateId::of("state");
+            key::encode_into(&mut key, group, state, &(n as u64).to_be_bytes());
+            active.put(TableKind::Hash, &key, piece);
+        }
+        let held = ChargedLayer {
+            layer: Layer::new(self.seq, active.cut()),
+            _share: Arc::new(self.shared.budget.take(1)),
+        };
+        let sealed_share = self.shared.budget.take(1);
+        self.events.send(Event::Frozen { held, sealed_share });
+    }
+
+    /// Cuts after what was written. The test does not wait for the answer, but for the report.
+    fn cut(&self, id: CheckpointId) {
+        let (reply, _) = oneshot::channel();
+        let cost = ReceiptCost::default();
+        let pending = PendingCut { id, metadata: Vec::new(), states: Arc::from([]), cost, reply };
+        self.events.send(Event::Barrier { seq: self.seq, pending: Box::new(pending) });
+    }
+
     fn is_sealed(&self) -> bool {
         self.shared.deltas_sealed.load(Ordering::Relaxed) == self.seq.0
     }
-}
-
-/// The objects that hold the deltas of a checkpoint, and how many references it has to them.
-fn named(manifest: &Manifest) -> (BTreeSet<ObjectName>, usize) {
-    let deltas = || manifest.checkpoint().unwrap().subtasks.iter().flat_map(|subtask| &subtask.deltas);
-    (deltas().map(|delta| delta.object.clone()).collect(), deltas().count())
-}
-
-#[tokio::test]
-async fn i5_a_checkpoint_takes_as_many_requests_whatever_the_number_of_subtasks() {
-    for (subtasks, bytes) in [(2, 20 << 10), (64, 20 << 10), (256, 20 << 10), (256, 100 << 10)] {
-        let mut process = Process::open(subtasks).await;
-        for round in 0..3 {
-            let Taken { report, round_trips, requests } = process.checkpoint(bytes).await;
-            let what = format!("{subtasks} × {bytes}, round {round}: {round_trips}, {requests:?}");
-            assert!(round_trips <= 3, "{what}");
-            // Deltas that are sealed one after the other may go in as many objects as there are requests at a time,
-            // before the others gather. How fast they are sealed says nothing.
-            let sent = u64::from(subtasks) * bytes as u64;
-            let most = u64::from(PARALLEL_DELTAS) + sent.div_ceil(MAX_OBJECT) + 1;
-            assert!(requests.puts <= most, "{what}");
-            assert_eq!(report.puts, requests.puts, "a shared request counts once: {what}");
-            assert_eq!(requests.gets, 0, "{what}");
-            assert!(report.bytes_after_trigger >= sent, "{what}");
-            assert_eq!(report.bytes_after_trigger, requests.put_bytes, "{what}");
-            process.settle().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn i8_objects_of_many_subtasks_do_not_add_up_and_nothing_is_read_back() {
-    let mut process = Process::open(64).await;
-    let (mut most_objects, mut most_bytes) = (0, 0);
-    for _ in 0..100 {
-        // Less than travels inline, and more, in turns.
-        process.checkpoint(2 << 10).await;
-        let Taken { report, .. } = process.checkpoint(17 << 10).await;
-        process.settle().await;
-        let (objects, _) = named(&process.newest().await);
-        most_objects = most_objects.max(objects.len());
-        most_bytes = most_bytes.max(report.manifest_bytes);
-    }
-    // 122 MB: some 4 MiB and more in each, and a few small ones.
-    assert!(most_objects < 50, "{most_objects} objects");
-    assert!(most_bytes < 100_000, "a manifest of {most_bytes} bytes, without deltas in it");
-    // Of 200 objects and manifests; so they were packed, and from memory.
-    assert_eq!(process.packer.reads.load(Ordering::Relaxed), 0);
-}
-
-#[tokio::test]
-async fn i5_references_to_large_objects_of_many_subtasks_do_not_add_up() {
-    let mut process = Process::open(32).await;
-    let mut most = 0;
-    for _ in 0..80 {
-        process.checkpoint(70 << 10).await;
-        process.settle().await;
-        most = most.max(named(&process.newest().await).1);
-    }
-    assert!(most < 32 * 40, "{most} references of 32 subtasks");
-    let (_, left) = named(&process.newest().await);
-    assert!(left < 32 * 24, "{left} references after 80 deltas of each");
 }

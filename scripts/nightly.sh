@@ -44,6 +44,12 @@ for model in i1_model i1_state_model i9_rescale scans; do
     long_form "$seeds seeds of $model" --test all -- "$model::"
 done
 
+for model in store::cache_tests job::process_tests::lossy; do
+    found=$(cargo test --quiet --locked --all-features --lib -- --list "$model::" | grep -c ': test$') || true
+    [ "${found:-0}" -gt 0 ] || failed+=("there are no tests $model::")
+    long_form "$seeds seeds of $model" --lib -- "$model::"
+done
+
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'nightly: failed: %s\n' "${failed[@]}" >&2
     exit 1

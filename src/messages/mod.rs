@@ -4,7 +4,8 @@
 //! store's insides. The messages are plain values, so that they can cross processes where stores
 //! and coordinator are not in one. Neither side waits for an answer to a message, and a lost one
 //! costs time, never state: the coordinator commits only what receipts say, and gives a checkpoint
-//! up whose receipts do not come.
+//! up whose receipts do not come. Messages to the coordinator may also come twice and overtake each
+//! other; those to a store keep their order (`job/process_tests/lossy.rs` holds both).
 
 mod down;
 mod up;

@@ -239,6 +239,11 @@ impl Coordinator {
 
     async fn receive(&mut self, receipt: Receipt) {
         let (id, subtask) = (receipt.checkpoint, receipt.subtask);
+        if id.epoch != self.chain.epoch() {
+            // Its store belongs to another attempt, and the store of this number here is not concerned.
+            tracing::warn!(%subtask, checkpoint = %id, "a receipt of another attempt was ignored");
+            return;
+        }
         match &mut self.state.pending {
             Some(pending) if pending.trigger.id == id => {
                 // A receipt of another instance, or another job, would commit a state that never was (I1).

@@ -221,6 +221,28 @@ fn i1_messages_that_are_lost_doubled_or_late_change_nothing_but_time() {
     assert!(total.iter().all(|count| *count as u64 >= seeds), "{total:?}: too little happened");
 }
 
+/// A receipt that another attempt's store has sent here must not tell this attempt's store that its
+/// checkpoint was given up.
+#[tokio::test]
+async fn i2_a_receipt_of_another_epoch_is_ignored() {
+    let (mut process, mut post) = Process::with_post(1).await;
+    let (id, _report) = process.trigger();
+    process.cut_all(id, 10);
+    let sealed = || process.stores.iter().all(Store::is_sealed);
+    let Some(FromStore::Receipt(receipt)) = drive(&process.time, sealed, post.up.recv()).await else {
+        panic!("the store has cut");
+    };
+    for epoch in [id.epoch.0 - 1, id.epoch.0 + 1] {
+        let mut foreign = receipt.clone();
+        foreign.checkpoint.epoch = crate::ids::Epoch(epoch);
+        drop(process.commands.send(Command::Told(FromStore::Receipt(foreign))));
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(post.down[0].try_recv().is_err(), "nothing was told to the store");
+}
+
 /// Runs the one seed in `ALLUVIUM_SEED`, if it is set.
 #[test]
 fn replay() {

@@ -43,11 +43,11 @@ impl EarlyCuts {
         trigger.checked_sub(lead)
     }
 
-    /// Counts a call, if one is due at `now`.
-    pub(crate) fn call(&mut self, trigger: Instant, now: Instant) {
-        if self.next(trigger).is_some_and(|call| call <= now) {
-            self.made += 1;
-        }
+    /// Counts a call, if one is due at `now`. Returns whether one was.
+    pub(crate) fn call(&mut self, trigger: Instant, now: Instant) -> bool {
+        let due = self.next(trigger).is_some_and(|call| call <= now);
+        self.made += u32::from(due);
+        due
     }
 
     /// The barrier is there. `slowest` is the longest that an upload took since the last one, if there was
@@ -74,8 +74,8 @@ mod tests {
         let mut calls = Vec::new();
         while let Some(call) = early.next(trigger) {
             calls.push(trigger - call);
-            early.call(trigger, call - ms(1));
-            early.call(trigger, call);
+            assert!(!early.call(trigger, call - ms(1)));
+            assert!(early.call(trigger, call));
         }
         calls
     }

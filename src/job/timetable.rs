@@ -7,6 +7,10 @@ use tokio::time::Instant;
 
 use super::early_cuts::EarlyCuts;
 
+/// How long bases give way to a checkpoint after its trigger, at most, and at most a quarter of the
+/// interval. Together with the time before the trigger that is half of the time.
+const GRACE: Duration = Duration::from_millis(250);
+
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(super) struct Timetable {
@@ -82,6 +86,11 @@ impl Timetable {
         self.slowest_upload = self.slowest_upload.max(Some(took));
     }
 
+    /// How long bases give way to a checkpoint after its trigger, at most.
+    pub(super) fn grace(&self) -> Duration {
+        self.interval.map_or(GRACE, |interval| (interval / 4).min(GRACE))
+    }
+
     /// When operators should be asked for an early cut, ahead of the schedule's next trigger or of
     /// the announced one.
     pub(super) fn next_early_cut(&self) -> Option<Instant> {
@@ -90,14 +99,13 @@ impl Timetable {
         scheduled.into_iter().chain(expected).min()
     }
 
-    /// Operators are asked `now`.
-    pub(super) fn ask(&mut self, now: Instant) {
-        if let Some((early, trigger)) = self.early.as_mut().zip(self.next) {
-            early.call(trigger, now);
-        }
-        if let Some((trigger, early)) = &mut self.expected {
-            early.call(*trigger, now);
-        }
+    /// Operators are asked `now`. Returns the trigger that this is ahead of.
+    pub(super) fn ask(&mut self, now: Instant) -> Option<Instant> {
+        let scheduled = self.early.as_mut().zip(self.next);
+        let scheduled = scheduled.and_then(|(early, trigger)| early.call(trigger, now).then_some(trigger));
+        let expected = self.expected.as_mut();
+        let expected = expected.and_then(|(trigger, early)| early.call(*trigger, now).then_some(*trigger));
+        scheduled.into_iter().chain(expected).min()
     }
 }
 
@@ -121,7 +129,7 @@ mod tests {
         let mut cuts = Vec::new();
         while let Some(cut) = table.next_early_cut() {
             cuts.push((cut - start).as_millis());
-            table.ask(cut);
+            assert!(table.ask(cut).is_some_and(|trigger| trigger > cut), "it is ahead of a trigger");
         }
         cuts
     }
@@ -166,7 +174,20 @@ mod tests {
         let start = Instant::now();
         let mut table = Timetable::new(Some(SECOND), false, start);
         table.expect(SECOND, start);
-        assert_eq!(table.next_early_cut(), None);
+        assert_eq!((table.next_early_cut(), table.ask(start + SECOND)), (None, None));
+    }
+
+    #[tokio::test]
+    async fn bases_have_half_of_the_time_at_least() {
+        let start = Instant::now();
+        for interval in [ms(10), ms(100), SECOND, SECOND * 60] {
+            let mut table = Timetable::new(Some(interval), true, start);
+            table.uploaded(SECOND * 60);
+            table.begin();
+            let first = table.next_early_cut().unwrap();
+            assert!(start + interval - first + table.grace() <= interval / 2, "{interval:?}");
+        }
+        assert_eq!(Timetable::new(None, true, start).grace(), GRACE);
     }
 
     #[tokio::test]

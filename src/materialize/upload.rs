@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::DeltaSeq;
 use crate::key_group::KeyGroupRange;
 use crate::manifest::BaseRef;
-use crate::remote::{DataKind, ObjectName, RateLimiter, Remote};
+use crate::remote::{BaseTraffic, DataKind, ObjectName, Remote};
 use crate::table::TableFiles;
 
 /// Files other than SSTs up to this size travel in the index, which saves a request for each at every base
@@ -26,8 +26,8 @@ const EMBED_LIMIT: usize = 8 << 20;
 pub(crate) struct Uploader {
     pub(crate) remote: Arc<Remote>,
     pub(crate) names: Arc<NameSource>,
-    /// None: as fast as it goes.
-    pub(crate) limiter: Option<Arc<RateLimiter>>,
+    /// None: it waits for nothing.
+    pub(crate) traffic: Option<Arc<BaseTraffic>>,
     /// Files under way at a time.
     pub(crate) parallel: usize,
     /// Parts of one file under way at a time.
@@ -152,9 +152,9 @@ impl Uploader {
         // Noted before the first byte goes: a run that is dropped may leave the object behind, and then it has to be
         // found to be deleted.
         known.begun(object.clone());
-        let limiter = self.limiter.as_deref();
+        let traffic = self.traffic.as_deref();
         let sent =
-            self.remote.put_file(&object, &file.path, file.size, limiter, self.parts, self.sharers).await?;
+            self.remote.put_file(&object, &file.path, file.size, traffic, self.parts, self.sharers).await?;
         if *sent.as_bytes() != id.hash {
             // What was sent is not what was identified and found intact, maybe in an earlier run:
             // the disk has given other bytes.

@@ -31,7 +31,7 @@ async fn i4_bytes_that_are_not_those_that_were_identified_make_no_base() {
         let uploader = Uploader {
             remote: Arc::new(remote),
             names: Arc::new(names),
-            limiter: None,
+            traffic: None,
             parallel: 1,
             parts: 1,
             sharers: 1,
@@ -71,7 +71,7 @@ async fn i4_a_new_file_that_is_not_what_was_written_makes_no_base_and_is_not_sen
     let uploader = Uploader {
         remote: Arc::clone(&remote),
         names: Arc::new(NameSource::new(Epoch(1), SubtaskIndex(0), Nonce([7; 16]))),
-        limiter: None,
+        traffic: None,
         parallel: 1,
         parts: 1,
         sharers: 1,

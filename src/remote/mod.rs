@@ -24,6 +24,7 @@ mod retry;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod upload;
 mod url;
 mod write;
@@ -46,7 +47,7 @@ use contact::Contact;
 use counters::Counters;
 pub use counters::RemoteCounters;
 use error::{Failure, Verdict};
-pub(crate) use limit::RateLimiter;
+use limit::RateLimiter;
 pub(crate) use location::Connected;
 pub use location::JobLocation;
 pub(crate) use names::{DataKind, Generation, ObjectName, SavepointName};
@@ -54,6 +55,7 @@ use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
 pub(crate) use staging::{Staged, count_staged, remove_staged};
+pub(crate) use traffic::BaseTraffic;
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use url::open_url;
 pub(crate) use write::{Created, NeededByNothing, Refused};

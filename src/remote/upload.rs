@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use crate::error::{Error, ErrorKind, Result};
 
 use super::error::Failure;
-use super::{ObjectName, RateLimiter, Remote};
+use super::{BaseTraffic, ObjectName, Remote};
 
 /// Size of a part, and the largest file that goes in one request. S3 wants parts of 5 MiB or more,
 /// and takes at most 10,000 of them: enough for 78 GiB.
@@ -32,7 +32,7 @@ pub(super) fn room(bytes: u64) -> Arc<Semaphore> {
 impl Remote {
     /// Uploads `length` bytes of `file`, which must not change meanwhile. Small files are created
     /// like any data object. Larger ones go in parts of 8 MiB, up to `parallel` of them at a time,
-    /// and appear at once when the last part has arrived. `limiter` is asked before each part. Up
+    /// and appear at once when the last part has arrived. `traffic` is asked before each part. Up
     /// to `sharers` such transfers, including this upload's own parts, may share a link, as in
     /// [`Remote::put_data_shared`]. Returns the BLAKE3 hash of the sent bytes.
     pub(crate) async fn put_file(
@@ -40,18 +40,18 @@ impl Remote {
         name: &ObjectName,
         file: &Path,
         length: u64,
-        limiter: Option<&RateLimiter>,
+        traffic: Option<&BaseTraffic>,
         parallel: usize,
         sharers: u32,
     ) -> Result<blake3::Hash> {
         if length <= PART {
             let source = FileReader::open(file, length).await?;
-            let (source, bytes, _room) = source.read(length, limiter, &self.upload_room).await?;
+            let (source, bytes, _room) = source.read(length, traffic, &self.upload_room).await?;
             return self.put_data_shared(name, bytes, sharers).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
         loop {
-            match self.try_put_parts(name, file, length, limiter, parallel, sharers).await {
+            match self.try_put_parts(name, file, length, traffic, parallel, sharers).await {
                 Ok(hash) => return Ok(hash),
                 Err(failure) => attempts.again(failure).await?,
             }
@@ -63,7 +63,7 @@ impl Remote {
         name: &ObjectName,
         file: &Path,
         length: u64,
-        limiter: Option<&RateLimiter>,
+        traffic: Option<&BaseTraffic>,
         parallel: usize,
         sharers: u32,
     ) -> Result<blake3::Hash, Failure> {
@@ -76,7 +76,7 @@ impl Remote {
         let Some(upload) = unfinished.upload.as_deref_mut() else {
             return Err(Failure::lasting(Error::internal("an upload was lost")));
         };
-        let sent = self.put_parts(name, upload, source, limiter, parallel, sharers).await;
+        let sent = self.put_parts(name, upload, source, traffic, parallel, sharers).await;
         let done = match sent {
             Ok(hash) => {
                 self.counters.put(0);
@@ -100,16 +100,16 @@ impl Remote {
         name: &ObjectName,
         upload: &mut dyn MultipartUpload,
         mut source: FileReader,
-        limiter: Option<&RateLimiter>,
+        traffic: Option<&BaseTraffic>,
         parallel: usize,
         sharers: u32,
     ) -> Result<blake3::Hash, Failure> {
         let mut sending = FuturesUnordered::new();
         while source.left > 0 {
             let size = source.left.min(PART);
-            let reading = source.read(size, limiter, &self.upload_room);
+            let reading = source.read(size, traffic, &self.upload_room);
             tokio::pin!(reading);
-            // Earlier parts are on their way while the next one is read and waits for the limiter.
+            // Earlier parts are on their way while the next one is read and waits for its turn.
             let (rest, bytes, room) = loop {
                 tokio::select! {
                     biased;
@@ -231,16 +231,16 @@ impl FileReader {
         .await
     }
 
-    /// The next `size` bytes, when the limiter lets them pass and there is room for them. They take
+    /// The next `size` bytes, when the traffic lets them pass and there is room for them. They take
     /// the room until the permit is dropped.
     async fn read(
         mut self,
         size: u64,
-        limiter: Option<&RateLimiter>,
+        traffic: Option<&BaseTraffic>,
         room: &Arc<Semaphore>,
     ) -> Result<(Self, Bytes, OwnedSemaphorePermit)> {
-        if let Some(limiter) = limiter {
-            limiter.acquire(size).await;
+        if let Some(traffic) = traffic {
+            traffic.pass(size).await;
         }
         let units = u32::try_from(size.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
         let room = Arc::clone(room).acquire_many_owned(units).await;

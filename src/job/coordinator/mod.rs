@@ -24,7 +24,7 @@ use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{Chain, CheckpointMode, JoinedStates};
 use crate::messages::{FromStore, ToStore};
-use crate::remote::Remote;
+use crate::remote::{BaseTraffic, Remote};
 use crate::store::{Attempt, EventSender, StoreShared};
 
 use super::packer::Packer;
@@ -60,6 +60,8 @@ pub(crate) struct Coordinator {
     /// The job's subtasks. A checkpoint is complete with a receipt of each.
     pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
     pub(crate) packer: Arc<Packer>,
+    /// The uploads of bases, which give way to what a checkpoint waits for.
+    pub(crate) bases: Arc<BaseTraffic>,
     pub(crate) mode: CheckpointMode,
     pub(crate) keep: usize,
     pub(crate) schedule: Schedule,
@@ -229,6 +231,7 @@ impl Coordinator {
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(Instant::now(), self.schedule.timeout);
         self.state.timetable.begin();
+        self.bases.give_way(Instant::now() + self.state.timetable.grace());
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
             subtask.events.tell(ToStore::CutFinished(trigger.id));
         }

@@ -38,7 +38,9 @@ impl Coordinator {
     }
 
     pub(super) fn ask_for_early_cut(&mut self) {
-        self.state.timetable.ask(Instant::now());
+        if let Some(trigger) = self.state.timetable.ask(Instant::now()) {
+            self.bases.give_way(trigger + self.state.timetable.grace());
+        }
         self.attempt.ask_for_early_cut();
     }
 }

@@ -13,7 +13,7 @@ use crate::gc::Pin;
 use crate::machine::cores;
 use crate::manifest::Chain;
 use crate::materialize::NameSource;
-use crate::remote::{RateLimiter, Remote};
+use crate::remote::{BaseTraffic, Remote};
 use crate::restore::Restoration;
 use crate::runtime::BackgroundRuntime;
 use crate::store::{Appliers, Attempt, Revised, guarded, revise};
@@ -67,6 +67,7 @@ pub(super) fn assemble(
     // What the caches hold beyond their shares is of the deltas' memory.
     let records = CacheMemory::new(limits, move |taken| lender.lend(taken.min(most)));
     let rate = options.materialization.bytes_per_second.and_then(NonZeroU64::new);
+    let traffic = Arc::new(BaseTraffic::new(rate));
     let starter = StoreStarter {
         options,
         plan,
@@ -76,7 +77,7 @@ pub(super) fn assemble(
         appliers: &appliers,
         packing: Budget::new(plan.packing),
         records: Arc::clone(&records),
-        limiter: rate.map(|rate| Arc::new(RateLimiter::new(rate))),
+        traffic: Arc::clone(&traffic),
         committer: &committer,
         uploads: &uploads,
         opened: options.env.clock.monotonic(),
@@ -115,7 +116,7 @@ pub(super) fn assemble(
         resources,
         _dir: dir,
     };
-    let coordinator = coordinator(chain, origin, &inner, &started, options);
+    let coordinator = coordinator(chain, origin, &inner, traffic, &started, options);
     inner.runtime.spawn(guarded(Arc::clone(&inner.attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(inner));
@@ -134,6 +135,7 @@ fn coordinator(
     chain: Chain,
     origin: Option<Pin>,
     job: &Inner,
+    bases: Arc<BaseTraffic>,
     stores: &[StartedStore],
     options: &JobOptions,
 ) -> Coordinator {
@@ -145,6 +147,7 @@ fn coordinator(
         progress: Arc::clone(&job.progress),
         subtasks: stores.iter().map(|store| (store.subtask, store.as_subtask())).collect(),
         packer: Arc::clone(&job.packer),
+        bases,
         mode: options.mode,
         keep: options.retained,
         schedule: Schedule {

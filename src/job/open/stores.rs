@@ -14,7 +14,7 @@ use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::manifest::StateInfo;
 use crate::materialize::{NameSource, Settings, Share, Uploader};
 use crate::messages::Committer;
-use crate::remote::{RateLimiter, Remote};
+use crate::remote::{BaseTraffic, Remote};
 use crate::restore::Restored;
 use crate::store::{
     Appliers, Attempt, EventSender, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts,
@@ -44,7 +44,7 @@ pub(super) struct StoreStarter<'a> {
     /// Memory of the caches of records.
     pub(super) records: Arc<CacheMemory>,
     /// Limits materializations of all subtasks together.
-    pub(super) limiter: Option<Arc<RateLimiter>>,
+    pub(super) traffic: Arc<BaseTraffic>,
     pub(super) committer: &'a Committer,
     pub(super) uploads: &'a Uploads,
     pub(super) opened: Duration,
@@ -80,7 +80,8 @@ impl StoreStarter<'_> {
             remote: Arc::clone(self.remote),
             names: Arc::new(NameSource::new(self.attempt.epoch, subtask, instance.nonce)),
             // A native checkpoint waits for its upload: nothing may hold it back.
-            limiter: self.limiter.clone().filter(|_| !native),
+            // A native checkpoint's files are what the checkpoint waits for.
+            traffic: Some(Arc::clone(&self.traffic)).filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
             parts: file_parts(native),
             sharers: sharers(self.options.subtasks, native),

@@ -65,3 +65,18 @@ async fn i5_references_to_large_objects_of_many_subtasks_do_not_add_up() {
     let (_, left) = named(&process.newest().await);
     assert!(left < 32 * 24, "{left} references after 80 deltas of each");
 }
+
+#[tokio::test]
+async fn parts_of_bases_give_way_while_a_checkpoint_is_under_way() {
+    let mut process = Process::open(1).await;
+    assert!(!process.bases.gives_way());
+    let (id, report) = process.trigger();
+    for _ in 0..QUIET {
+        tokio::task::yield_now().await;
+    }
+    assert!(process.bases.gives_way(), "the checkpoint has begun");
+    process.cut_all(id, 10);
+    let sealed = || process.stores.iter().all(Store::is_sealed);
+    drive(&process.time, sealed, report).await.unwrap().unwrap();
+    assert!(!process.bases.gives_way(), "it is durable");
+}

@@ -37,7 +37,7 @@ use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::messages::{Committer, FromStore};
-use crate::remote::{ObjectName, Remote, RemoteCounters};
+use crate::remote::{BaseTraffic, ObjectName, Remote, RemoteCounters};
 use crate::store::{
     Applier, Attempt, ChargedLayer, Event, EventSender, Layer, PendingCut, StoreShared, TaskParts, guarded,
     start_task,
@@ -78,6 +78,7 @@ struct Process {
     triggers: Arc<Triggers>,
     uploads: Uploads,
     packer: Arc<Packer>,
+    bases: Arc<BaseTraffic>,
     commands: mpsc::UnboundedSender<Command>,
     collecting: Busy,
 }
@@ -157,7 +158,7 @@ impl Process {
             let uploader = Uploader {
                 remote: Arc::clone(&remote),
                 names: Arc::new(NameSource::new(chain.epoch(), subtask, instance)),
-                limiter: None,
+                traffic: None,
                 parallel: 1,
                 parts: 1,
                 sharers: 1,
@@ -213,7 +214,7 @@ impl Process {
         };
         tokio::spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
         let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), ways, PACKING / 2));
-        let collecting = Busy::default();
+        let (collecting, bases) = (Busy::default(), Arc::new(BaseTraffic::new(None)));
         let coordinator = Coordinator {
             chain,
             remote: Arc::clone(&remote),
@@ -222,6 +223,7 @@ impl Process {
             progress: Arc::new(Mutex::new(Progress::default())),
             subtasks: owners,
             packer: Arc::clone(&packer),
+            bases: Arc::clone(&bases),
             mode: CheckpointMode::Changelog,
             keep: 1,
             schedule: Schedule {
@@ -236,7 +238,7 @@ impl Process {
             state: State::default(),
         };
         tokio::spawn(coordinator.run(inbox));
-        Self { time, stores, remote, beside, attempt, triggers, uploads, packer, commands, collecting }
+        Self { time, stores, remote, beside, attempt, triggers, uploads, packer, bases, commands, collecting }
     }
 
     /// Every subtask writes `bytes` that do not compress, and cuts.

@@ -215,7 +215,7 @@ async fn files_go_up_and_come_down_unchanged() {
 fn operations_can_be_spawned() {
     fn spawnable<T: Send>(_: T) {}
     let (remote, name) = (remote(Arc::new(InMemory::new())), data(1));
-    let limiter = RateLimiter::new(NonZeroU64::MIN);
+    let limiter = BaseTraffic::new(Some(NonZeroU64::MIN));
     let path = std::path::Path::new("f");
     spawnable(remote.probe(Version(1)));
     spawnable(remote.create(&name, Bytes::new()));
@@ -263,7 +263,7 @@ async fn an_upload_keeps_to_its_rate() {
     let file = dir.path().join("f");
     std::fs::write(&file, noise(24 * MIB)).unwrap();
     let remote = remote(Arc::new(InMemory::new())).with_timeout(Duration::from_secs(20));
-    let limiter = RateLimiter::new(NonZeroU64::new(80 * MIB as u64).unwrap());
+    let limiter = BaseTraffic::new(NonZeroU64::new(80 * MIB as u64));
     let start = tokio::time::Instant::now();
     remote.put_file(&data(1), &file, 24 * MIB as u64, Some(&limiter), 4, 1).await.unwrap();
     // The first part passes at once, the other two wait 100 ms each.

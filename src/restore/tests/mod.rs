@@ -75,7 +75,7 @@ impl World {
         let uploader = Uploader {
             remote: Arc::clone(&remote),
             names: Arc::new(names),
-            limiter: None,
+            traffic: None,
             parallel: 4,
             parts: 1,
             sharers: 1,

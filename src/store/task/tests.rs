@@ -94,7 +94,7 @@ impl Fixture {
             uploader: Arc::new(Uploader {
                 remote,
                 names,
-                limiter: None,
+                traffic: None,
                 parallel: 4,
                 parts: 1,
                 sharers: 1,

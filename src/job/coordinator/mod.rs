@@ -231,7 +231,7 @@ impl Coordinator {
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(Instant::now(), self.schedule.timeout);
         self.state.timetable.begin();
-        self.bases.give_way(Instant::now() + self.state.timetable.grace());
+        self.make_way(Instant::now());
         for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
             subtask.events.tell(ToStore::CutFinished(trigger.id));
         }

@@ -39,8 +39,16 @@ impl Coordinator {
 
     pub(super) fn ask_for_early_cut(&mut self) {
         if let Some(trigger) = self.state.timetable.ask(Instant::now()) {
-            self.bases.give_way(trigger + self.state.timetable.grace());
+            self.make_way(trigger);
         }
         self.attempt.ask_for_early_cut();
+    }
+
+    /// Has bases give way to the checkpoint of this `trigger`. Not to the first checkpoint of a job
+    /// that was started from another one's, because that waits for its own first base.
+    pub(super) fn make_way(&self, trigger: Instant) {
+        if self.origin.is_none() {
+            self.bases.give_way(trigger + self.state.timetable.grace());
+        }
     }
 }

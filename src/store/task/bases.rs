@@ -16,7 +16,7 @@ use crate::store::applier::{SnapshotOrder, Work};
 use crate::store::event::Event;
 use crate::table::{self, TableFiles};
 
-use super::StoreTask;
+use super::{StoreTask, guarded};
 
 /// Pause after a first base could not be uploaded in spite of the retries below; doubles up to the
 /// longest.
@@ -96,11 +96,12 @@ impl StoreTask {
         };
         let (uploader, known) = (Arc::clone(&self.parts.uploader), Arc::clone(&self.parts.known));
         let (range, events) = (self.parts.range, self.events.clone());
-        tokio::spawn(async move {
+        let run = async move {
             let result = upload(&uploader, &known, &files, range, seq).await;
             remove_snapshot(dir).await;
             events.send(Event::Materialized { seq, result });
-        });
+        };
+        tokio::spawn(guarded(Arc::clone(&self.parts.shared.attempt), run));
     }
 
     /// Uploads the base that the first checkpoint waits for, for as long as it takes (I6): a later
@@ -116,7 +117,7 @@ impl StoreTask {
         let (range, events) = (self.parts.range, self.events.clone());
         let (shared, committer) = (Arc::clone(&self.parts.shared), self.parts.committer.clone());
         let clock = Arc::clone(&uploader.remote.env().clock);
-        runtime.spawn(async move {
+        let run = async move {
             let mut pause = FIRST_PAUSE;
             loop {
                 match upload(&uploader, &known, &files, range, seq).await {
@@ -139,7 +140,8 @@ impl StoreTask {
                     }
                 }
             }
-        });
+        };
+        runtime.spawn(guarded(Arc::clone(&self.parts.shared.attempt), run));
     }
 
     pub(super) fn materialized(&mut self, seq: DeltaSeq, result: Result<(BaseRef, Uploaded)>) {

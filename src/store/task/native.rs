@@ -13,7 +13,7 @@ use crate::store::event::{Event, NativeUpload, PendingCut};
 use crate::table::{self, TableFiles};
 
 use super::bases::remove_snapshot;
-use super::{StoreTask, given_up};
+use super::{StoreTask, given_up, guarded};
 
 /// A snapshot of a native checkpoint, to be uploaded.
 struct NativeCut {
@@ -116,7 +116,7 @@ impl StoreTask {
         let (range, inline_limit, events) = (parts.range, parts.inline_limit, self.events.clone());
         let (stop, stopped) = oneshot::channel();
         self.native.running = Some(Running { id: pending.id, stop: Some(stop) });
-        tokio::spawn(async move {
+        let run = async move {
             let upload = async {
                 let uploaded = uploader.upload(&files, range, seq, table::OPERATOR_NAME, &known).await?;
                 let (bytes, objects) = (uploaded.new_bytes, uploaded.new_files as u64);
@@ -142,7 +142,8 @@ impl StoreTask {
             };
             remove_snapshot(files.dir).await;
             events.send(Event::NativeUploaded { seq, pending, result });
-        });
+        };
+        tokio::spawn(guarded(Arc::clone(&parts.shared.attempt), run));
     }
 
     pub(super) fn native_uploaded(
@@ -151,7 +152,9 @@ impl StoreTask {
         mut pending: PendingCut,
         result: Result<NativeUpload>,
     ) {
-        self.native.running = None;
+        // A cut that has failed at once is told in the same way, and may come while an upload is under
+        // way.
+        self.native.running.take_if(|running| running.id == pending.id);
         self.retire_strays();
         // It is not tried again by itself: health tells of it until the next checkpoint.
         self.note_base(result.as_ref().err());
@@ -168,7 +171,9 @@ impl StoreTask {
                 self.refuse(pending, error);
             }
         }
-        if let Some(next) = self.native.waiting.take() {
+        if self.native.running.is_none()
+            && let Some(next) = self.native.waiting.take()
+        {
             self.start_native(next);
         }
     }

@@ -140,16 +140,29 @@ impl Fixture {
 
     /// A cut in native mode, whose snapshot holds one file of this content.
     fn native_cut(&mut self, number: u64, content: &'static [u8]) -> Answer {
+        let files = self.snapshot(number, content);
+        let (pending, answer) = pending_cut(number);
+        self.task.handle(Event::NativeCut { seq: DeltaSeq(number), files, pending });
+        answer
+    }
+
+    fn snapshot(&self, number: u64, content: &'static [u8]) -> TableFiles {
         let dir = self.dir.path().join(format!("cut-{number}"));
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join(format!("{number:06}.sst")), content).unwrap();
-        let (pending, answer) = pending_cut(number);
-        self.task.handle(Event::NativeCut {
-            seq: DeltaSeq(number),
-            files: TableFiles::of_dir(&dir),
-            pending,
-        });
-        answer
+        TableFiles::of_dir(&dir)
+    }
+
+    /// Waits until the attempt has failed.
+    async fn failure(&self) -> Error {
+        let attempt = &self.task.parts.shared.attempt;
+        let failed = async {
+            while attempt.health().is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(SOON, failed).await.expect("the attempt has failed");
+        attempt.health().unwrap_err()
     }
 
     /// Handles what the background reports, until there is an answer.
@@ -258,6 +271,45 @@ async fn a_native_upload_begins_when_the_one_before_has_ended() {
     assert_eq!(f.wait(&mut first).await.unwrap_err().kind(), ErrorKind::Aborted);
     f.wait(&mut second).await.unwrap();
     assert!(f.task.is_idle());
+}
+
+/// Such a cut has no upload, and says nothing of the one that is under way.
+#[tokio::test]
+async fn a_native_cut_that_fails_at_once_ends_no_other_upload() {
+    let mut f = Fixture::new(CheckpointMode::NativeIncremental);
+    let mut first = f.native_cut(1, b"one");
+    f.task.handle(Event::Told(ToStore::Aborted(id(1))));
+    let (pending, mut second) = pending_cut(2);
+    let result = Err(Error::internal("the disk is full"));
+    f.task.handle(Event::NativeUploaded { seq: DeltaSeq(2), pending, result });
+    assert_eq!(second.try_recv().unwrap().unwrap().unwrap_err().kind(), ErrorKind::Internal);
+    assert!(!f.task.is_idle(), "the first is still under way");
+    let mut third = f.native_cut(3, b"three");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(f.store.calls().iter().all(|call| !call.writes()), "the third has begun");
+    assert_eq!(f.wait(&mut first).await.unwrap_err().kind(), ErrorKind::Aborted);
+    f.wait(&mut third).await.unwrap();
+    assert!(f.task.is_idle());
+}
+
+/// Otherwise later checkpoints would wait for it for ever.
+#[tokio::test]
+async fn a_native_upload_that_panics_ends_the_attempt() {
+    let mut f = Fixture::new(CheckpointMode::NativeIncremental);
+    f.store.rule(|_| panic!("in the store's client"));
+    let answer = f.native_cut(1, b"one");
+    assert_eq!(f.failure().await.kind(), ErrorKind::Internal);
+    assert!(answer.await.is_err(), "nobody answers any more");
+}
+
+/// Otherwise no later base would be taken, and the changelog would grow for ever.
+#[tokio::test]
+async fn a_base_whose_upload_panics_ends_the_attempt() {
+    let mut f = Fixture::new(CheckpointMode::Changelog);
+    f.store.rule(|_| panic!("in the store's client"));
+    let files = f.snapshot(1, b"one");
+    f.task.handle(Event::Snapshot { dir: files.dir.clone(), result: Ok((DeltaSeq(1), files)) });
+    assert_eq!(f.failure().await.kind(), ErrorKind::Internal);
 }
 
 #[tokio::test]

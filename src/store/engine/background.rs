@@ -40,6 +40,12 @@ impl Background {
         self.seq.get()
     }
 
+    /// Whether there is room left after [`Background::hand_over`] of a delta of so many bytes.
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        let budget = &self.shared.budget;
+        budget.held().saturating_add(2 * bytes as u64) < budget.limit()
+    }
+
     /// Gives a delta its number, and hands it to the task and to the applier.
     pub(super) fn hand_over(&self, delta: FrozenDelta) -> Arc<Layer> {
         let bytes = delta.bytes() as u64;

@@ -135,8 +135,12 @@ impl Changelog {
         if self.early_cuts.knows(asked) {
             return;
         }
-        // A smaller delta travels in the manifest, and costs no upload of its own.
-        if self.early_cuts.heed(asked, self.active.bytes(), self.inline_limit) {
+        // A smaller delta travels in the manifest, and costs no upload of its own. Nothing is cut
+        // where memory is short: a write asks for memory only before it begins a delta, and the next
+        // delta would come on top.
+        let bytes = self.active.bytes();
+        let limit = if self.background.has_room_for(bytes) { self.inline_limit } else { usize::MAX };
+        if self.early_cuts.heed(asked, bytes, limit) {
             self.freeze_active();
             self.background.events.send(Event::Hurry);
         }
@@ -154,7 +158,7 @@ impl Changelog {
     /// Swaps the active delta for an empty one and hands it to the background (I7: no flush, no
     /// copy, no I/O).
     pub(super) fn freeze(&mut self) {
-        self.early_cuts.was_cut();
+        self.early_cuts.was_cut(self.background.shared.attempt.early_cuts());
         self.freeze_active();
     }
 

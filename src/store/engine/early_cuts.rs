@@ -5,6 +5,10 @@
 //! request is left (`crate::job`'s `early_cuts`). What was written since the last request will
 //! therefore be written once more until the barrier.
 
+/// What is left at the barrier if nothing travels in the manifest. The barrier then has an upload of its
+/// own in any case, which takes as long for nothing as for this much.
+const LITTLE: usize = 64 << 10;
+
 /// What an operator knows of the job's requests for early cuts.
 #[derive(Debug, Default)]
 pub(super) struct EarlyCuts {
@@ -22,18 +26,22 @@ impl EarlyCuts {
     }
 
     /// Heeds a request: whether to cut the active delta of this many `bytes` now, so that at most
-    /// about `limit` bytes are left at the barrier.
+    /// about `limit` bytes, which travel in the manifest, are left at the barrier.
     pub(super) fn heed(&mut self, request: u64, bytes: usize, limit: usize) -> bool {
         // Before the first request nothing is known of the rate.
         let written_since = self.bytes.map_or(0, |before| bytes.saturating_sub(before));
+        let limit = if limit == 0 { LITTLE } else { limit };
         let cut = bytes.saturating_add(written_since) > limit;
         self.request = request;
         self.bytes = Some(if cut { 0 } else { bytes });
         cut
     }
 
-    /// The active delta was cut for another reason, and the next one is empty.
-    pub(super) fn was_cut(&mut self) {
+    /// The active delta was cut for another reason, and the next one is empty. That does for a
+    /// `request` that no write has seen yet. Heeded later, ahead of no barrier, it would count all
+    /// bytes up to the next request as written in the short time between two.
+    pub(super) fn was_cut(&mut self, request: u64) {
+        self.request = request;
         self.bytes = None;
     }
 }
@@ -81,11 +89,28 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_travels_in_the_manifest_a_little_is_left_alone() {
+        let mut early = EarlyCuts::default();
+        assert!(!early.heed(1, 1_000, 0) && !early.heed(2, 30_000, 0), "each cut would be an upload");
+        assert!(early.heed(3, 60_000, 0));
+    }
+
+    #[test]
     fn another_cut_says_nothing_of_the_rate() {
         let mut early = EarlyCuts::default();
         assert!(early.heed(1, 300, LIMIT));
-        early.was_cut();
+        early.was_cut(1);
         assert!(!early.heed(2, 200, LIMIT), "it may have taken any time to write them");
         assert!(early.heed(3, 260, LIMIT));
+    }
+
+    #[test]
+    fn a_cut_for_a_barrier_does_for_the_requests_ahead_of_it() {
+        let mut early = EarlyCuts::default();
+        assert!(!early.heed(1, 10, LIMIT));
+        // An operator that has not written since request 2 comes to the barrier.
+        early.was_cut(3);
+        assert!(early.knows(3), "the first write after the barrier has nothing to cut");
+        assert!(!early.heed(4, 200, LIMIT), "all of it fits, as nearly all of it was there long ago");
     }
 }

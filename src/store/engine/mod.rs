@@ -8,6 +8,8 @@ mod changelog;
 mod early_cuts;
 mod found;
 mod native;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,6 +8,8 @@ mod pack;
 mod receipt;
 mod tail;
 #[cfg(test)]
+mod tail_model_tests;
+#[cfg(test)]
 mod tail_tests;
 
 pub(crate) use joined::{LARGE, Moved, Portion, Upload, join, lay_out};

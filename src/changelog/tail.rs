@@ -272,13 +272,13 @@ impl<B> Tail<B> {
         // First, because what a base contains need not be uploaded any more.
         self.adopt_base();
         let Some(seq) = self.barriers.front().map(|barrier| barrier.seq) else {
-            return self.upload(.., self.waits(flush));
+            return self.upload_ahead(.., flush);
         };
         // What the barrier waits for goes first.
         if !self.has(..=seq, SlotState::Sealing) {
             // Small deltas stay, even where memory is short: the manifest carries them, and the commit
             // frees them.
-            if let Some(action) = self.upload(..=seq, self.inline_limit) {
+            if let Some(action) = self.upload(self.held(..=seq), self.inline_limit) {
                 return Some(action);
             }
             let stands = !self.needs_base || self.base.is_some();
@@ -297,22 +297,24 @@ impl<B> Tail<B> {
             }
         }
         // What came after it does not wait for it.
-        self.upload(seq.next().., self.waits(flush))
+        self.upload_ahead(seq.next().., flush)
     }
 
-    /// Bytes up to which held deltas may wait for a barrier that is not there yet.
-    fn waits(&self, flush: Flush) -> u64 {
-        match flush {
-            Flush::All => 0,
-            Flush::AboveLimit if self.has(..=self.hurried, SlotState::Held) => self.inline_limit / 2,
-            Flush::AboveLimit => self.inline_limit,
-        }
-    }
-
-    /// No path that frees memory waits for a barrier: held deltas are uploaded at once if they
-    /// exceed the low-water mark, which is 0 if memory is short.
-    fn upload(&mut self, range: impl RangeBounds<DeltaSeq>, waits: u64) -> Option<Action<B>> {
+    /// Deltas ahead of a barrier that is not there yet. No path that frees memory waits for one:
+    /// they go at once if they exceed the low-water mark, which is 0 if memory is short.
+    fn upload_ahead(&mut self, range: impl RangeBounds<DeltaSeq>, flush: Flush) -> Option<Action<B>> {
         let held = self.held(range);
+        let early = held.first().is_some_and(|oldest| oldest.first <= self.hurried);
+        let waits = match flush {
+            Flush::All => 0,
+            Flush::AboveLimit if early => self.inline_limit / 2,
+            Flush::AboveLimit => self.inline_limit,
+        };
+        self.upload(held, waits)
+    }
+
+    /// `held` are to be uploaded if they are more than `waits` bytes.
+    fn upload(&mut self, held: Vec<Upload>, waits: u64) -> Option<Action<B>> {
         let weight: u64 = held.iter().map(Upload::weight).sum();
         (weight > waits).then(|| self.start(held))
     }

@@ -382,3 +382,17 @@ fn what_was_cut_ahead_of_a_barrier_and_sealed_after_it_travels_inline() {
     f.sealed(2, 40);
     assert_eq!(f.ready(), (vec![(1, true), (2, true)], None), "one request instead of two");
 }
+
+#[test]
+fn what_comes_after_the_barrier_of_an_early_cut_waits_for_the_next_as_usual() {
+    let mut f = Fixture::new();
+    f.held(1, 120);
+    assert_eq!(f.uploads(Flush::AboveLimit), [1]);
+    f.held(2, 40);
+    f.tail.hurry(DeltaSeq(2));
+    f.tail.barrier(DeltaSeq(2), id(1));
+    f.held(3, 60);
+    assert!(f.advance(Flush::AboveLimit).is_none(), "delta 3 was not cut ahead of a barrier");
+    f.tail.moved(large(vec![delta(1, object(1))]));
+    assert_eq!(f.ready(), (vec![(1, false), (2, true)], None));
+}

@@ -83,7 +83,8 @@ pub enum PinHolder {
 /// checkpoint.wait()?;
 ///
 /// // As if the process had been killed.
-/// std::mem::forget(CheckpointReader::open(&url, &RestoreFrom::Latest, ReaderOptions::new())?);
+/// let options = ReaderOptions::new().dir(place.path().join("reader"));
+/// std::mem::forget(CheckpointReader::open(&url, &RestoreFrom::Latest, options)?);
 ///
 /// let pins = Pins::open(&url)?;
 /// let left = pins.list()?;

@@ -12,7 +12,7 @@ use alluvium_testkit::drive::{checkpoint, put, quiet};
 
 /// A running job with some keys, of which one and its value are no text.
 struct Running {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     url: String,
     opened: Opened,
 }
@@ -30,7 +30,7 @@ impl Running {
         let (words, group) = (store.state(&StateOptions::new("words")).unwrap(), store.group_of(b"\xff\x00"));
         store.put(words, group, b"\xff\x00", b"\xfe").unwrap();
         checkpoint(&opened.job, &mut opened.stores, "").unwrap();
-        Self { _dir: dir, url, opened }
+        Self { dir, url, opened }
     }
 
     fn checkpoint(&mut self) -> String {
@@ -100,7 +100,7 @@ fn savepoints_are_made_listed_used_and_released() {
 fn pins_are_shown_and_released_only_on_purpose() {
     let running = Running::new();
     assert!(succeeds(&running.run(&["pin", "list"], &[])).contains("No pins"));
-    let options = ReaderOptions::new();
+    let options = ReaderOptions::new().dir(running.dir.path().join("reader"));
     // As if it had been killed.
     std::mem::forget(CheckpointReader::open(&running.url, &RestoreFrom::Latest, options).unwrap());
     succeeds(&running.run(&["savepoint", "create"], &["kept"]));

@@ -8,6 +8,7 @@ mod sealing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -74,9 +75,9 @@ pub(crate) struct StoreTask {
     /// The last delta that was frozen, and that the uploader was told to hurry with.
     frozen: DeltaSeq,
     hurried: DeltaSeq,
-    /// Deltas that are being sealed, and whether the uploader was told of any.
-    sealing: usize,
-    told_sealing: bool,
+    /// Deltas that are being sealed, and the first and last of them that the uploader was told of.
+    sealing: BTreeSet<DeltaSeq>,
+    told_sealing: Option<(DeltaSeq, DeltaSeq)>,
     native: NativeUploads,
     /// The newest checkpoint that was given up. A cut for it may come later than the news.
     given_up: Option<CheckpointId>,
@@ -113,8 +114,8 @@ impl StoreTask {
             snapshots: 0,
             frozen: DeltaSeq(0),
             hurried: DeltaSeq(0),
-            sealing: 0,
-            told_sealing: false,
+            sealing: BTreeSet::new(),
+            told_sealing: None,
             native: NativeUploads::default(),
             given_up: None,
             last: None,
@@ -229,9 +230,9 @@ impl StoreTask {
             }
         }
         // Told only after all sealed deltas were offered.
-        let sealing = self.sealing > 0;
-        if std::mem::replace(&mut self.told_sealing, sealing) != sealing {
-            self.parts.uploads.sealing(self.subtask(), sealing);
+        let under_way = self.sealing.first().copied().zip(self.sealing.last().copied());
+        if std::mem::replace(&mut self.told_sealing, under_way) != under_way {
+            self.parts.uploads.sealing(self.subtask(), under_way);
         }
         // A flush holds until all deltas that it could mean are on their way.
         self.flush &= !self.parts.tail.is_flushed();

@@ -7,10 +7,10 @@
 //! when nothing else is on its way.
 //!
 //! Stores are cut at about the same time, and their deltas are sealed one after the other. Waiting
-//! deltas are therefore held for the stores that were sealing when they came, unless they are
-//! enough for an object already. Stores that begin to seal later do not prolong that.
+//! deltas are therefore held for the deltas that were being sealed when they came, unless they are
+//! enough for an object already. Deltas that stores begin to seal later do not prolong that.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::changelog::{LARGE, Portion, Upload};
 use crate::ids::{DeltaSeq, SubtaskIndex};
@@ -33,10 +33,10 @@ pub(super) struct Gather {
     sending: usize,
     /// Offers so far, to order the stores.
     offers: u64,
-    /// Stores that have deltas under way to being sealed.
-    sealing: BTreeSet<SubtaskIndex>,
-    /// Those of them for which waiting deltas are held.
-    held_for: BTreeSet<SubtaskIndex>,
+    /// The last delta that each store has under way to being sealed.
+    sealing: BTreeMap<SubtaskIndex, DeltaSeq>,
+    /// The same as it was when the first of the waiting deltas came. They are held for these.
+    held_for: BTreeMap<SubtaskIndex, DeltaSeq>,
 }
 
 /// The waiting deltas of one store, oldest first.
@@ -86,12 +86,16 @@ impl Gather {
         queue.barrier = queue.barrier.max(through);
     }
 
-    /// The store has begun to seal deltas, or has offered all deltas that it will offer.
-    pub(super) fn sealing(&mut self, subtask: SubtaskIndex, sealing: bool) {
-        if sealing {
-            self.sealing.insert(subtask);
-        } else {
-            self.sealing.remove(&subtask);
+    /// The store has the deltas from the first to the last of `under_way` to seal, and has offered
+    /// what it will offer of those before.
+    pub(super) fn sealing(&mut self, subtask: SubtaskIndex, under_way: Option<(DeltaSeq, DeltaSeq)>) {
+        match under_way {
+            Some((_, last)) => self.sealing.insert(subtask, last),
+            None => self.sealing.remove(&subtask),
+        };
+        // A store may seal one delta after the other without a pause.
+        let awaited = |held_for: &DeltaSeq| under_way.is_some_and(|(first, _)| first <= *held_for);
+        if !self.held_for.get(&subtask).is_some_and(awaited) {
             self.held_for.remove(&subtask);
         }
     }
@@ -275,23 +279,38 @@ mod tests {
     fn what_waits_is_held_for_those_who_are_sealing() {
         let mut gather = Gather::default();
         for subtask in 0..3 {
-            gather.sealing(SubtaskIndex(subtask), true);
+            gather.sealing(SubtaskIndex(subtask), Some((DeltaSeq(1), DeltaSeq(1))));
             gather.barrier(SubtaskIndex(subtask), DeltaSeq(1));
         }
         offer(&mut gather, 0, 1, 10);
-        gather.sealing(SubtaskIndex(0), false);
+        gather.sealing(SubtaskIndex(0), None);
         assert!(sent(&mut gather).is_empty());
         // One that begins later does not prolong it.
-        gather.sealing(SubtaskIndex(7), true);
+        gather.sealing(SubtaskIndex(7), Some((DeltaSeq(1), DeltaSeq(1))));
         offer(&mut gather, 1, 1, 10);
-        gather.sealing(SubtaskIndex(1), false);
+        gather.sealing(SubtaskIndex(1), None);
         assert!(sent(&mut gather).is_empty());
         // This one had little, which goes with the manifest.
-        gather.sealing(SubtaskIndex(2), false);
+        gather.sealing(SubtaskIndex(2), None);
         assert_eq!(sent(&mut gather), [[(0, 1), (1, 1)]]);
         gather.barrier(SubtaskIndex(2), DeltaSeq(2));
         offer(&mut gather, 2, 2, 3 * MIB);
         assert_eq!(sent(&mut gather), [[(2, 2)]], "enough as it is");
+    }
+
+    #[test]
+    fn a_store_that_never_stops_sealing_holds_nothing_up() {
+        let mut gather = Gather::default();
+        let sealing = |gather: &mut Gather, first, last| {
+            gather.sealing(SubtaskIndex(0), Some((DeltaSeq(first), DeltaSeq(last))));
+        };
+        sealing(&mut gather, 1, 2);
+        gather.barrier(SubtaskIndex(1), DeltaSeq(1));
+        offer(&mut gather, 1, 1, 10);
+        sealing(&mut gather, 2, 3);
+        assert!(sent(&mut gather).is_empty(), "delta 2 was being sealed already");
+        sealing(&mut gather, 3, 4);
+        assert_eq!(sent(&mut gather), [[(1, 1)]]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ enum Message {
     Offer(SubtaskIndex, Vec<Upload>),
     Hurry(SubtaskIndex, DeltaSeq),
     Barrier(SubtaskIndex, DeltaSeq),
-    Sealing(SubtaskIndex, bool),
+    Sealing(SubtaskIndex, Option<(DeltaSeq, DeltaSeq)>),
     Release(SubtaskIndex, Vec<ObjectName>),
     Own(ObjectName, BTreeSet<SubtaskIndex>),
 }
@@ -87,9 +87,10 @@ impl Uploads {
         self.send(Message::Barrier(subtask, through));
     }
 
-    /// The store has begun to seal deltas, or has offered all deltas that it will offer.
-    pub(crate) fn sealing(&self, subtask: SubtaskIndex, sealing: bool) {
-        self.send(Message::Sealing(subtask, sealing));
+    /// The store has the deltas from the first to the last of `under_way` to seal, and has offered
+    /// what it will offer of those before.
+    pub(crate) fn sealing(&self, subtask: SubtaskIndex, under_way: Option<(DeltaSeq, DeltaSeq)>) {
+        self.send(Message::Sealing(subtask, under_way));
     }
 
     /// A store refers to these objects no more.
@@ -180,7 +181,7 @@ impl UploadsTask {
             Message::Offer(subtask, deltas) => return self.gather.offer(subtask, deltas),
             Message::Hurry(subtask, through) => return self.gather.hurry(subtask, through),
             Message::Barrier(subtask, through) => return self.gather.barrier(subtask, through),
-            Message::Sealing(subtask, sealing) => return self.gather.sealing(subtask, sealing),
+            Message::Sealing(subtask, under_way) => return self.gather.sealing(subtask, under_way),
             Message::Release(subtask, objects) => self.owned.release(subtask, objects),
             Message::Own(object, subtasks) => self.owned.add(object, subtasks),
         };

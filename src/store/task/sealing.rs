@@ -19,7 +19,7 @@ impl StoreTask {
         debug_assert!(seq > self.frozen, "deltas come in their order");
         self.parts.tail.frozen(seq);
         self.frozen = seq;
-        self.sealing += 1;
+        self.sealing.insert(seq);
         self.seal(held, sealed_share);
     }
 
@@ -61,7 +61,7 @@ impl StoreTask {
         shared.sealed_bytes.fetch_add(bytes, Ordering::Relaxed);
         let exact = shared.budget.take(bytes);
         drop(share);
-        self.sealing = self.sealing.saturating_sub(1);
+        self.sealing.remove(&seq);
         self.parts.tail.sealed(seq, sealed, Arc::new(exact));
     }
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::budget::Budget;
-use crate::changelog::ReceiptCost;
+use crate::changelog::{ReceiptCost, Upload};
 use crate::delta::{self, ActiveDelta, TableKind};
 use crate::env::Env;
 use crate::error::Result;
@@ -119,6 +119,18 @@ impl Fixture {
     fn start_uploads(&mut self) {
         let task = self.uploading.take().expect("it is started once");
         tokio::spawn(task.run(Arc::<Told>::clone(&self.told)));
+    }
+
+    /// A delta was cut and is being sealed.
+    fn frozen(&mut self, seq: u64) {
+        let budget = &self.task.parts.shared.budget;
+        let mut active = ActiveDelta::new();
+        active.put(TableKind::Hash, b"key", b"value");
+        let layer = Layer::new(DeltaSeq(seq), active.cut());
+        let held = ChargedLayer { layer, _share: Arc::new(budget.take(1)) };
+        let sealed_share = budget.take(1);
+        self.task.handle(Event::Frozen { held, sealed_share });
+        self.task.advance();
     }
 
     /// A delta that was cut and is sealed now.
@@ -371,6 +383,35 @@ async fn what_gathers_until_the_uploader_gets_to_it_is_one_object_and_counts_for
     assert_eq!((run.first.0, run.last.0, run.length), (1, 3, 600));
     assert!(f.task.is_idle());
     assert_eq!(f.task.parts.shared.budget.held(), 0);
+}
+
+/// What other stores' barriers wait for is held for what is being sealed, but not for later deltas.
+#[tokio::test]
+async fn a_store_that_never_stops_sealing_holds_up_no_barrier() {
+    let mut f = Fixture::new(CheckpointMode::Changelog);
+    f.start_uploads();
+    f.frozen(1);
+    let (other, first) = (SubtaskIndex(9), DeltaSeq(1));
+    let uploads = f.task.parts.uploads.clone();
+    uploads.barrier(other, first);
+    let bytes = Bytes::from_static(b"delta");
+    let delta = Upload { first, last: first, bytes, crc32c: 0, entries: 1, _hold: None };
+    uploads.offer(other, vec![delta]);
+    f.frozen(2);
+    let arrived = async {
+        loop {
+            match f.inbox.recv().await.unwrap() {
+                // For as long as it takes.
+                Event::Sealed { seq, .. } if seq > first => {}
+                Event::Stored(_) => return,
+                event => {
+                    f.task.handle(event);
+                    f.task.advance();
+                }
+            }
+        }
+    };
+    tokio::time::timeout(SOON, arrived).await.expect("the other store's delta is there");
 }
 
 #[tokio::test]

@@ -80,7 +80,6 @@ impl StoreStarter<'_> {
             remote: Arc::clone(self.remote),
             names: Arc::new(NameSource::new(self.attempt.epoch, subtask, instance.nonce)),
             // A native checkpoint waits for its upload: nothing may hold it back.
-            // A native checkpoint's files are what the checkpoint waits for.
             traffic: Some(Arc::clone(&self.traffic)).filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
             parts: file_parts(native),

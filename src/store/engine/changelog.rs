@@ -132,9 +132,14 @@ impl Changelog {
     #[inline]
     fn cut_early(&mut self) {
         let asked = self.background.shared.attempt.early_cuts();
-        if self.early_cuts.knows(asked) {
-            return;
+        if !self.early_cuts.knows(asked) {
+            self.heed(asked);
         }
+    }
+
+    /// A few times for each checkpoint.
+    #[cold]
+    fn heed(&mut self, asked: u64) {
         // A smaller delta travels in the manifest, and costs no upload of its own. Nothing is cut
         // where memory is short: a write asks for memory only before it begins a delta, and the next
         // delta would come on top.

@@ -135,10 +135,12 @@ impl StoreTask {
                 Ok(NativeUpload { base: ReceiptBase::Inline { index, reference }, bytes, objects, largest })
             };
             // Uploaded files are known and not sent again. If the checkpoint is given up, `stop` is
-            // dropped.
+            // dropped. That is looked at first, so that an upload which was stopped before it ran sends
+            // nothing.
             let result = tokio::select! {
-                result = upload => result,
+                biased;
                 _ = stopped => Err(given_up(pending.id)),
+                result = upload => result,
             };
             remove_snapshot(files.dir).await;
             events.send(Event::NativeUploaded { seq, pending, result });

@@ -5,9 +5,8 @@
 //! into the manifest. The checkpoint then takes one round trip instead of two. The price is that a
 //! hot key may be uploaded once more.
 //!
-//! The first call comes half as long again before the trigger as the slowest upload since the last
-//! one took, plus a margin: an upload that is still under way at the barrier costs a checkpoint
-//! more than a call that came too early. Each further call comes halfway between the last one and the trigger, for
+//! The first call comes as long before the trigger as the slowest upload since the last one took,
+//! plus a margin. Each further call comes halfway between the last one and the trigger, for
 //! operators that would otherwise have written more than the manifest takes. The upload after the
 //! last call may still be under way at the barrier, but it is short. An operator decides for itself
 //! whether it cuts (`crate::store`'s `early_cuts`).
@@ -18,7 +17,7 @@ use tokio::time::Instant;
 
 /// Before an upload was seen.
 const FIRST: Duration = Duration::from_millis(100);
-/// For sealing, beside the half of an upload that the lead is longer than one.
+/// For sealing, and for an upload that takes longer than the last ones.
 const MARGIN: Duration = Duration::from_millis(25);
 const CALLS: u32 = 3;
 
@@ -55,7 +54,7 @@ impl EarlyCuts {
     pub(crate) fn triggered(&mut self, slowest: Option<Duration>) {
         self.made = 0;
         if let Some(slowest) = slowest {
-            self.lead = slowest.saturating_add(slowest / 2).saturating_add(MARGIN).min(self.bound);
+            self.lead = slowest.saturating_add(MARGIN).min(self.bound);
         }
     }
 }
@@ -85,12 +84,10 @@ mod tests {
         let mut early = EarlyCuts::new(ms(1000));
         assert_eq!(calls(&mut early), [ms(100), ms(50), ms(25)]);
         assert_eq!(calls(&mut early), [], "once for each trigger");
-        early.triggered(Some(ms(50)));
-        assert_eq!(calls(&mut early), [ms(100), ms(50), ms(25)]);
-        early.triggered(Some(ms(70)));
-        assert_eq!(calls(&mut early), [ms(130), ms(65), ms(65) / 2]);
+        early.triggered(Some(ms(65)));
+        assert_eq!(calls(&mut early), [ms(90), ms(45), ms(45) / 2]);
         early.triggered(None);
-        assert_eq!(calls(&mut early), [ms(130), ms(65), ms(65) / 2], "nothing new is known");
+        assert_eq!(calls(&mut early), [ms(90), ms(45), ms(45) / 2], "nothing new is known");
         early.triggered(Some(ms(3000)));
         assert_eq!(calls(&mut early), [ms(250), ms(125), ms(125) / 2], "at most a quarter of the interval");
         let mut short = EarlyCuts::new(ms(100));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 
 use super::inspection::{InspectedCheckpoint, InspectedRecord, Inspection};
+use super::intact::Damage;
 use super::outside::Outside;
 use super::pins::inspect_pins;
 use super::savepoints::{Savepoint, describe as describe_savepoint};
@@ -14,7 +15,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::savepoint;
 use crate::ids::Version;
-use crate::manifest::{CheckpointRecord, Entry, Manifest, StateInfo, list_chain, read_manifest};
+use crate::manifest::{ChainEntry, CheckpointRecord, Entry, Manifest, StateInfo, list_chain, read_manifest};
 use crate::remote::{JobLocation, ObjectName, Remote, Staged, count_staged};
 
 /// How often the job is inspected again because a running job has collected what was listed.
@@ -69,16 +70,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
             .object(url)
             .advise("check the URL"));
     };
-    let reads: Vec<_> = chain.iter().map(|entry| read(remote, entry.version, entry.size)).collect();
-    let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
-    // What is gone by now was collected, unless the newest still retains it.
-    let (mut manifests, mut damaged_versions) = (Vec::new(), Vec::new());
-    for found in read.into_iter().flatten() {
-        match found {
-            Ok(found) => manifests.push(found),
-            Err((version, error)) => damaged_versions.push((version, error)),
-        }
-    }
+    let (manifests, mut damaged_versions) = read_all(remote, &chain).await?;
     let seen = |version| damaged_versions.iter().any(|(damaged, _)| *damaged == version);
     let head = manifests.last().filter(|(head, _)| head.version == newest.version || seen(newest.version));
     let Some((head, _)) = head else {
@@ -89,11 +81,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         ));
     };
 
-    let mut sizes = BTreeMap::new();
-    for folder in ObjectName::FOLDERS {
-        let listed = remote.list(folder).await?;
-        sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
-    }
+    let sizes = sizes_of_all(remote).await?;
     let entries = head.retained.fetch_readable(remote).await?;
     let retained: BTreeSet<_> = entries.iter().map(Entry::version).collect();
     let reach = |versions: &BTreeSet<Version>| {
@@ -122,29 +110,7 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
         .into_iter()
         .filter(|name| !live.contains(name) && sizes.contains_key(name))
         .collect();
-    // Many refer to what few carry.
-    let carried = manifests.iter().filter_map(|(manifest, _)| {
-        let states = &manifest.checkpoint()?.states;
-        Some((states.carrier()?, states.known()?))
-            .filter(|(carrier, _)| **carrier == ObjectName::manifest(manifest.version))
-    });
-    let carried: BTreeMap<_, _> = carried.collect();
-    let mut records = Vec::new();
-    for (manifest, bytes) in &manifests {
-        let checkpoint = match manifest.checkpoint() {
-            Some(record) => {
-                let states = match record.states.carrier().and_then(|carrier| carried.get(carrier)) {
-                    Some(states) => Arc::clone(states),
-                    None => states_of(remote, record).await?,
-                };
-                let kept = retained.contains(&manifest.version);
-                Some(InspectedCheckpoint::of(record, &states, kept, damage.of(manifest.version)))
-            }
-            None => None,
-        };
-        let (version, epoch) = (manifest.version.0, manifest.epoch.0);
-        records.push(InspectedRecord { version, epoch, bytes: *bytes, checkpoint });
-    }
+    let records = inspected_records(remote, &manifests, &retained, &damage).await?;
     let opens =
         manifests.iter().map(|(manifest, _)| manifest).filter(|manifest| manifest.checkpoint().is_none());
     Ok(Inspection {
@@ -172,6 +138,49 @@ async fn look_once(remote: &Remote, url: &str) -> Result<Inspection> {
     })
 }
 
+/// Names and sizes of all objects of the job.
+async fn sizes_of_all(remote: &Remote) -> Result<BTreeMap<String, u64>> {
+    let mut sizes = BTreeMap::new();
+    for folder in ObjectName::FOLDERS {
+        let listed = remote.list(folder).await?;
+        sizes.extend(listed.into_iter().map(|object| (object.name, object.size)));
+    }
+    Ok(sizes)
+}
+
+/// The chain's records as an inspection shows them.
+async fn inspected_records(
+    remote: &Remote,
+    manifests: &[(Manifest, u64)],
+    retained: &BTreeSet<Version>,
+    damage: &Damage,
+) -> Result<Vec<InspectedRecord>> {
+    // Many refer to what few carry.
+    let carried = manifests.iter().filter_map(|(manifest, _)| {
+        let states = &manifest.checkpoint()?.states;
+        Some((states.carrier()?, states.known()?))
+            .filter(|(carrier, _)| **carrier == ObjectName::manifest(manifest.version))
+    });
+    let carried: BTreeMap<_, _> = carried.collect();
+    let mut records = Vec::new();
+    for (manifest, bytes) in manifests {
+        let checkpoint = match manifest.checkpoint() {
+            Some(record) => {
+                let states = match record.states.carrier().and_then(|carrier| carried.get(carrier)) {
+                    Some(states) => Arc::clone(states),
+                    None => states_of(remote, record).await?,
+                };
+                let kept = retained.contains(&manifest.version);
+                Some(InspectedCheckpoint::of(record, &states, kept, damage.of(manifest.version)))
+            }
+            None => None,
+        };
+        let (version, epoch) = (manifest.version.0, manifest.epoch.0);
+        records.push(InspectedRecord { version, epoch, bytes: *bytes, checkpoint });
+    }
+    Ok(records)
+}
+
 /// Those that read, and what is wrong with the others.
 async fn look_at_savepoints(remote: &Remote) -> Result<(Vec<Savepoint>, Vec<String>)> {
     let (mut savepoints, mut damaged) = (Vec::new(), Vec::new());
@@ -197,6 +206,24 @@ async fn look_at_savepoints(remote: &Remote) -> Result<(Vec<Savepoint>, Vec<Stri
 
 /// A manifest and its size, or what is wrong with it.
 type Read = std::result::Result<(Manifest, u64), (Version, Error)>;
+
+/// The manifests of the chain with their sizes, and the versions that are damaged. What is gone by
+/// now was collected, unless the newest still retains it.
+async fn read_all(
+    remote: &Remote,
+    chain: &[ChainEntry],
+) -> Result<(Vec<(Manifest, u64)>, Vec<(Version, Error)>)> {
+    let reads: Vec<_> = chain.iter().map(|entry| read(remote, entry.version, entry.size)).collect();
+    let read: Vec<_> = futures::stream::iter(reads).buffered(PARALLEL_READS).try_collect().await?;
+    let (mut manifests, mut damaged) = (Vec::new(), Vec::new());
+    for found in read.into_iter().flatten() {
+        match found {
+            Ok(found) => manifests.push(found),
+            Err(found) => damaged.push(found),
+        }
+    }
+    Ok((manifests, damaged))
+}
 
 /// None if it is gone.
 async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<Read>> {

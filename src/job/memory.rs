@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn i6_nobody_is_given_what_another_has() {
-        for mode in [CheckpointMode::Changelog, CheckpointMode::NativeIncremental] {
+        for mode in CheckpointMode::ALL.iter().copied() {
             for (memory, subtasks) in
                 [(16_000_000, 1), (16_000_000, 8), (16_000_000, 16), (256_000_000, 64), (256_000_000, 256)]
                     .into_iter()

@@ -25,14 +25,14 @@ pub(super) struct DeltaId {
     pub(super) delta: usize,
 }
 
-/// A delta, and where it lies.
-pub(super) type Part = (ObjectName, Range<u64>, DeltaId);
+/// Where a delta lies, and which one it is.
+pub(super) type DeltaLocation = (ObjectName, Range<u64>, DeltaId);
 
 /// Deltas of one source that follow each other in one object.
 struct AdjacentDeltas {
     /// A number for the object's name.
     object: usize,
-    parts: Vec<Part>,
+    deltas: Vec<DeltaLocation>,
     bytes: u64,
 }
 
@@ -47,7 +47,7 @@ struct Lane {
 ///
 /// # Errors
 /// [`Corrupt`](crate::error::ErrorKind::Corrupt) if a reference is to no possible place.
-pub(super) fn batches(plans: &[SubtaskPlan], limit: u64) -> Result<Vec<Vec<Part>>> {
+pub(super) fn batches(plans: &[SubtaskPlan], limit: u64) -> Result<Vec<Vec<DeltaLocation>>> {
     let mut lanes = lanes(plans)?;
     let mut batches = Batches { limit, bytes: 0, batches: Vec::new() };
     let mut objects = Objects::of(&lanes);
@@ -60,7 +60,7 @@ pub(super) fn batches(plans: &[SubtaskPlan], limit: u64) -> Result<Vec<Vec<Part>
             };
             objects.taken(object, lane.object());
             lane.bytes = lane.bytes.saturating_sub(run.bytes);
-            unit.push(run.parts);
+            unit.push(run.deltas);
         }
         batches.add(unit);
     }
@@ -77,16 +77,16 @@ fn lanes(plans: &[SubtaskPlan]) -> Result<Vec<Lane>> {
                 let range = part_of(&wanted.object, wanted.offset, wanted.length)?;
                 let next = numbers.len();
                 let object = *numbers.entry(wanted.object.clone()).or_insert(next);
-                let part = (wanted.object.clone(), range, DeltaId { plan, source, delta });
+                let location = (wanted.object.clone(), range, DeltaId { plan, source, delta });
                 lane.bytes = lane.bytes.saturating_add(wanted.length);
                 match lane.runs.back_mut() {
                     Some(run) if run.object == object => {
-                        run.parts.push(part);
+                        run.deltas.push(location);
                         run.bytes = run.bytes.saturating_add(wanted.length);
                     }
                     _ => lane.runs.push_back(AdjacentDeltas {
                         object,
-                        parts: vec![part],
+                        deltas: vec![location],
                         bytes: wanted.length,
                     }),
                 }
@@ -148,17 +148,17 @@ struct Batches {
     limit: u64,
     /// What the last batch takes to read.
     bytes: u64,
-    batches: Vec<Vec<Part>>,
+    batches: Vec<Vec<DeltaLocation>>,
 }
 
 impl Batches {
     /// Adds runs of one object, one of each lane: to the last batch, or to a new one, or to several if
     /// they exceed the limit by themselves.
-    fn add(&mut self, unit: Vec<Vec<Part>>) {
+    fn add(&mut self, unit: Vec<Vec<DeltaLocation>>) {
         let ascending = unit.iter().all(|run| run.is_sorted_by_key(|(_, range, _)| range.start));
         let mut unit: Vec<_> = unit.into_iter().flatten().collect();
         if ascending {
-            // In the order of the object, so that the parts of a batch lie side by side.
+            // In the order of the object, so that the deltas of a batch lie side by side.
             unit.sort_by_key(|(_, range, id)| (range.start, *id));
         }
         let cost = |end: Option<u64>, range: &Range<u64>| match end {
@@ -178,15 +178,15 @@ impl Batches {
             self.begin();
         }
         let mut end = None;
-        for part in unit {
-            let mut bytes = cost(end, &part.1);
+        for delta in unit {
+            let mut bytes = cost(end, &delta.1);
             if self.bytes > 0 && bytes > self.limit.saturating_sub(self.bytes) {
                 self.begin();
-                bytes = cost(None, &part.1);
+                bytes = cost(None, &delta.1);
             }
-            end = end.max(Some(part.1.end));
+            end = end.max(Some(delta.1.end));
             self.bytes = self.bytes.saturating_add(bytes);
-            self.batches.last_mut().into_iter().for_each(|batch| batch.push(part.clone()));
+            self.batches.last_mut().into_iter().for_each(|batch| batch.push(delta.clone()));
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    fn bytes(batch: &[Part]) -> u64 {
+    fn bytes(batch: &[DeltaLocation]) -> u64 {
         coalesce(batch.to_vec()).iter().map(|read| read.range.end - read.range.start).sum()
     }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::batch::{DeltaId, Part};
+use super::batch::{DeltaId, DeltaLocation};
 use super::local::LocalFiles;
 use super::plan::SubtaskPlan;
 use super::reads::{Read, coalesce, part_of};
@@ -125,7 +125,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Fetches the deltas of a batch, in the order of their ids. They are not checked yet.
-    pub(super) async fn deltas(&self, batch: Vec<Part>) -> Result<Vec<(DeltaId, Bytes)>> {
+    pub(super) async fn deltas(&self, batch: Vec<DeltaLocation>) -> Result<Vec<(DeltaId, Bytes)>> {
         let mut deltas = self.read(batch).await?;
         deltas.sort_by_key(|(id, _)| *id);
         Ok(deltas)

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::batch::{DeltaId, Part, batches};
+use super::batch::{DeltaId, DeltaLocation, batches};
 use super::fetch::{Fetcher, sources_beside};
 use super::local::LocalFiles;
 use super::plan::{SubtaskPlan, plan};
@@ -323,7 +323,7 @@ impl Restorer {
 /// the last that is sent.
 async fn fetch_changelog(
     fetcher: &Fetcher<'_>,
-    batches: Vec<Vec<Part>>,
+    batches: Vec<Vec<DeltaLocation>>,
     sender: mpsc::Sender<Result<FetchedBatch>>,
 ) {
     // Room is given in the order in which it is asked for, which is that of the batches.

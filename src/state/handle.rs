@@ -1,9 +1,10 @@
 //! What the handles of all kinds have in common.
 
-/// A handle is `typed: Arc<Typed<_, _>>` and `scope: S`.
+/// A handle is `typed: Arc<Typed<_, _>>` and `scope: S`. A kind without types of its own is
+/// `handle!(CounterState<>)`.
 macro_rules! handle {
-    ($state:ident<$($type:ident),+>) => {
-        impl<$($type,)+ S: $crate::state::scope::Spaces> $state<$($type,)+ S> {
+    ($state:ident<$($type:ident),*>) => {
+        impl<$($type,)* S: $crate::state::scope::Spaces> $state<$($type,)* S> {
             /// The keys of a group that have something in this state, each once, in their order.
             ///
             /// # Errors
@@ -19,10 +20,10 @@ macro_rules! handle {
             }
         }
 
-        impl<$($type,)+ N: $crate::state::KeyCodec<Owned = N>> $state<$($type,)+ $crate::state::Namespaced<N>> {
+        impl<$($type,)* N: $crate::state::KeyCodec<Owned = N>> $state<$($type,)* $crate::state::Namespaced<N>> {
             /// The state of one namespace of the current key.
             #[must_use]
-            pub fn at<'n>(&self, namespace: &'n N) -> $state<$($type,)+ $crate::state::At<'n, N>> {
+            pub fn at<'n>(&self, namespace: &'n N) -> $state<$($type,)* $crate::state::At<'n, N>> {
                 $state {
                     typed: std::sync::Arc::clone(&self.typed),
                     scope: $crate::state::scope::At(namespace),
@@ -67,13 +68,13 @@ macro_rules! handle {
 
         // Derived ones would ask the same of the types.
 
-        impl<$($type,)+ S: Clone> Clone for $state<$($type,)+ S> {
+        impl<$($type,)* S: Clone> Clone for $state<$($type,)* S> {
             fn clone(&self) -> Self {
                 Self { typed: std::sync::Arc::clone(&self.typed), scope: self.scope.clone() }
             }
         }
 
-        impl<$($type,)+ S> std::fmt::Debug for $state<$($type,)+ S> {
+        impl<$($type,)* S> std::fmt::Debug for $state<$($type,)* S> {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_struct(stringify!($state)).field("name", &self.typed.name).finish_non_exhaustive()
             }

@@ -129,7 +129,7 @@ impl Ttl {
         Expiry {
             ttl_millis: self.millis,
             last_access: if list { list_time } else { cell_time },
-            first_part: if list { first_element } else { |_| None },
+            first_element: if list { first_element } else { |_| None },
         }
     }
 
@@ -321,10 +321,10 @@ mod tests {
         assert!(expiry.is_expired(&[], 100), "nothing is left of it");
         let parts = list(&[Some(80), None]);
         let first = list(&[Some(80)]).len();
-        assert_eq!((expiry.first_part)(&parts), Some((Some(80), first)));
-        assert_eq!((expiry.first_part)(&parts[first..]), Some((None, parts.len() - first)));
-        assert_eq!((expiry.first_part)(&[]), None);
-        assert_eq!((TTL.expiry(StateKind::Value).first_part)(&parts), None);
+        assert_eq!((expiry.first_element)(&parts), Some((Some(80), first)));
+        assert_eq!((expiry.first_element)(&parts[first..]), Some((None, parts.len() - first)));
+        assert_eq!((expiry.first_element)(&[]), None);
+        assert_eq!((TTL.expiry(StateKind::Value).first_element)(&parts), None);
         assert!(TtlNow(None).hides(StateKind::List, &[]) && !TtlNow(None).hides(StateKind::List, &parts));
         let mut torn = list(&[Some(80), Some(81)]);
         torn.pop();

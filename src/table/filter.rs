@@ -31,8 +31,9 @@ use crate::key;
 
 const NAME: &CStr = c"alluvium.ttl";
 
-/// The time of a part of a value, if it has one, and its length.
-pub(crate) type Part = (Option<u64>, usize);
+/// The last access of a list's element, in milliseconds since 1970, if it has one, and its length
+/// in bytes.
+pub(crate) type ElementHead = (Option<u64>, usize);
 
 /// When the values of one state expire.
 #[derive(Clone, Copy)]
@@ -42,9 +43,9 @@ pub(crate) struct Expiry {
     /// The last access that a stored value knows of, in milliseconds since 1970. None for bytes
     /// without a time, which never expire, and for those that it does not understand.
     pub(crate) last_access: fn(&[u8]) -> Option<u64>,
-    /// Of a value whose parts expire by themselves, a list: the time of the first part, and its
-    /// length. None for other values, and for bytes that it does not understand.
-    pub(crate) first_part: fn(&[u8]) -> Option<Part>,
+    /// Of a list, whose elements expire by themselves: what is known of the first element. None for
+    /// other values, and for bytes that it does not understand.
+    pub(crate) first_element: fn(&[u8]) -> Option<ElementHead>,
 }
 
 /// When the values of one state expire, as of now.
@@ -61,14 +62,14 @@ thread_local! {
 }
 
 impl ExpiryAt {
-    /// What of a value a fold keeps: all but the parts at its front that have expired. A read gets
-    /// all of it, because what is hidden, and what is rewritten, is for the state to decide.
-    pub(super) fn live_part<'a>(&self, value: &'a [u8]) -> &'a [u8] {
+    /// What of a value a fold keeps: all but the elements at its front that have expired. A read
+    /// gets all of it, because what is hidden, and what is rewritten, is for the state to decide.
+    pub(super) fn live_elements<'a>(&self, value: &'a [u8]) -> &'a [u8] {
         if BACKGROUND.get() { self.without_expired(value) } else { value }
     }
 
     fn without_expired<'a>(&self, mut value: &'a [u8]) -> &'a [u8] {
-        while let Some((Some(last), len)) = (self.expiry.first_part)(value)
+        while let Some((Some(last), len)) = (self.expiry.first_element)(value)
             && is_expired(last, self.expiry.ttl_millis, self.now)
             && let Some(rest) = value.get(len.max(1)..)
         {
@@ -219,7 +220,9 @@ mod tests {
     const EXPIRY: Expiry = Expiry {
         ttl_millis: 10,
         last_access: |value| value.first().copied().map(u64::from),
-        first_part: |value| value.first().map(|byte| (Some(u64::from(*byte)).filter(|time| *time < 99), 1)),
+        first_element: |value| {
+            value.first().map(|byte| (Some(u64::from(*byte)).filter(|time| *time < 99), 1))
+        },
     };
 
     fn key(state: StateId) -> Vec<u8> {
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_at_the_front_of_a_value_expire_by_themselves() {
+    fn elements_at_the_front_of_a_list_expire_by_themselves() {
         let expiries = expiries(15);
         assert!(expiries.of(&key(StateId(7))).is_none());
         expiries.set(StateId(7), EXPIRY);
@@ -293,10 +296,10 @@ mod tests {
         ] {
             assert_eq!(at.without_expired(value), left);
         }
-        assert_eq!(at.live_part(&[1, 6]), [1, 6], "a read");
+        assert_eq!(at.live_elements(&[1, 6]), [1, 6], "a read");
         std::thread::spawn(move || {
             BACKGROUND.set(true);
-            assert_eq!(at.live_part(&[1, 6]), [6]);
+            assert_eq!(at.live_elements(&[1, 6]), [6]);
         })
         .join()
         .unwrap();

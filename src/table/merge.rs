@@ -53,7 +53,7 @@ impl Folds {
     /// None makes RocksDB fail the read or the compaction with a Corruption status.
     fn full(&self, key: &[u8], base: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
         let expiry = self.expiries.of(key);
-        let live = |part| expiry.map_or(part, |expiry| expiry.live_part(part));
+        let live = |part| expiry.map_or(part, |expiry| expiry.live_elements(part));
         let folded = fold(base, operands, live);
         match &folded {
             Some(folded) => self.long.note(key, folded.len()),
@@ -73,7 +73,7 @@ impl Folds {
     /// done here; they then stay apart until a full merge.
     fn partial(&self, key: &[u8], operands: &MergeOperands) -> Option<Vec<u8>> {
         let expiry = self.expiries.of(key);
-        let folded = concat(operands, |part| expiry.map_or(part, |expiry| expiry.live_part(part)));
+        let folded = concat(operands, |part| expiry.map_or(part, |expiry| expiry.live_elements(part)));
         folded.iter().for_each(|folded| self.long.note(key, folded.len()));
         folded
     }

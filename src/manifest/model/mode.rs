@@ -13,6 +13,9 @@ macro_rules! modes {
         }
 
         impl CheckpointMode {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$mode,)*];
+
             /// Its number in a manifest.
             pub(crate) fn code(self) -> u8 {
                 match self {
@@ -46,4 +49,20 @@ modes! {
     Changelog = 0, logs_changes: true;
     /// A checkpoint flushes RocksDB and uploads the files that are new.
     NativeIncremental = 1, logs_changes: false;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_stored_of_a_mode_never_changes() {
+        let stored: Vec<_> = CheckpointMode::ALL.iter().map(|mode| (mode.code(), *mode)).collect();
+        let expected = [(0, CheckpointMode::Changelog), (1, CheckpointMode::NativeIncremental)];
+        assert_eq!(stored, expected, "a new mode is added at the end, here as well");
+        for (code, mode) in stored {
+            assert_eq!(CheckpointMode::of(code), Some(mode));
+        }
+        assert_eq!(CheckpointMode::of(99), None);
+    }
 }

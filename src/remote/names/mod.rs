@@ -14,6 +14,7 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod folder;
 mod savepoint;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::error::{Error, Result};
 use crate::ids::{Epoch, Nonce, SubtaskIndex, Version};
 
+use folder::Folder;
 pub(crate) use savepoint::{Generation, SavepointName};
 
 /// The name of an object, relative to the job's prefix. A value of numbers, formatted only for a
@@ -86,20 +88,21 @@ impl DataKind {
 
 impl ObjectName {
     /// Folder of the manifest chain.
-    pub(crate) const MANIFESTS: &'static str = "manifest";
+    pub(crate) const MANIFESTS: &'static str = Folder::Manifests.name();
     /// Folder of everything that manifests refer to.
-    pub(crate) const DATA: &'static str = "data";
+    pub(crate) const DATA: &'static str = Folder::Data.name();
     /// Folder of pins.
-    pub(crate) const PINS: &'static str = "pin";
+    pub(crate) const PINS: &'static str = Folder::Pins.name();
     /// Folder of savepoints.
-    pub(crate) const SAVEPOINTS: &'static str = "savepoint";
+    pub(crate) const SAVEPOINTS: &'static str = Folder::Savepoints.name();
     /// Folder of probes.
-    pub(crate) const PROBES: &'static str = "probe";
+    #[cfg(test)]
+    pub(crate) const PROBES: &'static str = Folder::Probes.name();
     /// Folder of what attempts have found out about the chain.
-    pub(crate) const OPENED: &'static str = "opened";
+    #[cfg(test)]
+    pub(crate) const OPENED: &'static str = Folder::Opened.name();
     /// The top-level folders of a job. Anything else beside them is not Alluvium's.
-    pub(crate) const FOLDERS: [&'static str; 6] =
-        [Self::MANIFESTS, Self::DATA, Self::PINS, Self::SAVEPOINTS, Self::PROBES, Self::OPENED];
+    pub(crate) const FOLDERS: [&'static str; Folder::NAMES.len()] = Folder::NAMES;
 
     pub(crate) fn manifest(version: Version) -> Self {
         Self::Manifest(version)
@@ -131,21 +134,21 @@ impl ObjectName {
 
     fn read(text: &str) -> Option<Self> {
         let (folder, rest) = text.split_once('/')?;
-        match folder {
-            Self::MANIFESTS => Some(Self::Manifest(Version(rest.parse().ok()?))),
-            Self::PINS => Some(Self::Pin(read_nonce(rest)?)),
-            Self::SAVEPOINTS => {
+        match Folder::of(folder)? {
+            Folder::Manifests => Some(Self::Manifest(Version(rest.parse().ok()?))),
+            Folder::Pins => Some(Self::Pin(read_nonce(rest)?)),
+            Folder::Savepoints => {
                 let (name, generation) = rest.split_once('!').unwrap_or((rest, "0"));
                 Some(Self::Savepoint(name.parse().ok()?, Generation(generation.parse().ok()?)))
             }
-            Self::PROBES => match rest.strip_prefix('v').and_then(|rest| rest.split_once('-')) {
+            Folder::Probes => match rest.strip_prefix('v').and_then(|rest| rest.split_once('-')) {
                 Some((version, nonce)) => {
                     Some(Self::Probe(Version(version.parse().ok()?), read_nonce(nonce)?))
                 }
                 None => Some(Self::Probe(Version(0), read_nonce(rest)?)),
             },
-            Self::OPENED => Some(Self::Opened(Epoch(rest.parse().ok()?))),
-            Self::DATA => {
+            Folder::Opened => Some(Self::Opened(Epoch(rest.parse().ok()?))),
+            Folder::Data => {
                 let mut parts = rest.split('/');
                 let epoch = Epoch(parts.next()?.parse().ok()?);
                 let subtask = SubtaskIndex(parts.next()?.parse().ok()?);
@@ -155,7 +158,18 @@ impl ObjectName {
                 let n = n.parse().ok()?;
                 parts.next().is_none().then_some(Self::Data { epoch, subtask, instance, n, kind })
             }
-            _ => None,
+        }
+    }
+
+    /// Where it lies.
+    fn folder(&self) -> Folder {
+        match self {
+            Self::Data { .. } => Folder::Data,
+            Self::Manifest(_) => Folder::Manifests,
+            Self::Opened(_) => Folder::Opened,
+            Self::Pin(_) => Folder::Pins,
+            Self::Probe(..) => Folder::Probes,
+            Self::Savepoint(..) => Folder::Savepoints,
         }
     }
 
@@ -194,19 +208,18 @@ impl TryFrom<&str> for ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.folder().name())?;
         match self {
             Self::Data { epoch, subtask, instance, n, kind } => {
-                let (folder, extension) = (Self::DATA, kind.extension());
-                write!(f, "{folder}/{:020}/{:05}/{instance}/{n:010}.{extension}", epoch.0, subtask.0)
+                write!(f, "/{:020}/{:05}/{instance}/{n:010}.{}", epoch.0, subtask.0, kind.extension())
             }
-            Self::Manifest(version) => write!(f, "{}/{:020}", Self::MANIFESTS, version.0),
-            Self::Pin(nonce) => write!(f, "{}/{nonce}", Self::PINS),
-            Self::Opened(epoch) => write!(f, "{}/{:020}", Self::OPENED, epoch.0),
-            Self::Probe(Version(0), nonce) => write!(f, "{}/{nonce}", Self::PROBES),
-            Self::Probe(version, nonce) => write!(f, "{}/v{:020}-{nonce}", Self::PROBES, version.0),
+            Self::Manifest(version) => write!(f, "/{:020}", version.0),
+            Self::Opened(epoch) => write!(f, "/{:020}", epoch.0),
+            Self::Pin(nonce) | Self::Probe(Version(0), nonce) => write!(f, "/{nonce}"),
+            Self::Probe(version, nonce) => write!(f, "/v{:020}-{nonce}", version.0),
             // As the first version of this crate wrote it.
-            Self::Savepoint(name, Generation(0)) => write!(f, "{}/{name}", Self::SAVEPOINTS),
-            Self::Savepoint(name, Generation(n)) => write!(f, "{}/{name}!{n:010}", Self::SAVEPOINTS),
+            Self::Savepoint(name, Generation(0)) => write!(f, "/{name}"),
+            Self::Savepoint(name, Generation(n)) => write!(f, "/{name}!{n:010}"),
         }
     }
 }

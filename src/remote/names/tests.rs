@@ -25,6 +25,28 @@ fn names_never_change() {
     assert_eq!(savepoint(12).to_string(), "savepoint/v1.2_before-upgrade!0000000012");
 }
 
+/// A name in this folder.
+fn sample_in(folder: Folder) -> ObjectName {
+    match folder {
+        Folder::Manifests => ObjectName::manifest(Version(12)),
+        Folder::Data => sample(),
+        Folder::Pins => ObjectName::pin(Nonce([1; 16])),
+        Folder::Savepoints => ObjectName::savepoint(&"a".parse().unwrap(), Generation(12)),
+        Folder::Probes => ObjectName::probe(Version(7), Nonce([0; 16])),
+        Folder::Opened => ObjectName::Opened(Epoch(7)),
+    }
+}
+
+#[test]
+fn a_name_of_every_folder_reads_back() {
+    for folder in Folder::ALL {
+        let name = sample_in(folder);
+        assert_eq!(name.folder(), folder);
+        assert!(name.to_string().starts_with(&format!("{}/", folder.name())), "{name}");
+        assert_eq!(ObjectName::parse(&name.to_string()), Some(name));
+    }
+}
+
 #[test]
 fn only_exact_names_are_read() {
     for wrong in [

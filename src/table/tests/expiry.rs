@@ -29,7 +29,7 @@ impl Clock for ManualClock {
 const EXPIRY: Expiry = Expiry {
     ttl_millis: 10,
     last_access: |value| value.first().copied().map(u64::from),
-    first_part: |_| None,
+    first_element: |_| None,
 };
 
 fn table_with_clock() -> (TempDir, Table, Arc<ManualClock>) {
@@ -110,7 +110,7 @@ fn operands_survive_the_filter() {
 /// A list of bytes, each of which is its own time.
 const PARTS: Expiry = Expiry {
     last_access: |value| Some(value.iter().max().copied().map_or(0, u64::from)),
-    first_part: |value| value.first().map(|time| (Some(u64::from(*time)), 1)),
+    first_element: |value| value.first().map(|time| (Some(u64::from(*time)), 1)),
     ..EXPIRY
 };
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alluvium::{CheckpointId, Env, JobOptions, MaterializationOptions, OpenMode};
+use alluvium::{CheckpointId, Env, JobOptions, MaterializationOptions, OpenMode, StateStore};
 
 use crate::failure::{Exit, Failure, Result};
 use crate::harness::backend::{Operator, Time};
@@ -18,7 +18,7 @@ use crate::harness::progress::Progress;
 use crate::harness::stage::{Stage, StageKind};
 use crate::harness::store::RunStore;
 use crate::harness::workload::{KeyBytes, Stream, Workload};
-use crate::result::{Mode, Prices, Restore, RunResult, Settings};
+use crate::result::{Machine, Mode, Prices, Restore, RunResult, Settings};
 use crate::signals::{interrupt_flag, interrupted, waiting};
 use crate::units;
 
@@ -138,11 +138,7 @@ impl Session {
         backend.set_metadata(metadata)?;
 
         let streams = workload.streams().map_err(Failure::usage)?;
-        let mut lanes = Vec::new();
-        for (index, (store, stream)) in stores.into_iter().zip(&streams).enumerate() {
-            let position = positions.get(index).copied().unwrap_or(0);
-            lanes.push(Lane { operator: JobOperator::new(store, workload)?, stream, position });
-        }
+        let lanes = lanes(stores, &streams, &positions, workload)?;
         let stages = self.stages();
         let plan = Plan { stages: &stages, patience: self.run.patience, interrupt: interrupt_flag() };
         let outcome = driver::run(&backend, lanes, plan, &EnvTime(env.clone()), progress);
@@ -150,29 +146,10 @@ impl Session {
         let positions: Vec<u64> = lanes.iter().map(|lane| lane.position).collect();
         drop(lanes);
 
-        let facts = Facts {
-            mode: self.mode,
-            workload: workload.clone(),
-            settings: self.settings(),
-            machine,
-            store_model: self.run_store.spec(&self.run.outage).filter(|_| self.mode.takes_checkpoints()),
-            prices: self.prices,
-            log: backend.events().read(Clone::clone),
-            stored_bytes_peak: self.run_store.store.stored_bytes_peak(),
-            table_options: backend.stats().table_options,
-        };
-        let mut result = evaluate(facts, &runs);
+        let mut result = evaluate(self.facts(workload, machine, &backend), &runs);
         result.label = self.run.label.clone().or_else(|| self.scenario.clone());
         result.started_at = Some(started);
-        if !self.mode.takes_checkpoints() {
-            result.notes.push(NONE_NOTE.to_owned());
-        }
-        if self.run_store.kind == "file" {
-            result.notes.push(LOCAL_STORE_NOTE.to_owned());
-        }
-        if result.store_model.is_some() {
-            result.notes.push(MODEL_NOTE.to_owned());
-        }
+        self.add_notes(&mut result);
         if failure.is_none() && !cut_short && result.records == 0 {
             failure = Some(nothing_measured(&self.run));
         }
@@ -181,24 +158,9 @@ impl Session {
         if failure.is_none() {
             failure = closed.err();
         }
-        if let After::Restore { dir, verify } = &self.after
-            && failure.is_none()
-            && !interrupted()
-            && self.mode.takes_checkpoints()
-        {
-            progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
-            let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);
-            match restore(
-                &self.run_store,
-                self.mode,
-                options,
-                &streams,
-                workload,
-                Some(&positions),
-                *verify,
-                env,
-            ) {
-                Ok((restored, _)) => result.restore = Some(restored),
+        if failure.is_none() && !interrupted() {
+            match self.restore_after(workload, &streams, &positions, env, progress) {
+                Ok(restored) => result.restore = restored,
                 // The run itself is whole, and so is its result.
                 Err(error) if error.exit == Exit::Interrupted => {}
                 Err(error) => failure = Some(error),
@@ -221,6 +183,69 @@ impl Session {
         }
         Ok(Finished { result, failure })
     }
+
+    fn facts(&self, workload: &Workload, machine: Machine, backend: &JobBackend) -> Facts {
+        Facts {
+            mode: self.mode,
+            workload: workload.clone(),
+            settings: self.settings(),
+            machine,
+            store_model: self.run_store.spec(&self.run.outage).filter(|_| self.mode.takes_checkpoints()),
+            prices: self.prices,
+            log: backend.events().read(Clone::clone),
+            stored_bytes_peak: self.run_store.store.stored_bytes_peak(),
+            table_options: backend.stats().table_options,
+        }
+    }
+
+    /// What a reader of the figures must know.
+    fn add_notes(&self, result: &mut RunResult) {
+        if !self.mode.takes_checkpoints() {
+            result.notes.push(NONE_NOTE.to_owned());
+        }
+        if self.run_store.kind == "file" {
+            result.notes.push(LOCAL_STORE_NOTE.to_owned());
+        }
+        if result.store_model.is_some() {
+            result.notes.push(MODEL_NOTE.to_owned());
+        }
+    }
+
+    /// Restores the job that was closed, if that was asked for and there is a checkpoint to restore.
+    fn restore_after(
+        &self,
+        workload: &Workload,
+        streams: &[Stream],
+        positions: &[u64],
+        env: &Env,
+        progress: &Progress,
+    ) -> Result<Option<Restore>> {
+        let After::Restore { dir, verify } = &self.after else { return Ok(None) };
+        if !self.mode.takes_checkpoints() {
+            return Ok(None);
+        }
+        progress.say(if *verify { "restoring and verifying every key" } else { "restoring" });
+        let options = job_options(dir, OpenMode::Existing, workload.subtasks, &self.run);
+        let positions = Some(positions);
+        let (restored, _) =
+            restore(&self.run_store, self.mode, options, streams, workload, positions, *verify, env)?;
+        Ok(Some(restored))
+    }
+}
+
+/// An operator for each store, on its stream, at the position that the store was restored to.
+fn lanes<'s>(
+    stores: Vec<StateStore>,
+    streams: &'s [Stream],
+    positions: &[u64],
+    workload: &Workload,
+) -> Result<Vec<Lane<'s, JobOperator>>> {
+    let mut lanes = Vec::new();
+    for (index, (store, stream)) in stores.into_iter().zip(streams).enumerate() {
+        let position = positions.get(index).copied().unwrap_or(0);
+        lanes.push(Lane { operator: JobOperator::new(store, workload)?, stream, position });
+    }
+    Ok(lanes)
 }
 
 /// A paced run releases its records in groups; a slow and short one may not come to the first.

@@ -72,6 +72,15 @@ pub(crate) struct StageRun {
     pub(crate) looks: Vec<Look>,
 }
 
+impl StageRun {
+    /// Adds what one operator has measured, and when its last record was done.
+    fn add(&mut self, (recorder, worked): &(Recorder, Duration)) {
+        self.recorder.add(recorder);
+        self.worked = self.worked.max(*worked);
+        self.end = self.end.max(*worked);
+    }
+}
+
 /// One look at the running job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
@@ -100,7 +109,22 @@ struct Control<'p> {
     conductor: Thread,
 }
 
-impl Control<'_> {
+impl<'p> Control<'p> {
+    /// Of a run that has not begun; the thread that calls is its conductor.
+    fn new(plan: Plan<'p>, subtasks: usize) -> Self {
+        Self {
+            plan,
+            released: AtomicUsize::new(0),
+            start: AtomicU64::new(0),
+            done: AtomicUsize::new(0),
+            records: (0..subtasks).map(|_| AtomicU64::new(0)).collect(),
+            recent: Mutex::new(Times::new()),
+            stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            conductor: thread::current(),
+        }
+    }
+
     fn fail(&self, failure: Failure) {
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
@@ -139,18 +163,8 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
     time: &impl Time,
     progress: &mut Progress,
 ) -> Outcome<'a, O> {
-    let control = Control {
-        plan,
-        released: AtomicUsize::new(0),
-        start: AtomicU64::new(0),
-        done: AtomicUsize::new(0),
-        records: lanes.iter().map(|_| AtomicU64::new(0)).collect(),
-        recent: Mutex::new(Times::new()),
-        stop: AtomicBool::new(false),
-        failure: Mutex::new(None),
-        conductor: thread::current(),
-    };
     let threads = lanes.len();
+    let control = Control::new(plan, threads);
     let loads = lanes.iter().map(|lane| lane.stream.own_keys().saturating_sub(lane.position)).sum();
 
     let (mut runs, ends) = thread::scope(|scope| {
@@ -178,23 +192,7 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
             .collect();
 
         let mut conductor = Conductor::new(backend, &control, time, progress, threads, loads);
-        let mut runs = Vec::new();
-        for stage in plan.stages {
-            let (run, outcome) = conductor.conduct(*stage);
-            runs.push(run);
-            let outcome = match outcome {
-                // Not part of the stage: every mode is to begin the next one alike.
-                Ok(()) if stage.kind == StageKind::Load && !control.interrupted() => conductor.level(),
-                outcome => outcome,
-            };
-            if let Err(failure) = outcome {
-                control.fail(failure);
-                backend.abandon();
-            }
-            if control.ending() {
-                break;
-            }
-        }
+        let runs = conduct(&mut conductor, backend, &control);
         control.released.store(plan.stages.len() + 1, Ordering::Release);
         let ends: Vec<_> = handles.into_iter().map(thread::ScopedJoinHandle::join).collect();
         (runs, ends)
@@ -205,11 +203,7 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
     for end in ends {
         match end {
             Ok((lane, recorded)) => {
-                for (run, (recorder, worked)) in runs.iter_mut().zip(recorded) {
-                    run.recorder.add(&recorder);
-                    run.worked = run.worked.max(worked);
-                    run.end = run.end.max(worked);
-                }
+                runs.iter_mut().zip(recorded).for_each(|(run, recorded)| run.add(&recorded));
                 lanes.push(lane);
             }
             Err(panic) => std::panic::resume_unwind(panic),
@@ -218,4 +212,30 @@ pub(crate) fn run<'a, B: Backend, O: Operator>(
     let interrupted = control.interrupted();
     let failure = control.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
     Outcome { runs, lanes, failure, interrupted }
+}
+
+/// The stages up to the last one that was begun. The first failure ends them.
+fn conduct<B: Backend, T: Time>(
+    conductor: &mut Conductor<'_, '_, B, T>,
+    backend: &B,
+    control: &Control<'_>,
+) -> Vec<StageRun> {
+    let mut runs = Vec::new();
+    for stage in control.plan.stages {
+        let (run, outcome) = conductor.conduct(*stage);
+        runs.push(run);
+        let outcome = match outcome {
+            // Not part of the stage: every mode is to begin the next one alike.
+            Ok(()) if stage.kind == StageKind::Load && !control.interrupted() => conductor.level(),
+            outcome => outcome,
+        };
+        if let Err(failure) = outcome {
+            control.fail(failure);
+            backend.abandon();
+        }
+        if control.ending() {
+            break;
+        }
+    }
+    runs
 }

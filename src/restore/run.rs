@@ -39,8 +39,8 @@ pub(crate) struct Restorer {
     /// Requests under way at a time.
     pub(crate) parallel: usize,
     /// Bytes of changelog held at a time, about: half of it as it is stored, arriving or being
-    /// replayed, and half of it decoded. A single delta, or a run of up to 2 MiB, may exceed its part, and so may
-    /// the gaps that a request reads along.
+    /// replayed, and half of it decoded. A single delta, or a run of up to 2 MiB, may exceed its
+    /// part, and so may the gaps that a request reads along.
     pub(crate) memory: u64,
 }
 
@@ -319,7 +319,7 @@ impl Restorer {
 }
 
 /// Fetches the batches in their order. A batch begins as soon as there is room for it, also while the
-/// one before is still arriving, so that the link never idles for a round trip. The first failure is
+/// one before is still arriving, so that no round trip lies between two. The first failure is
 /// the last that is sent.
 async fn fetch_changelog(
     fetcher: &Fetcher<'_>,

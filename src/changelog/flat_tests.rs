@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tail::{Action, Flush, Tail};
-use super::{Pack, Portion, Upload, lay_out, packing_due};
+use super::{Pack, Portion, Sizes, Upload, lay_out, packing_due};
 use crate::budget::Budget;
 use crate::delta::Sealed;
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
@@ -88,7 +88,7 @@ impl Store {
 
     /// Packs what is due, as the packer does. Returns whether anything was.
     fn pack(&mut self, named: &[DeltaRef]) -> bool {
-        let due = packing_due(named.iter().map(|delta| (SUBTASK, delta)), CARRIED);
+        let due = packing_due(named.iter().map(|delta| (SUBTASK, delta)), CARRIED, &Sizes::default());
         for pack in &due {
             self.pack_one(pack);
         }

@@ -13,7 +13,7 @@ mod tail_model_tests;
 mod tail_tests;
 
 pub(crate) use joined::{LARGE, Moved, Portion, Upload, join, lay_out};
-pub(crate) use pack::{Pack, due as packing_due};
+pub(crate) use pack::{Pack, Sizes, due as packing_due};
 pub use receipt::Receipt;
 pub(crate) use receipt::{ReceiptBase, ReceiptCost, ReceiptDelta};
 pub(crate) use tail::{Action, Flush, Retired, Tail};

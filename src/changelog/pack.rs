@@ -16,11 +16,16 @@
 //! Packing then waits for [`PER_SUBTASK`] objects of each subtask; otherwise it would run at every
 //! checkpoint. The number of objects is bounded by a multiple of the subtasks, from which a restore
 //! reads anyway.
+//!
+//! An object that deltas of several subtasks share loses the part of each when that subtask takes a
+//! base. What is left will follow soon, so it is not rewritten for its size before only a
+//! [`REST`]th is live. The size that an object had is what checkpoints have named of it at most
+//! ([`Sizes`]).
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
@@ -49,6 +54,38 @@ const WHOLE: u64 = 256 << 10;
 /// byte is thus rewritten a logarithmic number of times.
 const OUTWEIGHS: u64 = 8;
 
+/// The part of a large object that is worth rewriting, because the rest of the object is dead.
+const REST: u64 = 4;
+
+/// The most that the checkpoints of this process have named of each object, in bytes. An object that was
+/// already half dead when the process was opened counts as that small.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes(HashMap<ObjectName, u64>);
+
+impl Sizes {
+    /// A checkpoint names these deltas. Objects that it does not name are forgotten.
+    pub(crate) fn named<'a>(&mut self, deltas: impl IntoIterator<Item = &'a DeltaRef>) {
+        let mut live = HashMap::<_, u64>::with_capacity(self.0.len());
+        for delta in deltas {
+            let bytes = live.entry(&delta.object).or_default();
+            *bytes = bytes.saturating_add(delta.length);
+        }
+        self.0.retain(|name, _| live.contains_key(name));
+        for (name, bytes) in live {
+            match self.0.get_mut(name) {
+                Some(most) => *most = bytes.max(*most),
+                None => drop(self.0.insert(name.clone(), bytes)),
+            }
+        }
+    }
+
+    /// Whether an object of which so much is live is left as it is.
+    fn is_large(&self, object: &Live<'_>) -> bool {
+        let most = self.0.get(object.name).copied().unwrap_or_default();
+        object.bytes >= LARGE || (most >= LARGE && object.bytes >= most / REST)
+    }
+}
+
 /// What goes into one pack, in this order: the subtask, and the reference that the checkpoint has
 /// to its delta.
 pub(crate) type Pack = Vec<(SubtaskIndex, DeltaRef)>;
@@ -65,9 +102,9 @@ struct Live<'a> {
 }
 
 /// What should be packed now. `deltas` are all deltas that the newest checkpoint of the process
-/// refers to, those of a subtask oldest first. `carried` is what manifests may carry before a few
-/// of them are packed.
-pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64) -> Vec<Pack> {
+/// refers to, those of a subtask oldest first. `sizes` has seen them. `carried` is what manifests may
+/// carry before a few of them are packed.
+pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64, sizes: &Sizes) -> Vec<Pack> {
     let deltas: Vec<_> = deltas.into_iter().collect();
     let mut live = BTreeMap::<&ObjectName, Live<'_>>::new();
     for (subtask, delta) in &deltas {
@@ -78,7 +115,7 @@ pub(crate) fn due<'a>(deltas: impl IntoIterator<Item = Named<'a>>, carried: u64)
     }
     let (manifests, objects): (Vec<_>, Vec<_>) =
         live.into_values().partition(|object| object.name.is_manifest());
-    let (small, large): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| object.bytes < LARGE);
+    let (large, small): (Vec<_>, Vec<_>) = objects.into_iter().partition(|object| sizes.is_large(object));
     let many = manifests.len() > MAX_CARRIERS;
     let much = manifests.len() >= FEW_CARRIERS && bytes_of(&manifests) >= carried;
     // Packing even one manifest is worth it, because the manifest can then be deleted. An object that

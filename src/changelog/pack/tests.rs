@@ -30,7 +30,7 @@ fn object_of(subtask: u32, n: u64, length: u64) -> DeltaRef {
 
 /// As all of one subtask.
 fn due_of(deltas: &[DeltaRef], carried: u64) -> Vec<Pack> {
-    due(deltas.iter().map(|delta| (SubtaskIndex(0), delta)), carried)
+    due(deltas.iter().map(|delta| (SubtaskIndex(0), delta)), carried, &Sizes::default())
 }
 
 /// The objects of each pack.
@@ -145,13 +145,14 @@ fn i8_many_subtasks_do_not_pack_at_every_checkpoint() {
 struct Many {
     /// What a checkpoint names of each subtask, oldest first.
     named: Vec<Vec<DeltaRef>>,
+    sizes: Sizes,
     objects: u64,
     written: u64,
 }
 
 impl Many {
     fn new(subtasks: usize) -> Self {
-        Self { named: vec![Vec::new(); subtasks], objects: 0, written: 0 }
+        Self { named: vec![Vec::new(); subtasks], sizes: Sizes::default(), objects: 0, written: 0 }
     }
 
     fn write(&mut self, portions: &[Portion]) -> Vec<(SubtaskIndex, Moved)> {
@@ -181,8 +182,10 @@ impl Many {
 
     /// Packs what is due; how many packs that were.
     fn pack(&mut self) -> usize {
+        self.sizes.named(self.named.iter().flatten());
         let named = (0..).map(SubtaskIndex).zip(&self.named);
-        let packs = due(named.flat_map(|(subtask, deltas)| deltas.iter().map(move |d| (subtask, d))), ANY);
+        let named = named.flat_map(|(subtask, deltas)| deltas.iter().map(move |d| (subtask, d)));
+        let packs = due(named, ANY, &self.sizes);
         for pack in &packs {
             let mut portions = Vec::<Portion>::new();
             for (subtask, delta) in pack {
@@ -209,6 +212,11 @@ impl Many {
             }
         }
         packs.len()
+    }
+
+    /// The subtask takes a base of all that it has.
+    fn base(&mut self, subtask: usize) {
+        self.named[subtask].clear();
     }
 
     fn references(&self) -> usize {
@@ -254,6 +262,41 @@ fn i5_references_of_many_subtasks_do_not_add_up() {
 }
 
 #[test]
+fn what_bases_of_other_subtasks_have_left_of_an_object_is_rewritten_late_or_never() {
+    for (subtasks, length, rewritten) in
+        [(2_usize, 1_500_000_usize, 0.0), (4, 700_000, 0.0), (16, 300_000, 0.5)]
+    {
+        let mut many = Many::new(subtasks);
+        for seq in 1..=240 {
+            many.checkpoint(seq, length);
+            // Each in its turn, one every fifteen checkpoints.
+            if seq % 15 == 0 {
+                many.base(seq as usize / 15 % subtasks);
+            }
+            many.pack();
+            let live: u64 = many.named.iter().flatten().map(|delta| delta.length).sum();
+            let most = (live * REST / LARGE) as usize + 2 * 7 + 15;
+            assert!(many.objects() <= most, "{} objects of {most} after {seq}", many.objects());
+        }
+        let bytes = (240 * subtasks * length) as f64;
+        let more = many.written as f64 / bytes - 1.0;
+        assert!(more <= rewritten, "{more:.2} of the changelog of {subtasks} subtasks was rewritten");
+    }
+}
+
+#[test]
+fn sizes_follow_what_checkpoints_name() {
+    let whole = [object_of(0, 1, LARGE), object_of(1, 2, 100)];
+    let mut sizes = Sizes::default();
+    sizes.named(&whole);
+    let half = DeltaRef { length: LARGE / 2, ..whole[0].clone() };
+    sizes.named([&half]);
+    assert_eq!(sizes.0, HashMap::from([(half.object.clone(), LARGE)]), "the most; the other is gone");
+    let large = |length| sizes.is_large(&Live { name: &half.object, bytes: length, parts: Vec::new() });
+    assert!(large(LARGE / REST) && !large(LARGE / REST - 1));
+}
+
+#[test]
 fn what_does_not_follow_each_other_is_not_packed_for_it() {
     // A long one between any two short ones: nothing would become one reference.
     let mut deltas = Vec::new();
@@ -268,7 +311,7 @@ fn what_does_not_follow_each_other_is_not_packed_for_it() {
         (0..5).map(|n| DeltaRef { first: DeltaSeq(n + 1), ..delta(name_of(0, n), LARGE) }).collect();
     let own = deltas.iter().map(|delta| (SubtaskIndex(0), delta));
     let others = others.iter().map(|delta| (SubtaskIndex(1), delta));
-    assert_eq!(due(own.chain(others), ANY), Vec::<Pack>::new());
+    assert_eq!(due(own.chain(others), ANY, &Sizes::default()), Vec::<Pack>::new());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::{StreamExt, stream};
 
-use crate::changelog::{Pack, Portion, Upload, join, lay_out, packing_due};
+use crate::changelog::{Pack, Portion, Sizes, Upload, join, lay_out, packing_due};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::SubtaskIndex;
 use crate::manifest::DeltaRef;
@@ -37,6 +37,7 @@ pub(crate) struct Packer {
     /// Bytes that manifests may carry before they are packed for it.
     carried: u64,
     busy: Busy,
+    sizes: Mutex<Sizes>,
     /// Objects that are damaged or gone. They stay where they are, and the others are packed without them.
     unreadable: Mutex<BTreeSet<ObjectName>>,
     /// How often something was read back.
@@ -59,7 +60,7 @@ impl Packer {
         stores: BTreeMap<SubtaskIndex, EventSender>,
         carried: u64,
     ) -> Self {
-        let (busy, unreadable) = (Busy::default(), Mutex::default());
+        let (busy, sizes, unreadable) = (Busy::default(), Mutex::default(), Mutex::default());
         Self {
             remote,
             names,
@@ -67,6 +68,7 @@ impl Packer {
             stores,
             carried,
             busy,
+            sizes,
             unreadable,
             #[cfg(test)]
             reads: Default::default(),
@@ -76,6 +78,8 @@ impl Packer {
     /// A checkpoint that refers to these deltas was committed: packs what is due, unless a run is under
     /// way. The next checkpoint asks again.
     pub(crate) fn committed(self: &Arc<Self>, deltas: &[(SubtaskIndex, &DeltaRef)]) {
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.named(deltas.iter().map(|(_, delta)| *delta));
         let Some(run) = self.busy.begin() else { return };
         let due = {
             let mut unreadable = self.unreadable();
@@ -84,8 +88,9 @@ impl Packer {
                 unreadable.retain(|object| named.contains(object));
             }
             let readable = deltas.iter().filter(|(_, delta)| !unreadable.contains(&delta.object));
-            packing_due(readable.copied(), self.carried)
+            packing_due(readable.copied(), self.carried, &sizes)
         };
+        drop(sizes);
         if due.is_empty() {
             return;
         }

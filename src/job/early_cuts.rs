@@ -5,8 +5,8 @@
 //! into the manifest. The checkpoint then takes one round trip instead of two. The price is that a
 //! hot key may be uploaded once more.
 //!
-//! The first call comes as long before the trigger as the slowest upload since the last one took,
-//! plus a margin. Each further call comes halfway between the last one and the trigger, for
+//! The first call comes as long before the trigger as the slowest of the last uploads took, plus a
+//! margin. Each further call comes halfway between the last one and the trigger, for
 //! operators that would otherwise have written more than the manifest takes. The upload after the
 //! last call may still be under way at the barrier, but it is short. An operator decides for itself
 //! whether it cuts (`crate::store`'s `early_cuts`).
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 /// Before an upload was seen.
 const FIRST: Duration = Duration::from_millis(100);
-/// For sealing, and for an upload that takes longer than the last ones.
+/// For sealing, and for an upload that takes longer than the ones before it.
 const MARGIN: Duration = Duration::from_millis(25);
 const CALLS: u32 = 3;
 
@@ -49,8 +49,7 @@ impl EarlyCuts {
         due
     }
 
-    /// The barrier is there. `slowest` is the longest that an upload took since the last one, if there was
-    /// any.
+    /// The barrier is there. `slowest` is the longest that an upload took lately, if there was any.
     pub(crate) fn triggered(&mut self, slowest: Option<Duration>) {
         self.made = 0;
         if let Some(slowest) = slowest {

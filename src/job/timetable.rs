@@ -1,6 +1,7 @@
 //! When the next checkpoint is triggered, and when operators are asked for early cuts ahead of it.
 //! Holds moments of the runtime's clock, and acts on nothing by itself.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +11,9 @@ use super::early_cuts::EarlyCuts;
 /// How long bases give way to a checkpoint after its trigger, at most, and at most a quarter of the
 /// interval. Together with the time before the trigger that is half of the time.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// Barriers for which the slowest upload ahead of them is remembered.
+const REMEMBERED: usize = 8;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -24,10 +28,34 @@ pub(super) struct Timetable {
     early: Option<EarlyCuts>,
     /// The next trigger by a call, if it was announced, and the early cuts ahead of it.
     expected: Option<(Instant, EarlyCuts)>,
-    /// How long the slowest upload of deltas took since the last barrier.
-    slowest_upload: Option<Duration>,
-    /// The same before the last barrier that had uploads before it.
-    known_upload: Option<Duration>,
+    uploads: UploadTimes,
+}
+
+/// How long uploads of deltas took lately: the slowest since the last barrier, and of those before it
+/// the slowest ahead of each. One of many uploads is slow, and a checkpoint that waits for it takes
+/// two round trips, so that the slowest counts for a while.
+#[derive(Debug, Default)]
+struct UploadTimes {
+    since_barrier: Option<Duration>,
+    before: VecDeque<Duration>,
+}
+
+impl UploadTimes {
+    fn took(&mut self, time: Duration) {
+        self.since_barrier = self.since_barrier.max(Some(time));
+    }
+
+    /// A barrier without uploads before it says nothing.
+    fn barrier(&mut self) {
+        self.before.extend(self.since_barrier.take());
+        while self.before.len() > REMEMBERED {
+            self.before.pop_front();
+        }
+    }
+
+    fn slowest(&self) -> Option<Duration> {
+        self.before.iter().copied().max().max(self.since_barrier)
+    }
 }
 
 impl Timetable {
@@ -63,7 +91,7 @@ impl Timetable {
             return;
         }
         let mut early = EarlyCuts::new(in_about);
-        early.triggered(self.slowest_upload.max(self.known_upload));
+        early.triggered(self.uploads.slowest());
         self.expected = Some((after(now, in_about), early));
     }
 
@@ -74,16 +102,15 @@ impl Timetable {
 
     /// A checkpoint begins, whatever has triggered it.
     pub(super) fn begin(&mut self) {
-        let slowest = self.slowest_upload.take();
-        self.known_upload = slowest.or(self.known_upload);
+        self.uploads.barrier();
         if let Some(early) = &mut self.early {
-            early.triggered(slowest);
+            early.triggered(self.uploads.slowest());
         }
     }
 
     /// An upload of deltas took this long.
     pub(super) fn uploaded(&mut self, took: Duration) {
-        self.slowest_upload = self.slowest_upload.max(Some(took));
+        self.uploads.took(took);
     }
 
     /// How long bases give way to a checkpoint after its trigger, at most.
@@ -145,6 +172,16 @@ mod tests {
         table.uploaded(ms(10));
         table.begin();
         assert_eq!(early(&mut table, start), [1920, 1960, 1980], "as early as the slowest upload takes");
+        for _ in 1..REMEMBERED {
+            table.uploaded(ms(15));
+            table.begin();
+            assert_eq!(early(&mut table, start), [1920, 1960, 1980], "it counts for a while");
+        }
+        table.uploaded(ms(15));
+        table.begin();
+        assert_eq!(early(&mut table, start), [1960, 1980, 1990]);
+        table.begin();
+        assert_eq!(early(&mut table, start), [1960, 1980, 1990], "nothing new is known");
         table.rest_until(start + 3 * SECOND);
         assert_eq!(table.next_trigger(), Some(start + 3 * SECOND));
         table.rest_until(start + SECOND);

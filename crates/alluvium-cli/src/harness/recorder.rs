@@ -9,9 +9,10 @@ use crate::result::{ENOUGH_FOR_P999, Percentiles};
 /// Longest time that a histogram tells apart; longer ones count as this.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Times in nanoseconds, to three significant digits.
+/// Times in nanoseconds, to three significant digits. A bucket counts to 4 billion, because each
+/// operator's thread has several of these, and with wider ones they take more than 1 MB of its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Times(Histogram<u64>);
+pub(crate) struct Times(Histogram<u32>);
 
 impl Times {
     pub(crate) fn new() -> Self {

@@ -4,7 +4,7 @@
 #   INPUTS=TEXT CXX=COMPILER scripts/rocksdb-build.sh FOLDER SHA256_OF_BUILD_RS FLAGS...
 #
 # RocksDB's files include the same headers over and over, so that one by one they take three times as
-# long as in some twenty larger units. RocksDB's own Makefile has such a target (unity.a). A unit that
+# long as in a dozen larger units. RocksDB's own Makefile has such a target (unity.a). A unit that
 # does not compile is halved, down to single files.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -15,7 +15,7 @@ folder=$1
 known_build_rs=$2
 shift 2
 flags=("$@")
-units=20
+units=12
 # What is compiled stays here if the script is interrupted, and is taken up by the next run.
 work=$folder.partial
 
@@ -45,7 +45,7 @@ find_sources() {
     includes=(-Irocksdb/include/ -Irocksdb/ -Irocksdb/third-party/gtest-1.8.1/fused-src/ "-I$lz4" "-I$zstd" -I.)
 }
 
-# Neighbours share most headers, so a unit is a stretch of the list, of a twentieth of all bytes.
+# Neighbours share most headers, so a unit is a stretch of the list, of a twelfth of all bytes.
 # The largest units are listed first, so that no core waits for a late one at the end.
 plan_units() {
     local file
@@ -91,9 +91,9 @@ compile() {
     compile "${unit}a" && compile "${unit}b"
 }
 
-# gcc 12 takes up to 1.2 GB for a unit. More at once than memory holds would end in the kernel's kill.
+# gcc 12 takes up to 1.7 GB for a unit. More at once than memory holds would end in the kernel's kill.
 jobs_at_once() {
-    local cores memory limit unit_mb=1300
+    local cores memory limit unit_mb=1800
     cores=${CARGO_BUILD_JOBS:-$(nproc)}
     memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
     # A container's limit.

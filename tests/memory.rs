@@ -70,7 +70,10 @@ impl Case {
             .memory(self.memory)
             .materialization(materialization);
         let url = format!("file://{}", dir.path().join("store").display());
+        #[expect(clippy::disallowed_methods, reason = "a figure to look at, by which nothing is decided")]
+        let start = std::time::Instant::now();
         let mut opened = Job::open(&url, options).unwrap();
+        println!("opened in {:.2?}", start.elapsed());
         let checkpoints = 3;
         let rounds = self.written / (VALUE as u64 + 8) / u64::from(self.subtasks);
         let states: Vec<_> = opened

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::remote::NextCheckpoint;
+
 use super::early_cuts::EarlyCuts;
 
 /// How long bases give way to a checkpoint after its trigger, at most, and at most a quarter of the
-/// interval. Together with the time before the trigger that is half of the time.
+/// interval. Parts that would not be through before the early cuts wait as long at most, and the early
+/// cuts begin a quarter of the interval before the trigger at most. So a quarter of the time is left.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// Barriers for which the slowest upload ahead of them is remembered.
@@ -118,6 +121,12 @@ impl Timetable {
         self.interval.map_or(GRACE, |interval| (interval / 4).min(GRACE))
     }
 
+    /// When bases should leave the link to the next checkpoint, as far as that is known.
+    pub(super) fn next_checkpoint(&self) -> Option<NextCheckpoint> {
+        let at = self.next_early_cut().or(self.next)?;
+        Some(NextCheckpoint { at, ahead: self.grace() })
+    }
+
     /// When operators should be asked for an early cut, ahead of the schedule's next trigger or of
     /// the announced one.
     pub(super) fn next_early_cut(&self) -> Option<Instant> {
@@ -215,14 +224,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn bases_have_half_of_the_time_at_least() {
+    async fn bases_have_a_quarter_of_the_time_at_least() {
         let start = Instant::now();
         for interval in [ms(10), ms(100), SECOND, SECOND * 60] {
             let mut table = Timetable::new(Some(interval), true, start);
             table.uploaded(SECOND * 60);
             table.begin();
             let first = table.next_early_cut().unwrap();
-            assert!(start + interval - first + table.grace() <= interval / 2, "{interval:?}");
+            let next = table.next_checkpoint().unwrap();
+            assert_eq!(next.at, first);
+            let before = start + interval - first + next.ahead;
+            assert!(before + table.grace() <= interval / 4 * 3, "{interval:?}");
         }
         assert_eq!(Timetable::new(None, true, start).grace(), GRACE);
     }

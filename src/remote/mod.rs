@@ -55,7 +55,7 @@ use pace::{Begun, Pace};
 pub(crate) use read::Listed;
 pub(crate) use retry::{Notice, Patience, RetryPolicy};
 pub(crate) use staging::{Staged, count_staged, remove_staged};
-pub(crate) use traffic::BaseTraffic;
+pub(crate) use traffic::{BaseTraffic, NextCheckpoint};
 #[cfg(any(test, feature = "test-util"))]
 pub(crate) use url::open_url;
 pub(crate) use write::{Created, NeededByNothing, Refused};

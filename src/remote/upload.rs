@@ -11,6 +11,7 @@ use object_store::{MultipartUpload, PutMultipartOptions, PutPayload};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -47,7 +48,8 @@ impl Remote {
         if length <= PART {
             let source = FileReader::open(file, length).await?;
             let (source, bytes, _room) = source.read(length, traffic, &self.upload_room).await?;
-            return self.put_data_shared(name, bytes, sharers).await.map(|()| source.hash.finalize());
+            let put = self.put_data_shared(name, bytes, sharers);
+            return timed(traffic, put).await.map(|()| source.hash.finalize());
         }
         let mut attempts = self.attempts();
         loop {
@@ -123,7 +125,7 @@ impl Remote {
             let limit = self.limit(size.saturating_mul(sharers.into()));
             let request = self.unless_it_hangs("upload a part of", name, size, limit, part);
             sending.push(async move {
-                let sent = request.await;
+                let sent = timed(traffic, request).await;
                 drop(room);
                 sent
             });
@@ -257,6 +259,16 @@ impl FileReader {
         })
         .await
     }
+}
+
+/// Tells the traffic how long the upload of a part takes.
+async fn timed<T>(traffic: Option<&BaseTraffic>, upload: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let sent = upload.await;
+    if let Some(traffic) = traffic {
+        traffic.took(start.elapsed());
+    }
+    sent
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

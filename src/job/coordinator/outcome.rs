@@ -175,10 +175,10 @@ impl Coordinator {
     /// The next checkpoint may start, by the schedule only after the minimum pause.
     fn finish(&mut self, id: CheckpointId, outcome: Outcome) {
         self.progress().pending = None;
-        self.bases.go_on();
         // A new checkpoint may start from here on, on any thread.
         self.triggers.done(&self.attempt, id, outcome);
         self.state.timetable.rest_until(after(Instant::now(), self.schedule.min_pause));
+        self.bases.go_on(self.state.timetable.next_checkpoint());
     }
 }
 

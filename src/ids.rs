@@ -123,9 +123,57 @@ impl fmt::Display for StateId {
     }
 }
 
+/// The name of an operator within its job, given by the user. Empty for the one operator of a job
+/// that names none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct OperatorId(String);
+
+impl OperatorId {
+    /// Bytes of a name, at most.
+    const LONGEST: usize = 128;
+    /// The one operator of a job that names none.
+    pub(crate) const UNNAMED: &'static Self = &Self(String::new());
+
+    /// # Errors
+    /// `InvalidArgument` unless the name has 1 to 128 bytes, none of them a control character.
+    pub(crate) fn new(name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        if name.is_empty() || name.len() > Self::LONGEST || name.chars().any(char::is_control) {
+            return Err(Error::invalid(format!("{name:?} cannot be an operator's id"))
+                .advise(format!("use 1 to {} bytes without control characters", Self::LONGEST)));
+        }
+        Ok(Self(name))
+    }
+
+    pub(crate) fn is_named(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OperatorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_named() { write!(f, "operator {:?}", self.0) } else { f.write_str("the unnamed operator") }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_operators_id_is_short_and_printable() {
+        for wrong in ["", "a\nb", "\0", &"x".repeat(129), &"é".repeat(65)] {
+            assert_eq!(OperatorId::new(wrong).unwrap_err().kind(), crate::ErrorKind::InvalidArgument);
+        }
+        let id = OperatorId::new("é".repeat(64)).unwrap();
+        assert!(id.is_named() && !OperatorId::UNNAMED.is_named());
+        assert_eq!(OperatorId::new("clicks").unwrap().to_string(), "operator \"clicks\"");
+    }
 
     #[test]
     fn state_ids_never_change() {

@@ -114,7 +114,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 pub use job::{
     CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobOptions, JobStats, JobStatus,
-    MemoryStats, Opened, Owes, PendingCheckpoint, SourceJob, StoreState, SubtaskStatus, UnderWay,
+    MemoryStats, Opened, OperatorSpec, Owes, PendingCheckpoint, SourceJob, StoreState, SubtaskStatus,
+    UnderWay,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode, RestoreFrom};

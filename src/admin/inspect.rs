@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::savepoint;
 use crate::ids::Version;
-use crate::manifest::{ChainEntry, CheckpointRecord, Entry, Manifest, StateInfo, list_chain, read_manifest};
+use crate::manifest::{ChainEntry, CheckpointRecord, Entry, Manifest, StateLists, list_chain, read_manifest};
 use crate::remote::{JobLocation, ObjectName, Remote, Staged, count_staged};
 
 /// How often the job is inspected again because a running job has collected what was listed.
@@ -167,11 +167,11 @@ async fn inspected_records(
         let checkpoint = match manifest.checkpoint() {
             Some(record) => {
                 let states = match record.states.carrier().and_then(|carrier| carried.get(carrier)) {
-                    Some(states) => Arc::clone(states),
+                    Some(states) => (*states).clone(),
                     None => states_of(remote, record).await?,
                 };
                 let kept = retained.contains(&manifest.version);
-                Some(InspectedCheckpoint::of(record, &states, kept, damage.of(manifest.version)))
+                Some(InspectedCheckpoint::of(manifest, record, &states, kept, damage.of(manifest.version)))
             }
             None => None,
         };
@@ -237,9 +237,9 @@ async fn read(remote: &Remote, version: Version, size: u64) -> Result<Option<Rea
 
 /// The descriptions of a checkpoint's states. Empty if the manifest that carries them is gone. That can be so for a
 /// checkpoint that is not retained, whose manifest exists only because later ones need its deltas.
-async fn states_of(remote: &Remote, record: &CheckpointRecord) -> Result<Arc<[StateInfo]>> {
+async fn states_of(remote: &Remote, record: &CheckpointRecord) -> Result<StateLists> {
     match record.states.fetch(remote).await {
-        Err(error) if error.kind() == ErrorKind::MissingObject => Ok(Arc::default()),
+        Err(error) if error.kind() == ErrorKind::MissingObject => Ok(StateLists::default()),
         states => states,
     }
 }

@@ -5,7 +5,9 @@ use serde::Serialize;
 use super::pins::InspectedPin;
 use super::savepoints::Savepoint;
 use crate::ids::{CheckpointId, SubtaskIndex};
-use crate::manifest::{CheckpointMode, CheckpointRecord, Origin, StateInfo, SubtaskRecord};
+use crate::manifest::{
+    CheckpointMode, CheckpointRecord, Manifest, Origin, StateInfo, StateLists, SubtaskRecord,
+};
 
 /// A job as its object store shows it. Sizes in bytes.
 #[derive(Debug, Clone, Serialize)]
@@ -87,14 +89,30 @@ pub struct InspectedCheckpoint {
     /// The coordinator's metadata, as given to [`Job::trigger`](crate::Job::trigger). Not serialized.
     #[serde(skip)]
     pub metadata: Vec<u8>,
-    /// The names of its states.
+    /// The names of its states, those of all operators.
     pub states: Vec<String>,
+    /// Its operators, in the order of their subtasks. Empty if they have no names: then there is one.
+    pub operators: Vec<InspectedOperator>,
     /// Problems with the objects that it needs: missing, too short, or unreadable. Found from a listing of all objects.
     /// Content is read only of base indexes, and of what travels in a damaged version of the chain. Empty in a sound
     /// job.
     pub damage: Vec<String>,
     /// Each subtask's part.
     pub subtasks: Vec<InspectedSubtask>,
+}
+
+/// An operator's part of a checkpoint.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct InspectedOperator {
+    /// Its id.
+    pub id: String,
+    /// Its number of key groups.
+    pub max_parallelism: u16,
+    /// Its subtasks.
+    pub subtasks: Vec<SubtaskIndex>,
+    /// The names of its states.
+    pub states: Vec<String>,
 }
 
 /// A subtask's part of a checkpoint.
@@ -149,8 +167,9 @@ pub struct InspectedOrigin {
 
 impl InspectedCheckpoint {
     pub(super) fn of(
+        manifest: &Manifest,
         record: &CheckpointRecord,
-        states: &[StateInfo],
+        states: &StateLists,
         retained: bool,
         damage: Vec<String>,
     ) -> Self {
@@ -162,10 +181,29 @@ impl InspectedCheckpoint {
             full_bytes: record.full_bytes(),
             metadata_bytes: record.metadata.len() as u64,
             metadata: record.metadata.clone(),
-            states: states.iter().map(|state| state.name.clone()).collect(),
+            states: states.iter().flat_map(|list| names(list)).collect(),
+            operators: InspectedOperator::all(manifest, states),
             damage,
             subtasks: record.subtasks.iter().map(InspectedSubtask::of).collect(),
         }
+    }
+}
+
+fn names(states: &[StateInfo]) -> impl Iterator<Item = String> {
+    states.iter().map(|state| state.name.clone())
+}
+
+impl InspectedOperator {
+    fn all(manifest: &Manifest, states: &StateLists) -> Vec<Self> {
+        let parts = manifest.operators();
+        let named = parts.iter().enumerate().filter(|(_, part)| part.id.is_named());
+        let operators = named.map(|(at, part)| Self {
+            id: part.id.as_str().to_owned(),
+            max_parallelism: part.max_parallelism.get(),
+            subtasks: part.subtasks.iter().map(|record| record.subtask).collect(),
+            states: names(states.get(at)).collect(),
+        });
+        operators.collect()
     }
 }
 

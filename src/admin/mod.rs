@@ -10,7 +10,9 @@ mod savepoints;
 
 use crate::error::{Error, ErrorKind};
 pub use inspect::inspect;
-pub use inspection::{InspectedCheckpoint, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection};
+pub use inspection::{
+    InspectedCheckpoint, InspectedOperator, InspectedOrigin, InspectedRecord, InspectedSubtask, Inspection,
+};
 pub(crate) use outside::Outside;
 pub use pins::{InspectedPin, PinHolder, Pins};
 pub use savepoints::{Savepoint, Savepoints};

@@ -14,6 +14,7 @@ use crate::materialize::MaterializationOptions;
 use crate::store::{Revision, validate_revisions};
 use crate::table::Tuning;
 
+use super::operators::{OperatorSpec, Operators};
 use super::{CheckpointListener, SourceJob};
 
 /// Options of a job: where its local files live and how it checkpoints.
@@ -36,7 +37,9 @@ use super::{CheckpointListener, SourceJob};
 pub struct JobOptions {
     pub(crate) dir: PathBuf,
     pub(crate) open_mode: OpenMode,
+    /// Of all operators together.
     pub(crate) subtasks: u32,
+    pub(crate) operators: Operators,
     pub(crate) max_parallelism: Option<MaxParallelism>,
     pub(crate) mode: CheckpointMode,
     pub(crate) restore_from: RestoreFrom,
@@ -68,6 +71,7 @@ impl JobOptions {
             dir: dir.into(),
             open_mode,
             subtasks: 1,
+            operators: Operators::default(),
             max_parallelism: None,
             mode: CheckpointMode::default(),
             restore_from: RestoreFrom::Latest,
@@ -101,7 +105,36 @@ impl JobOptions {
         self
     }
 
-    /// Number of key groups of a new job; an existing job must have the same. Default 128.
+    /// The job's operators, each with a number of subtasks, states and key groups of its own, and
+    /// all with the same checkpoints. They take the place of [`subtasks`](Self::subtasks).
+    /// [`Opened::stores`](crate::Opened::stores) has the stores of the first operator, then those of
+    /// the second, and so on; [`Opened::take_operator`](crate::Opened::take_operator) takes those of
+    /// one.
+    ///
+    /// At the next start operators are found by their ids, whatever their order. Each may have
+    /// another number of subtasks then. A new one starts empty. If one of the checkpoint is left
+    /// out, opening fails with [`Incompatible`](crate::ErrorKind::Incompatible), unless
+    /// [`allow_dropped_operator`](Self::allow_dropped_operator) names it. A job that has been
+    /// without named operators goes on with [`OperatorSpec::was_unnamed`]. Default: one operator
+    /// without a name.
+    #[must_use]
+    pub fn operators(mut self, operators: impl IntoIterator<Item = OperatorSpec>) -> Self {
+        self.operators.set(operators.into_iter().collect());
+        self.subtasks = self.operators.subtasks();
+        self
+    }
+
+    /// Lets the state of an operator go that the checkpoint has and the job has no more. The empty
+    /// id stands for a job that named no operators. Nothing happens if the checkpoint has no such
+    /// operator, so this may stay in the program. Default none.
+    #[must_use]
+    pub fn allow_dropped_operator(mut self, id: impl Into<String>) -> Self {
+        self.operators.may_drop(id.into());
+        self
+    }
+
+    /// Number of key groups of a new job; an existing job must have the same. Operators may have
+    /// others ([`OperatorSpec::max_parallelism`]). Default 128.
     #[must_use]
     pub fn max_parallelism(mut self, groups: MaxParallelism) -> Self {
         self.max_parallelism = Some(groups);
@@ -324,13 +357,19 @@ impl JobOptions {
 
     pub(crate) fn validate(&self) -> Result<()> {
         let refuse = |message: &str| Err(Error::invalid(message));
+        self.operators.validate(&self.revisions)?;
         if self.subtasks == 0 {
             return refuse("a job has at least 1 subtask");
+        }
+        if self.operators.are_named() && self.subtasks != self.operators.subtasks() {
+            return Err(Error::invalid("the job has both a number of subtasks and operators with theirs")
+                .advise("leave out JobOptions::subtasks"));
         }
         // For a new job this is known before anything is written.
         let new = (self.open_mode == OpenMode::Create).then(MaxParallelism::default);
         if let Some(max) = self.max_parallelism.or(new)
             && self.subtasks > u32::from(max.get())
+            && !self.operators.are_named()
         {
             return Err(Error::invalid(format!(
                 "{} subtasks are more than the max parallelism of {}",

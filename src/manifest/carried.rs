@@ -10,9 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::inline::Inline;
 use super::state_info::StateInfo;
+use super::state_lists::StateLists;
 use super::varint::{Reader, Writer};
 use crate::error::{Error, Result};
 use crate::ids::Version;
@@ -106,7 +108,7 @@ impl Carried {
 #[derive(Debug, Clone)]
 pub(crate) struct States {
     /// `None` in a manifest that was read, if an earlier manifest holds them.
-    list: Option<Arc<[StateInfo]>>,
+    lists: Option<StateLists>,
     /// `None` in a manifest of format 1, in a draft, and if there are no states.
     pub(super) place: Option<Carried>,
 }
@@ -115,16 +117,18 @@ pub(crate) struct States {
 /// them. To keep that manifest might cost a thousand times as much.
 const FEW: u64 = 1 << 10;
 
-/// The first byte of a list of states; the list in postcard follows.
+/// The first byte of the states of one operator; the list in postcard follows.
 const STATES: u8 = 1;
+/// The first byte of the states of several operators; a list of lists in postcard follows.
+const STATE_LISTS: u8 = 2;
 
 impl States {
-    pub(crate) fn new(list: Arc<[StateInfo]>) -> Self {
-        Self { list: Some(list), place: None }
+    pub(crate) fn new(lists: StateLists) -> Self {
+        Self { lists: Some(lists), place: None }
     }
 
     pub(super) fn at(place: Option<Carried>) -> Self {
-        place.map_or_else(Self::default, |place| Self { list: None, place: Some(place) })
+        place.map_or_else(Self::default, |place| Self { lists: None, place: Some(place) })
     }
 
     /// The manifest that holds them, if any.
@@ -133,17 +137,17 @@ impl States {
     }
 
     /// The descriptions, if they were read before.
-    pub(crate) fn known(&self) -> Option<&Arc<[StateInfo]>> {
-        self.list.as_ref()
+    pub(crate) fn known(&self) -> Option<&StateLists> {
+        self.lists.as_ref()
     }
 
     /// The descriptions; fetches them if they were not read before.
     ///
     /// # Errors
     /// `Corrupt` or `MissingObject` with the manifest that should hold them; the store's errors.
-    pub(crate) async fn fetch(&self, remote: &Remote) -> Result<Arc<[StateInfo]>> {
-        match (&self.list, &self.place) {
-            (Some(list), _) => Ok(Arc::clone(list)),
+    pub(crate) async fn fetch(&self, remote: &Remote) -> Result<StateLists> {
+        match (&self.lists, &self.place) {
+            (Some(lists), _) => Ok(lists.clone()),
             (None, Some(place)) => {
                 let bytes = place.fetch(remote).await?;
                 decode_states(&bytes).map_err(|error| error.object(&place.object))
@@ -153,8 +157,8 @@ impl States {
     }
 
     /// Adds descriptions that were fetched or lie in the manifest itself.
-    pub(crate) fn fill(&mut self, list: Arc<[StateInfo]>) {
-        self.list = Some(list);
+    pub(crate) fn fill(&mut self, lists: StateLists) {
+        self.lists = Some(lists);
     }
 
     /// Refers to the manifest that holds `before`, the states of the newest checkpoint, if these are
@@ -168,18 +172,18 @@ impl States {
         carrier: Version,
         inline: &mut Inline,
     ) -> Result<()> {
-        let Some(list) = self.list.as_ref().filter(|list| !list.is_empty()) else {
+        let Some(lists) = self.lists.as_ref().filter(|lists| !lists.is_empty()) else {
             *self = Self::at(None);
             return Ok(());
         };
         let same = |before: &&Self| {
-            before.list.as_ref().is_some_and(|before| Arc::ptr_eq(before, list) || before == list)
+            before.lists.as_ref().is_some_and(|before| before.is_same(lists) || before == lists)
         };
         let worth_it = |place: &Carried| place.length > FEW || !place.is_before(oldest);
         let place = before.filter(same).and_then(|before| before.place.clone());
         self.place = match place.filter(worth_it) {
             Some(place) => Some(place),
-            None => Some(Carried::push(encode_states(list)?, carrier, inline)),
+            None => Some(Carried::push(encode_states(lists)?, carrier, inline)),
         };
         Ok(())
     }
@@ -188,7 +192,7 @@ impl States {
 impl Default for States {
     /// No states.
     fn default() -> Self {
-        Self::new(Arc::default())
+        Self::new(StateLists::default())
     }
 }
 
@@ -198,30 +202,46 @@ impl PartialEq for States {
     fn eq(&self, other: &Self) -> bool {
         match (&self.place, &other.place) {
             (Some(place), Some(other)) => place == other,
-            _ => self.list == other.list,
+            _ => self.lists == other.lists,
         }
     }
 }
 
 impl Eq for States {}
 
-fn encode_states(list: &[StateInfo]) -> Result<Vec<u8>> {
-    postcard::to_extend(list, vec![STATES])
-        .map_err(|error| Error::internal("descriptions of states cannot be encoded").source(error))
+fn encode_states(lists: &StateLists) -> Result<Vec<u8>> {
+    let all: Vec<&[StateInfo]> = lists.iter().map(AsRef::as_ref).collect();
+    let encoded = match all.as_slice() {
+        // As before operators had names.
+        [list] => postcard::to_extend(list, vec![STATES]),
+        all => postcard::to_extend(all, vec![STATE_LISTS]),
+    };
+    encoded.map_err(|error| Error::internal("descriptions of states cannot be encoded").source(error))
 }
 
-pub(super) fn decode_states(bytes: &[u8]) -> Result<Arc<[StateInfo]>> {
-    let corrupt = || Error::corrupt("descriptions of states do not read");
-    let (version, body) = bytes.split_first().ok_or_else(corrupt)?;
-    if *version != STATES {
-        return Err(super::errors::newer(format!("descriptions of states have version {version}")));
+pub(super) fn decode_states(bytes: &[u8]) -> Result<StateLists> {
+    let (version, body) = bytes.split_first().ok_or_else(unreadable)?;
+    match *version {
+        STATES => Ok(StateLists::from(Arc::from(decode_all::<Vec<StateInfo>>(body)?))),
+        STATE_LISTS => {
+            let lists = decode_all::<Vec<Vec<StateInfo>>>(body)?;
+            Ok(StateLists::new(lists.into_iter().map(Arc::from).collect()))
+        }
+        version => Err(super::errors::newer(format!("descriptions of states have version {version}"))),
     }
-    let (list, rest) =
-        postcard::take_from_bytes::<Vec<StateInfo>>(body).map_err(|error| corrupt().source(error))?;
-    if !rest.is_empty() {
-        return Err(corrupt());
+}
+
+/// What makes up all of `bytes`.
+fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match postcard::take_from_bytes::<T>(bytes) {
+        Ok((all, [])) => Ok(all),
+        Ok(_) => Err(unreadable()),
+        Err(error) => Err(unreadable().source(error)),
     }
-    Ok(list.into())
+}
+
+fn unreadable() -> Error {
+    Error::corrupt("descriptions of states do not read")
 }
 
 #[cfg(test)]
@@ -231,8 +251,17 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    fn list() -> Arc<[StateInfo]> {
-        Arc::clone(checkpoint(id(1, 1), Vec::new()).states.known().unwrap())
+    fn list() -> StateLists {
+        checkpoint(id(1, 1), Vec::new()).states.known().unwrap().clone()
+    }
+
+    fn info() -> StateInfo {
+        list().of(0)[0].clone()
+    }
+
+    /// Of one operator.
+    fn one(list: Vec<StateInfo>) -> StateLists {
+        StateLists::from(Arc::from(list))
     }
 
     #[test]
@@ -251,17 +280,17 @@ mod tests {
         let mut again = States::new(list());
         again.carry(Some(&first), Version(6), Version(6), &mut Inline::new()).unwrap();
         assert!(again.place.as_ref().unwrap().is_in(Version(6)));
-        let many: Arc<[_]> = vec![list()[0].clone(); 100].into();
+        let many = one(vec![info(); 100]);
         let mut last = States::default();
         for version in 5..9 {
-            let mut next = States::new(Arc::clone(&many));
+            let mut next = States::new(many.clone());
             next.carry(Some(&last), Version(version), Version(version), &mut Inline::new()).unwrap();
             assert!(next.place.as_ref().unwrap().is_in(Version(5)));
             last = next;
         }
 
-        let changed: Arc<[_]> = [StateInfo { kind: 9, ..list()[0].clone() }].into();
-        let mut third = States::new(Arc::clone(&changed));
+        let changed = one(vec![StateInfo { kind: 9, ..info() }]);
+        let mut third = States::new(changed);
         let mut inline = Inline::new();
         third.carry(Some(&second), Version(1), Version(7), &mut inline).unwrap();
         assert!(third.place.as_ref().unwrap().is_in(Version(7)));
@@ -273,7 +302,7 @@ mod tests {
         fourth.carry(Some(&unread), Version(1), Version(8), &mut Inline::new()).unwrap();
         assert!(fourth.place.unwrap().is_in(Version(8)));
 
-        let mut none = States::new(Arc::default());
+        let mut none = States::new(StateLists::new(vec![Arc::default(); 3]));
         none.carry(Some(&third), Version(1), Version(9), &mut Inline::new()).unwrap();
         assert_eq!(none.place, None);
     }
@@ -292,7 +321,21 @@ mod tests {
             assert!(place.of(&manifest[..at]).is_err());
         }
         assert!(decode_states(&[]).is_err());
-        assert_eq!(decode_states(&[2, 0]).unwrap_err().kind(), ErrorKind::UnsupportedVersion);
+        assert_eq!(decode_states(&[3, 0]).unwrap_err().kind(), ErrorKind::UnsupportedVersion);
         assert!(decode_states(&[STATES, 0, 0]).is_err());
+        assert!(decode_states(&[STATE_LISTS, 1]).is_err());
+    }
+
+    #[test]
+    fn each_operator_has_a_list_of_its_own() {
+        let other: Arc<[_]> = [StateInfo { kind: 9, ..info() }].into();
+        let lists = StateLists::new(vec![Arc::default(), list().of(0), other, Arc::default()]);
+        let read = decode_states(&encode_states(&lists).unwrap()).unwrap();
+        assert_eq!(read, lists);
+        assert_eq!((read.of(1), read.of(2)[0].kind), (list().of(0), 9));
+        assert!(read.of(0).is_empty() && read.of(3).is_empty());
+        // What one operator has is written as ever.
+        assert_eq!(encode_states(&list()).unwrap()[0], STATES);
+        assert_ne!(read, list());
     }
 }

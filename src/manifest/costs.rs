@@ -12,6 +12,7 @@ use super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRe
 use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Facts, Retained, RetainedList};
 use super::state_info::{StateInfo, ValueInfo};
+use super::state_lists::StateLists;
 use crate::env::{Env, NonceSource, SeededNonces, splitmix64};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
@@ -147,6 +148,7 @@ fn record(shape: &ManifestShape, version: u64) -> Result<CheckpointRecord> {
             deltas: deltas.collect(),
             seq: DeltaSeq(500 + shape.deltas),
             metadata: random(4).to_le_bytes().to_vec(),
+            elements: Arc::default(),
             instance,
         })
     });
@@ -155,8 +157,9 @@ fn record(shape: &ManifestShape, version: u64) -> Result<CheckpointRecord> {
         mode: CheckpointMode::Changelog,
         unix_millis: 1_700_000_000_000 + version * 1_003,
         metadata: Vec::new(),
+        operators: Vec::new(),
         subtasks: subtasks.collect::<Result<_>>()?,
-        states: States::new((0..shape.states).map(described).collect::<Arc<[_]>>()),
+        states: States::new(StateLists::from((0..shape.states).map(described).collect::<Arc<[_]>>())),
     })
 }
 

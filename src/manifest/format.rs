@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::frame::{self, Fields, Frame};
 
 const MAGIC: [u8; 4] = *b"ALVM";
-/// Format 1 is still read.
-const FORMAT: u16 = 2;
+/// The newest format. Formats 1 and 2 are read for ever; 2 is also written, where it has words for all.
+const FORMAT: u16 = 3;
 pub(crate) const HEADER_LEN: u64 = Inline::START;
 const FOOTER_LEN: u64 = 4;
 
@@ -103,11 +103,13 @@ pub(crate) fn encode(manifest: &Manifest, inline: &Inline) -> Result<Bytes> {
     let refuse = |error: Error| Error::internal("a manifest would break its own rules").source(error);
     // Before it is written. A manifest that breaks a rule would be the newest one, and no job could open it.
     manifest.validate(inline.range()).map_err(refuse)?;
-    let body = body::encode(manifest)?;
+    let plain = manifest.checkpoint().is_none_or(|record| !record.needs_format_3());
+    let format = if plain { 2 } else { FORMAT };
+    let body = body::encode(manifest, format)?;
     let body_len = u32::try_from(body.len())
         .map_err(|_| Error::internal("a manifest of more than 4 GiB is not written"))?;
     let header = Header {
-        format: FORMAT,
+        format,
         kind: manifest.record.kind(),
         inline_len: inline.len(),
         inline_crc32c: inline.parts().fold(0, |crc, part| crc32c::crc32c_append(crc, part)),
@@ -139,8 +141,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Manifest> {
     if part(body_end..body_end + FOOTER_LEN)? != crc32c::crc32c(body).to_le_bytes() {
         return Err(Error::corrupt("checksum of the manifest's body does not match"));
     }
-    let mut manifest =
-        if header.format == 1 { wire_v1::decode(body)? } else { body::decode(header.kind, body)? };
+    let mut manifest = match header.format {
+        1 => wire_v1::decode(body)?,
+        format => body::decode(header.kind, format, body)?,
+    };
     // A sweep trusts the header alone: it deletes what the header calls a checkpoint.
     if manifest.record.kind() != header.kind {
         return Err(Error::corrupt("manifest's header and body differ in what they are"));
@@ -157,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::retained::{Entry, RetainedList};
-    use super::super::samples::{any_manifest, data, nonce, rich};
+    use super::super::samples::{any_manifest, data, nonce, rich, with_operators};
     use super::*;
     use crate::error::ErrorKind;
     use crate::ids::Version;
@@ -187,6 +191,8 @@ mod tests {
         golden("manifest-open-v2.bin", &open(), &Inline::new());
         let (manifest, inline) = rich();
         golden("manifest-checkpoint-v2.bin", &manifest, &inline);
+        let (manifest, inline) = with_operators();
+        golden("manifest-operators-v3.bin", &manifest, &inline);
     }
 
     fn version_1(name: &str) -> Vec<u8> {
@@ -225,8 +231,9 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
         // I4. All of it, not a sample: the bytes are few.
-        let (manifest, inline) = rich();
-        for bytes in [encode(&manifest, &inline).unwrap(), encode(&open(), &Inline::new()).unwrap()] {
+        let [rich, named] =
+            [rich(), with_operators()].map(|(manifest, inline)| encode(&manifest, &inline).unwrap());
+        for bytes in [rich, named, encode(&open(), &Inline::new()).unwrap()] {
             for bit in 0..bytes.len() * 8 {
                 let mut flipped = bytes.to_vec();
                 flipped[bit / 8] ^= 1 << (bit % 8);
@@ -244,10 +251,25 @@ mod tests {
     #[test]
     fn a_newer_format_says_so() {
         let mut bytes = encode(&open(), &Inline::new()).unwrap().to_vec();
-        bytes[4] = 3;
+        bytes[4] = 4;
         let error = decode(&bytes).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
-        assert!(error.to_string().contains("format 3"), "{error}");
+        assert!(error.to_string().contains("format 4"), "{error}");
+    }
+
+    #[test]
+    fn the_oldest_format_that_has_words_for_it_is_written() {
+        let format = |(manifest, inline): (Manifest, Inline)| encode(&manifest, &inline).unwrap()[4];
+        assert_eq!((format(rich()), format(with_operators())), (2, 3));
+        let (mut manifest, inline) = with_operators();
+        let super::super::model::Record::Checkpoint(record) = &mut manifest.record else { unreachable!() };
+        record.operators.clear();
+        record.subtasks.truncate(2);
+        record.states = Default::default();
+        assert_eq!(format((manifest.clone(), inline.clone())), 3, "it has elements");
+        let super::super::model::Record::Checkpoint(record) = &mut manifest.record else { unreachable!() };
+        record.subtasks.iter_mut().for_each(|subtask| subtask.elements = [].into());
+        assert_eq!(format((manifest, inline)), 2);
     }
 
     #[test]
@@ -328,7 +350,8 @@ mod tests {
             if let Some(cut) = cut {
                 body.truncate(cut.index(body.len()));
             }
-            let forged = forge(2, manifest.record.kind(), &bytes[HEADER_LEN as usize..body_start], &body);
+            let format = u16::from(bytes[4]);
+            let forged = forge(format, manifest.record.kind(), &bytes[HEADER_LEN as usize..body_start], &body);
             if let Ok(read) = decode(&forged) {
                 // What is accepted obeys the rules.
                 prop_assert!(read.validate(HEADER_LEN..body_start as u64).is_ok());
@@ -360,7 +383,7 @@ mod tests {
         #[test]
         fn forged_noise_is_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             for kind in [RecordKind::Open, RecordKind::Checkpoint] {
-                for format in [1, 2] {
+                for format in [1, 2, 3] {
                     let _ = decode(&forge(format, kind, b"", &body));
                 }
             }

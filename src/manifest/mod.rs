@@ -3,6 +3,7 @@
 //!
 //! - [`model`]: the content of a manifest, and the rules it obeys.
 //! - [`origin`]: the state that a rescaled subtask has taken over from other subtasks.
+//! - [`elements`]: state of an operator that is not keyed.
 //! - [`mod@format`]: its bytes; [`body`]: their main part; [`wire_v1`]: that part in format 1.
 //! - [`carried`], [`retained`]: parts that one manifest carries and later ones refer to.
 //! - [`protocol`]: the meaning of each answer of the store, as pure state machines.
@@ -19,6 +20,7 @@ mod chain;
 mod chain_tests;
 #[cfg(feature = "test-util")]
 mod costs;
+mod elements;
 mod errors;
 mod format;
 mod inline;
@@ -39,6 +41,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 pub(crate) mod scripted;
 mod state_info;
+mod state_lists;
 mod tries;
 mod value_info;
 mod varint;
@@ -48,12 +51,14 @@ pub(crate) use carried::States;
 pub(crate) use chain::{Chain, CommitDraft, Committed};
 #[cfg(feature = "test-util")]
 pub use costs::{ManifestCosts, ManifestShape, manifest_costs};
+#[cfg(test)]
+pub(crate) use elements::{Elements, Spread};
 pub(crate) use errors::fenced_by;
 pub(crate) use inline::Inline;
 pub use model::CheckpointMode;
 #[cfg(test)]
 pub(crate) use model::Record;
-pub(crate) use model::{CheckpointRecord, Manifest, RecordKind, SubtaskRecord};
+pub(crate) use model::{CheckpointRecord, Manifest, OperatorPart, OperatorRecord, RecordKind, SubtaskRecord};
 pub use open::OpenMode;
 pub(crate) use origin::{Origin, Segment};
 #[cfg(test)]
@@ -67,3 +72,4 @@ pub use restore_from::RestoreFrom;
 pub(crate) use retained::{Entry, Retained};
 pub(crate) use roots::{Found, Roots};
 pub(crate) use state_info::{JoinedStates, StateInfo, TtlInfo, ValueInfo};
+pub(crate) use state_lists::StateLists;

@@ -1,17 +1,21 @@
 //! Manifests for tests, here and in other modules.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::carried::States;
+use super::elements::{Elements, Spread};
 use super::inline::Inline;
-use super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, SubtaskRecord};
+use super::model::{CheckpointMode, CheckpointRecord, Manifest, OperatorRecord, Record, SubtaskRecord};
 use super::origin::{Origin, Segment};
 use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Facts, Retained, RetainedList};
 use super::state_info::{StateInfo, TtlInfo, ValueInfo};
-use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
+use super::state_lists::StateLists;
+use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, OperatorId, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::remote::{DataKind, ObjectName};
 
@@ -60,6 +64,7 @@ pub(crate) fn subtask(base: Option<BaseRef>, deltas: Vec<DeltaRef>) -> SubtaskRe
         deltas,
         seq: seq.unwrap_or_default(),
         metadata: b"offset 17".to_vec(),
+        elements: [].into(),
         instance: nonce(7),
     }
 }
@@ -70,28 +75,26 @@ pub(crate) fn checkpoint(id: CheckpointId, subtasks: Vec<SubtaskRecord>) -> Chec
         mode: CheckpointMode::Changelog,
         unix_millis: 1_700_000_000_000,
         metadata: b"coordinator".to_vec(),
+        operators: Vec::new(),
         subtasks,
-        states: States::new(
-            [StateInfo {
-                id: StateId::of("counts"),
-                name: "counts".to_owned(),
-                kind: 3,
-                merge: 0,
-                key: "u64".to_owned(),
-                namespace: "(u64, u64)".to_owned(),
-                map_key: "str".to_owned(),
-                value: ValueInfo {
-                    codec: "postcard".to_owned(),
-                    type_name: "Count".to_owned(),
-                    type_is_named: true,
-                    schema: 2,
-                    oldest_schema: 1,
-                    shape: String::new(),
-                },
-                ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
-            }]
-            .into(),
-        ),
+        states: States::new(StateLists::from(Arc::from([StateInfo {
+            id: StateId::of("counts"),
+            name: "counts".to_owned(),
+            kind: 3,
+            merge: 0,
+            key: "u64".to_owned(),
+            namespace: "(u64, u64)".to_owned(),
+            map_key: "str".to_owned(),
+            value: ValueInfo {
+                codec: "postcard".to_owned(),
+                type_name: "Count".to_owned(),
+                type_is_named: true,
+                schema: 2,
+                oldest_schema: 1,
+                shape: String::new(),
+            },
+            ttl: Some(TtlInfo { millis: 60_000, mode: 1 }),
+        }]))),
     }
 }
 
@@ -183,11 +186,58 @@ pub(crate) fn rich() -> (Manifest, Inline) {
     (manifest, inline)
 }
 
+pub(crate) fn operator(name: &str, groups: u16, subtasks: u32) -> OperatorRecord {
+    let max_parallelism = MaxParallelism::new(groups).unwrap();
+    OperatorRecord { id: OperatorId::new(name).unwrap(), max_parallelism, subtasks }
+}
+
+pub(crate) fn elements(name: &str, spread: Spread, items: &[&'static [u8]]) -> Elements {
+    let items = items.iter().copied().map(Bytes::from_static).collect();
+    Elements { state: StateId::of(name), spread, items }
+}
+
+/// A checkpoint of two operators, one with state that is not keyed. Both have a state of one name.
+pub(crate) fn with_operators() -> (Manifest, Inline) {
+    let version = Version(9);
+    let mut inline = Inline::new();
+    let place = inline.push(Bytes::from_static(b"the bytes of delta one"));
+    let carried = delta(ObjectName::manifest(version), place, 22, 1, 1);
+    let mut offsets =
+        vec![elements("rules", Spread::Copy, &[b"a"]), elements("offsets", Spread::Deal, &[b"0:17", b""])];
+    offsets.sort_by_key(|elements| elements.state);
+    let first =
+        SubtaskRecord { range: range(0, 63), elements: offsets.into(), ..subtask(None, vec![carried]) };
+    let second = SubtaskRecord {
+        subtask: SubtaskIndex(1),
+        range: range(64, 127),
+        elements: [elements("offsets", Spread::Deal, &[b"1:4"])].into(),
+        ..subtask(Some(base(4, 10, 2, vec![data(3, DataKind::Sst, 1)])), Vec::new())
+    };
+    let third = SubtaskRecord { subtask: SubtaskIndex(2), range: range(0, 31), ..subtask(None, Vec::new()) };
+    let mut record = checkpoint(id(5, 3), vec![first, second, third]);
+    record.operators = vec![operator("clicks", 128, 2), operator("joins", 32, 1)];
+    let list = record.states.known().unwrap().of(0);
+    let other: Vec<_> = list.iter().map(|state| StateInfo { kind: 1, ..state.clone() }).collect();
+    record.states = States::new(StateLists::new(vec![list, other.into()]));
+    let mut manifest = Manifest {
+        version,
+        nonce: nonce(0xaa),
+        parent: nonce(0xbb),
+        epoch: Epoch(5),
+        max_parallelism: MaxParallelism::default(),
+        retained: RetainedList::plain(vec![record.entry(version)]),
+        record: Record::Checkpoint(record),
+    };
+    manifest.carry(&open_record(5), None, &mut inline).unwrap();
+    (manifest, inline)
+}
+
 /// Any valid manifest.
 pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
     let ends = (any::<[u8; 16]>(), any::<[u8; 16]>(), 1..1000_u64, 1..=64_u16);
-    (ends, vec(any_subtask(), 0..4), vec(any::<u8>(), 0..40), any::<bool>(), any::<bool>()).prop_map(
-        |((nonce, parent, epoch, groups), parts, metadata, native, open)| {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>());
+    (ends, vec(any_subtask(), 0..4), vec(any::<u8>(), 0..40), flags).prop_map(
+        |((nonce, parent, epoch, groups), parts, metadata, (native, open, named))| {
             let version = Version(if open { epoch } else { epoch + 7 });
             let max_parallelism = MaxParallelism::new(groups).unwrap();
             let earlier = (epoch > 1).then_some(entry(epoch - 1, id(epoch - 1, 5)));
@@ -196,10 +246,27 @@ pub(crate) fn any_manifest() -> impl Strategy<Value = (Manifest, Inline)> {
                 Record::Open
             } else {
                 let count = parts.len().min(usize::from(groups)) as u32;
+                // With names, one operator has all but the last subtask, another the last.
+                let first = if named { count.saturating_sub(1) } else { count };
                 let subtasks = (0..count).map(SubtaskIndex).zip(parts).map(|(index, part)| {
-                    part.record(version, index, max_parallelism.range_of(index, count).unwrap(), &mut inline)
+                    let range = match index.0.checked_sub(first) {
+                        None => max_parallelism.range_of(index, first).unwrap(),
+                        Some(_) => range(0, groups - 1),
+                    };
+                    let mut record = part.record(version, index, range, &mut inline);
+                    if named {
+                        record.elements = [elements("offsets", Spread::Deal, &[b"1", b""])].into();
+                    }
+                    record
                 });
                 let mut record = checkpoint(id(epoch, 3), subtasks.collect());
+                if named {
+                    let both = [operator("a", groups, first), operator("é", groups, count - first)];
+                    record.operators = both.into_iter().filter(|operator| operator.subtasks > 0).collect();
+                    let list = record.states.known().unwrap().of(0);
+                    let lists = vec![list; record.operators.len().max(1)];
+                    record.states = States::new(StateLists::new(lists));
+                }
                 record.metadata = metadata;
                 if native {
                     record.mode = CheckpointMode::NativeIncremental;

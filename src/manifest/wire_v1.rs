@@ -3,6 +3,8 @@
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::carried::States;
@@ -11,6 +13,7 @@ use super::origin;
 use super::references::{BaseRef, DeltaRef};
 use super::retained::{Entry, Retained, RetainedList};
 use super::state_info::StateInfo;
+use super::state_lists::StateLists;
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
@@ -180,12 +183,13 @@ impl Checkpoint {
             },
             unix_millis: self.unix_millis,
             metadata: self.metadata,
+            operators: Vec::new(),
             subtasks: self
                 .subtasks
                 .into_iter()
                 .map(|subtask| subtask.record(folders))
                 .collect::<Result<_>>()?,
-            states: States::new(self.states.into()),
+            states: States::new(StateLists::from(Arc::from(self.states))),
         })
     }
 }
@@ -200,6 +204,7 @@ impl Subtask {
             deltas: self.deltas.iter().map(|delta| delta.reference(folders)).collect::<Result<_>>()?,
             seq: self.seq,
             metadata: self.metadata,
+            elements: Arc::default(),
             instance: self.instance,
         })
     }

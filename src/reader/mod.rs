@@ -21,9 +21,12 @@ use crate::env::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::{Pin, find_to_read};
 use crate::ids::{CheckpointId, StateId, SubtaskIndex};
+use crate::job::OperatorSpec;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
-use crate::manifest::{CheckpointMode, CheckpointRecord, Found, Manifest, RestoreFrom, StateInfo};
+use crate::manifest::{
+    CheckpointMode, CheckpointRecord, Found, Manifest, OperatorRecord, RestoreFrom, StateInfo,
+};
 use crate::remote::JobLocation;
 use crate::restore::{Restorer, Target};
 use crate::store::StateDescription;
@@ -90,6 +93,8 @@ pub struct CheckpointReader {
     resources: TableResources,
     /// Bytes for the changelog on its way into a table.
     replay_memory: u64,
+    /// The operator whose state is read: None if there are several and none was chosen.
+    selected: Option<Selected>,
     // Tables close before their files are removed.
     tables: Vec<SubtaskTable>,
     dir: Scratch,
@@ -97,8 +102,16 @@ pub struct CheckpointReader {
     hold: Option<(Outside, Option<Pin>)>,
 }
 
+/// An operator of the checkpoint.
+#[derive(Clone, Copy)]
+struct Selected {
+    operator: usize,
+    max_parallelism: MaxParallelism,
+}
+
 /// One subtask of the checkpoint.
 struct SubtaskTable {
+    operator: usize,
     index: SubtaskIndex,
     range: KeyGroupRange,
     table: Mutex<Option<Arc<Table>>>,
@@ -122,7 +135,7 @@ impl CheckpointReader {
     }
 
     fn start(location: &JobLocation, from: &RestoreFrom, options: ReaderOptions) -> Result<Self> {
-        let ReaderOptions { dir, memory, env, pin } = options;
+        let ReaderOptions { dir, memory, env, pin, operator } = options;
         crate::machine::check_memory(memory)?;
         let dir = dir.join(format!("alluvium-reader-{}", env.nonces.nonce()));
         let clock = Arc::clone(&env.clock);
@@ -141,15 +154,25 @@ impl CheckpointReader {
         })?;
         let manifest = found.manifest.clone();
         let manifest = manifest.ok_or_else(|| Error::internal("a checkpoint was pinned and not read"))?;
-        let record = record_of(&manifest)?;
-        let unread = |index, range| SubtaskTable { index, range, table: Mutex::new(None) };
-        let mut tables: Vec<_> = record.subtasks.iter().map(|one| unread(one.subtask, one.range)).collect();
-        tables.sort_by_key(|subtask| subtask.range.first);
+        if manifest.checkpoint().is_none() {
+            return Err(Error::internal("a pinned version is not a checkpoint"));
+        }
+        let tables = tables_of(&manifest);
         // As in a job, a quarter is for deltas.
         let replay_memory = memory / 4;
         let resources =
             TableResources::new(memory - replay_memory, BACKGROUND_JOBS).with_clock(Arc::clone(&clock));
-        Ok(Self { manifest, found, clock, resources, replay_memory, tables, dir, hold: Some((outside, pin)) })
+        let (selected, hold) = (None, Some((outside, pin)));
+        let mut reader =
+            Self { manifest, found, clock, resources, replay_memory, selected, tables, dir, hold };
+        match (operator, reader.manifest.operators().as_slice()) {
+            (Some(operator), _) => reader.select(&operator)?,
+            (None, [only]) => {
+                reader.selected = Some(Selected { operator: 0, max_parallelism: only.max_parallelism });
+            }
+            (None, _) => {}
+        }
+        Ok(reader)
     }
 
     // What it is.
@@ -174,24 +197,67 @@ impl CheckpointReader {
         self.record().map_or(&[], |record| &record.metadata)
     }
 
+    /// The job's operators, in the order of their subtasks, as
+    /// [`JobOptions::operators`](crate::JobOptions::operators) takes them. Empty if they have no
+    /// names: then there is one.
+    pub fn operators(&self) -> Vec<OperatorSpec> {
+        let operators = self.record().into_iter().flat_map(|record| &record.operators);
+        let spec = |operator: &OperatorRecord| {
+            OperatorSpec::new(operator.id.as_str(), operator.subtasks)
+                .max_parallelism(operator.max_parallelism)
+        };
+        operators.map(spec).collect()
+    }
+
+    /// Chooses the operator whose state is read from here on. A job with one operator needs no
+    /// choice.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) if the checkpoint has no such operator, naming those that
+    /// it has.
+    pub fn select(&mut self, operator: &str) -> Result<()> {
+        let parts = self.manifest.operators();
+        let at = parts.iter().position(|part| part.id.is_named() && part.id.as_str() == operator);
+        let selected = at.and_then(|at| Some((at, parts.get(at)?)));
+        let Some((at, part)) = selected else {
+            let message = format!("checkpoint {} has no such operator", self.checkpoint());
+            let error = Error::new(ErrorKind::NotFound, message).object(format!("operator {operator:?}"));
+            return Err(error.advise(self.choices()));
+        };
+        self.selected = Some(Selected { operator: at, max_parallelism: part.max_parallelism });
+        Ok(())
+    }
+
     /// The subtasks with their key groups and what each gave to
-    /// [`StateStore::cut`](crate::StateStore::cut), ascending by subtask.
+    /// [`StateStore::cut`](crate::StateStore::cut), ascending by subtask. Those of all operators,
+    /// unless one was chosen.
     pub fn subtasks(&self) -> impl Iterator<Item = (SubtaskIndex, KeyGroupRange, &[u8])> {
-        let subtasks = self.record().into_iter().flat_map(|record| &record.subtasks);
+        let all = self.record().into_iter().flat_map(|record| &record.subtasks);
+        let is_wanted = |subtask| {
+            let of = |table: &&SubtaskTable| table.index == subtask;
+            let operator = self.tables.iter().find(of).map(|table| table.operator);
+            self.selected.is_none_or(|selected| Some(selected.operator) == operator)
+        };
+        let subtasks = all.filter(move |one| is_wanted(one.subtask));
         subtasks.map(|one| (one.subtask, one.range, one.metadata.as_slice()))
     }
 
-    /// The states that the checkpoint holds, ascending by name.
+    /// The states that the operator has in the checkpoint, ascending by name. Those of all
+    /// operators, if there are several and none was chosen.
     pub fn states(&self) -> Vec<StateDescription> {
-        let states = self.described().iter();
+        let lists = self.record().and_then(|record| record.states.known());
+        let lists = lists.into_iter().flat_map(|lists| lists.iter()).enumerate();
+        let wanted = lists.filter(|(at, _)| self.selected.is_none_or(|selected| selected.operator == *at));
+        let states = wanted.flat_map(|(_, list)| list.iter());
         let mut states: Vec<_> = states.cloned().map(StateDescription::from).collect();
         states.sort_by(|a, b| a.name().cmp(b.name()));
         states
     }
 
-    /// The job's number of key groups.
+    /// The operator's number of key groups. If there are several operators and none was chosen: that
+    /// of operators to come.
     pub fn max_parallelism(&self) -> MaxParallelism {
-        self.manifest.max_parallelism
+        self.selected.map_or(self.manifest.max_parallelism, |selected| selected.max_parallelism)
     }
 
     // What is in it.
@@ -295,9 +361,27 @@ impl CheckpointReader {
         self.manifest.checkpoint()
     }
 
-    /// The states; they were read with the manifest.
-    fn described(&self) -> &[StateInfo] {
-        self.record().and_then(|record| record.states.known()).map_or(&[], |states| states)
+    fn selected(&self) -> Result<Selected> {
+        self.selected.ok_or_else(|| {
+            Error::invalid("the job has several operators, and none was chosen to be read")
+                .advise(self.choices())
+        })
+    }
+
+    /// For messages.
+    fn choices(&self) -> String {
+        let operators = self.record().map_or(&[][..], |record| &record.operators);
+        let ids: Vec<_> = operators.iter().map(|operator| operator.id.as_str()).collect();
+        match ids.as_slice() {
+            [] => "the job names no operators: leave the operator out".to_owned(),
+            ids => format!("choose one of [{}]: ReaderOptions::operator, or --operator", ids.join(", ")),
+        }
+    }
+
+    /// The operator's states; they were read with the manifest.
+    fn described(&self) -> Result<&[StateInfo]> {
+        let operator = self.selected()?.operator;
+        Ok(self.record().and_then(|record| record.states.known()).map_or(&[], |lists| lists.get(operator)))
     }
 
     /// All key groups.
@@ -312,7 +396,8 @@ impl CheckpointReader {
     }
 
     fn info(&self, name: &str) -> Result<&StateInfo> {
-        let known = || self.described().iter();
+        let known = self.described()?;
+        let known = || known.iter();
         known().find(|info| info.name == name).ok_or_else(|| {
             let mut names: Vec<_> = known().map(|info| info.name.as_str()).collect();
             names.sort_unstable();
@@ -329,7 +414,9 @@ impl CheckpointReader {
     }
 
     fn table_of(&self, group: KeyGroup) -> Result<&SubtaskTable> {
-        self.tables.iter().find(|subtask| subtask.range.contains(group)).ok_or_else(|| {
+        let operator = self.selected()?.operator;
+        let mut tables = self.tables.iter().filter(|subtask| subtask.operator == operator);
+        tables.find(|subtask| subtask.range.contains(group)).ok_or_else(|| {
             let groups = self.max_parallelism().get();
             Error::invalid(format!("the checkpoint has no key group {group}"))
                 .advise(format!("groups are 0 to {}", groups - 1))
@@ -361,8 +448,11 @@ impl CheckpointReader {
         };
         let found = [self.found.clone()];
         let dir = self.dir.0.join(format!("{:05}", subtask.index.0));
-        let targets = [Target { subtask: subtask.index, range: subtask.range, dir }];
-        let restored = outside.run(async move { restorer.restore(&found, false, &targets, &[]).await });
+        let (from, max_parallelism) = (Some(subtask.operator), self.max_parallelism());
+        let SubtaskTable { index: subtask, range, .. } = *subtask;
+        let (operator, number, parallelism) = (0, 0, 1);
+        let target = Target { subtask, operator, number, parallelism, from, max_parallelism, range, dir };
+        let restored = outside.run(async move { restorer.restore(&found, false, &[target], &[]).await });
         let restored = restored.map_err(|error| match error.kind() {
             ErrorKind::MissingObject if unpinned => error.more_advice(
                 "the checkpoint was read without a pin, and the job may have collected it meanwhile: read the newest \
@@ -375,8 +465,16 @@ impl CheckpointReader {
     }
 }
 
-fn record_of(manifest: &Manifest) -> Result<&CheckpointRecord> {
-    manifest.checkpoint().ok_or_else(|| Error::internal("a pinned version is not a checkpoint"))
+/// The subtasks of all operators. Nothing is fetched yet.
+fn tables_of(manifest: &Manifest) -> Vec<SubtaskTable> {
+    let parts = manifest.operators();
+    let tables = parts.iter().enumerate().flat_map(|(operator, part)| {
+        part.subtasks.iter().map(move |one| {
+            let (index, range, table) = (one.subtask, one.range, Mutex::new(None));
+            SubtaskTable { operator, index, range, table }
+        })
+    });
+    tables.collect()
 }
 
 impl Drop for CheckpointReader {

@@ -11,11 +11,18 @@ pub struct ReaderOptions {
     pub(super) memory: u64,
     pub(super) env: Env,
     pub(super) pin: bool,
+    pub(super) operator: Option<String>,
 }
 
 impl Default for ReaderOptions {
     fn default() -> Self {
-        Self { dir: std::env::temp_dir(), memory: 128_000_000, env: Env::default(), pin: true }
+        Self {
+            dir: std::env::temp_dir(),
+            memory: 128_000_000,
+            env: Env::default(),
+            pin: true,
+            operator: None,
+        }
     }
 }
 
@@ -48,6 +55,14 @@ impl ReaderOptions {
     #[must_use]
     pub fn pin(mut self, pin: bool) -> Self {
         self.pin = pin;
+        self
+    }
+
+    /// The operator whose state is read, of a job that names several. Default: the only one there
+    /// is, or what [`CheckpointReader::select`](super::CheckpointReader::select) chooses.
+    #[must_use]
+    pub fn operator(mut self, id: impl Into<String>) -> Self {
+        self.operator = Some(id.into());
         self
     }
 

@@ -201,13 +201,16 @@ impl Batches {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     use proptest::prelude::*;
 
+    use super::super::layout::Target;
+    use super::super::plan::empty;
     use super::super::reads::coalesce;
     use super::*;
     use crate::ids::{DeltaSeq, SubtaskIndex, Version};
-    use crate::key_group::{KeyGroup, KeyGroupRange};
+    use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
     use crate::manifest::{DeltaRef, Origin, Segment};
 
     /// A plan whose sources have deltas at these places: version of the manifest, offset, length.
@@ -228,16 +231,17 @@ mod tests {
             let segment = Segment { subtask, range, after: DeltaSeq(0), deltas, seq };
             Origin { owned: range, base: None, segments: vec![segment] }
         };
-        SubtaskPlan {
+        let target = Target {
             subtask,
+            operator: 0,
+            number: 0,
+            parallelism: 1,
+            from: Some(0),
+            max_parallelism: MaxParallelism::default(),
             range,
-            sources: sources.iter().map(source).collect(),
-            origins: Vec::new(),
-            base: None,
-            deltas: Vec::new(),
-            seq: DeltaSeq(0),
-            metadata: None,
-        }
+            dir: PathBuf::new(),
+        };
+        SubtaskPlan { sources: sources.iter().map(source).collect(), ..empty(&target) }
     }
 
     fn bytes(batch: &[DeltaLocation]) -> u64 {

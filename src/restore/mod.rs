@@ -4,6 +4,7 @@
 
 mod batch;
 mod fetch;
+mod layout;
 mod load;
 mod local;
 mod plan;
@@ -14,6 +15,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use layout::{Layout, OperatorLayout, Resolved, Target};
 pub(crate) use reads::{Read, coalesce};
 pub use report::RestoreReport;
-pub(crate) use run::{Restoration, Restored, Restorer, Target};
+pub(crate) use run::{Restoration, Restored, Restorer};

@@ -20,14 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::batch::{DeltaId, DeltaLocation, batches};
 use super::fetch::{Fetcher, sources_beside};
+use super::layout::{Target, Targets};
 use super::local::LocalFiles;
 use super::plan::{SubtaskPlan, plan};
 use super::replay::Replay;
 use super::report::RestoreReport;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{DeltaSeq, SubtaskIndex};
-use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin, StateInfo};
+use crate::ids::DeltaSeq;
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Found, Manifest, Origin, StateLists};
 use crate::materialize::{FileId, Known, blocking, run_all};
 use crate::remote::{ObjectName, Remote};
 use crate::table::{Table, TableResources};
@@ -56,19 +56,9 @@ const TABLES_AT_A_TIME: usize = 16;
 /// A batch as it was fetched, and the room that it takes.
 type FetchedBatch = (Vec<(DeltaId, Bytes)>, OwnedSemaphorePermit);
 
-/// A subtask to be restored.
-#[derive(Debug, Clone)]
-pub(crate) struct Target {
-    pub(crate) subtask: SubtaskIndex,
-    pub(crate) range: KeyGroupRange,
-    /// Where its table will be. Whatever is there is removed.
-    pub(crate) dir: PathBuf,
-}
-
 /// A restored subtask: its table, and what its changelog goes on from.
 pub(crate) struct Restored {
-    pub(crate) subtask: SubtaskIndex,
-    pub(crate) range: KeyGroupRange,
+    pub(crate) target: Target,
     pub(crate) table: Table,
     pub(crate) known: Known,
     /// Of other subtasks, if it was rescaled and has no base of its own.
@@ -101,8 +91,8 @@ impl Restored {
 pub(crate) struct Restoration {
     /// The manifest that was restored; None after a fresh start.
     pub(crate) manifest: Option<Arc<Manifest>>,
-    /// The states of its checkpoint.
-    pub(crate) states: Arc<[StateInfo]>,
+    /// The states of its checkpoint, in the order of the checkpoint's operators.
+    pub(crate) states: StateLists,
     /// In the order of the targets.
     pub(crate) subtasks: Vec<Restored>,
     pub(crate) report: RestoreReport,
@@ -123,7 +113,7 @@ impl Restorer {
         &self,
         found: &[Found],
         fallback: bool,
-        targets: &[Target],
+        targets: &(impl Targets + ?Sized),
         local: &[PathBuf],
     ) -> Result<Restoration> {
         let mut skipped = Vec::new();
@@ -132,7 +122,10 @@ impl Restorer {
         let mut first_failure = None;
         for candidate in found.iter().rev() {
             let result = match candidate.read(&self.remote).await {
-                Ok(manifest) => self.restore_one(&manifest, targets, &local).await,
+                Ok(manifest) => match targets.targets(Some(&manifest)) {
+                    Ok(targets) => self.restore_one(&manifest, &targets, &local).await,
+                    Err(error) => Err(error),
+                },
                 Err(error) => Err(error),
             };
             match result {
@@ -152,7 +145,7 @@ impl Restorer {
         // An empty list must not count as "all were damaged": that would silently start from an
         // empty state.
         first_failure.map_or_else(|| Ok(()), Err)?;
-        self.start_empty(targets).await
+        self.start_empty(&targets.targets(None)?).await
     }
 
     async fn restore_one(
@@ -164,8 +157,7 @@ impl Restorer {
         let record = manifest
             .checkpoint()
             .ok_or_else(|| Error::internal(format!("version {} is not a checkpoint", manifest.version)))?;
-        let wanted: Vec<_> = targets.iter().map(|target| (target.subtask, target.range)).collect();
-        let plans = plan(record, &wanted)?;
+        let plans = plan(record, &manifest.operators(), targets)?;
         assert_eq!(plans.len(), targets.len(), "a plan for each target");
         let states = record.states.fetch(&self.remote).await?;
         let dirs: Vec<_> = targets.iter().map(|target| target.dir.clone()).collect();
@@ -300,9 +292,8 @@ impl Restorer {
             let resources = self.resources.clone();
             move || {
                 Ok(Restored {
-                    subtask: target.subtask,
-                    range: target.range,
                     table: Table::create(&target.dir, target.range, &resources)?,
+                    target,
                     known: Known::default(),
                     origins: Vec::new(),
                     base: None,
@@ -313,7 +304,7 @@ impl Restorer {
                 })
             }
         });
-        let (states, report) = (Arc::default(), RestoreReport::default());
+        let (states, report) = (StateLists::default(), RestoreReport::default());
         Ok(Restoration { manifest: None, states, subtasks: subtasks.await?, report })
     }
 }
@@ -360,8 +351,7 @@ impl Restored {
     fn of(replay: Replay, unread: Arc<HashSet<FileId>>) -> Self {
         let Replay { plan, table, known, .. } = replay;
         Self {
-            subtask: plan.subtask,
-            range: plan.range,
+            target: plan.target,
             table,
             known,
             origins: plan.origins,

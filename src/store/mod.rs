@@ -61,7 +61,7 @@ pub use scan::Scan;
 pub(crate) use shared::StoreShared;
 pub use state_options::{State, StateOptions};
 pub use state_store::StateStore;
-pub(crate) use state_store::{StoreParts, check_value};
+pub(crate) use state_store::{OperatorPlace, StoreParts, check_value};
 pub use stats::StoreStats;
 pub(crate) use task::{TaskParts, guarded, start as start_task};
 pub use usage::StateUsage;

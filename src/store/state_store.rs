@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::delta::TableKind;
 use crate::env::Clock;
 use crate::error::{Error, Result};
-use crate::ids::{DeltaSeq, StateId, SubtaskIndex};
+use crate::ids::{DeltaSeq, OperatorId, StateId, SubtaskIndex};
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::table::{Expiry, Table};
@@ -70,6 +70,7 @@ pub(crate) use writes::check_value;
 /// ```
 pub struct StateStore {
     subtask: SubtaskIndex,
+    operator: OperatorPlace,
     range: KeyGroupRange,
     max_parallelism: MaxParallelism,
     pub(super) registry: Registry,
@@ -102,9 +103,18 @@ pub struct StateStore {
 /// Keeps what a store works with alive: it is dropped with the last store.
 pub(crate) type Hold = Arc<dyn Any + Send + Sync>;
 
+/// Which subtask of which operator a store belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct OperatorPlace {
+    pub(crate) id: OperatorId,
+    pub(crate) number: u32,
+    pub(crate) parallelism: u32,
+}
+
 /// Everything that a store is made from.
 pub(crate) struct StoreParts {
     pub(crate) subtask: SubtaskIndex,
+    pub(crate) operator: OperatorPlace,
     pub(crate) range: KeyGroupRange,
     pub(crate) max_parallelism: MaxParallelism,
     pub(crate) registry: Registry,
@@ -140,6 +150,7 @@ impl StateStore {
         };
         Self {
             subtask: parts.subtask,
+            operator: parts.operator,
             range: parts.range,
             max_parallelism: parts.max_parallelism,
             registry: parts.registry,
@@ -162,9 +173,21 @@ impl StateStore {
         }
     }
 
-    /// The subtask that the store belongs to.
+    /// The subtask that the store belongs to. Subtasks are counted over all operators of the job.
     pub fn subtask(&self) -> SubtaskIndex {
         self.subtask
+    }
+
+    /// The id of the operator that the store belongs to; None in a job that names no operators.
+    pub fn operator(&self) -> Option<&str> {
+        Some(self.operator.id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// The store's number among those of its operator, as
+    /// [`MaxParallelism::subtask_of`](crate::MaxParallelism::subtask_of) counts, and how many they
+    /// are.
+    pub fn place(&self) -> (SubtaskIndex, u32) {
+        (SubtaskIndex(self.operator.number), self.operator.parallelism)
     }
 
     /// The key groups that the store owns. Any other is refused.
@@ -172,7 +195,7 @@ impl StateStore {
         self.range
     }
 
-    /// The job's number of key groups.
+    /// The operator's number of key groups.
     pub fn max_parallelism(&self) -> MaxParallelism {
         self.max_parallelism
     }
@@ -217,7 +240,7 @@ impl StateStore {
         self.registry.adopt(&description.0)
     }
 
-    /// All states of the job, with what each takes up here. States that no program registers any
+    /// All states of the operator, with what each takes up here. States that no program registers any
     /// more are among them; they stay in every checkpoint until they are dropped. Asks the table
     /// once for each state and key group.
     ///

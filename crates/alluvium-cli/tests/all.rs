@@ -11,6 +11,7 @@ mod cli_typed;
 mod damage;
 mod export;
 mod interrupted;
+mod operators;
 mod output;
 mod refused;
 mod report;

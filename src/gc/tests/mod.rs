@@ -24,7 +24,7 @@ use crate::manifest::samples::{base, checkpoint, delta, id, nonce, subtask};
 use crate::manifest::scripted::{Put, Scripted};
 use crate::manifest::{
     BaseRef, Chain, CheckpointRecord, CommitDraft, DeltaRef, Inline, Manifest, OpenMode, RestoreFrom,
-    Retained, Roots, StateInfo, States, list_chain, read_manifest, read_newest, retained_now,
+    Retained, Roots, StateInfo, StateLists, States, list_chain, read_manifest, read_newest, retained_now,
 };
 use crate::remote::{DataKind, Generation, ObjectName, Remote, SavepointName};
 
@@ -91,8 +91,8 @@ impl Job {
     /// The program registers a state of this kind instead of what it had. Its description is long.
     fn describe(&mut self, kind: u16) {
         let states = checkpoint(id(1, 1), Vec::new()).states;
-        let info = StateInfo { kind, name: "x".repeat(2_000), ..states.known().unwrap()[0].clone() };
-        self.states = States::new([info].into());
+        let info = StateInfo { kind, name: "x".repeat(2_000), ..states.known().unwrap().of(0)[0].clone() };
+        self.states = States::new(StateLists::new(vec![[info].into()]));
     }
 
     /// Another delta, to be carried by the next manifest.

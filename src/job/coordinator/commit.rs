@@ -1,13 +1,15 @@
 //! Commits a checkpoint whose receipts are complete.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Coordinator, Pending};
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{StateId, SubtaskIndex};
 use crate::manifest::{
-    BaseRef, CheckpointRecord, CommitDraft, DeltaRef, Inline, StateInfo, States, SubtaskRecord,
+    BaseRef, CheckpointRecord, CommitDraft, DeltaRef, Inline, JoinedStates, StateInfo, StateLists, States,
+    SubtaskRecord,
 };
 use crate::remote::ObjectName;
 
@@ -59,8 +61,7 @@ impl Coordinator {
         // A checkpoint without one of its subtasks would restore to less than the state at its cut (I1).
         assert!(pending.receipts.keys().eq(self.subtasks.keys()), "a receipt of every subtask");
         let carrier = ObjectName::manifest(self.chain.next_version());
-        let parts = pending.receipts.values().map(|receipt| &receipt.states);
-        let states = self.state.described.of_all(parts).map_err(|error| clash(&pending.receipts, error))?;
+        let states = self.describe(&pending.receipts)?;
         let mut inline = Inline::new();
         let subtasks =
             pending.receipts.values().map(|receipt| subtask_record(receipt, &carrier, &mut inline));
@@ -70,9 +71,28 @@ impl Coordinator {
             unix_millis: self.remote.env().clock.unix_millis(),
             subtasks: subtasks.collect(),
             metadata: std::mem::take(&mut pending.trigger.metadata),
+            operators: self.operators.clone(),
             states: States::new(states),
         };
         Ok(CommitDraft { record, inline, keep: self.retain_count() })
+    }
+
+    /// The states of each operator: what its subtasks say of them, taken together.
+    fn describe(&mut self, receipts: &BTreeMap<SubtaskIndex, Receipt>) -> Result<StateLists> {
+        let receipts: Vec<_> = receipts.values().collect();
+        let mut rest = &receipts[..];
+        let counts: Vec<_> = match self.operators.as_slice() {
+            [] => vec![rest.len()],
+            named => named.iter().map(|operator| operator.subtasks as usize).collect(),
+        };
+        self.state.described.resize_with(counts.len(), JoinedStates::default);
+        let lists = self.state.described.iter_mut().zip(counts).map(|(described, count)| {
+            let (own, others) = rest.split_at(count.min(rest.len()));
+            rest = others;
+            let parts = own.iter().map(|receipt| &receipt.states);
+            described.of_all(parts).map_err(|error| clash(own, error))
+        });
+        Ok(StateLists::new(lists.collect::<Result<_>>()?))
     }
 }
 
@@ -88,6 +108,7 @@ fn subtask_record(receipt: &Receipt, carrier: &ObjectName, inline: &mut Inline) 
         deltas,
         seq: receipt.seq,
         metadata: receipt.metadata.clone(),
+        elements: Arc::default(),
         instance: receipt.instance,
     }
 }
@@ -120,11 +141,10 @@ fn base_ref(base: ReceiptBase, carrier: &ObjectName, inline: &mut Inline) -> Bas
 
 /// Two subtasks have registered one state differently, so no checkpoint can hold both. Names the
 /// two.
-fn clash(receipts: &BTreeMap<SubtaskIndex, Receipt>, cause: Error) -> Error {
+fn clash(receipts: &[&Receipt], cause: Error) -> Error {
     let mut known = BTreeMap::<StateId, (SubtaskIndex, StateInfo)>::new();
-    let all = receipts
-        .iter()
-        .flat_map(|(subtask, receipt)| receipt.states.iter().map(move |state| (*subtask, state)));
+    let all =
+        receipts.iter().flat_map(|receipt| receipt.states.iter().map(move |state| (receipt.subtask, state)));
     for (subtask, state) in all {
         let (first, joined) = known.entry(state.id).or_insert_with(|| (subtask, state.clone()));
         if let Err(cause) = joined.join(state) {

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::gc::Pin;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{Chain, CheckpointMode, JoinedStates};
+use crate::manifest::{Chain, CheckpointMode, JoinedStates, OperatorRecord};
 use crate::messages::{FromStore, ToStore};
 use crate::remote::{BaseTraffic, Remote};
 use crate::store::{Attempt, EventSender, StoreShared};
@@ -57,6 +57,8 @@ pub(crate) struct Coordinator {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) progress: Arc<std::sync::Mutex<Progress>>,
+    /// The job's operators, if they have names: each owns a run of `subtasks`.
+    pub(crate) operators: Vec<OperatorRecord>,
     /// The job's subtasks. A checkpoint is complete with a receipt of each.
     pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
     pub(crate) packer: Arc<Packer>,
@@ -97,8 +99,8 @@ pub(crate) struct State {
     timetable: Timetable,
     /// The job is being closed, so no checkpoint starts any more.
     closing: bool,
-    /// The states of all subtasks as of the last checkpoint.
-    described: JoinedStates,
+    /// The states of each operator's subtasks as of the last checkpoint.
+    described: Vec<JoinedStates>,
     /// Whether anything was committed since a base was made.
     committed: bool,
     saving: Saving,

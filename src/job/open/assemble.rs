@@ -8,25 +8,28 @@ use tokio::sync::mpsc;
 
 use crate::budget::Budget;
 use crate::cache::{CacheLimits, CacheMemory};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gc::Pin;
+use crate::ids::OperatorId;
 use crate::machine::cores;
-use crate::manifest::Chain;
+use crate::manifest::{Chain, OperatorRecord, StateLists};
 use crate::materialize::NameSource;
 use crate::remote::{BaseTraffic, Remote};
-use crate::restore::Restoration;
+use crate::restore::{Resolved, Restoration};
 use crate::runtime::BackgroundRuntime;
-use crate::store::{Appliers, Attempt, Revised, guarded, revise};
+use crate::store::{Appliers, Attempt, Revised, guarded};
 use crate::uploads::UploadsTask;
 
 use super::Instance;
 use super::begin::{Begun, RestoredState};
+use super::fits::revise_all;
 use super::stores::{Schema, StartedStore, StoreStarter};
 use crate::job::busy::Busy;
 use crate::job::coordinator::{Coordinator, Garbage, Progress, Schedule, State, committer};
 use crate::job::inner::{Inner, JobHold};
 use crate::job::local_dir::LocalDir;
 use crate::job::memory::MemoryPlan;
+use crate::job::opened::RestoredOperator;
 use crate::job::outlet::JobOutlet;
 use crate::job::packer::{PACK_OWNER, Packer};
 use crate::job::triggers::Triggers;
@@ -40,12 +43,15 @@ pub(super) fn assemble(
     dir: LocalDir,
     options: &JobOptions,
 ) -> Result<Opened> {
-    let Begun { chain, restored: RestoredState { restoration, origin, foreign }, resources } = begun;
+    let Begun { chain, operators, restored, resources } = begun;
+    let RestoredState { restoration, origin, foreign } = restored;
     let dependent = !foreign.is_empty();
     let Restoration { manifest, states, subtasks, report } = restoration;
     let record = manifest.as_ref().and_then(|manifest| manifest.checkpoint());
-    let Revised { states, dropped } = revise(states.to_vec(), &options.revisions)?;
+    let schemas = schemas(&operators, &states, options)?;
     let metadata = record.map(|record| record.metadata.clone());
+    let restored_operators = manifest.as_ref().map(|manifest| manifest.operators()).unwrap_or_default();
+    let restored_operators = restored_operators.iter().map(RestoredOperator::of).collect();
     let subtask_metadata = record.into_iter().flat_map(|record| &record.subtasks);
     let subtask_metadata =
         subtask_metadata.map(|subtask| (subtask.subtask, subtask.range, subtask.metadata.clone())).collect();
@@ -88,7 +94,7 @@ pub(super) fn assemble(
         .map(|(restored, instance)| starter.start(restored, instance, foreign.next().unwrap_or_default()));
     let started: Vec<StartedStore> = started.collect();
 
-    let max_parallelism = chain.max_parallelism();
+    let operators = options.operators.records(&operators)?;
     let stores: BTreeMap<_, _> = started.iter().map(|store| (store.subtask, store.events.clone())).collect();
     let outlet = JobOutlet { attempt: Arc::clone(&attempt), stores: stores.clone(), committer };
     runtime.spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
@@ -116,19 +122,44 @@ pub(super) fn assemble(
         resources,
         _dir: dir,
     };
-    let coordinator = coordinator(chain, origin, &inner, traffic, &started, options);
+    let coordinator = coordinator(chain, origin, &inner, traffic, operators, &started, options);
     inner.runtime.spawn(guarded(Arc::clone(&inner.attempt), coordinator.run(inbox)));
 
     let hold = JobHold(Arc::new(inner));
-    let schema = Schema { max_parallelism, states: &states, dropped: &dropped, options };
-    let stores = started.into_iter().map(|store| store.into_store(&schema, &hold));
+    let stores = started.into_iter().map(|store| {
+        let schema = schemas.get(store.operator);
+        let schema = schema.ok_or_else(|| Error::internal("a subtask belongs to no operator of the job"))?;
+        store.into_store(schema, &hold)
+    });
     Ok(Opened {
         stores: stores.collect::<Result<_>>()?,
         job: Job { inner: hold.clone() },
         restored: report,
         metadata,
         subtask_metadata,
+        restored_operators,
     })
+}
+
+/// What the stores of each operator begin with.
+fn schemas<'a>(
+    operators: &[Resolved],
+    states: &StateLists,
+    options: &'a JobOptions,
+) -> Result<Vec<Schema<'a>>> {
+    let revisions = options.operators.revisions(&options.revisions);
+    let revised = revise_all(&revisions, operators, states)?;
+    let schemas = revised.into_iter().zip(revisions).map(|(revised, (id, revisions))| {
+        let Revised { states, dropped } = revised;
+        Ok(Schema {
+            operator: if id.is_empty() { OperatorId::default() } else { OperatorId::new(id)? },
+            states,
+            dropped,
+            revisions,
+            clock: &options.env.clock,
+        })
+    });
+    schemas.collect()
 }
 
 fn coordinator(
@@ -136,6 +167,7 @@ fn coordinator(
     origin: Option<Pin>,
     job: &Inner,
     bases: Arc<BaseTraffic>,
+    operators: Vec<OperatorRecord>,
     stores: &[StartedStore],
     options: &JobOptions,
 ) -> Coordinator {
@@ -145,6 +177,7 @@ fn coordinator(
         attempt: Arc::clone(&job.attempt),
         triggers: Arc::clone(&job.triggers),
         progress: Arc::clone(&job.progress),
+        operators,
         subtasks: stores.iter().map(|store| (store.subtask, store.as_subtask())).collect(),
         packer: Arc::clone(&job.packer),
         bases,

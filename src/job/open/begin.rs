@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gc::{Holder, Pin, choose};
 use crate::ids::Epoch;
+use crate::key_group::MaxParallelism;
 use crate::machine::{self, cores};
 use crate::manifest::{Chain, Found, RestoreFrom};
 use crate::materialize::blocking;
 use crate::remote::{Notice, Patience, Remote, remove_staged};
-use crate::restore::{Restoration, Restorer, Target};
+use crate::restore::{Layout, Resolved, Restoration, Restorer};
 use crate::table::TableResources;
 
 use super::preflight::{Preflight, check_lost};
 use super::sizing::{PARALLEL_DOWNLOADS, background_jobs};
-use super::{Instance, targets};
 use crate::job::JobOptions;
 use crate::job::files::OpenFiles;
 use crate::job::foreign::{ForeignJob, ForeignState};
@@ -30,7 +30,8 @@ pub(super) struct Opening {
     /// The directory of the job's objects, if it is in one.
     pub(super) objects: Option<PathBuf>,
     pub(super) options: JobOptions,
-    pub(super) instances: Vec<Instance>,
+    /// The operators, and where the tables of their subtasks will be.
+    pub(super) layout: Layout,
     /// Local directories of earlier instances. Files that match are taken over, the rest is removed.
     pub(super) earlier: Vec<PathBuf>,
 }
@@ -38,6 +39,8 @@ pub(super) struct Opening {
 /// An attempt that has begun, with its state.
 pub(super) struct Begun {
     pub(super) chain: Chain,
+    /// The job's operators, as the restored checkpoint has them.
+    pub(super) operators: Vec<Resolved>,
     pub(super) restored: RestoredState,
     pub(super) resources: TableResources,
 }
@@ -64,24 +67,30 @@ impl Opening {
         check_lost(!opened.checkpoints.is_empty(), &opened.damaged, options)?;
         let damaged = opened.damaged.iter().map(|damaged| (damaged.version.0, damaged.error.to_string()));
         let damaged = damaged.collect();
-        let targets = targets(opened.chain.max_parallelism(), &self.instances)?;
+        let layout = self.layout_of(opened.chain.max_parallelism());
         let resources = table_resources(options)?;
         let epoch = opened.chain.epoch();
         let mut restored = match source {
             Some(source) if opened.checkpoints.is_empty() => {
-                self.start_from(&source, epoch, &targets, &resources).await?
+                self.start_from(&source, epoch, &layout, &resources).await?
             }
             source => {
                 if let Some(source) = source {
                     source.forget(&self.remote, epoch);
                 }
-                self.go_on(epoch, &opened.checkpoints, &targets, &resources).await?
+                self.go_on(epoch, &opened.checkpoints, &layout, &resources).await?
             }
         };
         restored.restoration.report.damaged = damaged;
         // Last, because the restore takes over files of earlier instances.
         self.clean_up(epoch).await?;
-        Ok(Begun { chain: opened.chain, restored, resources })
+        let operators = layout.resolve(restored.restoration.manifest.as_deref())?;
+        Ok(Begun { chain: opened.chain, operators, restored, resources })
+    }
+
+    /// The operators in a job of this max parallelism.
+    pub(super) fn layout_of(&self, max_parallelism: MaxParallelism) -> Layout {
+        Layout { max_parallelism, ..self.layout.clone() }
     }
 
     /// Starts from a checkpoint of another job.
@@ -89,12 +98,12 @@ impl Opening {
         &self,
         source: &ForeignJob,
         epoch: Epoch,
-        targets: &[Target],
+        layout: &Layout,
         resources: &TableResources,
     ) -> Result<RestoredState> {
         let (pin, found) = source.pin(&self.remote, epoch).await?;
         let restorer = self.restorer(&source.remote, resources);
-        let mut restoration = restorer.restore(&[found], false, targets, &self.earlier).await?;
+        let mut restoration = restorer.restore(&[found], false, layout, &self.earlier).await?;
         let foreign = source.take_over(&mut restoration, self.options.mode).await?;
         Ok(RestoredState { restoration, origin: Some(pin), foreign })
     }
@@ -104,7 +113,7 @@ impl Opening {
         &self,
         epoch: Epoch,
         checkpoints: &[Found],
-        targets: &[Target],
+        layout: &Layout,
         resources: &TableResources,
     ) -> Result<RestoredState> {
         let (options, remote) = (&self.options, &self.remote);
@@ -119,7 +128,7 @@ impl Opening {
             candidates(checkpoints, &options.restore_from)?
         };
         let restorer = self.restorer(remote, resources);
-        let restoration = restorer.restore(found, options.fallback, targets, &self.earlier).await?;
+        let restoration = restorer.restore(found, options.fallback, layout, &self.earlier).await?;
         Ok(RestoredState { restoration, origin, foreign: Vec::new() })
     }
 

@@ -3,8 +3,8 @@
 
 mod assemble;
 mod begin;
+mod fits;
 mod preflight;
-mod renames;
 mod sizing;
 mod stores;
 
@@ -15,11 +15,9 @@ use futures::channel::oneshot;
 
 use crate::error::{Error, Result};
 use crate::ids::{Nonce, SubtaskIndex};
-use crate::key_group::MaxParallelism;
 use crate::machine::cores;
 use crate::manifest::OpenMode;
 use crate::remote::{Connected, JobLocation};
-use crate::restore::Target;
 use crate::runtime::BackgroundRuntime;
 use crate::wait::wait;
 
@@ -47,14 +45,11 @@ pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opene
         Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
     });
     let instances: Vec<_> = instances.collect();
-    let opening = Opening {
-        remote: Arc::clone(&remote),
-        cloud,
-        objects,
-        options: options.clone(),
-        instances: instances.clone(),
-        earlier,
-    };
+    let max_parallelism = options.max_parallelism.unwrap_or_default();
+    let mut layout = options.operators.layout(options.subtasks, max_parallelism)?;
+    layout.dirs = (0..).map(SubtaskIndex).zip(instances.iter().map(|one| one.dir.join(TABLE))).collect();
+    let opening =
+        Opening { remote: Arc::clone(&remote), cloud, objects, options: options.clone(), layout, earlier };
     let (reply, opened) = oneshot::channel();
     runtime.spawn(async move {
         // The receiver waits below, so this is never lost.
@@ -69,22 +64,4 @@ pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opene
 struct Instance {
     nonce: Nonce,
     dir: PathBuf,
-}
-
-/// Where each subtask's table goes, and which key groups it owns.
-fn targets(max: MaxParallelism, instances: &[Instance]) -> Result<Vec<Target>> {
-    let subtasks = instances.len();
-    let target = |(subtask, instance): (u32, &Instance)| {
-        let subtask = SubtaskIndex(subtask);
-        let range =
-            u32::try_from(subtasks).ok().and_then(|all| max.range_of(subtask, all)).ok_or_else(|| {
-                Error::invalid(format!(
-                    "{subtasks} subtasks are more than the max parallelism of {}",
-                    max.get()
-                ))
-                .advise("open the job with fewer subtasks")
-            })?;
-        Ok(Target { subtask, range, dir: instance.dir.join(TABLE) })
-    };
-    (0..).zip(instances).map(target).collect()
 }

@@ -8,7 +8,7 @@ use crate::key_group::MaxParallelism;
 use crate::manifest::{Damaged, OpenMode, RestoreFrom, Top, read_top};
 
 use super::begin::Opening;
-use super::{renames, targets};
+use super::fits::Fits;
 use crate::job::JobOptions;
 use crate::job::foreign::ForeignJob;
 
@@ -39,8 +39,9 @@ impl Opening {
             let source = ForeignJob::open(wanted, &self.remote, self.cloud, options);
             if empty {
                 let source = source?;
-                found.max_parallelism = Some(source.check(found.max_parallelism).await?);
-                renames::check_foreign(&source.remote, &source.from, &options.revisions).await?;
+                let max_parallelism = source.check(found.max_parallelism).await?;
+                found.max_parallelism = Some(max_parallelism);
+                self.fits(max_parallelism).check_foreign(&source.remote, &source.from).await?;
                 found.source = Some(source);
             } else {
                 // The job has a checkpoint of its own and needs the other one no longer, which may be
@@ -48,8 +49,9 @@ impl Opening {
                 found.source = source.ok();
             }
         }
-        let existing = top.head.map(|manifest| manifest.max_parallelism);
-        targets(existing.or(found.max_parallelism).unwrap_or_default(), &self.instances)?;
+        let existing = top.head.as_ref().map(|manifest| manifest.max_parallelism);
+        let fits = self.fits(existing.or(found.max_parallelism).unwrap_or_default());
+        fits.check_new(empty && found.source.is_none())?;
         if let RestoreFrom::Savepoint(name) = &options.restore_from
             && found.source.is_none()
             && (existing.is_some() || options.open_mode != OpenMode::Existing)
@@ -59,9 +61,14 @@ impl Opening {
         let goes_on = options.open_mode != OpenMode::Create && !(empty && found.source.is_some());
         // With a fallback it is not known yet from which checkpoint.
         if goes_on && !options.fallback {
-            renames::check_own(&self.remote, &options.restore_from, &options.revisions).await?;
+            fits.check_own(&self.remote, &options.restore_from, top.head.as_ref()).await?;
         }
         Ok(found)
+    }
+
+    fn fits(&self, max_parallelism: MaxParallelism) -> Fits<'_> {
+        let (operators, revisions) = (&self.options.operators, &self.options.revisions);
+        Fits { operators, revisions, layout: self.layout_of(max_parallelism) }
     }
 }
 

@@ -8,17 +8,18 @@ use tokio::runtime::Handle;
 use crate::budget::Budget;
 use crate::cache::CacheMemory;
 use crate::changelog::Tail;
+use crate::env::Clock;
 use crate::error::Result;
-use crate::ids::{DeltaSeq, StateId, SubtaskIndex};
+use crate::ids::{DeltaSeq, OperatorId, StateId, SubtaskIndex};
 use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::manifest::StateInfo;
 use crate::materialize::{NameSource, Settings, Share, Uploader};
 use crate::messages::Committer;
 use crate::remote::{BaseTraffic, Remote};
-use crate::restore::Restored;
+use crate::restore::{Restored, Target};
 use crate::store::{
-    Appliers, Attempt, EventSender, Mode, Registry, StateStore, StoreParts, StoreShared, TaskParts,
-    start_task,
+    Appliers, Attempt, EventSender, Mode, OperatorPlace, Registry, Revision, StateStore, StoreParts,
+    StoreShared, TaskParts, start_task,
 };
 use crate::table::Table;
 use crate::uploads::Uploads;
@@ -54,6 +55,11 @@ pub(super) struct StoreStarter<'a> {
 pub(super) struct StartedStore {
     pub(super) subtask: SubtaskIndex,
     pub(super) range: KeyGroupRange,
+    /// The place of its operator among those of the job, and its own within the operator.
+    pub(super) operator: usize,
+    number: u32,
+    pub(super) parallelism: u32,
+    pub(super) max_parallelism: MaxParallelism,
     seq: DeltaSeq,
     restored_metadata: Option<Vec<u8>>,
     instance: Instance,
@@ -71,7 +77,8 @@ impl StoreStarter<'_> {
         foreign: ForeignState,
     ) -> StartedStore {
         let ForeignState { copies, first_base } = foreign;
-        let (subtask, range, seq) = (restored.subtask, restored.range, restored.seq);
+        let Target { subtask, operator, number, parallelism, max_parallelism, range, .. } = restored.target;
+        let seq = restored.seq;
         let shared = StoreShared::new(Arc::clone(self.attempt), Budget::new(self.plan.budget), seq);
         let table = Arc::new(restored.table);
         let applier = self.appliers.add(Arc::clone(&table), Arc::clone(&shared));
@@ -123,7 +130,21 @@ impl StoreStarter<'_> {
             Mode::Changelog { applier, records, delta_bytes, inline_limit }
         };
         let restored_metadata = restored.metadata;
-        StartedStore { subtask, range, seq, restored_metadata, instance, table, shared, events, mode }
+        StartedStore {
+            subtask,
+            range,
+            operator,
+            number,
+            parallelism,
+            max_parallelism,
+            seq,
+            restored_metadata,
+            instance,
+            table,
+            shared,
+            events,
+            mode,
+        }
     }
 }
 
@@ -154,27 +175,33 @@ impl StartedStore {
         let parts = StoreParts {
             subtask: self.subtask,
             range: self.range,
-            max_parallelism: schema.max_parallelism,
-            registry: Registry::new(schema.states).without(&schema.options.revisions),
+            operator: OperatorPlace {
+                id: schema.operator.clone(),
+                number: self.number,
+                parallelism: self.parallelism,
+            },
+            max_parallelism: self.max_parallelism,
+            registry: Registry::new(&schema.states).without(schema.revisions),
             table: self.table,
             shared: self.shared,
             events: self.events,
-            clock: Arc::clone(&schema.options.env.clock),
+            clock: Arc::clone(schema.clock),
             seq: self.seq,
             restored_metadata: self.restored_metadata,
             job: Arc::new(job.clone()),
         };
         let mut store = StateStore::new(parts, self.mode);
-        store.drop_states(schema.dropped)?;
+        store.drop_states(&schema.dropped)?;
         Ok(store)
     }
 }
 
-/// The states that stores begin with.
+/// What the stores of one operator begin with.
 pub(super) struct Schema<'a> {
-    pub(super) max_parallelism: MaxParallelism,
-    pub(super) states: &'a [StateInfo],
+    pub(super) operator: OperatorId,
+    pub(super) states: Vec<StateInfo>,
     /// States that the options drop. Their keys are deleted.
-    pub(super) dropped: &'a [StateId],
-    pub(super) options: &'a JobOptions,
+    pub(super) dropped: Vec<StateId>,
+    pub(super) revisions: &'a [Revision],
+    pub(super) clock: &'a Arc<dyn Clock>,
 }

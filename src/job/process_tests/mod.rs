@@ -221,6 +221,7 @@ impl Process {
             attempt: Arc::clone(&attempt),
             triggers: Arc::clone(&triggers),
             progress: Arc::new(Mutex::new(Progress::default())),
+            operators: Vec::new(),
             subtasks: owners,
             packer: Arc::clone(&packer),
             bases: Arc::clone(&bases),

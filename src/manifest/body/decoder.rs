@@ -1,28 +1,32 @@
 //! Reads a body. Total over any bytes.
 
+use bytes::Bytes;
+
 use super::super::carried::{Carried, States};
-use super::super::model::{CheckpointMode, CheckpointRecord, Manifest, Record, RecordKind, SubtaskRecord};
+use super::super::elements::{Elements, Spread};
+use super::super::model::{
+    CheckpointMode, CheckpointRecord, Manifest, OperatorRecord, Record, RecordKind, SubtaskRecord,
+};
 use super::super::origin::{Origin, Segment};
 use super::super::references::{BaseRef, DeltaRef};
 use super::super::retained::RetainedList;
 use super::super::varint::{MOST_AT_ONCE, Reader};
 use super::{Container, Last, kind_of, name};
 use crate::error::{Error, Result};
-use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, SubtaskIndex, Version};
+use crate::ids::{CheckpointId, DeltaSeq, Epoch, Nonce, OperatorId, StateId, SubtaskIndex, Version};
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::remote::{DataKind, ObjectName};
 
-/// Reads what [`encode`](super::encode) wrote. What it says is yet to be validated.
-pub(in crate::manifest) fn decode(kind: RecordKind, body: &[u8]) -> Result<Manifest> {
+/// Reads what [`encode`](super::encode) wrote in `format`. What it says is yet to be validated.
+pub(in crate::manifest) fn decode(kind: RecordKind, format: u16, body: &[u8]) -> Result<Manifest> {
     let mut input = Reader(body);
     let version = Version(input.number()?);
     let (nonce, parent) = (Nonce(input.fixed()?), Nonce(input.fixed()?));
     let epoch = Epoch(input.back(version.0)?);
-    let groups = input.small::<u16>()?;
-    let max_parallelism = MaxParallelism::new(groups)
-        .map_err(|_| Error::corrupt(format!("max parallelism {groups} is not one")))?;
+    let max_parallelism = max_parallelism(&mut input)?;
     let retained = RetainedList::read(version, &mut input)?;
-    let mut decoder = Decoder { input, version, epoch, containers: Vec::new(), instances: Vec::new() };
+    let mut decoder =
+        Decoder { input, format, version, epoch, containers: Vec::new(), instances: Vec::new() };
     let record = match kind {
         RecordKind::Open => Record::Open,
         RecordKind::Checkpoint => Record::Checkpoint(decoder.checkpoint()?),
@@ -32,8 +36,14 @@ pub(in crate::manifest) fn decode(kind: RecordKind, body: &[u8]) -> Result<Manif
     Ok(Manifest { version, nonce, parent, epoch, max_parallelism, retained, record })
 }
 
+fn max_parallelism(input: &mut Reader<'_>) -> Result<MaxParallelism> {
+    let groups = input.small::<u16>()?;
+    MaxParallelism::new(groups).map_err(|_| Error::corrupt(format!("max parallelism {groups} is not one")))
+}
+
 struct Decoder<'a> {
     input: Reader<'a>,
+    format: u16,
     version: Version,
     epoch: Epoch,
     containers: Vec<(Container, Last)>,
@@ -49,8 +59,34 @@ impl Decoder<'_> {
         let unix_millis = self.input.number()?;
         let metadata = self.input.bytes()?.to_vec();
         let place = if self.flag()? { Some(Carried::read(self.version, &mut self.input)?) } else { None };
+        let operators = if self.format >= 3 { self.list(Self::operator)? } else { Vec::new() };
         let subtasks = self.list(Self::subtask)?;
-        Ok(CheckpointRecord { id, mode, unix_millis, metadata, subtasks, states: States::at(place) })
+        Ok(CheckpointRecord {
+            id,
+            mode,
+            unix_millis,
+            metadata,
+            operators,
+            subtasks,
+            states: States::at(place),
+        })
+    }
+
+    fn operator(&mut self) -> Result<OperatorRecord> {
+        let wrong = || Error::corrupt("an operator's name is not one");
+        let name = std::str::from_utf8(self.input.bytes()?).map_err(|error| wrong().source(error))?;
+        let id = OperatorId::new(name).map_err(|error| wrong().source(error))?;
+        let max_parallelism = max_parallelism(&mut self.input)?;
+        Ok(OperatorRecord { id, max_parallelism, subtasks: self.input.small()? })
+    }
+
+    fn elements(&mut self) -> Result<Elements> {
+        let state = StateId(u32::from_le_bytes(self.input.fixed()?));
+        let code = self.input.byte()?;
+        let spread = Spread::of(code)
+            .ok_or_else(|| Error::corrupt(format!("elements are spread in way {code}, which is unknown")))?;
+        let items = self.list(|decoder| decoder.input.bytes().map(Bytes::copy_from_slice))?;
+        Ok(Elements { state, spread, items })
     }
 
     fn flag(&mut self) -> Result<bool> {
@@ -84,6 +120,7 @@ impl Decoder<'_> {
     fn subtask(&mut self) -> Result<SubtaskRecord> {
         let (subtask, range) = (SubtaskIndex(self.input.small()?), self.range()?);
         let (instance, metadata) = (self.instance()?, self.input.bytes()?.to_vec());
+        let elements = if self.format >= 3 { self.list(Self::elements)? } else { Vec::new() };
         let base = self.base()?;
         let origins = self.list(|decoder| {
             Ok(Origin {
@@ -94,7 +131,8 @@ impl Decoder<'_> {
         })?;
         let after = base.as_ref().map(|base| base.seq).or_else(|| origins.iter().map(Origin::seq).max());
         let (deltas, seq) = self.deltas(after.unwrap_or_default())?;
-        Ok(SubtaskRecord { subtask, range, origins, base, deltas, seq, metadata, instance })
+        let elements = elements.into();
+        Ok(SubtaskRecord { subtask, range, origins, base, deltas, seq, metadata, elements, instance })
     }
 
     fn segment(&mut self) -> Result<Segment> {

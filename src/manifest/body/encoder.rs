@@ -1,6 +1,7 @@
 //! Writes a body.
 
-use super::super::model::{CheckpointRecord, Manifest, Record, SubtaskRecord};
+use super::super::elements::Elements;
+use super::super::model::{CheckpointRecord, Manifest, OperatorRecord, Record, SubtaskRecord};
 use super::super::origin::Segment;
 use super::super::references::{BaseRef, DeltaRef};
 use super::super::varint::Writer;
@@ -11,10 +12,11 @@ use crate::ids::{Epoch, Nonce, Version};
 use crate::key_group::KeyGroupRange;
 use crate::remote::ObjectName;
 
-/// The body of a manifest that was validated.
-pub(in crate::manifest) fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
+/// The body of a manifest that was validated, in `format`.
+pub(in crate::manifest) fn encode(manifest: &Manifest, format: u16) -> Result<Vec<u8>> {
     let mut encoder = Encoder {
         out: Writer::default(),
+        format,
         version: manifest.version,
         epoch: manifest.epoch,
         containers: Table::default(),
@@ -26,6 +28,7 @@ pub(in crate::manifest) fn encode(manifest: &Manifest) -> Result<Vec<u8>> {
 
 struct Encoder {
     out: Writer,
+    format: u16,
     version: Version,
     epoch: Epoch,
     containers: Table<Container, Last>,
@@ -59,7 +62,25 @@ impl Encoder {
             (None, Some(list)) if list.is_empty() => self.out.byte(0),
             (None, _) => return Err(Error::internal("no manifest carries the states of a checkpoint")),
         }
+        if self.format >= 3 {
+            self.list(&record.operators, Self::operator)?;
+        }
         self.list(&record.subtasks, Self::subtask)
+    }
+
+    fn operator(&mut self, operator: &OperatorRecord) -> Result<()> {
+        self.out.bytes(operator.id.as_str().as_bytes());
+        self.out.number(operator.max_parallelism.get().into());
+        self.out.number(operator.subtasks.into());
+        Ok(())
+    }
+
+    fn elements(&mut self, elements: &Elements) -> Result<()> {
+        self.out.fixed(elements.state.0.to_le_bytes());
+        self.out.byte(elements.spread.code());
+        self.out.count(elements.items.len());
+        elements.items.iter().for_each(|item| self.out.bytes(item));
+        Ok(())
     }
 
     fn list<T>(&mut self, items: &[T], mut one: impl FnMut(&mut Self, &T) -> Result<()>) -> Result<()> {
@@ -72,6 +93,9 @@ impl Encoder {
         self.range(record.range);
         self.instance(record.instance);
         self.out.bytes(&record.metadata);
+        if self.format >= 3 {
+            self.list(&record.elements, Self::elements)?;
+        }
         self.base(record.base.as_ref())?;
         self.list(&record.origins, |encoder, origin| {
             encoder.range(origin.owned);

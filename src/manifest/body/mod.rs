@@ -1,4 +1,4 @@
-//! The body of a manifest in format 2, written and read in one pass.
+//! The body of a manifest in formats 2 and 3, written and read in one pass.
 //!
 //! A manifest of a large job names hundreds of thousands of objects, and each checkpoint names them
 //! again. That cost must hardly depend on the size of the state (I5). Therefore
@@ -10,14 +10,19 @@
 //!
 //! ```text
 //! version, nonce 16, parent 16, version - epoch, max parallelism, retained (see retained.rs), then, in a checkpoint:
-//! number, mode u8, milliseconds since 1970, metadata, 0 | 1 and where the states are described, subtasks
-//! subtask:  number, first group, groups, instance, metadata, 0 | 1 and base, origins, deltas
+//! number, mode u8, milliseconds since 1970, metadata, 0 | 1 and where the states are described, operators*, subtasks
+//! operator: name, max parallelism, how many of the subtasks
+//! subtask:  number, first group, groups, instance, metadata, elements*, 0 | 1 and base, origins, deltas
 //! origin:   first group, groups, 0 | 1 and base, segments
 //! segment:  subtask, first group, groups, delta that it follows, deltas
 //! base:     object, offset, length, crc32c u32, last delta, bytes of state, files
 //! delta:    object, offset, length, crc32c u32, further deltas in it, entries
 //! files:    count, then as often as needed: how many, container and kind, distance of each
+//! elements: state u32, spread u8, the bytes of each element
 //! ```
+//!
+//! What has a star is in format 3 only. That is written where a format 2 would have no words for a
+//! checkpoint: where operators have names, or state that is not keyed.
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -6,9 +6,10 @@ use super::super::carried::States;
 use super::super::origin::Origin;
 use super::super::retained::{Entry, Facts, Retained};
 use super::mode::CheckpointMode;
+use super::operator::{self, OperatorPart, OperatorRecord};
 use super::subtask::SubtaskRecord;
 use crate::error::{Error, Result};
-use crate::ids::{CheckpointId, StateId, Version};
+use crate::ids::{CheckpointId, OperatorId, StateId, Version};
 use crate::key_group::MaxParallelism;
 use crate::remote::ObjectName;
 
@@ -21,6 +22,9 @@ pub(crate) struct CheckpointRecord {
     pub unix_millis: u64,
     /// The user's, from the coordinator.
     pub metadata: Vec<u8>,
+    /// Those of a job that names its operators: each owns a run of `subtasks`. Empty in a job that
+    /// names none; then all subtasks are of one operator.
+    pub operators: Vec<OperatorRecord>,
     /// Ascending by subtask.
     pub subtasks: Vec<SubtaskRecord>,
     pub states: States,
@@ -72,24 +76,53 @@ impl CheckpointRecord {
         Entry { checkpoint: Retained { version, id: self.id }, facts: Some(facts) }
     }
 
-    pub(super) fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
-        for record in &self.subtasks {
-            record
-                .validate(max_parallelism)
-                .map_err(|error| error.object(format_args!("subtask {}", record.subtask)))?;
+    /// Each operator's part, in their order. `of_job` is the max parallelism of a job that names no
+    /// operators.
+    pub(crate) fn parts(&self, of_job: MaxParallelism) -> Vec<OperatorPart<'_>> {
+        if self.operators.is_empty() {
+            let (id, subtasks) = (OperatorId::UNNAMED, &self.subtasks[..]);
+            return vec![OperatorPart { id, max_parallelism: of_job, subtasks }];
         }
+        let mut rest = &self.subtasks[..];
+        let part = |operator: &'_ OperatorRecord| {
+            let own = usize::try_from(operator.subtasks).unwrap_or(usize::MAX).min(rest.len());
+            let (subtasks, others) = rest.split_at(own);
+            rest = others;
+            subtasks
+        };
+        let parts: Vec<_> = self.operators.iter().map(part).collect();
+        let named = self.operators.iter().zip(parts).map(|(operator, subtasks)| OperatorPart {
+            id: &operator.id,
+            max_parallelism: operator.max_parallelism,
+            subtasks,
+        });
+        named.collect()
+    }
+
+    /// Whether it says what formats before 3 have no words for.
+    pub(in crate::manifest) fn needs_format_3(&self) -> bool {
+        !self.operators.is_empty() || self.subtasks.iter().any(|subtask| !subtask.elements.is_empty())
+    }
+
+    pub(super) fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
+        operator::validate(&self.operators, self.subtasks.len())?;
         if !self.subtasks.is_sorted_by(|a, b| a.subtask < b.subtask) {
             return Err(Error::corrupt("subtasks are not in ascending order"));
         }
-        let mut ranges: Vec<_> = self.subtasks.iter().map(|record| record.range).collect();
-        ranges.sort_by_key(|range| range.first);
-        if !ranges.is_sorted_by(|a, b| a.last < b.first) {
-            return Err(Error::corrupt("key group ranges of subtasks overlap"));
+        for part in self.parts(max_parallelism) {
+            part.validate()
+                .map_err(|error| if part.id.is_named() { error.object(part.id) } else { error })?;
         }
-        let mut seen = BTreeSet::new();
-        for state in self.states.known().into_iter().flat_map(|states| states.iter()) {
-            if state.id == StateId::RESERVED || !seen.insert(state.id.0) {
-                return Err(Error::corrupt(format!("state {:?} has an id that is taken", state.name)));
+        let Some(lists) = self.states.known() else { return Ok(()) };
+        if lists.iter().len() > self.operators.len().max(1) {
+            return Err(Error::corrupt("a checkpoint describes states of more operators than it has"));
+        }
+        for list in lists.iter() {
+            let mut seen = BTreeSet::new();
+            for state in list.iter() {
+                if state.id == StateId::RESERVED || !seen.insert(state.id.0) {
+                    return Err(Error::corrupt(format!("state {:?} has an id that is taken", state.name)));
+                }
             }
         }
         Ok(())

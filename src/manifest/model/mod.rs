@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod mode;
+mod operator;
 mod subtask;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::remote::{ObjectName, Remote};
 
 pub(crate) use checkpoint::CheckpointRecord;
 pub use mode::CheckpointMode;
+pub(crate) use operator::{OperatorPart, OperatorRecord};
 pub(crate) use subtask::SubtaskRecord;
 
 /// What a version of the chain stands for.
@@ -142,6 +144,12 @@ impl Manifest {
         }
     }
 
+    /// The checkpoint's operators, in their order: one in a job that names none. None at all in an
+    /// open record.
+    pub(crate) fn operators(&self) -> Vec<OperatorPart<'_>> {
+        self.checkpoint().map_or_else(Vec::new, |record| record.parts(self.max_parallelism))
+    }
+
     /// Every object that restoring this manifest's checkpoint needs. Manifests that carry a delta
     /// are among them, this one too where it carries one.
     pub(crate) fn references(&self) -> impl Iterator<Item = &ObjectName> {
@@ -200,6 +208,12 @@ impl Manifest {
         let Some(last) = self.checkpoint().filter(|_| self.epoch == next.id.epoch) else { return Ok(()) };
         if next.id <= last.id {
             return Err(Error::internal(format!("checkpoint {} comes after {}", next.id, last.id)));
+        }
+        if next.operators != last.operators {
+            return Err(Error::internal(format!(
+                "checkpoint {} has other operators than {}",
+                next.id, last.id
+            )));
         }
         for record in &next.subtasks {
             let before = last.subtasks.iter().find(|before| before.subtask == record.subtask);

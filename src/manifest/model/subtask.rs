@@ -1,5 +1,8 @@
 //! What a checkpoint says of one subtask.
 
+use std::sync::Arc;
+
+use super::super::elements::{self, Elements};
 use super::super::origin::{Origin, Segment};
 use super::super::references::{BaseRef, DeltaRef};
 use crate::error::{Error, Result};
@@ -22,6 +25,8 @@ pub(crate) struct SubtaskRecord {
     pub seq: DeltaSeq,
     /// The user's, as of this subtask's own barrier.
     pub metadata: Vec<u8>,
+    /// State that is not keyed, ascending by state. Empty in most jobs.
+    pub elements: Arc<[Elements]>,
     /// The store that took the cut.
     pub instance: Nonce,
 }
@@ -82,6 +87,7 @@ impl SubtaskRecord {
 
     pub(crate) fn validate(&self, max_parallelism: MaxParallelism) -> Result<()> {
         self.range.check(max_parallelism)?;
+        elements::validate(&self.elements)?;
         self.base.iter().try_for_each(BaseRef::validate)?;
         self.deltas.iter().try_for_each(DeltaRef::validate)?;
         self.origins.iter().try_for_each(|origin| origin.validate(max_parallelism))?;

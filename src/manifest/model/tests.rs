@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::super::samples::{base, checkpoint, data, delta, id, nonce, rich, subtask};
+use super::super::samples::{
+    base, checkpoint, data, delta, elements, id, nonce, rich, subtask, with_operators,
+};
 use super::*;
 use crate::error::ErrorKind;
 use crate::ids::{StateId, SubtaskIndex};
 use crate::key_group::KeyGroup;
-use crate::manifest::StateInfo;
+use crate::manifest::{Elements, Spread, StateInfo, StateLists};
 use crate::remote::DataKind;
 
 fn inline() -> std::ops::Range<u64> {
@@ -21,10 +23,10 @@ fn plain(list: &RetainedList, change: impl FnOnce(&mut Vec<Entry>)) -> RetainedL
     RetainedList::plain(entries)
 }
 
-fn change(record: &CheckpointRecord, change: impl FnOnce(&mut Vec<StateInfo>)) -> Arc<[StateInfo]> {
-    let mut states = record.states.known().unwrap().to_vec();
+fn change(record: &CheckpointRecord, change: impl FnOnce(&mut Vec<StateInfo>)) -> StateLists {
+    let mut states = record.states.known().unwrap().of(0).to_vec();
     change(&mut states);
-    states.into()
+    StateLists::from(Arc::from(states))
 }
 
 #[test]
@@ -124,6 +126,52 @@ fn every_rule_is_enforced() {
 }
 
 #[test]
+fn every_rule_of_operators_is_enforced() {
+    type Break = fn(&mut CheckpointRecord);
+    fn set(record: &mut CheckpointRecord, elements: &[Elements]) {
+        record.subtasks[2].elements = elements.into();
+    }
+    fn one() -> Elements {
+        elements("a", Spread::Deal, &[b"1"])
+    }
+    let breaks: &[(&str, Break)] = &[
+        ("one name twice", |record| record.operators[1].id = record.operators[0].id.clone()),
+        ("no name", |record| record.operators[1].id = crate::ids::OperatorId::default()),
+        ("fewer subtasks", |record| record.operators[0].subtasks = 1),
+        ("more subtasks", |record| record.operators[1].subtasks = 2),
+        ("more subtasks than can be counted", |record| record.operators[1].subtasks = u32::MAX),
+        ("no subtask", |record| (record.operators[0].subtasks, record.operators[1].subtasks) = (3, 0)),
+        ("an overlap within one", |record| record.subtasks[1].range.first = KeyGroup(63)),
+        ("beyond its own max parallelism", |record| record.subtasks[2].range.last = KeyGroup(32)),
+        ("an overlap without names", |record| record.operators.clear()),
+        ("elements twice", |record| set(record, &[one(), one()])),
+        ("elements of a reserved state", |record| {
+            set(record, &[Elements { state: StateId::RESERVED, ..one() }]);
+        }),
+        ("no elements", |record| set(record, &[Elements { items: Vec::new(), ..one() }])),
+        ("states of a third", |record| {
+            let list = record.states.known().unwrap().of(0);
+            record.states.fill(StateLists::new(vec![list; 3]));
+        }),
+        ("state twice", |record| {
+            let mut states = record.states.known().unwrap().of(0).to_vec();
+            states.push(states[0].clone());
+            record.states.fill(StateLists::new(vec![Arc::default(), states.into()]));
+        }),
+    ];
+    let (sound, inline) = with_operators();
+    let inline = 28..28 + inline.len();
+    sound.validate(inline.clone()).unwrap();
+    for (what, spoil) in breaks {
+        let mut record = sound.checkpoint().unwrap().clone();
+        spoil(&mut record);
+        let manifest = Manifest { record: Record::Checkpoint(record), ..sound.clone() };
+        let error = manifest.validate(inline.clone()).expect_err(what);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}");
+    }
+}
+
+#[test]
 fn an_open_record_carries_the_retained_forward() {
     let (head, _) = rich();
     let open = Manifest::open(Version(10), nonce(1), Some(&head), head.max_parallelism);
@@ -196,6 +244,10 @@ fn nothing_goes_back_within_an_attempt() {
     next(|_| ()).unwrap();
     assert!(next(|record| record.id.number = 3).is_err());
     assert!(next(|record| record.subtasks[0].seq = DeltaSeq(4)).is_err());
+    assert!(
+        next(|record| record.operators.push(with_operators().0.checkpoint().unwrap().operators[0].clone()))
+            .is_err()
+    );
     assert!(next(|record| record.subtasks[0].base = None).is_err());
     assert!(next(|record| record.subtasks[0].base = Some(base(4, 1, 1, vec![]))).is_err());
     assert!(next(|record| record.subtasks[2].origins.clear()).is_err());

@@ -6,7 +6,9 @@ mod tests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, Origin, SubtaskRecord};
+use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, OperatorPart, Origin, SubtaskRecord};
+
+use super::layout::Target;
 
 /// What one subtask restores from, and what its own changelog goes on from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub(crate) struct SubtaskPlan {
     pub(crate) seq: DeltaSeq,
     /// The user's, as of the cut; None if no subtask of this number had the same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
+    pub(crate) target: Target,
 }
 
 impl SubtaskPlan {
@@ -46,14 +49,15 @@ impl SubtaskPlan {
 }
 
 /// Plans the restore of the `wanted` subtasks, which may be only some of the job's, at whatever
-/// ranges.
+/// ranges. `parts` are the checkpoint's operators.
 ///
 /// # Errors
 /// [`Incompatible`](ErrorKind::Incompatible) if the checkpoint does not have all of a range;
 /// [`Corrupt`](ErrorKind::Corrupt) if the record has a gap in a changelog.
 pub(crate) fn plan(
     checkpoint: &CheckpointRecord,
-    wanted: &[(SubtaskIndex, KeyGroupRange)],
+    parts: &[OperatorPart<'_>],
+    wanted: &[Target],
 ) -> Result<Vec<SubtaskPlan>> {
     let named = |error: Error| error.object(format!("checkpoint {}", checkpoint.id));
     for record in &checkpoint.subtasks {
@@ -61,25 +65,48 @@ pub(crate) fn plan(
             named(error.object(format!("subtask {} of checkpoint {}", record.subtask, checkpoint.id)))
         })?;
     }
-    wanted.iter().map(|(subtask, range)| plan_one(checkpoint, *subtask, *range).map_err(named)).collect()
+    let plan = |target: &Target| match target.from {
+        None => Ok(empty(target)),
+        Some(from) => match parts.get(from) {
+            Some(part) => plan_one(part, target).map_err(named),
+            None => Err(Error::internal("a subtask is restored from an operator that is not there")),
+        },
+    };
+    wanted.iter().map(plan).collect()
 }
 
-fn plan_one(
-    checkpoint: &CheckpointRecord,
-    subtask: SubtaskIndex,
-    range: KeyGroupRange,
-) -> Result<SubtaskPlan> {
-    let overlapping = checkpoint.subtasks.iter().filter(|record| record.range.intersection(range).is_some());
+/// Of an operator that the checkpoint does not have.
+pub(super) fn empty(target: &Target) -> SubtaskPlan {
+    SubtaskPlan {
+        subtask: target.subtask,
+        range: target.range,
+        sources: Vec::new(),
+        origins: Vec::new(),
+        base: None,
+        deltas: Vec::new(),
+        seq: DeltaSeq(0),
+        metadata: None,
+        target: target.clone(),
+    }
+}
+
+fn plan_one(part: &OperatorPart<'_>, target: &Target) -> Result<SubtaskPlan> {
+    let Target { subtask, range, .. } = *target;
+    let overlapping = part.subtasks.iter().filter(|record| record.range.intersection(range).is_some());
     let mut sources: Vec<_> =
         overlapping.flat_map(SubtaskRecord::as_origins).filter_map(|origin| origin.clipped(range)).collect();
     sources.sort_by_key(|source| source.owned.first);
     // Parts that a rescale had split and that no subtask has changed since are joined again.
     sources.dedup_by(|next, source| source.join(next));
     if !range.is_tiled_by(sources.iter().map(|source| source.owned)) {
-        return Err(not_all(checkpoint, subtask, range));
+        return Err(not_all(part, subtask, range));
     }
-    let same = checkpoint.subtasks.iter().find(|record| record.subtask == subtask && record.range == range);
-    let metadata = same.map(|record| record.metadata.clone());
+    let number = |record: &SubtaskRecord| part.number_of(record.subtask);
+    let mut alike = part.subtasks.iter().filter(|record| record.range == range);
+    let alike = alike.find(|record| number(record) == target.number);
+    let metadata = alike.map(|record| record.metadata.clone());
+    // Deltas name their subtask. Where operators before it were rescaled, that has another number now.
+    let same = alike.filter(|record| record.subtask == subtask);
     // The highest of all sources: new deltas go on above it, so their numbers are new to each source.
     let seq = sources.iter().map(Origin::seq).max().unwrap_or_default();
     if sources.iter().all(Origin::is_empty) {
@@ -94,7 +121,8 @@ fn plan_one(
         }
         (None, sources) => (sources.to_vec(), None, Vec::new()),
     };
-    Ok(SubtaskPlan { subtask, range, sources, origins, base, deltas, seq, metadata })
+    let target = target.clone();
+    Ok(SubtaskPlan { subtask, range, sources, origins, base, deltas, seq, metadata, target })
 }
 
 /// Whether all of it was written by the subtask itself.
@@ -103,8 +131,8 @@ fn is_own(source: &Origin, subtask: SubtaskIndex, range: KeyGroupRange) -> bool 
         && source.owned == range
 }
 
-fn not_all(checkpoint: &CheckpointRecord, subtask: SubtaskIndex, range: KeyGroupRange) -> Error {
-    let held: Vec<_> = checkpoint.subtasks.iter().map(|record| record.range.to_string()).collect();
+fn not_all(part: &OperatorPart<'_>, subtask: SubtaskIndex, range: KeyGroupRange) -> Error {
+    let held: Vec<_> = part.subtasks.iter().map(|record| record.range.to_string()).collect();
     let message = format!(
         "subtask {subtask} wants key groups {range}, but the checkpoint has only [{}]",
         held.join(", ")

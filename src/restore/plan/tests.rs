@@ -8,6 +8,7 @@ use super::*;
 use crate::ids::{CheckpointId, Epoch, Nonce, Version};
 use crate::key_group::KeyGroup;
 use crate::manifest::CheckpointMode;
+use crate::manifest::samples::operator;
 use crate::remote::ObjectName;
 
 fn range(first: u16, last: u16) -> KeyGroupRange {
@@ -53,6 +54,7 @@ fn record(
         deltas: deltas.iter().map(|(first, last)| delta(*first, *last)).collect(),
         seq: DeltaSeq(seq),
         metadata: vec![subtask as u8],
+        elements: [].into(),
         instance: Nonce([subtask as u8; 16]),
     }
 }
@@ -63,9 +65,23 @@ fn checkpoint(subtasks: Vec<SubtaskRecord>) -> CheckpointRecord {
         mode: CheckpointMode::Changelog,
         unix_millis: 0,
         metadata: Vec::new(),
+        operators: Vec::new(),
         subtasks,
         states: Default::default(),
     }
+}
+
+/// Plans of a job's one operator.
+fn plan(checkpoint: &CheckpointRecord, wanted: &[(SubtaskIndex, KeyGroupRange)]) -> Result<Vec<SubtaskPlan>> {
+    let max_parallelism = crate::key_group::MaxParallelism::default();
+    let wanted: Vec<_> = wanted.iter().map(|(subtask, range)| target(*subtask, *range, Some(0))).collect();
+    super::plan(checkpoint, &checkpoint.parts(max_parallelism), &wanted)
+}
+
+fn target(subtask: SubtaskIndex, range: KeyGroupRange, from: Option<usize>) -> Target {
+    let max_parallelism = crate::key_group::MaxParallelism::default();
+    let (operator, number, parallelism, dir) = (0, subtask.0, 1, Default::default());
+    Target { subtask, operator, number, parallelism, from, max_parallelism, range, dir }
 }
 
 /// The whole of a record, as a source.
@@ -155,6 +171,7 @@ fn committed(plan: &SubtaskPlan) -> SubtaskRecord {
         deltas: plan.deltas.clone(),
         seq: plan.seq,
         metadata: Vec::new(),
+        elements: [].into(),
         instance: Nonce::default(),
     }
 }
@@ -195,6 +212,33 @@ fn i1_a_gap_in_the_changelog_is_corrupt() {
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         assert!(error.to_string().contains("checkpoint 1-2"), "{error}");
     }
+}
+
+#[test]
+fn i9_operators_do_not_see_each_others_state() {
+    let mut checkpoint = checkpoint(vec![
+        record(0, range(0, 63), Some(base(4)), &[(5, 5)], 5),
+        record(1, range(64, 127), None, &[(1, 2)], 2),
+        record(2, range(0, 127), Some(base(7)), &[(8, 8)], 8),
+    ]);
+    checkpoint.operators = vec![operator("first", 128, 2), operator("second", 128, 1)];
+    let parts = checkpoint.parts(crate::key_group::MaxParallelism::default());
+    // The first operator has one subtask more now, so the second's has another number.
+    let moved = Target { number: 0, ..target(SubtaskIndex(3), range(0, 127), Some(1)) };
+    let wanted =
+        [moved, target(SubtaskIndex(0), range(0, 127), Some(0)), target(SubtaskIndex(4), range(0, 9), None)];
+    let plans = super::plan(&checkpoint, &parts, &wanted).unwrap();
+    assert_eq!(plans[0].sources, checkpoint.subtasks[2].as_origins());
+    // It is an origin: its deltas carry the old number.
+    assert_eq!((&plans[0].origins, &plans[0].base, plans[0].deltas.len()), (&plans[0].sources, &None, 0));
+    assert_eq!(plans[0].metadata.as_deref(), Some(&[2][..]), "it is the same subtask of its operator");
+    assert_eq!(plans[1].sources.len(), 2);
+    assert!(plans[1].sources.iter().all(|source| source.segments[0].subtask.0 < 2));
+    assert_eq!((plans[2].sources.len(), plans[2].seq, &plans[2].metadata), (0, DeltaSeq(0), &None));
+    // At its old number its changelog goes on.
+    let same = Target { number: 0, ..target(SubtaskIndex(2), range(0, 127), Some(1)) };
+    let plans = super::plan(&checkpoint, &parts, &[same]).unwrap();
+    assert_eq!((plans[0].origins.len(), &plans[0].base, plans[0].deltas.len()), (0, &Some(base(7)), 1));
 }
 
 /// A job over many attempts, as plans and records see it. Every delta and every base has a number of

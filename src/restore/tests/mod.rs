@@ -198,6 +198,7 @@ impl World {
             deltas: self.deltas.clone(),
             seq: self.seq,
             metadata: format!("offset {number}").into_bytes(),
+            elements: [].into(),
             instance: self.uploader.names.instance(),
         };
         let record = CheckpointRecord {
@@ -205,6 +206,7 @@ impl World {
             mode: CheckpointMode::Changelog,
             unix_millis: 0,
             metadata: Vec::new(),
+            operators: Vec::new(),
             subtasks: vec![subtask],
             states: Default::default(),
         };
@@ -227,7 +229,16 @@ impl World {
     }
 
     fn target(&self, name: &str) -> Target {
-        Target { subtask: SubtaskIndex(1), range: RANGE, dir: self.dir.path().join(name) }
+        Target {
+            subtask: SubtaskIndex(1),
+            operator: 0,
+            number: 1,
+            parallelism: 2,
+            from: Some(0),
+            max_parallelism: MaxParallelism::default(),
+            range: RANGE,
+            dir: self.dir.path().join(name),
+        }
     }
 
     async fn restore(
@@ -237,7 +248,7 @@ impl World {
         local: &[PathBuf],
     ) -> crate::Result<Restoration> {
         let target = self.target("restored");
-        self.restorer().restore(found, fallback, std::slice::from_ref(&target), local).await
+        self.restorer().restore(found, fallback, &[target], local).await
     }
 
     /// Goes on from a restored table, as the next attempt would.

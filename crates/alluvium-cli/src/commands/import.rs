@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use alluvium::{
     CheckpointMode, CheckpointReader, ErrorKind, Job, JobOptions, KeyGroup, MaxParallelism, OpenMode,
-    ReaderOptions, RestoreFrom, State, StateDescription, StateStore,
+    OperatorSpec, ReaderOptions, RestoreFrom, State, StateDescription, StateStore,
 };
 use clap::Args;
 use indicatif::ProgressBar;
@@ -37,7 +37,11 @@ pub(crate) struct ImportArgs {
     /// Give a state of the file another name in the job; may be repeated
     #[arg(long, value_name = "OLD=NEW", value_parser = parse_rename)]
     rename: Vec<(String, String)>,
-    /// Parallel subtasks of the job while it imports [default: as many as its newest checkpoint has, 1
+    /// Write into this operator, of a job that names its operators; a new one if the job has none of this
+    /// id. Of a job that does not exist yet it becomes the first
+    #[arg(long, value_name = "ID")]
+    operator: Option<String>,
+    /// Parallel subtasks of the job, or of the operator, while it imports [default: as many as its newest checkpoint has, 1
     /// for a new job]. Another number is refused if the job's subtasks have stored source offsets
     #[arg(long, value_name = "N")]
     subtasks: Option<u32>,
@@ -74,15 +78,15 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     let existing = look(args, &header, &scratch)?;
 
     let options = JobOptions::new(scratch.path("local"), OpenMode::CreateOrOpen)
-        .subtasks(args.subtasks.or(existing).unwrap_or(1))
-        .max_parallelism(MaxParallelism::new(header.max_parallelism)?)
         // Straight into files: there is nothing to coalesce, and no changelog to replay afterwards.
         .mode(CheckpointMode::NativeIncremental)
         .memory(args.memory);
+    let options = shaped(options, args, existing, MaxParallelism::new(header.max_parallelism)?);
     let location = args.job.location();
     let mut opened = location.ask(|job| Job::open(job, options))?;
     let (_, source) = input.open(&bar)?;
-    let entries = fill(&mut opened.stores, &header, source, &input.name)?;
+    let wanted = opened.stores.iter_mut().filter(|store| store.operator() == args.operator.as_deref());
+    let entries = fill(&mut wanted.collect::<Vec<_>>(), &header, source, &input.name)?;
     bar.finish_and_clear();
 
     let pending = opened.job.trigger(opened.metadata.unwrap_or_default())?;
@@ -130,17 +134,57 @@ fn renamed(mut states: Vec<StateDescription>, renames: &[(String, String)]) -> R
     Ok(states)
 }
 
-/// The number of subtasks of the job's newest checkpoint, if there is one that the file may go into.
-fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<u32>> {
+/// The newest checkpoint of the job.
+struct Existing {
+    /// Of the job, or of the operator if it has that.
+    subtasks: Option<u32>,
+    operators: Vec<OperatorSpec>,
+}
+
+/// The job's operators and subtasks: as they are, but for what the arguments say.
+fn shaped(
+    options: JobOptions,
+    args: &ImportArgs,
+    existing: Option<Existing>,
+    groups: MaxParallelism,
+) -> JobOptions {
+    let Existing { subtasks, operators } =
+        existing.unwrap_or(Existing { subtasks: None, operators: Vec::new() });
+    let subtasks = args.subtasks.or(subtasks).unwrap_or(1);
+    let Some(id) = &args.operator else { return options.subtasks(subtasks).max_parallelism(groups) };
+    let own = OperatorSpec::new(id, subtasks).max_parallelism(groups);
+    let is_new = operators.iter().all(|spec| spec.id() != id);
+    let there = operators.into_iter().map(|spec| if spec.id() == id { own.clone() } else { spec });
+    options.operators(there.collect::<Vec<_>>().into_iter().chain(is_new.then(|| own.clone())))
+}
+
+/// The job's newest checkpoint, if there is one that the file may go into.
+fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<Existing>> {
     // Without a pin, because a signal would leave it behind.
     let options = ReaderOptions::new().dir(scratch.path("look")).pin(false);
     let location = args.job.location();
-    let reader = match location.ask(|job| CheckpointReader::open(job, &RestoreFrom::Latest, options)) {
+    let mut reader = match location.ask(|job| CheckpointReader::open(job, &RestoreFrom::Latest, options)) {
         Ok(reader) => reader,
         // No job, or no checkpoint of it.
         Err(failure) if failure.kind == Some(ErrorKind::NotFound) => return Ok(None),
         Err(failure) => return Err(failure),
     };
+    let operators = reader.operators();
+    let ids: Vec<_> = operators.iter().map(OperatorSpec::id).collect();
+    match &args.operator {
+        Some(id) if ids.contains(&id.as_str()) => reader.select(id)?,
+        // It begins empty.
+        Some(_) if !ids.is_empty() => {
+            waiting(location.name(), || reader.close())?;
+            return Ok(Some(Existing { subtasks: None, operators }));
+        }
+        Some(_) => return Err(Failure::usage("the job names no operators").hint("leave --operator out")),
+        None if !ids.is_empty() => {
+            let hint = format!("choose one of [{}], or a new one, by --operator", ids.join(", "));
+            return Err(Failure::usage("the job has operators: whose state is it?").hint(&hint));
+        }
+        None => {}
+    }
     let subtasks = reader.subtasks().count();
     let offsets = reader.subtasks().any(|(_, _, metadata)| !metadata.is_empty());
     let fits = match args.subtasks {
@@ -152,7 +196,7 @@ fn look(args: &ImportArgs, header: &Header, scratch: &Scratch) -> Result<Option<
         _ => fits(args, header, &reader),
     };
     waiting(location.name(), || reader.close())?;
-    fits.map(|()| u32::try_from(subtasks).ok())
+    fits.map(|()| Some(Existing { subtasks: u32::try_from(subtasks).ok(), operators }))
 }
 
 fn fits(args: &ImportArgs, header: &Header, reader: &CheckpointReader) -> Result<()> {
@@ -195,7 +239,7 @@ fn put(store: &mut StateStore, state: State, group: KeyGroup, key: &[u8], value:
 }
 
 fn fill<R: BufRead>(
-    stores: &mut [StateStore],
+    stores: &mut [&mut StateStore],
     header: &Header,
     mut source: EntryReader<R>,
     name: &str,
@@ -212,7 +256,7 @@ fn fill<R: BufRead>(
         let wrong = || Failure::new(format!("no subtask owns key group {group}"));
         let owner = owner.ok_or_else(wrong)?;
         let state = *states.get(owner).and_then(|states| states.get(entry.state)).ok_or_else(wrong)?;
-        put(&mut stores[owner], state, group, &entry.key, &entry.value)?;
+        put(stores[owner], state, group, &entry.key, &entry.value)?;
         entries += 1;
     }
     Ok(entries)

@@ -1,6 +1,6 @@
 //! `alluvium inspect`: what lies in a job's object store.
 
-use alluvium::admin::{InspectedCheckpoint, Inspection, PinHolder};
+use alluvium::admin::{InspectedCheckpoint, InspectedOperator, Inspection, PinHolder};
 use clap::Args;
 
 use crate::commands::earlier::workload;
@@ -218,17 +218,35 @@ fn subtasks(checkpoint: &InspectedCheckpoint) -> String {
             ]);
         }
     }
-    let states = match checkpoint.states.as_slice() {
-        [] => "none".to_owned(),
-        names => names.join(", "),
+    let states = match checkpoint.operators.as_slice() {
+        [] => format!("states {}", listed(&checkpoint.states)),
+        operators => operators.iter().map(operator).collect::<Vec<_>>().join("; "),
     };
     format!(
-        "\n\nCheckpoint {}: states {states}; {} of metadata: {}\n{}",
+        "\n\nCheckpoint {}: {states}; {} of metadata: {}\n{}",
         checkpoint.id,
         size(checkpoint.metadata_bytes),
         shown(&checkpoint.metadata),
         fit(&table)
     )
+}
+
+fn operator(operator: &InspectedOperator) -> String {
+    let subtasks = match operator.subtasks.as_slice() {
+        [only] => format!("subtask {only}"),
+        [first, .., last] => format!("subtasks {first} to {last}"),
+        [] => "no subtask".to_owned(),
+    };
+    format!(
+        "operator {} ({subtasks}; {} key groups): states {}",
+        plain(operator.id.as_bytes()),
+        operator.max_parallelism,
+        listed(&operator.states)
+    )
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 /// Metadata, up to 1 MiB of any bytes, as one line: offsets are short, and their beginning tells most

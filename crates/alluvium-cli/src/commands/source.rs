@@ -35,6 +35,9 @@ pub(crate) struct WhichArgs {
     /// Read this savepoint
     #[arg(long, help_heading = SOURCE, value_name = "NAME")]
     savepoint: Option<String>,
+    /// Read the state of this operator, of a job that names several
+    #[arg(long, help_heading = SOURCE, value_name = "ID")]
+    pub(crate) operator: Option<String>,
     /// Write nothing into the job's store: credentials that may list and read are enough. If the running job
     /// collects the checkpoint meanwhile, reading fails and says so; savepoints stay
     #[arg(long, help_heading = SOURCE)]
@@ -57,6 +60,7 @@ impl SourceArgs {
         let scratch = Scratch::new(which.temp_dir())?;
         let pin = !which.no_pin;
         let options = ReaderOptions::new().memory(which.memory).pin(pin).dir(scratch.path(""));
+        let options = which.operator.iter().fold(options, ReaderOptions::operator);
         let from = which.from();
         let _grace = Grace::of(RELEASE);
         let reader = {

@@ -1,6 +1,8 @@
 //! `alluvium state`: what states a checkpoint holds, and a new job without some of them or under other names.
 
-use alluvium::{CheckpointMode, Job, JobOptions, OpenMode, Opened, SourceJob, StateDescription, StateUsage};
+use alluvium::{
+    CheckpointMode, Job, JobOptions, OpenMode, Opened, OperatorSpec, SourceJob, StateDescription, StateUsage,
+};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -86,16 +88,24 @@ pub(crate) fn run(command: &StateCommand) -> Result<()> {
     match command {
         StateCommand::List(args) => list(args),
         StateCommand::Drop(args) => {
-            let revise = |options: JobOptions| args.states.iter().fold(options, JobOptions::drop_state);
+            let revise = Revise {
+                job: &|options| args.states.iter().fold(options, JobOptions::drop_state),
+                operator: &|spec| args.states.iter().fold(spec, OperatorSpec::drop_state),
+            };
             let from = args.states.iter().map(String::as_str);
-            revised(&args.source, &args.into, &Names { from: from.collect(), to: Vec::new() }, revise)
+            revised(&args.source, &args.into, &Names { from: from.collect(), to: Vec::new() }, &revise)
         }
         StateCommand::Rename(args) => {
-            let revise = |options: JobOptions| {
-                args.states.iter().fold(options, |options, (from, to)| options.rename_state(from, to))
+            let revise = Revise {
+                job: &|options| {
+                    args.states.iter().fold(options, |options, (from, to)| options.rename_state(from, to))
+                },
+                operator: &|spec| {
+                    args.states.iter().fold(spec, |spec, (from, to)| spec.rename_state(from, to))
+                },
             };
             let (from, to) = args.states.iter().map(|(from, to)| (from.as_str(), to.as_str())).unzip();
-            revised(&args.source, &args.into, &Names { from, to }, revise)
+            revised(&args.source, &args.into, &Names { from, to }, &revise)
         }
     }
 }
@@ -163,20 +173,35 @@ impl Names<'_> {
     }
 }
 
+/// What is done to the states of a job, or of one of its operators.
+struct Revise<'a> {
+    job: &'a dyn Fn(JobOptions) -> JobOptions,
+    operator: &'a dyn Fn(OperatorSpec) -> OperatorSpec,
+}
+
+impl Revise<'_> {
+    /// Options for a job with these operators, the chosen one revised.
+    fn options(&self, options: JobOptions, operators: Vec<OperatorSpec>, chosen: Option<&str>) -> JobOptions {
+        if operators.is_empty() {
+            return (self.job)(options);
+        }
+        // The reader has refused to choose among several.
+        let is_chosen = |spec: &OperatorSpec| chosen.is_none_or(|chosen| spec.id() == chosen);
+        let revised =
+            operators.into_iter().map(|spec| if is_chosen(&spec) { (self.operator)(spec) } else { spec });
+        options.operators(revised)
+    }
+}
+
 /// Makes the new job, with one checkpoint.
-fn revised(
-    source: &SourceArgs,
-    into: &IntoArgs,
-    names: &Names<'_>,
-    revise: impl FnOnce(JobOptions) -> JobOptions,
-) -> Result<()> {
-    let subtasks = source.read(|reader, _| {
+fn revised(source: &SourceArgs, into: &IntoArgs, names: &Names<'_>, revise: &Revise<'_>) -> Result<()> {
+    let (subtasks, operators) = source.read(|reader, _| {
         for name in &names.from {
             // Has the reader say which there are.
             reader.scan(name, b"")?;
         }
         names.check(&reader.states())?;
-        Ok(reader.subtasks().count())
+        Ok((reader.subtasks().count(), reader.operators()))
     })?;
     let subtasks =
         u32::try_from(subtasks).map_err(|_| Failure::new("the checkpoint has too many subtasks"))?;
@@ -189,7 +214,8 @@ fn revised(
         .memory(into.job_memory)
         .start_from(from);
     let new = Location::new(&into.into, &source.job.store_option);
-    let Opened { job, mut stores, metadata, .. } = new.ask(|job| Job::open(job, revise(options)))?;
+    let options = revise.options(options, operators, source.which.operator.as_deref());
+    let Opened { job, mut stores, metadata, .. } = new.ask(|job| Job::open(job, options))?;
     if names.to.is_empty() {
         // What was dropped shall not be copied.
         job.compact()?;
@@ -199,7 +225,9 @@ fn revised(
     let mut states = Vec::new();
     for store in &mut stores {
         let offset = store.restored_metadata().map(<[u8]>::to_vec).unwrap_or_default();
-        states = store.states()?.iter().map(|usage| usage.state.name().to_owned()).collect();
+        if source.which.operator.is_none() || store.operator() == source.which.operator.as_deref() {
+            states = store.states()?.iter().map(|usage| usage.state.name().to_owned()).collect();
+        }
         store.cut(pending.id(), offset)?;
     }
     waiting(new.name(), || pending.wait().and_then(|_| job.close()))

@@ -124,8 +124,9 @@ pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::{JobLocation, RemoteCounters};
 pub use restore::RestoreReport;
 pub use state::{
-    Aggregate, AggregatingState, ListState, MapState, Namespaced, ReducingState, StateDescriptor, TimeDomain,
-    Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate, TtlVisibility, ValueState,
+    Aggregate, AggregatingState, BroadcastState, ListState, MapState, Namespaced, OperatorListState,
+    ReducingState, StateDescriptor, TimeDomain, Timer, TimerDescriptor, TimerService, Ttl, TtlUpdate,
+    TtlVisibility, ValueState,
 };
 pub use store::{
     Cut, Scan, State, StateDescription, StateOptions, StateStore, StateUsage, StoreStats, Value,

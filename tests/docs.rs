@@ -196,35 +196,37 @@ fn a_broken_link_is_found() {
     }
 }
 
-/// The types of all kinds of state, from the table of kinds.
-fn state_kinds() -> Vec<String> {
+/// The types of all kinds of state, from the table of kinds: those with keys, and those without.
+fn state_kinds() -> (Vec<String>, Vec<String>) {
     let table = fs::read_to_string(root().join("src/store/kind.rs")).unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(" = "));
     let rows = rows.filter(|(_, code)| code.starts_with(|char: char| char.is_ascii_digit()));
-    rows.filter(|(kind, _)| kind.chars().all(char::is_alphanumeric) && *kind != "Raw")
-        .map(|(kind, _)| match kind {
+    let rows = rows.filter(|(kind, _)| kind.chars().all(char::is_alphanumeric) && *kind != "Raw");
+    let (unkeyed, keyed): (Vec<_>, Vec<_>) = rows.partition(|(_, row)| row.contains("Unkeyed"));
+    let types = |rows: Vec<(&str, &str)>| {
+        let name = |(kind, _)| match kind {
             "Timers" => "TimerService".to_owned(),
             kind => format!("{kind}State"),
-        })
-        .collect()
+        };
+        rows.into_iter().map(name).collect::<Vec<_>>()
+    };
+    (types(keyed), types(unkeyed))
 }
 
 #[test]
 fn every_kind_of_state_is_documented_and_in_the_tests_of_all_kinds() {
-    let kinds = state_kinds();
-    assert!(kinds.len() >= 6, "only {kinds:?} were found");
-    let places = [
-        "src/lib.rs",
-        "docs/design/state.md",
-        "docs/quickstart.md",
-        "tests/i1_state_model/kinds.rs",
-        "crates/alluvium-cli/tests/cli_typed.rs",
-    ];
+    let (keyed, unkeyed) = state_kinds();
+    assert!(keyed.len() >= 6 && unkeyed.len() >= 2, "only {keyed:?} and {unkeyed:?} were found");
+    let pages = ["src/lib.rs", "docs/design/state.md", "docs/quickstart.md"];
+    let of_keyed = ["tests/i1_state_model/kinds.rs", "crates/alluvium-cli/tests/cli_typed.rs"];
+    let of_unkeyed = ["tests/operators/elements.rs", "crates/alluvium-cli/tests/operators.rs"];
     let mut faults = Vec::new();
-    for place in places {
-        let text = fs::read_to_string(root().join(place)).unwrap();
-        let missing = kinds.iter().filter(|kind| !text.contains(kind.as_str()));
-        faults.extend(missing.map(|kind| format!("{place} has no {kind}")));
+    for (kinds, tests) in [(&keyed, of_keyed), (&unkeyed, of_unkeyed)] {
+        for place in pages.iter().chain(&tests) {
+            let text = fs::read_to_string(root().join(place)).unwrap();
+            let missing = kinds.iter().filter(|kind| !text.contains(kind.as_str()));
+            faults.extend(missing.map(|kind| format!("{place} has no {kind}")));
+        }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

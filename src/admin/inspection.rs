@@ -111,7 +111,7 @@ pub struct InspectedOperator {
     pub max_parallelism: u16,
     /// Its subtasks.
     pub subtasks: Vec<SubtaskIndex>,
-    /// The names of its states.
+    /// The names of its states, ascending.
     pub states: Vec<String>,
 }
 
@@ -137,6 +137,9 @@ pub struct InspectedSubtask {
     pub seq: u64,
     /// Size of the subtask's metadata.
     pub metadata_bytes: u64,
+    /// Size of the subtask's state that is not keyed. What all subtasks of an operator have in full
+    /// counts for one of them.
+    pub element_bytes: u64,
     /// The subtask's metadata, as given to [`StateStore::cut`](crate::StateStore::cut): the offset
     /// of its source, for example. Not serialized.
     #[serde(skip)]
@@ -197,11 +200,15 @@ impl InspectedOperator {
     fn all(manifest: &Manifest, states: &StateLists) -> Vec<Self> {
         let parts = manifest.operators();
         let named = parts.iter().enumerate().filter(|(_, part)| part.id.is_named());
-        let operators = named.map(|(at, part)| Self {
-            id: part.id.as_str().to_owned(),
-            max_parallelism: part.max_parallelism.get(),
-            subtasks: part.subtasks.iter().map(|record| record.subtask).collect(),
-            states: names(states.get(at)).collect(),
+        let operators = named.map(|(at, part)| {
+            let mut states: Vec<_> = names(states.get(at)).collect();
+            states.sort_unstable();
+            Self {
+                id: part.id.as_str().to_owned(),
+                max_parallelism: part.max_parallelism.get(),
+                subtasks: part.subtasks.iter().map(|record| record.subtask).collect(),
+                states,
+            }
         });
         operators.collect()
     }
@@ -220,6 +227,12 @@ impl InspectedSubtask {
             delta_bytes: record.deltas.iter().map(|delta| delta.length).sum(),
             seq: record.seq.0,
             metadata_bytes: record.metadata.len() as u64,
+            element_bytes: record
+                .elements
+                .iter()
+                .flat_map(|one| &one.items)
+                .map(|item| item.len() as u64)
+                .sum(),
             metadata: record.metadata.clone(),
             origins: record.origins.iter().map(InspectedOrigin::of).collect(),
         }

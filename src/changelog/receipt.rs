@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
-use crate::manifest::{BaseRef, DeltaRef, Origin, StateInfo};
+use crate::manifest::{BaseRef, DeltaRef, Elements, Origin, StateInfo};
 
 /// What one subtask contributes to a checkpoint: its base and deltas, by reference where they are
 /// durable and inline where they are small, with the metadata of its own cut. A checkpoint is
@@ -26,6 +26,9 @@ pub struct Receipt {
     pub(crate) base: Option<ReceiptBase>,
     pub(crate) deltas: Vec<ReceiptDelta>,
     pub(crate) metadata: Vec<u8>,
+    /// State that is not keyed.
+    #[serde(with = "as_list")]
+    pub(crate) elements: Arc<[Elements]>,
     #[serde(with = "as_list")]
     pub(crate) states: Arc<[StateInfo]>,
     pub(crate) cost: ReceiptCost,
@@ -92,7 +95,7 @@ mod as_list {
 /// First bytes of an encoded receipt: magic and format version. No [frame](crate::frame), which has
 /// two bytes for the format and its checksum at the end.
 const MAGIC: [u8; 4] = *b"ALVR";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 impl Receipt {
     /// The checkpoint that it belongs to.
@@ -151,7 +154,7 @@ mod tests {
     use super::*;
     use crate::ids::{Epoch, StateId};
     use crate::key_group::KeyGroup;
-    use crate::manifest::{Segment, ValueInfo};
+    use crate::manifest::{Segment, Spread, ValueInfo};
     use crate::remote::{DataKind, ObjectName};
 
     fn sample() -> Receipt {
@@ -191,6 +194,12 @@ mod tests {
                 },
             ],
             metadata: b"offset 40000".to_vec(),
+            elements: [Elements {
+                state: StateId::of("offsets"),
+                spread: Spread::Deal,
+                items: vec![Bytes::from_static(b"0:17")],
+            }]
+            .into(),
             states: [StateInfo {
                 id: StateId::of("clicks"),
                 name: "clicks".into(),
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        for (name, sample) in [("receipt-v1.bin", sample()), ("receipt-rescaled-v1.bin", rescaled())] {
+        for (name, sample) in [("receipt-v2.bin", sample()), ("receipt-rescaled-v2.bin", rescaled())] {
             let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("ALLUVIUM_WRITE_GOLDEN").is_some() {
                 std::fs::write(&path, sample.to_bytes().unwrap()).unwrap();
@@ -247,7 +256,7 @@ mod tests {
     #[test]
     fn a_newer_format_says_so() {
         let mut bytes = sample().to_bytes().unwrap();
-        bytes[4] = 2;
+        bytes[4] = 3;
         let error = Receipt::from_bytes(&bytes).unwrap_err();
         assert_eq!(error.kind(), crate::ErrorKind::UnsupportedVersion);
     }

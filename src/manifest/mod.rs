@@ -51,7 +51,6 @@ pub(crate) use carried::States;
 pub(crate) use chain::{Chain, CommitDraft, Committed};
 #[cfg(feature = "test-util")]
 pub use costs::{ManifestCosts, ManifestShape, manifest_costs};
-#[cfg(test)]
 pub(crate) use elements::{Elements, Spread};
 pub(crate) use errors::fenced_by;
 pub(crate) use inline::Inline;

@@ -10,6 +10,7 @@ mod scan;
 mod scratch;
 mod single_entry;
 mod state;
+mod unkeyed;
 mod usage;
 
 use std::fmt;
@@ -25,7 +26,7 @@ use crate::job::OperatorSpec;
 use crate::key;
 use crate::key_group::{KeyGroup, KeyGroupRange, MaxParallelism};
 use crate::manifest::{
-    CheckpointMode, CheckpointRecord, Found, Manifest, OperatorRecord, RestoreFrom, StateInfo,
+    CheckpointMode, CheckpointRecord, Found, Manifest, OperatorRecord, RestoreFrom, StateInfo, StateLists,
 };
 use crate::remote::JobLocation;
 use crate::restore::{Restorer, Target};
@@ -246,7 +247,7 @@ impl CheckpointReader {
     /// operators, if there are several and none was chosen.
     pub fn states(&self) -> Vec<StateDescription> {
         let lists = self.record().and_then(|record| record.states.known());
-        let lists = lists.into_iter().flat_map(|lists| lists.iter()).enumerate();
+        let lists = lists.into_iter().flat_map(StateLists::iter).enumerate();
         let wanted = lists.filter(|(at, _)| self.selected.is_none_or(|selected| selected.operator == *at));
         let states = wanted.flat_map(|(_, list)| list.iter());
         let mut states: Vec<_> = states.cloned().map(StateDescription::from).collect();
@@ -277,7 +278,7 @@ impl CheckpointReader {
     /// As [`CheckpointReader::get`]; [`InvalidArgument`](ErrorKind::InvalidArgument) if the job has
     /// no such group.
     pub fn get_in(&self, state: &str, group: KeyGroup, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.stored(self.info(state)?.id, group, key)
+        self.stored(self.keyed(state)?.id, group, key)
     }
 
     /// The values of several keys, each in its own group, in their order.
@@ -285,7 +286,7 @@ impl CheckpointReader {
     /// # Errors
     /// As [`CheckpointReader::get`].
     pub fn multi_get(&self, state: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        let state = self.info(state)?.id;
+        let state = self.keyed(state)?.id;
         let mut wanted = Vec::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
             let mut encoded = Vec::new();
@@ -332,7 +333,7 @@ impl CheckpointReader {
         groups: KeyGroupRange,
         prefix: &[u8],
     ) -> Result<CheckpointScan<'_>> {
-        let state = self.info(state)?.id;
+        let state = self.keyed(state)?.id;
         self.table_of(groups.last)?;
         Ok(CheckpointScan::new(self, state, groups, prefix))
     }
@@ -411,6 +412,17 @@ impl CheckpointReader {
                 names => error.advise(format!("choose one of [{}]", names.join(", "))),
             }
         })
+    }
+
+    /// A state that can be read by keys.
+    fn keyed(&self, name: &str) -> Result<&StateInfo> {
+        let info = self.info(name)?;
+        if StateDescription::from(info.clone()).is_keyed() {
+            return Ok(info);
+        }
+        Err(Error::invalid("the state is not keyed")
+            .object(format!("state {name:?}"))
+            .advise("read it by CheckpointReader::operator_list or CheckpointReader::broadcast"))
     }
 
     fn table_of(&self, group: KeyGroup) -> Result<&SubtaskTable> {

@@ -15,6 +15,12 @@ impl CheckpointReader {
     pub fn usage(&self, state: &str) -> Result<StateUsage> {
         let info = self.info(state)?;
         let (mut entries, mut bytes) = (0, 0);
+        if self.keyed(state).is_err() {
+            let items = self.items_of(info.id)?;
+            let bytes = items.iter().map(|item| item.len() as u64).sum();
+            let (state, entries) = (StateDescription::from(info.clone()), Some(items.len() as u64));
+            return Ok(StateUsage { state, registered: None, entries, bytes });
+        }
         for entry in self.scan(state, b"")? {
             let (_, key, value) = entry?;
             entries += 1;

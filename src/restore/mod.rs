@@ -3,6 +3,7 @@
 //! verified.
 
 mod batch;
+mod elements;
 mod fetch;
 mod layout;
 mod load;
@@ -15,6 +16,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use elements::{Dealt, gather};
 pub(crate) use layout::{Layout, OperatorLayout, Resolved, Target};
 pub(crate) use reads::{Read, coalesce};
 pub use report::RestoreReport;

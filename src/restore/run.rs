@@ -19,6 +19,7 @@ use futures::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::batch::{DeltaId, DeltaLocation, batches};
+use super::elements::Dealt;
 use super::fetch::{Fetcher, sources_beside};
 use super::layout::{Target, Targets};
 use super::local::LocalFiles;
@@ -70,6 +71,8 @@ pub(crate) struct Restored {
     /// The user's, as of the cut; None after a fresh start, and if no subtask of this number had the
     /// same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
+    /// State that is not keyed.
+    pub(crate) elements: Dealt,
     /// Contents that came from the local disk. The store's copies of them were not read.
     unread: Arc<HashSet<FileId>>,
 }
@@ -300,6 +303,7 @@ impl Restorer {
                     deltas: Vec::new(),
                     seq: DeltaSeq(0),
                     metadata: None,
+                    elements: Dealt::default(),
                     unread: Arc::default(),
                 })
             }
@@ -359,6 +363,7 @@ impl Restored {
             deltas: plan.deltas,
             seq: plan.seq,
             metadata: plan.metadata,
+            elements: plan.elements,
             unread,
         }
     }

@@ -106,13 +106,14 @@ impl<In: 'static, Acc: 'static, Out: 'static> AggregatingState<In, Acc, Out> {
     }
 }
 
-impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> KeyedState for AggregatingState<In, Acc, Out, S> {}
+impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> KeyedState for AggregatingState<In, Acc, Out, S> {
+    type In<N: KeyCodec<Owned = N>> = AggregatingState<In, Acc, Out, Namespaced<N>>;
+}
 
 impl<In: 'static, Acc: 'static, Out: 'static, S: Spaces> Kind for AggregatingState<In, Acc, Out, S> {
     type Value = Acc;
     type Extra = Function<In, Acc, Out>;
     type Space = S;
-    type In<N: KeyCodec<Owned = N>> = AggregatingState<In, Acc, Out, Namespaced<N>>;
 
     fn options() -> StateOptions {
         descriptor::options(StateKind::Aggregating, S::format(), String::new())

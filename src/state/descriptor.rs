@@ -19,9 +19,13 @@ use super::typed::{Migrate, Typed};
 /// A kind of typed state: [`ValueState`](crate::ValueState), [`ListState`](crate::ListState),
 /// [`MapState`](crate::MapState), [`ReducingState`](crate::ReducingState) or
 /// [`AggregatingState`](crate::AggregatingState).
-pub trait KeyedState: Kind {}
+pub trait KeyedState: Kind {
+    /// The same kind with namespaces.
+    type In<N: KeyCodec<Owned = N>>: KeyedState<Value = Self::Value, Extra = Self::Extra>;
+}
 
-/// The inner side of [`KeyedState`].
+/// A kind of typed state: a [`KeyedState`], or one that belongs to no key,
+/// [`OperatorListState`](crate::OperatorListState) or [`BroadcastState`](crate::BroadcastState).
 pub trait Kind: Sized {
     /// What the codec encodes.
     type Value: 'static;
@@ -29,8 +33,6 @@ pub trait Kind: Sized {
     type Extra;
     /// What it was declared with: `()`, or [`Namespaced`](crate::Namespaced).
     type Space: Spaces;
-    /// The same kind with namespaces.
-    type In<N: KeyCodec<Owned = N>>: KeyedState<Value = Self::Value, Extra = Self::Extra>;
 
     /// What is declared, before it has a name.
     fn options() -> StateOptions;
@@ -76,7 +78,7 @@ pub struct StateDescriptor<S: Kind> {
     pub(super) extra: S::Extra,
 }
 
-impl<S: KeyedState> StateDescriptor<S> {
+impl<S: Kind> StateDescriptor<S> {
     pub(super) fn new(name: String, codec: impl Codec<S::Value> + 'static, extra: S::Extra) -> Self {
         Self {
             name,
@@ -97,45 +99,6 @@ impl<S: KeyedState> StateDescriptor<S> {
     pub fn codec(mut self, codec: impl Codec<S::Value> + 'static) -> Self {
         self.codec = Arc::new(codec);
         self.shape = Arc::default();
-        self
-    }
-
-    /// How changes are kept until they are applied. Default [`TableKind::Ordered`] for maps and for
-    /// states with namespaces, which are scanned and deleted by prefix, [`TableKind::Hash`] for all
-    /// others.
-    #[must_use]
-    pub fn table(mut self, table: TableKind) -> Self {
-        self.table = Some(table);
-        self
-    }
-
-    /// Lets each value, map entry or list element expire by itself when it was not accessed for a
-    /// while. The TTL may be given, changed and taken away at every restore, because the time of
-    /// the last access is stored and then judged by the new TTL. Entries that were written without
-    /// a TTL never expire until they are written again. Entries that have expired by the TTL of an
-    /// earlier attempt may be gone for good. Default none.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use alluvium::{Job, JobOptions, MapState, OpenMode, Ttl, TtlUpdate};
-    ///
-    /// # fn main() -> alluvium::Result<()> {
-    /// # let dir = tempfile::tempdir().unwrap();
-    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
-    /// let store = &mut opened.stores[0];
-    /// let ttl = Ttl::new(Duration::from_secs(30 * 60)).update(TtlUpdate::OnReadAndWrite);
-    /// let carts = store.register(MapState::<String, u32>::descriptor("carts").ttl(ttl))?;
-    /// store.set_key("user/1")?;
-    /// carts.put(store, "apple", &3)?;
-    /// // Gone half an hour after it was put or last read.
-    /// assert_eq!(carts.get(store, "apple")?, Some(3));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn ttl(mut self, ttl: Ttl) -> Self {
-        self.ttl = Some(ttl);
         self
     }
 
@@ -194,6 +157,47 @@ impl<S: KeyedState> StateDescriptor<S> {
     #[must_use]
     pub fn type_name(mut self, name: impl Into<String>) -> Self {
         self.type_name = Some(name.into());
+        self
+    }
+}
+
+impl<S: KeyedState> StateDescriptor<S> {
+    /// How changes are kept until they are applied. Default [`TableKind::Ordered`] for maps and for
+    /// states with namespaces, which are scanned and deleted by prefix, [`TableKind::Hash`] for all
+    /// others.
+    #[must_use]
+    pub fn table(mut self, table: TableKind) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    /// Lets each value, map entry or list element expire by itself when it was not accessed for a
+    /// while. The TTL may be given, changed and taken away at every restore, because the time of
+    /// the last access is stored and then judged by the new TTL. Entries that were written without
+    /// a TTL never expire until they are written again. Entries that have expired by the TTL of an
+    /// earlier attempt may be gone for good. Default none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use alluvium::{Job, JobOptions, MapState, OpenMode, Ttl, TtlUpdate};
+    ///
+    /// # fn main() -> alluvium::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let mut opened = Job::open("memory:///", JobOptions::new(dir.path(), OpenMode::Create))?;
+    /// let store = &mut opened.stores[0];
+    /// let ttl = Ttl::new(Duration::from_secs(30 * 60)).update(TtlUpdate::OnReadAndWrite);
+    /// let carts = store.register(MapState::<String, u32>::descriptor("carts").ttl(ttl))?;
+    /// store.set_key("user/1")?;
+    /// carts.put(store, "apple", &3)?;
+    /// // Gone half an hour after it was put or last read.
+    /// assert_eq!(carts.get(store, "apple")?, Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn ttl(mut self, ttl: Ttl) -> Self {
+        self.ttl = Some(ttl);
         self
     }
 
@@ -270,7 +274,7 @@ impl<S: KeyedState> StateDescriptor<S> {
     }
 }
 
-impl<S: KeyedState> StateDescriptor<S> {
+impl<S: Kind> StateDescriptor<S> {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -323,7 +327,7 @@ impl StateStore {
     /// or in the restored checkpoint: another kind of state, other keys, namespaces, map keys or
     /// codec, another type if [`StateDescriptor::type_name`] names it, values that have changed
     /// without a new schema version ([`Codec::shape`]), or a schema version that cannot be read.
-    pub fn register<S: KeyedState>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
+    pub fn register<S: Kind>(&mut self, descriptor: StateDescriptor<S>) -> Result<S> {
         let options = descriptor.options()?;
         let state = self.state(&options)?;
         if let Some(ttl) = descriptor.ttl {

@@ -71,13 +71,14 @@ impl<T: 'static> ListState<T> {
     }
 }
 
-impl<T: 'static, S: Spaces> KeyedState for ListState<T, S> {}
+impl<T: 'static, S: Spaces> KeyedState for ListState<T, S> {
+    type In<N: KeyCodec<Owned = N>> = ListState<T, Namespaced<N>>;
+}
 
 impl<T: 'static, S: Spaces> Kind for ListState<T, S> {
     type Value = T;
     type Extra = ();
     type Space = S;
-    type In<N: KeyCodec<Owned = N>> = ListState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {
         descriptor::options(StateKind::List, S::format(), String::new())

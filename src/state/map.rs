@@ -85,13 +85,14 @@ impl<K: KeyCodec<Owned = K> + 'static, V: 'static> MapState<K, V> {
     }
 }
 
-impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> KeyedState for MapState<K, V, S> {}
+impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> KeyedState for MapState<K, V, S> {
+    type In<N: KeyCodec<Owned = N>> = MapState<K, V, Namespaced<N>>;
+}
 
 impl<K: KeyCodec<Owned = K> + 'static, V: 'static, S: Spaces> Kind for MapState<K, V, S> {
     type Value = V;
     type Extra = MapKey<K>;
     type Space = S;
-    type In<N: KeyCodec<Owned = N>> = MapState<K, V, Namespaced<N>>;
 
     fn options() -> StateOptions {
         descriptor::options(StateKind::Map, S::format(), K::name())

@@ -15,6 +15,7 @@
 // stored key. Cells and elements are described in `cell.rs`.
 
 mod aggregating;
+mod broadcast;
 mod cell;
 mod codec;
 mod current;
@@ -29,6 +30,7 @@ mod list;
 mod map;
 #[cfg(test)]
 mod map_tests;
+mod operator_list;
 mod reducing;
 mod scope;
 mod single_entry;
@@ -42,14 +44,16 @@ mod typed;
 mod value;
 
 pub use aggregating::{Aggregate, AggregatingState};
+pub use broadcast::BroadcastState;
 pub use codec::{Codec, Postcard, RawBytes};
-pub use descriptor::{KeyedState, StateDescriptor};
+pub use descriptor::{KeyedState, Kind, StateDescriptor};
 pub use key_codec::{KeyCodec, KeyPrefix, StartsWith};
 pub(crate) use keys::Failure;
 pub use keys::Keys;
 pub use list::{ListIter, ListState};
 pub(crate) use map::bounds_in;
 pub use map::{MapIter, MapState};
+pub use operator_list::OperatorListState;
 pub use reducing::ReducingState;
 pub(crate) use scope::Spaces;
 pub use scope::{At, Namespaced, Scope};

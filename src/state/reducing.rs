@@ -68,13 +68,14 @@ impl<T: 'static> ReducingState<T> {
     }
 }
 
-impl<T: 'static, S: Spaces> KeyedState for ReducingState<T, S> {}
+impl<T: 'static, S: Spaces> KeyedState for ReducingState<T, S> {
+    type In<N: KeyCodec<Owned = N>> = ReducingState<T, Namespaced<N>>;
+}
 
 impl<T: 'static, S: Spaces> Kind for ReducingState<T, S> {
     type Value = T;
     type Extra = Reduce<T>;
     type Space = S;
-    type In<N: KeyCodec<Owned = N>> = ReducingState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {
         descriptor::options(StateKind::Reducing, S::format(), String::new())

@@ -70,6 +70,7 @@ impl StateDescription {
             Some(Layout::Raw) => Ok(vec![StoredValue { bytes: stored, schema: 0, last_access: None }]),
             Some(Layout::Cell) => Cell::decode(stored).map(|cell| vec![of(cell)]),
             Some(Layout::Elements) => Elements::new(stored).map(|cell| cell.map(of)).collect(),
+            Some(Layout::Unkeyed) => Err(Error::corrupt("a state that is not keyed has a key")),
             Some(Layout::KeyOnly) if stored.is_empty() => Ok(Vec::new()),
             Some(Layout::KeyOnly) => Err(Error::corrupt("a timer has a value")),
             None => Err(Error::new(

@@ -149,7 +149,7 @@ impl<T, X> Typed<T, X> {
     }
 
     /// The value of a stored cell.
-    pub(super) fn value_of(&self, bytes: &[u8]) -> Result<T> {
+    pub(crate) fn value_of(&self, bytes: &[u8]) -> Result<T> {
         self.cell(bytes).and_then(|cell| self.decode(cell))
     }
 
@@ -166,6 +166,11 @@ impl<T, X> Typed<T, X> {
     /// The head of a value that is written now.
     pub(super) fn head(&self, store: &StateStore) -> Head {
         Head { time: self.now(store).time(), schema: self.schema }
+    }
+
+    /// The head of a value without a TTL.
+    pub(super) fn plain_head(&self) -> Head {
+        Head { time: None, schema: self.schema }
     }
 
     /// The state's TTL as of now. The clock is read only if there is one.

@@ -97,13 +97,14 @@ impl<T: 'static, S: Kind<Value = T, Extra = Option<MakeDefault<T>>>> StateDescri
     }
 }
 
-impl<T: 'static, S: Spaces> KeyedState for ValueState<T, S> {}
+impl<T: 'static, S: Spaces> KeyedState for ValueState<T, S> {
+    type In<N: KeyCodec<Owned = N>> = ValueState<T, Namespaced<N>>;
+}
 
 impl<T: 'static, S: Spaces> Kind for ValueState<T, S> {
     type Value = T;
     type Extra = Option<MakeDefault<T>>;
     type Space = S;
-    type In<N: KeyCodec<Owned = N>> = ValueState<T, Namespaced<N>>;
 
     fn options() -> StateOptions {
         descriptor::options(StateKind::Value, S::format(), String::new())

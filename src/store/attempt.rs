@@ -24,6 +24,8 @@ pub(crate) struct Attempt {
     early_cuts: AtomicU64,
     /// Metadata of the stores' last cuts.
     pub(crate) metadata: metadata::Total,
+    /// State that is not keyed, of the stores' last cuts.
+    pub(crate) elements: metadata::ElementsTotal,
 }
 
 impl Attempt {
@@ -37,6 +39,7 @@ impl Attempt {
             started: AtomicU64::new(0),
             early_cuts: AtomicU64::new(0),
             metadata: metadata::Total::default(),
+            elements: metadata::ElementsTotal::default(),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::ids::StateId;
 use crate::manifest::{StateInfo, TtlInfo};
 
-use super::kind::StateKind;
+use super::kind::{Layout, StateKind};
 use super::registry::check_name;
 
 /// A named state as a checkpoint records it: name, kind, and everything else that its program
@@ -25,6 +25,12 @@ impl StateDescription {
     /// The state's kind: "raw", "value", …
     pub fn kind(&self) -> &'static str {
         StateKind::name_of(self.0.kind)
+    }
+
+    /// Whether it belongs to keys: neither an [`OperatorListState`](crate::OperatorListState) nor a
+    /// [`BroadcastState`](crate::BroadcastState).
+    pub fn is_keyed(&self) -> bool {
+        StateKind::of(self.0.kind).is_none_or(|kind| kind.layout() != Layout::Unkeyed)
     }
 
     /// The type of its keys, as [`KeyCodec::name`](crate::state::KeyCodec::name) has it. Empty for

@@ -12,7 +12,7 @@ use crate::changelog::{Receipt, ReceiptBase, ReceiptCost};
 use crate::delta::Sealed;
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq};
-use crate::manifest::{BaseRef, DeltaRef, StateInfo};
+use crate::manifest::{BaseRef, DeltaRef, Elements, StateInfo};
 use crate::materialize::Uploaded;
 use crate::messages::ToStore;
 use crate::table::TableFiles;
@@ -91,6 +91,8 @@ pub(crate) struct NativeUpload {
 pub(crate) struct PendingCut {
     pub(crate) id: CheckpointId,
     pub(crate) metadata: Vec<u8>,
+    /// State that is not keyed.
+    pub(crate) elements: Arc<[Elements]>,
     pub(crate) states: Arc<[StateInfo]>,
     pub(crate) cost: ReceiptCost,
     pub(crate) reply: oneshot::Sender<Result<Receipt>>,
@@ -103,6 +105,7 @@ pub(crate) struct FinalCut {
     /// Number of the last checkpoint that it has cut for itself.
     pub(crate) cut: u64,
     pub(crate) metadata: Vec<u8>,
+    pub(crate) elements: Arc<[Elements]>,
     pub(crate) states: Arc<[StateInfo]>,
 }
 
@@ -111,7 +114,8 @@ impl FinalCut {
     pub(crate) fn pending_cut(&self, id: CheckpointId) -> Box<PendingCut> {
         let (reply, _) = oneshot::channel();
         let (metadata, states) = (self.metadata.clone(), Arc::clone(&self.states));
-        Box::new(PendingCut { id, metadata, states, cost: ReceiptCost::default(), reply })
+        let elements = Arc::clone(&self.elements);
+        Box::new(PendingCut { id, metadata, elements, states, cost: ReceiptCost::default(), reply })
     }
 }
 

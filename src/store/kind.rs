@@ -13,6 +13,8 @@ pub(crate) enum Layout {
     Elements,
     /// Nothing: the key says it all.
     KeyOnly,
+    /// Nothing: the state is not keyed.
+    Unkeyed,
 }
 
 /// Bytes of domain and timestamp, which stand before the key of a timer.
@@ -72,6 +74,8 @@ kinds! {
     Reducing = 4, "reducing", Cell, None;
     Aggregating = 5, "aggregating", Cell, None;
     Timers = 6, "timers", KeyOnly, None;
+    OperatorList = 7, "operator list", Unkeyed, None;
+    Broadcast = 8, "broadcast", Unkeyed, None;
 }
 
 impl StateKind {
@@ -79,7 +83,7 @@ impl StateKind {
     pub(super) fn key_offset(self) -> usize {
         match self.layout() {
             Layout::KeyOnly => TIMER_HEAD,
-            Layout::Raw | Layout::Cell | Layout::Elements => 0,
+            Layout::Raw | Layout::Cell | Layout::Elements | Layout::Unkeyed => 0,
         }
     }
 }
@@ -101,6 +105,8 @@ mod tests {
             (4, "reducing", 0),
             (5, "aggregating", 0),
             (6, "timers", 0),
+            (7, "operator list", 0),
+            (8, "broadcast", 0),
         ];
         assert_eq!(stored, expected, "a new kind is added at the end, here as well");
         assert!(StateKind::name_of(999).contains("does not know"));

@@ -1,5 +1,5 @@
-//! The limits on a checkpoint's metadata. All of it lies in the manifest, which every restore and
-//! many commands read as a whole.
+//! The limits on a checkpoint's metadata and on state that is not keyed. All of it lies in the
+//! manifest, which every restore and many commands read as a whole.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +26,29 @@ impl Total {
     }
 }
 
+/// Bytes of state that is not keyed at the last cuts of all stores of an attempt. Each store bounds
+/// its own.
+#[derive(Debug, Default)]
+pub(crate) struct ElementsTotal(AtomicU64);
+
+impl ElementsTotal {
+    /// A subtask replaces `old` bytes by `new` ones, unless they would be too many.
+    pub(crate) fn replace(&self, old: u64, new: u64) -> Result<()> {
+        let sum = self.0.fetch_add(new, Ordering::Relaxed).saturating_sub(old).saturating_add(new);
+        if new > old && sum > TOGETHER {
+            self.0.fetch_sub(new, Ordering::Relaxed);
+            return Err(Error::invalid(format!(
+                "state that is not keyed has {sum} bytes in all subtasks together"
+            ))
+            .advise(format!(
+                "together it may have up to {TOGETHER} bytes, because each checkpoint has it whole"
+            )));
+        }
+        self.0.fetch_sub(old, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// Whether metadata of `len` bytes may stand beside `others` bytes in one manifest.
 pub(crate) fn check(len: usize, others: u64) -> Result<()> {
     if len > LONGEST {
@@ -43,6 +66,19 @@ pub(crate) fn check(len: usize, others: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn state_that_is_not_keyed_is_bounded_over_all_subtasks() {
+        let total = ElementsTotal::default();
+        total.replace(0, TOGETHER).unwrap();
+        let error = total.replace(0, 1).unwrap_err().to_string();
+        assert!(error.contains("16777217 bytes"), "{error}");
+        total.replace(TOGETHER, TOGETHER - 1).unwrap();
+        total.replace(0, 1).unwrap();
+        assert_eq!(total.0.load(Ordering::Relaxed), TOGETHER);
+        assert!(total.replace(1, 2).is_err());
+        assert_eq!(total.0.load(Ordering::Relaxed), TOGETHER, "what is refused counts for nothing");
+    }
 
     #[test]
     fn each_and_all_together_are_bounded() {

@@ -22,6 +22,7 @@ use crate::table::{Expiry, Table};
 
 use super::current::CurrentKey;
 use super::description::StateDescription;
+use super::elements::HeldElements;
 use super::engine::{Engine, EngineParts, Mode};
 use super::event::EventSender;
 use super::heads::Heads;
@@ -88,6 +89,9 @@ pub struct StateStore {
     last_cut: u64,
     /// Bytes of metadata that the last cut gave.
     metadata_len: usize,
+    /// State that is not keyed, and its bytes as of the last cut.
+    elements: HeldElements,
+    elements_len: u64,
     restored_metadata: Option<Vec<u8>>,
     /// A buffer for encoded keys, so that no operation allocates one.
     scratch: Cell<Vec<u8>>,
@@ -124,6 +128,7 @@ pub(crate) struct StoreParts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) seq: DeltaSeq,
     pub(crate) restored_metadata: Option<Vec<u8>>,
+    pub(crate) elements: HeldElements,
     pub(crate) job: Hold,
 }
 
@@ -165,6 +170,8 @@ impl StateStore {
             clock: parts.clock,
             last_cut: 0,
             metadata_len: 0,
+            elements: parts.elements,
+            elements_len: 0,
             restored_metadata: parts.restored_metadata,
             scratch: Cell::default(),
             _watch: watch,
@@ -257,8 +264,9 @@ impl StateStore {
             Ok(StateUsage {
                 state: StateDescription::from(info.clone()),
                 registered: Some(self.registry.is_registered(info.id)),
-                entries: None,
-                bytes: self.table.bytes_within(&ranges.collect::<Result<Vec<_>>>()?),
+                entries: self.elements.usage(info.id).map(|(entries, _)| entries),
+                bytes: self.elements.usage(info.id).map_or(0, |(_, bytes)| bytes)
+                    + self.table.bytes_within(&ranges.collect::<Result<Vec<_>>>()?),
             })
         });
         usage.collect()
@@ -276,6 +284,15 @@ impl StateStore {
             }
         }
         Ok(())
+    }
+
+    /// State that is not keyed.
+    pub(crate) fn elements(&self) -> &HeldElements {
+        &self.elements
+    }
+
+    pub(crate) fn elements_mut(&mut self) -> &mut HeldElements {
+        &mut self.elements
     }
 
     /// Milliseconds since 1970 by the job's clock.

@@ -299,6 +299,7 @@ impl StoreTask {
             base,
             deltas,
             metadata: pending.metadata,
+            elements: pending.elements,
             states: pending.states,
             cost: pending.cost,
         };

@@ -1,6 +1,14 @@
 //! Stores, readers and inspections by operator.
 
+use alluvium::state::KeyCodec;
+
 use super::*;
+
+/// Whether a key lies in the store's key groups.
+fn owned_by<K: KeyCodec>(store: &StateStore) -> impl Fn(&K) -> bool + use<K> {
+    let (range, groups) = (store.range(), store.max_parallelism());
+    move |key| range.contains(groups.group_of_key(key))
+}
 
 #[test]
 fn each_operator_has_its_own_stores_keys_and_states() {
@@ -24,20 +32,20 @@ fn each_operator_has_its_own_stores_keys_and_states() {
     // The same name, of another kind and another type of key.
     for store in &mut clicks {
         let count = store.register(ValueState::<u64>::descriptor("count")).unwrap();
-        for key in (0..50_u32).filter(|key| store.range().contains(store.max_parallelism().group_of_key(key)))
-        {
+        for key in (0..50_u32).filter(owned_by(store)) {
             store.set_key(&key).unwrap();
             count.put(store, &u64::from(key)).unwrap();
         }
     }
     for store in &mut joins {
         let count = store.register(ListState::<String>::descriptor("count")).unwrap();
-        for key in ["a", "b", "c"]
-            .iter()
-            .filter(|key| store.range().contains(store.max_parallelism().group_of_key(**key)))
-        {
-            store.set_key(*key).unwrap();
-            count.append(store, &(*key).to_owned()).unwrap();
+        let owned = owned_by(store);
+        for key in &["a", "b", "c"].map(str::to_owned) {
+            if !owned(key) {
+                continue;
+            }
+            store.set_key(key).unwrap();
+            count.append(store, key).unwrap();
         }
     }
     let pending = opened.job.trigger("").unwrap();
@@ -56,8 +64,7 @@ fn each_operator_has_its_own_stores_keys_and_states() {
     let mut found = 0;
     for store in &mut opened.stores[..3] {
         let count = store.register(ValueState::<u64>::descriptor("count")).unwrap();
-        for key in (0..50_u32).filter(|key| store.range().contains(store.max_parallelism().group_of_key(key)))
-        {
+        for key in (0..50_u32).filter(owned_by(store)) {
             store.set_key(&key).unwrap();
             assert_eq!(count.get(store).unwrap(), Some(u64::from(key)));
             found += 1;
@@ -160,7 +167,7 @@ fn a_new_job_starts_from_another_ones_operators() {
     assert_eq!(joins.into_values().collect::<Vec<_>>(), [b"of joins".to_vec()]);
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     assert!(opened.job.is_independent());
-    opened.job.close().unwrap();
+    drop(opened);
     let mut opened = open_new(operators()).unwrap();
     assert_eq!(get(&mut opened.stores[2], "page").unwrap(), b"of clicks");
     assert_eq!(opened.stores[3].range().last.0, 127);
@@ -179,7 +186,7 @@ fn a_savepoint_restores_all_operators() {
     pending.wait().unwrap();
     put_any(&mut opened.stores[1..], "page", b"later");
     checkpoint(&opened.job, &mut opened.stores, "").unwrap();
-    opened.job.close().unwrap();
+    drop(opened);
     let from = RestoreFrom::Savepoint("before".into());
     let mut opened = open(&store, options(dir.path()).operators(operators(1)).restore_from(from)).unwrap();
     assert_eq!(get(&mut opened.stores[0], "page").unwrap(), b"of joins");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod choice;
+mod elements;
 mod histories;
 mod refusals;
 

@@ -1,8 +1,8 @@
 //! Commits a checkpoint whose receipts are complete.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
+use super::copies::Copies;
 use super::{Coordinator, Pending};
 use crate::changelog::{Receipt, ReceiptBase, ReceiptDelta};
 use crate::error::{Error, ErrorKind, Result};
@@ -62,9 +62,10 @@ impl Coordinator {
         assert!(pending.receipts.keys().eq(self.subtasks.keys()), "a receipt of every subtask");
         let carrier = ObjectName::manifest(self.chain.next_version());
         let states = self.describe(&pending.receipts)?;
+        let copies = self.copies(&pending.receipts)?;
         let mut inline = Inline::new();
         let subtasks =
-            pending.receipts.values().map(|receipt| subtask_record(receipt, &carrier, &mut inline));
+            pending.receipts.values().map(|receipt| subtask_record(receipt, &copies, &carrier, &mut inline));
         let record = CheckpointRecord {
             id: pending.trigger.id,
             mode: self.mode,
@@ -77,14 +78,37 @@ impl Coordinator {
         Ok(CommitDraft { record, inline, keep: self.retain_count() })
     }
 
+    /// Looks through state that every subtask of an operator has in full.
+    fn copies(&self, receipts: &BTreeMap<SubtaskIndex, Receipt>) -> Result<Copies> {
+        // Rare. Without it there is nothing to compare.
+        if receipts.values().all(|receipt| receipt.elements.is_empty()) {
+            return Ok(Copies::default());
+        }
+        let finished = |subtask| self.subtasks.get(&subtask).is_some_and(|subtask| subtask.finished);
+        let mut copies = Copies::default();
+        let receipts: Vec<_> = receipts.values().collect();
+        let mut rest = &receipts[..];
+        for count in self.runs(receipts.len()) {
+            let (own, others) = rest.split_at(count.min(rest.len()));
+            rest = others;
+            copies.add(own, finished)?;
+        }
+        Ok(copies)
+    }
+
+    /// How many subtasks each operator has.
+    fn runs(&self, all: usize) -> Vec<usize> {
+        match self.operators.as_slice() {
+            [] => vec![all],
+            named => named.iter().map(|operator| operator.subtasks as usize).collect(),
+        }
+    }
+
     /// The states of each operator: what its subtasks say of them, taken together.
     fn describe(&mut self, receipts: &BTreeMap<SubtaskIndex, Receipt>) -> Result<StateLists> {
         let receipts: Vec<_> = receipts.values().collect();
         let mut rest = &receipts[..];
-        let counts: Vec<_> = match self.operators.as_slice() {
-            [] => vec![rest.len()],
-            named => named.iter().map(|operator| operator.subtasks as usize).collect(),
-        };
+        let counts = self.runs(receipts.len());
         self.state.described.resize_with(counts.len(), JoinedStates::default);
         let lists = self.state.described.iter_mut().zip(counts).map(|(described, count)| {
             let (own, others) = rest.split_at(count.min(rest.len()));
@@ -97,7 +121,12 @@ impl Coordinator {
 }
 
 /// A subtask's record in the manifest `carrier`. The receipt's inline bytes are added to `inline`.
-fn subtask_record(receipt: &Receipt, carrier: &ObjectName, inline: &mut Inline) -> SubtaskRecord {
+fn subtask_record(
+    receipt: &Receipt,
+    copies: &Copies,
+    carrier: &ObjectName,
+    inline: &mut Inline,
+) -> SubtaskRecord {
     let deltas = receipt.deltas.iter().map(|delta| delta_ref(delta, carrier, inline)).collect();
     let base = receipt.base.clone().map(|base| base_ref(base, carrier, inline));
     SubtaskRecord {
@@ -108,7 +137,7 @@ fn subtask_record(receipt: &Receipt, carrier: &ObjectName, inline: &mut Inline) 
         deltas,
         seq: receipt.seq,
         metadata: receipt.metadata.clone(),
-        elements: Arc::default(),
+        elements: copies.elements_of(receipt),
         instance: receipt.instance,
     }
 }

@@ -3,6 +3,7 @@
 
 mod command;
 mod commit;
+mod copies;
 mod garbage;
 mod outcome;
 mod progress;

@@ -16,10 +16,10 @@ use crate::manifest::StateInfo;
 use crate::materialize::{NameSource, Settings, Share, Uploader};
 use crate::messages::Committer;
 use crate::remote::{BaseTraffic, Remote};
-use crate::restore::{Restored, Target};
+use crate::restore::{Dealt, Restored, Target};
 use crate::store::{
-    Appliers, Attempt, EventSender, Mode, OperatorPlace, Registry, Revision, StateStore, StoreParts,
-    StoreShared, TaskParts, start_task,
+    Appliers, Attempt, EventSender, HeldElements, Mode, OperatorPlace, Registry, Revision, StateStore,
+    StoreParts, StoreShared, TaskParts, start_task,
 };
 use crate::table::Table;
 use crate::uploads::Uploads;
@@ -62,6 +62,7 @@ pub(super) struct StartedStore {
     pub(super) max_parallelism: MaxParallelism,
     seq: DeltaSeq,
     restored_metadata: Option<Vec<u8>>,
+    elements: Dealt,
     instance: Instance,
     table: Arc<Table>,
     shared: Arc<StoreShared>,
@@ -129,7 +130,7 @@ impl StoreStarter<'_> {
             let records = Arc::clone(&self.records);
             Mode::Changelog { applier, records, delta_bytes, inline_limit }
         };
-        let restored_metadata = restored.metadata;
+        let (restored_metadata, elements) = (restored.metadata, restored.elements);
         StartedStore {
             subtask,
             range,
@@ -139,6 +140,7 @@ impl StoreStarter<'_> {
             max_parallelism,
             seq,
             restored_metadata,
+            elements,
             instance,
             table,
             shared,
@@ -188,6 +190,7 @@ impl StartedStore {
             clock: Arc::clone(schema.clock),
             seq: self.seq,
             restored_metadata: self.restored_metadata,
+            elements: HeldElements::new(&self.elements, &schema.dropped),
             job: Arc::new(job.clone()),
         };
         let mut store = StateStore::new(parts, self.mode);

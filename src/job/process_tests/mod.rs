@@ -317,7 +317,14 @@ impl Store {
     fn cut(&self, id: CheckpointId) {
         let (reply, _) = oneshot::channel();
         let cost = ReceiptCost::default();
-        let pending = PendingCut { id, metadata: Vec::new(), states: Arc::from([]), cost, reply };
+        let pending = PendingCut {
+            id,
+            metadata: Vec::new(),
+            elements: Arc::from([]),
+            states: Arc::from([]),
+            cost,
+            reply,
+        };
         self.events.send(Event::Barrier { seq: self.seq, pending: Box::new(pending) });
     }
 

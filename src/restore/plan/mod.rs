@@ -8,6 +8,7 @@ use crate::ids::{DeltaSeq, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{BaseRef, CheckpointRecord, DeltaRef, OperatorPart, Origin, SubtaskRecord};
 
+use super::elements::{Dealt, deal, gather};
 use super::layout::Target;
 
 /// What one subtask restores from, and what its own changelog goes on from.
@@ -27,6 +28,8 @@ pub(crate) struct SubtaskPlan {
     pub(crate) seq: DeltaSeq,
     /// The user's, as of the cut; None if no subtask of this number had the same key groups.
     pub(crate) metadata: Option<Vec<u8>>,
+    /// State that is not keyed.
+    pub(crate) elements: Dealt,
     pub(crate) target: Target,
 }
 
@@ -65,10 +68,14 @@ pub(crate) fn plan(
             named(error.object(format!("subtask {} of checkpoint {}", record.subtask, checkpoint.id)))
         })?;
     }
+    let gathered: Vec<_> = parts.iter().map(gather).collect();
     let plan = |target: &Target| match target.from {
         None => Ok(empty(target)),
-        Some(from) => match parts.get(from) {
-            Some(part) => plan_one(part, target).map_err(named),
+        Some(from) => match parts.get(from).zip(gathered.get(from)) {
+            Some((part, all)) => {
+                let plan = plan_one(part, target).map_err(named)?;
+                Ok(SubtaskPlan { elements: deal(part, all, target.number, target.parallelism), ..plan })
+            }
             None => Err(Error::internal("a subtask is restored from an operator that is not there")),
         },
     };
@@ -86,6 +93,7 @@ pub(super) fn empty(target: &Target) -> SubtaskPlan {
         deltas: Vec::new(),
         seq: DeltaSeq(0),
         metadata: None,
+        elements: Dealt::default(),
         target: target.clone(),
     }
 }
@@ -121,8 +129,8 @@ fn plan_one(part: &OperatorPart<'_>, target: &Target) -> Result<SubtaskPlan> {
         }
         (None, sources) => (sources.to_vec(), None, Vec::new()),
     };
-    let target = target.clone();
-    Ok(SubtaskPlan { subtask, range, sources, origins, base, deltas, seq, metadata, target })
+    let (elements, target) = (Dealt::default(), target.clone());
+    Ok(SubtaskPlan { subtask, range, sources, origins, base, deltas, seq, metadata, elements, target })
 }
 
 /// Whether all of it was written by the subtask itself.

@@ -55,6 +55,7 @@ impl StateStore {
         }
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;
+        self.count_elements()?;
         // They belong before the cut. A barrier does not wait for memory: the checkpoint is what frees it.
         self.write_renewals_at_once()?;
         let (reply, receipt) = oneshot::channel();
@@ -67,6 +68,7 @@ impl StateStore {
         let pending = Box::new(PendingCut {
             id,
             metadata,
+            elements: self.elements.list(),
             states: self.registry.list(),
             cost: ReceiptCost {
                 cut_micros: u64::try_from(micros).unwrap_or(u64::MAX),
@@ -105,13 +107,14 @@ impl StateStore {
         self.alive()?;
         let metadata = metadata.into();
         self.count_metadata(&metadata)?;
+        self.count_elements()?;
         self.write_renewals_at_once()?;
         let seq = self.engine.finish()?;
         // Before the event, because a checkpoint that begins in between must not take the store for
         // dropped.
         self.shared.presence.finish();
         let (cut, states) = (self.last_cut, self.registry.list());
-        let last = FinalCut { seq, cut, metadata, states };
+        let last = FinalCut { seq, cut, metadata, elements: self.elements.list(), states };
         self.events.send(Event::Finished(Box::new(last)));
         Ok(())
     }
@@ -120,6 +123,16 @@ impl StateStore {
     #[cfg(test)]
     pub(crate) fn hold_applies(&self, held: bool) {
         self.engine.hold_applies(held);
+    }
+
+    fn count_elements(&mut self) -> Result<()> {
+        let bytes = self.elements.bytes();
+        let total = &self.shared.attempt.elements;
+        total
+            .replace(self.elements_len, bytes)
+            .map_err(|error| error.object(format!("subtask {}", self.subtask)))?;
+        self.elements_len = bytes;
+        Ok(())
     }
 
     fn count_metadata(&mut self, metadata: &[u8]) -> Result<()> {

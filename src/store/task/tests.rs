@@ -65,7 +65,7 @@ fn id(number: u64) -> CheckpointId {
 fn pending_cut(number: u64) -> (Box<PendingCut>, Answer) {
     let (reply, answer) = oneshot::channel();
     let (metadata, states, cost) = (Vec::new(), Arc::from([]), ReceiptCost::default());
-    (Box::new(PendingCut { id: id(number), metadata, states, cost, reply }), answer)
+    (Box::new(PendingCut { id: id(number), metadata, elements: Arc::from([]), states, cost, reply }), answer)
 }
 
 impl Fixture {

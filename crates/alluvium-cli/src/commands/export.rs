@@ -95,6 +95,12 @@ fn chosen(
         // Has the reader say which there are.
         reader.scan(name, b"")?;
     }
+    let unkeyed: Vec<_> =
+        states.iter().filter(|state| !state.is_keyed()).map(StateDescription::name).collect();
+    if names.is_empty() && !unkeyed.is_empty() {
+        tell(format_args!("left out, because they are not keyed: {}", unkeyed.join(", ")));
+    }
+    states.retain(StateDescription::is_keyed);
     if !names.is_empty() {
         states.retain(|state| names.iter().any(|name| name == state.name()));
     }

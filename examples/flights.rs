@@ -79,7 +79,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
-            ExitCode::FAILURE
+            // What starts this again reads from it whether that would help.
+            let code = error.downcast_ref::<alluvium::Error>().map_or(1, alluvium::Error::exit_code);
+            ExitCode::from(code)
         }
     }
 }

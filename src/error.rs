@@ -49,6 +49,11 @@ pub enum ErrorKind {
     Closed,
     /// A bug in this crate. Please report it.
     Internal,
+    /// More checkpoints failed in a row than [`JobOptions::tolerable_failed_checkpoints`] allows. The attempt is
+    /// over: end the process and start it again.
+    ///
+    /// [`JobOptions::tolerable_failed_checkpoints`]: crate::JobOptions::tolerable_failed_checkpoints
+    Overdue,
 }
 
 impl fmt::Display for ErrorKind {
@@ -71,6 +76,7 @@ impl fmt::Display for ErrorKind {
             Self::Aborted => "aborted",
             Self::Closed => "closed",
             Self::Internal => "internal error",
+            Self::Overdue => "checkpoints overdue",
         })
     }
 }
@@ -218,6 +224,37 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
+    }
+
+    /// The exit code of a process that ends by this error, for whoever may start it again: 3 if it was
+    /// [fenced](ErrorKind::Fenced), and 2 after [wrong usage](ErrorKind::InvalidArgument), which ask not to be started
+    /// again; 5 if its checkpoints are [overdue](ErrorKind::Overdue); 1 in all other cases. `docs/operations.md` has
+    /// the whole table.
+    ///
+    /// ```
+    /// use std::process::ExitCode;
+    ///
+    /// fn run() -> alluvium::Result<()> {
+    ///     Ok(())
+    /// }
+    ///
+    /// fn main() -> ExitCode {
+    ///     match run() {
+    ///         Ok(()) => ExitCode::SUCCESS,
+    ///         Err(error) => {
+    ///             eprintln!("error: {error}");
+    ///             ExitCode::from(error.exit_code())
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn exit_code(&self) -> u8 {
+        match self.kind() {
+            ErrorKind::InvalidArgument => 2,
+            ErrorKind::Fenced => 3,
+            ErrorKind::Overdue => 5,
+            _ => 1,
+        }
     }
 
     /// What the caller can do about this very failure, where that is known. [`ErrorKind`] says what can be done about

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alluvium::{
-    CheckpointId, CheckpointListener, Error, ErrorKind, Health, Job, JobOptions, OpenMode, Opened, Owes,
-    StateOptions, StateStore, StoreState, ValueState,
+    CheckpointId, CheckpointListener, CheckpointMode, Error, ErrorKind, Health, Job, JobOptions, OpenMode,
+    Opened, Owes, StateOptions, StateStore, StoreState, ValueState,
 };
 use alluvium_testkit::clock::MODES;
 use alluvium_testkit::drive::{checkpoint, materialize, open, put, quiet, state};
@@ -17,13 +17,17 @@ use tempfile::TempDir;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// What the job tells its listener of checkpoints that come to nothing.
+/// What the job tells its listener of checkpoints that come to nothing, and of its end.
 #[derive(Debug, Default)]
-struct Failed(Mutex<Vec<String>>);
+struct Failed(Mutex<Vec<String>>, Mutex<Vec<Error>>);
 
 impl CheckpointListener for Failed {
     fn failed(&self, id: CheckpointId, error: &Error) {
         self.0.lock().unwrap().push(format!("{id}: {error}"));
+    }
+
+    fn ended(&self, error: &Error) {
+        self.1.lock().unwrap().push(error.clone());
     }
 }
 
@@ -153,6 +157,7 @@ fn stores_and_job_may_be_dropped_in_any_order_and_nobody_is_told() {
             }
         }
         assert_eq!(*home.failed.0.lock().unwrap(), Vec::<String>::new());
+        assert!(home.failed.1.lock().unwrap().is_empty(), "an intended end is no failure");
     }
 }
 
@@ -275,6 +280,56 @@ fn checkpoints_that_fail_in_a_row_are_a_warning_until_one_succeeds() {
     job.health().unwrap();
     checkpoint(&job, &mut stores, "").unwrap();
     assert!(matches!(job.status().health(), Health::Well));
+}
+
+/// An operator hangs: its store cuts for nothing any more, and its thread would never ask.
+#[test]
+fn an_operator_that_hangs_ends_the_attempt_after_the_failures_that_are_tolerated() {
+    let home = Home::new();
+    let hasty = home.options(2).checkpoint_timeout(Duration::from_millis(1)).tolerable_failed_checkpoints(1);
+    let (job, _hanging) = home.open(hasty);
+    job.trigger("").unwrap().wait().unwrap_err();
+    job.health().unwrap();
+    job.trigger("").unwrap().wait().unwrap_err();
+    let error = job.health().unwrap_err();
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Overdue, 5));
+    assert_says(&error.to_string(), &["2 checkpoints in a row", "2 of 2 subtasks have not cut"]);
+    assert_eq!(job.trigger("").unwrap_err().kind(), ErrorKind::Overdue);
+    eventually("the listener was told", SOON, || !home.failed.1.lock().unwrap().is_empty());
+    job.close().unwrap();
+    let told = home.failed.1.lock().unwrap();
+    assert_eq!(told.iter().map(Error::kind).collect::<Vec<_>>(), [ErrorKind::Overdue], "once");
+}
+
+#[test]
+fn only_failures_in_a_row_count_and_none_that_the_caller_wants() {
+    let home = Home::new();
+    let native = home.options(1).mode(CheckpointMode::NativeIncremental).tolerable_failed_checkpoints(1);
+    let (job, mut stores) = home.open(native);
+    for _ in 0..3 {
+        let pending = job.trigger("").unwrap();
+        pending.abort();
+        pending.wait().unwrap_err();
+    }
+    let instances = std::fs::read_dir(home.dir.path().join("instances")).unwrap();
+    let instance = instances.map(|entry| entry.unwrap().path()).next().unwrap();
+    // A file lies where the cut is to be made.
+    let fail = |stores: &mut [StateStore]| {
+        let pending = job.trigger("").unwrap();
+        let in_the_way = instance.join(format!("cut-{}", pending.id().number));
+        std::fs::write(&in_the_way, "x").unwrap();
+        stores[0].cut(pending.id(), "").unwrap_err();
+        pending.wait().unwrap_err();
+        std::fs::remove_file(in_the_way).unwrap();
+        job.status().failure.map(|error| error.kind())
+    };
+    for round in 0..3_u8 {
+        put(&mut stores[0], "key", &[round]).unwrap();
+        assert_eq!(fail(&mut stores), None);
+        checkpoint(&job, &mut stores, "").unwrap();
+    }
+    assert_eq!((fail(&mut stores), fail(&mut stores)), (None, Some(ErrorKind::Overdue)));
+    assert_eq!(put(&mut stores[0], "key", b"x").unwrap_err().kind(), ErrorKind::Overdue);
 }
 
 /// The local disk lets no base come about. Checkpoints go on without one, and the changelog grows.

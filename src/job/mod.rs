@@ -22,6 +22,7 @@ mod process_tests;
 mod report;
 mod status;
 mod timetable;
+mod tolerance;
 mod triggering;
 mod triggers;
 

@@ -57,6 +57,7 @@ pub struct JobOptions {
     pub(crate) checkpoint_interval: Option<Duration>,
     pub(crate) min_pause: Duration,
     pub(crate) checkpoint_timeout: Duration,
+    pub(crate) tolerable_failed_checkpoints: Option<u32>,
     pub(crate) restore_patience: Duration,
     pub(crate) materialization: MaterializationOptions,
     pub(crate) listener: Option<Arc<dyn CheckpointListener>>,
@@ -89,6 +90,7 @@ impl JobOptions {
             checkpoint_interval: None,
             min_pause: Duration::from_millis(100),
             checkpoint_timeout: Duration::from_secs(600),
+            tolerable_failed_checkpoints: None,
             restore_patience: Duration::from_secs(600),
             materialization: MaterializationOptions::default(),
             listener: None,
@@ -319,6 +321,17 @@ impl JobOptions {
     #[must_use]
     pub fn checkpoint_timeout(mut self, timeout: Duration) -> Self {
         self.checkpoint_timeout = timeout;
+        self
+    }
+
+    /// How many checkpoints in a row may fail (Flink's `execution.checkpointing.tolerable-failed-checkpoints`). One more
+    /// ends the attempt with [`Overdue`](crate::ErrorKind::Overdue), so that whoever started the process can start it
+    /// again. What a caller aborts does not count. A process that hangs needs this: its checkpoints are given up after
+    /// their [timeout](Self::checkpoint_timeout), and [`CheckpointListener::ended`] can end the process, which its own
+    /// threads can't. Default: any number, because an outage of the object store passes by itself.
+    #[must_use]
+    pub fn tolerable_failed_checkpoints(mut self, checkpoints: u32) -> Self {
+        self.tolerable_failed_checkpoints = Some(checkpoints);
         self
     }
 

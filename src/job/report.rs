@@ -172,6 +172,14 @@ pub trait CheckpointListener: Send + Sync + std::fmt::Debug {
         let _ = (id, error);
     }
 
+    /// The attempt has failed by `error`, and can commit nothing more. Called once at most, when the coordinator
+    /// notices: when the next scheduled checkpoint is due at the latest. Operators may hang meanwhile. Where somebody
+    /// starts the process again, it may end right here, by `std::process::exit(error.exit_code().into())`; nothing is
+    /// lost by that. A job that is closed or dropped has not failed.
+    fn ended(&self, error: &Error) {
+        let _ = error;
+    }
+
     /// A checkpoint that was given up with its commit in doubt turns out to be durable.
     fn adopted(&self, id: CheckpointId) {
         let _ = id;

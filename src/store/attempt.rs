@@ -12,7 +12,8 @@ use super::metadata;
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) epoch: Epoch,
-    failure: OnceLock<Error>,
+    end: OnceLock<End>,
+    /// Whether there is one.
     failed: AtomicBool,
     /// Why the next checkpoint can't be complete, though nothing has failed yet.
     abandoned: OnceLock<Error>,
@@ -28,11 +29,19 @@ pub(crate) struct Attempt {
     pub(crate) elements: metadata::ElementsTotal,
 }
 
+/// What has ended an attempt.
+#[derive(Debug)]
+struct End {
+    error: Error,
+    /// It was closed or dropped.
+    intended: bool,
+}
+
 impl Attempt {
     pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
         Arc::new(Self {
             epoch,
-            failure: OnceLock::new(),
+            end: OnceLock::new(),
             failed: AtomicBool::new(false),
             abandoned: OnceLock::new(),
             barrier: AtomicU64::new(0),
@@ -49,20 +58,29 @@ impl Attempt {
         if self.health().is_ok() {
             tracing::error!(%error, "the attempt has failed");
         }
-        self.fail_quietly(error);
+        self.end_by(End { error, intended: false });
     }
 
     /// As [`Attempt::fail`], for an intended end: nothing is logged.
     pub(crate) fn fail_quietly(&self, error: Error) {
-        let _ = self.failure.set(error);
+        self.end_by(End { error, intended: true });
+    }
+
+    fn end_by(&self, end: End) {
+        let _ = self.end.set(end);
         self.failed.store(true, Ordering::Release);
+    }
+
+    /// What has ended it, unless that was intended.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.end.get().filter(|end| !end.intended).map(|end| &end.error)
     }
 
     pub(crate) fn health(&self) -> Result<()> {
         if !self.failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let cause = self.failure.get().cloned();
+        let cause = self.end.get().map(|end| end.error.clone());
         Err(cause.unwrap_or_else(|| Error::internal("the attempt failed without a cause")))
     }
 

@@ -50,7 +50,7 @@ impl Coordinator {
                 if self.chain.stopped().is_some() {
                     self.attempt.fail(error.clone());
                 }
-                self.give_up(&error);
+                self.fail(&error);
             }
         }
     }

@@ -32,6 +32,7 @@ use super::packer::Packer;
 use super::report::CheckpointListener;
 use super::status;
 use super::timetable::{Timetable, after};
+use super::tolerance::Tolerance;
 use super::triggers::{Triggers, WhenBusy};
 
 use savepoint::Saving;
@@ -76,6 +77,7 @@ pub(crate) struct Coordinator {
     pub(crate) origin: Option<Pin>,
     pub(crate) state: State,
     pub(super) garbage: Garbage,
+    pub(super) tolerance: Tolerance,
 }
 
 /// What the coordinator knows of a subtask.
@@ -105,6 +107,8 @@ pub(crate) struct State {
     /// Whether anything was committed since a base was made.
     committed: bool,
     saving: Saving,
+    /// Whether the listener knows that the attempt has failed.
+    told_end: bool,
 }
 
 struct Pending {
@@ -120,6 +124,7 @@ impl Coordinator {
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.tell_end();
             // Whatever has ended the checkpoint before, the next one in the queue starts here.
             self.begin_queued();
             let deadline = self.state.pending.as_ref().map(|pending| pending.deadline);
@@ -174,7 +179,7 @@ impl Coordinator {
             FromStore::Finished { subtask, last_cut } => self.finished(subtask, last_cut),
             FromStore::Refused { checkpoint, error } => {
                 if self.pending_id() == Some(checkpoint) {
-                    self.give_up(&error);
+                    self.fail(&error);
                 }
             }
             FromStore::Retired(objects) => self.garbage.retire(objects),

@@ -20,6 +20,7 @@ impl Coordinator {
     pub(super) fn succeed(&mut self, pending: Pending, committed: &Committed) {
         let Some(record) = committed.manifest.checkpoint() else { return };
         self.state.committed = true;
+        self.tolerance.durable();
         // The stores hear of it first: the deltas in this manifest are durable, and writes may be waiting
         // for their memory.
         let carrier = ObjectName::manifest(committed.manifest.version);
@@ -73,10 +74,11 @@ impl Coordinator {
     }
 
     /// Counts checkpoints that were given up without a verdict on their commits, and are durable after all.
-    pub(super) fn adopt(&self, adopted: &[CheckpointId]) {
+    pub(super) fn adopt(&mut self, adopted: &[CheckpointId]) {
         if adopted.is_empty() {
             return;
         }
+        self.tolerance.durable();
         {
             let mut progress = self.progress();
             progress.failures = Failures::default();
@@ -143,6 +145,31 @@ impl Coordinator {
             bytes_after_trigger: costs().map(|cost| cost.late_bytes).sum::<u64>() + committed.bytes,
             largest_object: costs().map(|cost| cost.largest_object).max().unwrap_or(0).max(committed.bytes),
             full_bytes: record.full_bytes(),
+        }
+    }
+
+    /// Ends the checkpoint under way, which has failed, and the attempt if these are more failures than are tolerated.
+    pub(super) fn fail(&mut self, error: &Error) {
+        let now = self.monotonic();
+        // What is cut short by the end of the attempt, or by a close, is no failure beside that.
+        if self.attempt.health().is_ok()
+            && !self.state.closing
+            && let Some(end) = self.tolerance.failed(now, error)
+        {
+            self.attempt.fail(end);
+        }
+        self.give_up(error);
+    }
+
+    /// Tells the listener that the attempt has failed, once.
+    pub(super) fn tell_end(&mut self) {
+        if self.state.told_end {
+            return;
+        }
+        let Some(error) = self.attempt.failure() else { return };
+        self.state.told_end = true;
+        if let Some(listener) = &self.listener {
+            listener.ended(error);
         }
     }
 

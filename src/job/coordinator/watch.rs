@@ -28,7 +28,7 @@ impl Coordinator {
         let missing: Vec<_> = missing
             .map(|(subtask, own)| (*subtask, Missing::of(&own.shared, pending.trigger.id, now)))
             .collect();
-        self.give_up(&overdue::error(self.schedule.timeout, self.subtasks.len(), &missing));
+        self.fail(&overdue::error(self.schedule.timeout, self.subtasks.len(), &missing));
     }
 
     /// An attempt that commits nothing would never find out that it is fenced, and would upload one

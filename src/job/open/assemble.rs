@@ -32,6 +32,7 @@ use crate::job::memory::MemoryPlan;
 use crate::job::opened::RestoredOperator;
 use crate::job::outlet::JobOutlet;
 use crate::job::packer::{PACK_OWNER, Packer};
+use crate::job::tolerance::Tolerance;
 use crate::job::triggers::Triggers;
 use crate::job::{Job, JobOptions, Opened};
 
@@ -192,6 +193,7 @@ fn coordinator(
         closing: Arc::clone(&job.closing),
         origin,
         garbage: Garbage::new(job.collecting.clone()),
+        tolerance: Tolerance::new(options.tolerable_failed_checkpoints),
         state: State::default(),
     }
 }

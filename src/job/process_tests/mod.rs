@@ -31,6 +31,7 @@ use crate::job::coordinator::{
 };
 use crate::job::outlet::JobOutlet;
 use crate::job::packer::{PACK_OWNER, Packer};
+use crate::job::tolerance::Tolerance;
 use crate::job::triggers::{Triggers, WhenBusy};
 use crate::key;
 use crate::key_group::{KeyGroupRange, MaxParallelism};
@@ -236,6 +237,7 @@ impl Process {
             closing: Arc::new(Notify::new()),
             origin: None,
             garbage: Garbage::new(collecting.clone()),
+            tolerance: Tolerance::default(),
             state: State::default(),
         };
         tokio::spawn(coordinator.run(inbox));

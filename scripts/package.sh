@@ -17,10 +17,12 @@ by_cargo='\.cargo_vcs_info\.json|Cargo\.lock|Cargo\.toml\.orig'
 common="$by_cargo|Cargo\.toml|LICENSE|README\.md"
 declare -A allowed=(
     [alluvium]="$common|CHANGELOG\.md|docs/(embedding|quickstart)\.md|src/[a-z0-9_/]+\.rs"
+    [alluvium-supervisor]="$common|src/[a-z0-9_/]+\.rs"
     [alluvium-cli]="$common|scenarios/[a-z-]+\.toml|src/[a-z0-9_/]+\.(rs|css|html|js)|src/report/vendor/uplot/(LICENSE|uPlot\.(iife\.)?min\.(css|js))"
 )
 declare -A needed=(
     [alluvium]="LICENSE README.md CHANGELOG.md src/lib.rs"
+    [alluvium-supervisor]="LICENSE README.md src/lib.rs"
     [alluvium-cli]="LICENSE README.md src/main.rs src/report/vendor/uplot/LICENSE"
 )
 
@@ -58,12 +60,15 @@ compile() {
 }
 
 say "Packages"
-cargo package --quiet --locked --no-verify --allow-dirty -p alluvium -p alluvium-cli
+cargo package --quiet --locked --no-verify --allow-dirty -p alluvium -p alluvium-supervisor -p alluvium-cli
 check_files alluvium
+check_files alluvium-supervisor
 check_files alluvium-cli
 provide_rocksdb
 rm -rf "$unpacked"
 mkdir -p "$unpacked"
 compile alluvium --locked
-compile alluvium-cli --config "patch.crates-io.alluvium.path = '$unpacked/alluvium-$version'"
+compile alluvium-supervisor --locked
+compile alluvium-cli --config "patch.crates-io.alluvium.path = '$unpacked/alluvium-$version'" \
+    --config "patch.crates-io.alluvium-supervisor.path = '$unpacked/alluvium-supervisor-$version'"
 rm -rf "$unpacked"

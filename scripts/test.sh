@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks: formatting, clippy with warnings as errors, all tests and doc tests, documentation.
+# All checks: formatting, what deploy/ has, clippy with warnings as errors, all tests and doc tests, documentation.
 # One profile (dev) and one feature set (all) throughout, so that dependencies are compiled once.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -17,6 +17,8 @@ done
 
 say "Formatting"
 cargo fmt --all --check
+
+"$root/scripts/deploy.sh"
 
 provide_rocksdb
 say "Clippy"

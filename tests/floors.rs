@@ -37,6 +37,15 @@ const COMMAND_LINE: &[&[&str]] = &[
     &["failure", "allocator"],
 ];
 
+/// The same for the supervisor.
+const SUPERVISOR: &[&[&str]] = &[
+    &["supervisor"],
+    &["gang", "process"],
+    &["notice", "policy", "place", "output"],
+    &["exit", "env"],
+    &["error"],
+];
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -153,7 +162,11 @@ fn violations(source: &Path, floors: &[&[&str]]) -> Vec<String> {
 
 #[test]
 fn modules_use_only_what_stands_below_them() {
-    for (source, floors) in [("src", LIBRARY), ("crates/alluvium-cli/src", COMMAND_LINE)] {
+    for (source, floors) in [
+        ("src", LIBRARY),
+        ("crates/alluvium-cli/src", COMMAND_LINE),
+        ("crates/alluvium-supervisor/src", SUPERVISOR),
+    ] {
         let wrong = violations(&root().join(source), floors);
         assert!(wrong.is_empty(), "{source}:\n{}", wrong.join("\n"));
     }

@@ -62,6 +62,17 @@ fn every_command_in_the_documentation_is_understood() {
     assert!(found > 40, "{found} commands");
 }
 
+/// As supervisors and people read them.
+#[test]
+fn the_help_has_every_exit_code() {
+    let help = EXAMPLES.split("Exit codes: ").nth(1).unwrap().replace('\n', " ");
+    for exit in alluvium_supervisor::Exit::ALL {
+        let entry = format!("{} {}", exit.code(), exit.meaning());
+        assert!(help.contains(&entry), "the help does not say {entry:?}");
+    }
+    assert!(help.contains("any code but 0, 2 and 3"), "see Exit::is_final");
+}
+
 #[test]
 fn a_command_is_found_with_its_continuation_and_without_its_remark() {
     let text =

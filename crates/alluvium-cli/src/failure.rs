@@ -1,30 +1,11 @@
 //! Why a command ends without success, and the exit code that says so.
 
 use std::fmt;
-use std::process::ExitCode;
 
 use alluvium::ErrorKind;
+pub(crate) use alluvium_supervisor::Exit;
 
 pub(crate) type Result<T, E = Failure> = std::result::Result<T, E>;
-
-/// What a script can tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// It failed, or verification found the state wrong.
-    Failed = 1,
-    /// The command line asks for something that cannot be.
-    Usage = 2,
-    /// A later attempt of the same job has taken over.
-    Fenced = 3,
-    /// A signal has ended it; as shells have it for Ctrl-C.
-    Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
 
 /// The message for the user and the exit code.
 #[derive(Debug, Clone)]
@@ -44,6 +25,11 @@ impl Failure {
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, message: message.into(), kind: None, reader_gone: false }
+    }
+
+    /// What another program has ended with.
+    pub(crate) fn passed_on(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, ..Self::new(message) }
     }
 
     /// A signal has come while something was done.
@@ -66,11 +52,7 @@ impl fmt::Display for Failure {
 
 impl From<alluvium::Error> for Failure {
     fn from(error: alluvium::Error) -> Self {
-        let exit = match error.kind() {
-            ErrorKind::Fenced => Exit::Fenced,
-            ErrorKind::InvalidArgument => Exit::Usage,
-            _ => Exit::Failed,
-        };
+        let exit = Exit::of_code(error.exit_code().into()).unwrap_or(Exit::Failed);
         Self { exit, message: error.to_string(), kind: Some(error.kind()), reader_gone: false }
     }
 }

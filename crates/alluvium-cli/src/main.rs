@@ -34,7 +34,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use commands::{compare, export, get, import, inspect, load, pin, restore_test, savepoint, scan, state};
+use commands::{
+    compare, export, get, import, inspect, load, pin, restore_test, run_job, savepoint, scan, state,
+};
 use failure::{Failure, Result};
 use harness::scenario;
 
@@ -60,9 +62,13 @@ Examples:
   alluvium export ./job --state reference -o reference.jsonl
   alluvium import ./another-job reference.jsonl
   alluvium report result.json -o report.html
+  alluvium run-job -n 2 -w 2 -- ./my-job --store s3://bucket/job
+      Start two processes of your own program, and both again when one of them fails.
 
-Exit codes: 0 all right (also when Ctrl-C ended a run early; then nothing was verified), 1 failed or verification found the state
-wrong, or damage was found, 2 wrong usage, 3 fenced by a later attempt of the same job, 130 ended by a signal.
+Exit codes: 0 ended well (also when Ctrl-C ended a run early; then nothing was verified), 1 failed, or verification found the state
+wrong, or damage was found, 2 wrong usage, 3 fenced by a later attempt of the same job, 4 lost the connection to another process of
+the job, 5 more checkpoints failed in a row than are tolerated, 6 a supervisor has restarted the job as often as it may, 130 ended by
+a signal. run-job starts the processes again after any code but 0, 2 and 3, and ends with the code that it did not start them after.
 With --json, why a command failed is JSON on standard error.";
 
 /// Keyed state of a stream processor in RocksDB, with checkpoints that cost only what changed.
@@ -169,6 +175,18 @@ enum Command {
     /// List a checkpoint's states with their sizes, or make a new job without some of them or under other names
     #[command(subcommand)]
     State(state::StateCommand),
+    /// Start the processes of a job on this machine, and all of them again when one fails
+    ///
+    /// Everything after -- is the program and its arguments. Each process finds its place in its environment:
+    /// ALLUVIUM_PROCESS (its index), ALLUVIUM_PROCESSES, ALLUVIUM_WORKERS, ALLUVIUM_INSTANCE (a name of this start),
+    /// ALLUVIUM_RESTARTS, ALLUVIUM_ADDRESSES (host:port of each, by index) and ALLUVIUM_SECRET. What it prints is passed
+    /// on with its index before each line.
+    ///
+    /// When one process fails, the others get SIGTERM, after --grace SIGKILL, and all start again. They do not after the
+    /// exit codes 2 (wrong usage) and 3 (fenced). Ctrl-C and SIGTERM end all in the same way, for good; a second signal
+    /// at once. The job stays right with none, one, or two of these commands at a time, because a later start fences
+    /// all earlier ones. Another number of processes or workers may be given at every start.
+    RunJob(run_job::RunJobArgs),
     /// Show results as one self-contained page
     ///
     /// It has charts of checkpoints, throughput, latency, memory and compaction over time, all figures with their
@@ -198,8 +216,9 @@ fn main() -> ExitCode {
 }
 
 /// Whether a program reads what is said: then also why it failed.
-fn asks_for_json(mut arguments: impl Iterator<Item = OsString>) -> bool {
-    arguments.any(|argument| argument == "--json")
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    // What comes after -- is for another program.
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
 fn run(cli: &Cli) -> Result<()> {
@@ -218,6 +237,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
         Command::State(command) => state::run(command),
+        Command::RunJob(args) => run_job::run(args),
         Command::Report(args) => report::run(args),
         Command::Targets(args) => commands::targets::run(args),
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use alluvium::Env;
+use alluvium_supervisor::Exit;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
@@ -15,8 +16,8 @@ use crate::failure::{Failure, Result, io};
 use crate::output::{fail, tell};
 use crate::scratch;
 
-/// Exit code of a program that a signal has ended, as shells have it for Ctrl-C.
-const ENDED: i32 = 130;
+/// Exit code of a program that a signal has ended.
+const ENDED: i32 = Exit::Interrupted.code() as i32;
 /// How often is looked for signals and long waits.
 const LOOK: Duration = Duration::from_millis(50);
 /// A wait is announced after this time, and then again and again.

@@ -11,6 +11,7 @@ mod job_args;
 pub(crate) mod load;
 pub(crate) mod pin;
 pub(crate) mod restore_test;
+pub(crate) mod run_job;
 pub(crate) mod savepoint;
 pub(crate) mod scan;
 mod source;

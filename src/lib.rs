@@ -57,7 +57,8 @@
 //!   time.
 //! - A job may be opened with another number of [`subtasks`](JobOptions::subtasks): each gets the
 //!   key groups that it owns now. [`Opened::subtask_metadata`] has the old offsets.
-//! - [`Receipt`] joins cut and commit where they are not in one process.
+//! - Subtasks may live in several processes: [`JobOptions::members`], [`Member`]. [`Receipt`] joins cut
+//!   and commit where the host has its own way between them.
 //! - From outside: [`Savepoints`](admin::Savepoints) keep a checkpoint until it is released, [`CheckpointReader`]
 //!   reads one with the program's own descriptors, [`inspect`](admin::inspect()) looks at a whole job, [`Pins`](admin::Pins) at
 //!   its readers.
@@ -92,6 +93,7 @@ mod key_group;
 mod machine;
 mod manifest;
 mod materialize;
+mod member;
 mod messages;
 mod reader;
 mod remote;
@@ -113,13 +115,14 @@ pub use env::{Clock, Env, NonceSource, SeededNonces};
 pub use error::{Error, ErrorKind, Result};
 pub use ids::{CheckpointId, DeltaSeq, Epoch, Nonce, StateId, SubtaskIndex, Version};
 pub use job::{
-    CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobOptions, JobStats, JobStatus,
-    MemoryStats, Opened, OperatorSpec, Owes, PendingCheckpoint, SourceJob, StoreState, SubtaskStatus,
-    UnderWay,
+    Assignment, CheckpointListener, CheckpointReport, CheckpointSummary, Health, Job, JobOptions, JobStats,
+    JobStatus, MemoryStats, Opened, OperatorSpec, Owes, PendingCheckpoint, SourceJob, StoreState,
+    SubtaskStatus, UnderWay,
 };
 pub use key_group::{KeyGroup, KeyGroupRange, MAX_PARALLELISM_LIMIT, MaxParallelism};
 pub use manifest::{CheckpointMode, OpenMode, RestoreFrom};
 pub use materialize::{MaterializationOptions, MaterializationReport};
+pub use member::{Member, MemberOptions, MemberStats, OpenedMember};
 pub use reader::{CheckpointReader, CheckpointScan, ReaderOptions, StateReader};
 pub use remote::{JobLocation, RemoteCounters};
 pub use restore::RestoreReport;

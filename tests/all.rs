@@ -17,6 +17,7 @@ mod i5_bytes;
 mod i8_restore;
 mod i9_rescale;
 mod job_0_1;
+mod members;
 mod operators;
 mod pins;
 mod reader;

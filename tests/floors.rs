@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The library's modules, the highest floor first. Those of one floor don't use each other.
 const LIBRARY: &[&[&str]] = &[
     &["reader"],
-    &["admin", "state"],
+    &["admin", "member", "state"],
     &["job"],
     &["store"],
     &["messages", "uploads"],

@@ -24,7 +24,7 @@ pub(super) struct OpenFiles {
 impl OpenFiles {
     /// As many SST files as the options say, or as the tables' memory has room for.
     pub(super) fn of(options: &JobOptions, tables_memory: u64) -> Self {
-        let subtasks = u64::from(options.subtasks.max(1));
+        let subtasks = u64::from(options.held_here().max(1));
         let fit = (tables_memory / 8 / OPEN_FILE_BYTES).max(FEW_FILES * subtasks);
         Self { subtasks, files: options.max_open_files.map_or(fit, u64::from) }
     }

@@ -48,7 +48,7 @@ pub(super) struct ForeignJob {
 
 /// What a subtask takes along from another job.
 #[derive(Debug, Default)]
-pub(super) struct ForeignState {
+pub(crate) struct ForeignState {
     pub(super) copies: Option<CopySource>,
     /// A snapshot of the table as it was opened, and the delta that it stands at.
     pub(super) first_base: Option<(TableFiles, DeltaSeq)>,
@@ -145,6 +145,6 @@ impl ForeignJob {
 }
 
 /// Identifies the job at `target`: the nonce of its first record, which is never deleted.
-async fn identity(target: &Remote) -> Result<Nonce> {
+pub(crate) async fn identity(target: &Remote) -> Result<Nonce> {
     read_manifest(target, Version(1)).await.map(|(first, _)| first.nonce)
 }

@@ -52,7 +52,7 @@ pub(super) struct MemoryPlan {
 impl MemoryPlan {
     pub(super) fn of(options: &JobOptions) -> Self {
         let memory = options.memory;
-        let subtasks = u64::from(options.subtasks.max(1));
+        let subtasks = u64::from(options.held_here().max(1));
         let share = memory / subtasks;
         let delta = options.delta_bytes.unwrap_or_else(|| default_delta(share));
         let packing = (memory / 16).min(MOST_PACKING);
@@ -74,7 +74,8 @@ impl MemoryPlan {
             budget: share / 4 - packing / subtasks,
             packing,
             delta,
-            inline: inline_limit(options.inline_limit, share, subtasks),
+            // Of all processes, because one manifest carries the tails of all.
+            inline: inline_limit(options.inline_limit, share, u64::from(options.subtasks)),
             restore: memory / 4,
             uploads,
         }

@@ -1,5 +1,6 @@
 //! A running attempt of a job: its stores, its checkpoints, its schedule.
 
+mod background;
 mod busy;
 mod coordinator;
 mod early_cuts;
@@ -7,17 +8,16 @@ mod files;
 mod foreign;
 mod inner;
 mod local_dir;
+mod members;
 mod memory;
 mod open;
 mod opened;
 mod operators;
 mod options;
-mod outlet;
 mod overdue;
-mod packer;
 mod pending;
-#[cfg(test)]
 #[cfg(feature = "test-util")]
+#[cfg(test)]
 mod process_tests;
 mod report;
 mod status;
@@ -25,23 +25,32 @@ mod timetable;
 mod tolerance;
 mod triggering;
 mod triggers;
+mod with_members;
 
 use std::fmt;
 use std::time::Duration;
 
 use futures::channel::oneshot;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Epoch, SubtaskIndex};
+use crate::error::Result;
+use crate::ids::Epoch;
 use crate::manifest::CheckpointMode;
-use crate::messages::ToStore;
+use crate::messages::{ToMember, ToStore};
 use crate::remote::JobLocation;
-use crate::store::StoreStats;
 use crate::wait::wait;
 
+pub(crate) use background::{
+    Background, BackgroundParts, Instance, Packer, restorer, start_runtime, table_resources, with_upload_room,
+};
 use coordinator::Command;
 pub use foreign::SourceJob;
-use inner::{JobHold, closed};
+pub(crate) use foreign::identity;
+use inner::JobHold;
+pub(crate) use inner::closed;
+pub(crate) use local_dir::{LocalDir, remove as remove_instances};
+pub use members::Assignment;
+pub(crate) use members::Outbox;
+pub(crate) use open::schemas;
 pub use opened::Opened;
 pub use operators::OperatorSpec;
 pub use options::JobOptions;
@@ -134,12 +143,13 @@ impl Job {
     pub fn status(&self) -> JobStatus {
         let inner = &self.inner.0;
         let now = inner.remote.env().clock.monotonic();
-        let (pending, failures) = {
+        let (pending, failures, heard) = {
             let progress = inner.progress();
-            (progress.pending.clone(), progress.failures.clone())
+            (progress.pending.clone(), progress.failures.clone(), progress.heard.clone())
         };
-        let subtasks = (0..).zip(&inner.stores).map(|(subtask, store)| {
-            status::of_subtask(SubtaskIndex(subtask), &store.shared, pending.as_ref(), now)
+        let subtasks = inner.seats.iter().map(|(subtask, seat)| {
+            let standing = seat.standing(*subtask, &heard, now);
+            status::of_subtask(*subtask, &standing, pending.as_ref(), inner.attempt.epoch)
         });
         JobStatus {
             failure: inner.attempt.complete().err(),
@@ -161,9 +171,8 @@ impl Job {
     /// checkpoints on the new base are smaller. The next checkpoint refers to it. Does nothing if
     /// no state was ever written, and in native mode, in which every checkpoint is a base.
     pub fn materialize(&self) {
-        for store in &self.inner.0.stores {
-            store.events.tell(ToStore::Materialize);
-        }
+        self.inner.0.background.tell_all(&ToStore::Materialize);
+        self.inner.0.members.iter().for_each(|member| member.tell(ToMember::Materialize));
     }
 
     /// Waits until all deferred work is done: every cut delta applied, nothing being uploaded, no
@@ -173,31 +182,8 @@ impl Job {
     /// [`Aborted`](ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
     pub fn settle(&self, timeout: Duration) -> Result<()> {
         let inner = &self.inner.0;
-        let clock = &inner.remote.env().clock;
-        inner.attempt.health()?;
-        let start = clock.monotonic();
-        let late = || Error::new(ErrorKind::Aborted, format!("work is left after {timeout:?}"));
-        for store in &inner.stores {
-            store.events.tell(ToStore::Flush);
-        }
-        let busy = || {
-            let uploading = !inner.uploads.is_settled();
-            uploading || inner.packer.is_running() || inner.collecting.is_busy()
-        };
-        while busy() || !inner.stores.iter().all(|store| store.shared.is_settled()) {
-            inner.attempt.health()?;
-            if clock.monotonic().saturating_sub(start) > timeout {
-                return Err(late());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        for store in &inner.stores {
-            let left = timeout.saturating_sub(clock.monotonic().saturating_sub(start));
-            if !store.table.wait_idle(left)? {
-                return Err(late());
-            }
-        }
-        Ok(())
+        let clock = &*inner.remote.env().clock;
+        inner.background.settle(&inner.attempt, clock, timeout, || inner.collecting.is_busy())
     }
 
     /// Rewrites the whole table of every subtask by a full compaction, and waits for it. For
@@ -208,7 +194,7 @@ impl Job {
     /// [`Disk`](ErrorKind::Disk); the attempt's failure.
     pub fn compact(&self) -> Result<()> {
         self.inner.0.attempt.health()?;
-        self.inner.0.stores.iter().try_for_each(|store| store.table.compact_all())
+        self.inner.0.background.compact()
     }
 
     /// Whether the job needs nothing of another job. False only between a start from another job
@@ -234,13 +220,9 @@ impl Job {
             remote: inner.remote.counters(),
             checkpoints_completed: completed,
             checkpoints_failed: failed,
-            stores: inner
-                .stores
-                .iter()
-                .map(|store| StoreStats::gather(&store.shared, &store.table))
-                .collect(),
-            memory: inner.memory_stats(),
-            table_options: inner.resources.options_summary(),
+            stores: inner.background.store_stats(),
+            memory: inner.background.memory_stats(),
+            table_options: inner.background.resources.options_summary(),
         }
     }
 
@@ -268,7 +250,7 @@ impl fmt::Debug for Job {
         f.debug_struct("Job")
             .field("epoch", &self.epoch())
             .field("mode", &self.mode())
-            .field("stores", &self.inner.0.stores.len())
+            .field("stores", &self.inner.0.background.stores.len())
             .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! What opening a job returns.
 
-use super::Job;
+use super::{Assignment, Job};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{OperatorId, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
@@ -14,8 +14,9 @@ use crate::store::StateStore;
 pub struct Opened {
     /// The job.
     pub job: Job,
-    /// One store for each subtask, in their order: to be handed to the operators' threads. With
-    /// several operators: those of the first, then those of the second, and so on.
+    /// One store for each subtask that this process holds, in their order: to be handed to the
+    /// operators' threads. With several operators: those of the first, then those of the second, and
+    /// so on.
     pub stores: Vec<StateStore>,
     /// What was restored, and what it took.
     pub restored: RestoreReport,
@@ -31,6 +32,8 @@ pub struct Opened {
     ///
     /// With several operators: [`Opened::metadata_of`].
     pub subtask_metadata: Vec<(SubtaskIndex, KeyGroupRange, Vec<u8>)>,
+    /// What each [member](crate::JobOptions::members) opens its part of the job with, in their order.
+    pub assignments: Vec<Assignment>,
     pub(super) restored_operators: Vec<RestoredOperator>,
 }
 

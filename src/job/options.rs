@@ -1,5 +1,6 @@
 //! Options of a job. Every setter's documentation ends in its default.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use crate::cache::CacheLimits;
 use crate::env::Env;
 use crate::error::{Error, Result};
+use crate::ids::SubtaskIndex;
 use crate::key_group::MaxParallelism;
 use crate::machine;
 use crate::manifest::{CheckpointMode, OpenMode, RestoreFrom};
@@ -14,6 +16,7 @@ use crate::materialize::MaterializationOptions;
 use crate::store::{Revision, validate_revisions};
 use crate::table::Tuning;
 
+use super::members::{self, elsewhere};
 use super::operators::{OperatorSpec, Operators};
 use super::{CheckpointListener, SourceJob};
 
@@ -40,6 +43,8 @@ pub struct JobOptions {
     /// Of all operators together.
     pub(crate) subtasks: u32,
     pub(crate) operators: Operators,
+    /// Subtasks whose stores are in other processes.
+    pub(crate) members: Vec<Range<u32>>,
     pub(crate) max_parallelism: Option<MaxParallelism>,
     pub(crate) mode: CheckpointMode,
     pub(crate) restore_from: RestoreFrom,
@@ -73,6 +78,7 @@ impl JobOptions {
             open_mode,
             subtasks: 1,
             operators: Operators::default(),
+            members: Vec::new(),
             max_parallelism: None,
             mode: CheckpointMode::default(),
             restore_from: RestoreFrom::Latest,
@@ -132,6 +138,21 @@ impl JobOptions {
     #[must_use]
     pub fn allow_dropped_operator(mut self, id: impl Into<String>) -> Self {
         self.operators.may_drop(id.into());
+        self
+    }
+
+    /// Subtasks that other processes hold: a range of them for each, by which it is the member
+    /// number 0, 1, …. The process that opens the job is the *committer*, and holds the others, if
+    /// any are left. Each member opens its part by [`Member::open`](crate::Member::open) with its
+    /// [`Assignment`](crate::Assignment), of which [`Opened::assignments`](crate::Opened::assignments) has one
+    /// for each. Members may differ at every start, as the number of subtasks may.
+    ///
+    /// [`memory`](Self::memory) is then that of the stores in this process. With
+    /// [`fallback`](Self::fallback), damage is passed over where this process finds it: in manifests, and in what its
+    /// own subtasks restore. A job that still needs [another job](Self::start_from) has no members. Default none.
+    #[must_use]
+    pub fn members(mut self, subtasks: impl IntoIterator<Item = Range<u32>>) -> Self {
+        self.members = subtasks.into_iter().collect();
         self
     }
 
@@ -368,12 +389,24 @@ impl JobOptions {
         self
     }
 
+    /// The subtasks whose stores are in this process.
+    pub(crate) fn held(&self) -> impl Iterator<Item = SubtaskIndex> {
+        (0..self.subtasks).map(SubtaskIndex).filter(|subtask| !elsewhere(&self.members, *subtask))
+    }
+
+    /// How many subtasks' stores are in this process.
+    pub(crate) fn held_here(&self) -> u32 {
+        let elsewhere = self.members.iter().map(|range| range.end.saturating_sub(range.start));
+        elsewhere.fold(self.subtasks, u32::saturating_sub)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         let refuse = |message: &str| Err(Error::invalid(message));
         self.operators.validate(&self.revisions)?;
         if self.subtasks == 0 {
             return refuse("a job has at least 1 subtask");
         }
+        members::validate(&self.members, self.subtasks)?;
         if self.operators.are_named() && self.subtasks != self.operators.subtasks() {
             return Err(Error::invalid("the job has both a number of subtasks and operators with theirs")
                 .advise("leave out JobOptions::subtasks"));
@@ -399,10 +432,11 @@ impl JobOptions {
         if self.retained == 0 {
             return refuse("at least 1 checkpoint must be retained");
         }
-        if self.memory < u64::from(self.subtasks) * MIN_MEMORY_PER_SUBTASK {
+        let held = self.held_here().max(1);
+        if self.memory < u64::from(held) * MIN_MEMORY_PER_SUBTASK {
             return Err(Error::invalid(format!(
-                "{} bytes of memory are too few for {} subtasks",
-                self.memory, self.subtasks
+                "{} bytes of memory are too few for {held} subtasks",
+                self.memory
             ))
             .advise(format!(
                 "give at least {MIN_MEMORY_PER_SUBTASK} bytes for each subtask: a delta, a memtable and some \
@@ -413,7 +447,7 @@ impl JobOptions {
         if self.background_jobs.is_some_and(|jobs| !(1..=64).contains(&jobs)) {
             return refuse("1 to 64 background jobs may run at a time");
         }
-        if self.max_open_files.is_some_and(|files| files / self.subtasks < LEAST_OPEN_FILES) {
+        if self.max_open_files.is_some_and(|files| files / held < LEAST_OPEN_FILES) {
             return Err(Error::invalid("the tables may keep too few files open")
                 .advise(format!("let them have at least {LEAST_OPEN_FILES} for each subtask")));
         }

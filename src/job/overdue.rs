@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::ids::{CheckpointId, SubtaskIndex};
-use crate::store::{Operator, StoreShared};
+use crate::messages::{Operator, Standing};
 
 /// Of many subtasks that wait for the same only so many are named.
 const NAMED: usize = 8;
@@ -20,14 +20,12 @@ pub(super) enum Missing {
 }
 
 impl Missing {
-    pub(super) fn of(shared: &StoreShared, checkpoint: CheckpointId, now: Duration) -> Self {
-        let last = shared.presence.last_cut();
-        let has_cut = last.is_some_and(|(number, _)| number >= checkpoint.number);
-        if has_cut || shared.presence.operator() == Operator::Finished {
-            return Self::Upload { held: shared.budget.held() };
+    pub(super) fn of(standing: &Standing, checkpoint: CheckpointId) -> Self {
+        if standing.has_cut(checkpoint.number) || standing.operator == Operator::Finished {
+            return Self::Upload { held: standing.held };
         }
         let id = |number| CheckpointId { number, ..checkpoint };
-        Self::Cut { last: last.map(|(number, at)| (id(number), now.saturating_sub(at))) }
+        Self::Cut { last: standing.last_cut.map(|(number, ago)| (id(number), ago)) }
     }
 }
 
@@ -84,7 +82,7 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
     use crate::ids::{DeltaSeq, Epoch};
-    use crate::store::Attempt;
+    use crate::store::{Attempt, StoreShared};
 
     const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -129,13 +127,14 @@ mod tests {
     fn what_is_missing_is_told_from_the_store() {
         let shared = StoreShared::new(Attempt::new(Epoch(1)), Budget::new(100), DeltaSeq(0));
         let now = Duration::from_secs(9);
-        assert_eq!(Missing::of(&shared, id(2), now), Missing::Cut { last: None });
+        let missing = |checkpoint| Missing::of(&shared.standing(now), checkpoint);
+        assert_eq!(missing(id(2)), Missing::Cut { last: None });
         shared.presence.has_cut(1, Duration::from_secs(4));
         let last = Some((id(1), Duration::from_secs(5)));
-        assert_eq!(Missing::of(&shared, id(2), now), Missing::Cut { last });
+        assert_eq!(missing(id(2)), Missing::Cut { last });
         let _held = shared.budget.take(70);
-        assert_eq!(Missing::of(&shared, id(1), now), Missing::Upload { held: 70 });
+        assert_eq!(missing(id(1)), Missing::Upload { held: 70 });
         shared.presence.finish();
-        assert_eq!(Missing::of(&shared, id(2), now), Missing::Upload { held: 70 });
+        assert_eq!(missing(id(2)), Missing::Upload { held: 70 });
     }
 }

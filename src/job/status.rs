@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::ids::{CheckpointId, SubtaskIndex};
-use crate::store::{Operator, StoreShared};
+use crate::ids::{CheckpointId, Epoch, SubtaskIndex};
+use crate::messages::{Operator, Standing};
 
 use super::overdue::{self, Missing};
 
@@ -177,23 +177,21 @@ impl Failures {
 
 pub(super) fn of_subtask(
     subtask: SubtaskIndex,
-    shared: &StoreShared,
+    standing: &Standing,
     pending: Option<&Pending>,
-    now: Duration,
+    epoch: Epoch,
 ) -> SubtaskStatus {
     let waited_for = pending.filter(|pending| !pending.receipts.contains(&subtask));
-    let owes = waited_for.map(|pending| Missing::of(shared, pending.id, now));
-    let epoch = shared.attempt.epoch;
-    let last_cut = shared.presence.last_cut();
+    let owes = waited_for.map(|pending| Missing::of(standing, pending.id));
     SubtaskStatus {
         subtask,
-        store: match shared.presence.operator() {
+        store: match standing.operator {
             Operator::Present => StoreState::InUse,
             Operator::Finished => StoreState::Finished,
             Operator::Gone => StoreState::Dropped,
         },
-        last_cut: last_cut.map(|(number, at)| (CheckpointId { epoch, number }, now.saturating_sub(at))),
-        held_bytes: shared.budget.held(),
+        last_cut: standing.last_cut.map(|(number, ago)| (CheckpointId { epoch, number }, ago)),
+        held_bytes: standing.held,
         owes: match owes {
             None => Owes::Nothing,
             Some(Missing::Cut { .. }) => Owes::Cut,
@@ -206,7 +204,6 @@ pub(super) fn of_subtask(
 mod tests {
     use super::*;
     use crate::error::ErrorKind;
-    use crate::ids::Epoch;
 
     fn id(number: u64) -> CheckpointId {
         CheckpointId { epoch: Epoch(1), number }

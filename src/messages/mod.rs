@@ -1,4 +1,4 @@
-//! What a store and the job that it belongs to tell each other.
+//! What a store and the job that it belongs to tell each other, and the processes that they are in.
 //!
 //! Both sides see only this module of each other: a store knows no job, and a coordinator no
 //! store's insides. The messages are plain values, so that they can cross processes where stores
@@ -6,11 +6,24 @@
 //! costs time, never state: the coordinator commits only what receipts say, and gives a checkpoint
 //! up whose receipts do not come. Messages to the coordinator may also come twice and overtake each
 //! other; those to a store keep their order (`job/process_tests/lossy.rs` holds both).
+//!
+//! Between processes they travel in [frames](frame) over a [link], which makes up for what a
+//! transport loses, doubles or delays.
 
 mod down;
+mod frame;
+mod link;
+#[cfg(test)]
+mod link_tests;
+mod member;
+mod standing;
 mod up;
 
 pub(crate) use down::ToStore;
+pub(crate) use frame::{Ends, Received, Side, decode, encode};
+pub(crate) use link::{ANSWER, Link, Verdict};
+pub(crate) use member::{FromMember, MemberStanding, ToMember};
+pub(crate) use standing::{Operator, Standing};
 pub(crate) use up::{Committer, FromStore};
 
 #[cfg(test)]
@@ -67,7 +80,26 @@ mod tests {
             FromStore::Retired(vec![object]),
             FromStore::Materialized(report),
             FromStore::Uploaded { took: Duration::from_micros(1234) },
-            FromStore::Failed(error),
+            FromStore::Failed(error.clone()),
+        ] {
+            crosses(&FromMember::Told(message));
+        }
+        let standing =
+            Standing { operator: Operator::Finished, last_cut: Some((7, Duration::from_millis(8))), held: 9 };
+        crosses(&FromMember::Standing(MemberStanding {
+            stores: vec![(subtask, standing)],
+            abandoned: Some(error.clone()),
+            trouble: None,
+        }));
+        for message in [
+            ToMember::Triggered { id: checkpoint, way: Duration::from_millis(250) },
+            ToMember::CutEarly { way: Duration::ZERO },
+            ToMember::Committed { id: checkpoint, refs: vec![(subtask, vec![delta.clone()])] },
+            ToMember::Aborted(checkpoint),
+            ToMember::Late(subtask, checkpoint),
+            ToMember::Materialize,
+            ToMember::Closed,
+            ToMember::Failed(error),
         ] {
             crosses(&message);
         }

@@ -17,7 +17,7 @@ mod run;
 mod tests;
 
 pub(crate) use elements::{Dealt, gather};
-pub(crate) use layout::{Layout, OperatorLayout, Resolved, Target};
+pub(crate) use layout::{Layout, OperatorLayout, Resolved, Target, Targets};
 pub(crate) use reads::{Read, coalesce};
 pub use report::RestoreReport;
 pub(crate) use run::{Restoration, Restored, Restorer};

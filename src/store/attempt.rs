@@ -12,6 +12,9 @@ use super::metadata;
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) epoch: Epoch,
+    /// Whether checkpoints are started in this process. In a member's, a barrier may come before the
+    /// committer's word that its checkpoint has started.
+    starts_here: bool,
     end: OnceLock<End>,
     /// Whether there is one.
     failed: AtomicBool,
@@ -39,8 +42,18 @@ struct End {
 
 impl Attempt {
     pub(crate) fn new(epoch: Epoch) -> Arc<Self> {
+        Self::with(epoch, true)
+    }
+
+    /// As a member sees it.
+    pub(crate) fn of_member(epoch: Epoch) -> Arc<Self> {
+        Self::with(epoch, false)
+    }
+
+    fn with(epoch: Epoch, starts_here: bool) -> Arc<Self> {
         Arc::new(Self {
             epoch,
+            starts_here,
             end: OnceLock::new(),
             failed: AtomicBool::new(false),
             abandoned: OnceLock::new(),
@@ -129,8 +142,26 @@ impl Attempt {
         self.barrier.store(0, Ordering::Release);
     }
 
-    /// Number of the checkpoint that was started last. No store may cut for a later one.
-    pub(crate) fn started(&self) -> u64 {
+    /// The committer says that the checkpoint `number` has started.
+    pub(crate) fn hear_of_start(&self, number: u64) {
+        self.started.fetch_max(number, Ordering::AcqRel);
+        self.barrier.store(number, Ordering::Release);
+    }
+
+    /// The committer says that the checkpoint `number` has ended.
+    pub(crate) fn hear_of_end(&self, number: u64) {
+        // A later one may be due by now. If not, nothing is.
+        let _ = self.barrier.compare_exchange(number, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether a store may cut for the checkpoint `number`: it has started. A member takes a barrier's
+    /// word for it. The committer ignores what it did not ask for.
+    pub(crate) fn may_cut(&self, number: u64) -> bool {
+        number <= self.started() || !self.starts_here
+    }
+
+    /// Number of the checkpoint that was started last.
+    fn started(&self) -> u64 {
         self.started.load(Ordering::Acquire)
     }
 }

@@ -9,19 +9,9 @@ use std::time::Duration;
 use crate::env::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{CheckpointId, SubtaskIndex};
+use crate::messages::Operator;
 
 use super::shared::StoreShared;
-
-/// The state of a store on the operator's side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operator {
-    /// An operator holds the store.
-    Present,
-    /// It has said that it is done ([`StateStore::finish`](crate::StateStore::finish)).
-    Finished,
-    /// The store was dropped without `finish`: it will never cut again.
-    Gone,
-}
 
 /// Written by the operator's thread, read by other threads, without a lock. Each number is
 /// independent: no decision needs two of them from the same moment.
@@ -60,12 +50,6 @@ impl Presence {
 
     pub(crate) fn leave(&self) {
         self.operator.store(2, Ordering::Release);
-    }
-
-    /// Whether a checkpoint of this number waits for a cut that can never come.
-    pub(crate) fn fails(&self, number: u64) -> bool {
-        let cut = self.last_cut().map_or(0, |(number, _)| number);
-        self.operator() == Operator::Gone && cut < number
     }
 }
 
@@ -113,18 +97,15 @@ mod tests {
     use crate::ids::Epoch;
 
     #[test]
-    fn a_checkpoint_fails_by_a_store_that_left_before_its_cut() {
+    fn what_the_operator_did_is_seen() {
         let presence = Presence::default();
         assert_eq!((presence.last_cut(), presence.operator()), (None, Operator::Present));
         presence.has_cut(3, Duration::from_secs(7));
         assert_eq!(presence.last_cut(), Some((3, Duration::from_secs(7))));
-        assert!(!presence.fails(4), "it may still cut");
         presence.leave();
-        assert!(presence.fails(4));
-        assert!(!presence.fails(3), "it has cut for that one");
-        let finished = Presence::default();
-        finished.finish();
-        assert!(!finished.fails(1));
+        assert_eq!(presence.operator(), Operator::Gone);
+        presence.finish();
+        assert_eq!(presence.operator(), Operator::Finished);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! nothing is rewritten, and renaming does not interfere with rescaling. Each subtask deletes the
 //! keys of a dropped state.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::StateId;
 use crate::manifest::StateInfo;
@@ -13,7 +15,8 @@ use super::registry::check_name;
 
 /// What a program asks for ([`JobOptions::drop_state`](crate::JobOptions::drop_state),
 /// [`JobOptions::rename_state`](crate::JobOptions::rename_state)).
-#[derive(Debug, Clone, PartialEq, Eq)]
+// Crosses processes, in a member's assignment: new variants go to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Revision {
     Drop(String),
     Rename { from: String, to: String },

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::budget::Budget;
 use crate::cache::CacheStats;
 use crate::delta::Recycler;
 use crate::error::Error;
 use crate::ids::DeltaSeq;
+use crate::messages::Standing;
 
 use super::attempt::Attempt;
 use super::base_trouble::BaseTrouble;
@@ -85,6 +87,16 @@ impl StoreShared {
     pub(crate) fn fail(&self, error: Error) {
         self.attempt.fail(error);
         self.budget.notify();
+    }
+
+    /// How the store stands `now`.
+    pub(crate) fn standing(&self, now: Duration) -> Standing {
+        let last_cut = self.presence.last_cut();
+        Standing {
+            operator: self.presence.operator(),
+            last_cut: last_cut.map(|(number, at)| (number, now.saturating_sub(at))),
+            held: self.budget.held(),
+        }
     }
 
     /// Whether more may be written. Retired tables that were not cleaned yet count beside the

@@ -6,9 +6,9 @@ use futures::channel::oneshot;
 use tokio::sync::mpsc;
 
 use crate::error::Result;
-use crate::ids::CheckpointId;
+use crate::ids::{CheckpointId, Nonce};
 use crate::job::report::CheckpointReport;
-use crate::messages::{Committer, FromStore};
+use crate::messages::{Committer, FromMember, FromStore};
 use crate::remote::SavepointName;
 
 /// A message to the coordinator.
@@ -21,6 +21,18 @@ pub(crate) enum Command {
     Expect(Duration),
     /// What stores and the uploader say.
     Told(FromStore),
+    /// A member was heard of for the first time.
+    Joined {
+        member: usize,
+        session: Nonce,
+    },
+    /// What a member says.
+    Member {
+        member: usize,
+        message: Box<FromMember>,
+    },
+    /// A later attempt may have begun.
+    LookForSuccessor,
     Abort(CheckpointId),
     /// Metadata for scheduled checkpoints.
     Metadata(Vec<u8>),

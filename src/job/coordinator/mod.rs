@@ -5,6 +5,7 @@ mod command;
 mod commit;
 mod copies;
 mod garbage;
+mod members;
 mod outcome;
 mod progress;
 mod queue;
@@ -24,11 +25,12 @@ use crate::gc::Pin;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::key_group::KeyGroupRange;
 use crate::manifest::{Chain, CheckpointMode, JoinedStates, OperatorRecord};
-use crate::messages::{FromStore, ToStore};
+use crate::messages::{FromStore, ToMember, ToStore};
 use crate::remote::{BaseTraffic, Remote};
-use crate::store::{Attempt, EventSender, StoreShared};
+use crate::store::Attempt;
 
-use super::packer::Packer;
+use super::background::Packer;
+use super::members::{MemberLink, Seat};
 use super::report::CheckpointListener;
 use super::status;
 use super::timetable::{Timetable, after};
@@ -63,6 +65,8 @@ pub(crate) struct Coordinator {
     pub(crate) operators: Vec<OperatorRecord>,
     /// The job's subtasks. A checkpoint is complete with a receipt of each.
     pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
+    /// The processes that hold subtasks besides this one.
+    pub(crate) members: Vec<MemberLink>,
     pub(crate) packer: Arc<Packer>,
     /// The uploads of bases, which give way to what a checkpoint waits for.
     pub(crate) bases: Arc<BaseTraffic>,
@@ -83,9 +87,9 @@ pub(crate) struct Coordinator {
 /// What the coordinator knows of a subtask.
 pub(crate) struct Subtask {
     pub(crate) range: KeyGroupRange,
-    pub(crate) instance: Nonce,
-    pub(crate) events: EventSender,
-    pub(crate) shared: Arc<StoreShared>,
+    /// None until the member that holds it was heard of.
+    pub(crate) instance: Option<Nonce>,
+    pub(crate) seat: Seat,
     /// The last delta in the newest checkpoint.
     pub(crate) committed: DeltaSeq,
     /// Its store has said that its state stays as it is.
@@ -136,8 +140,12 @@ impl Coordinator {
                 command = inbox.recv() => match command {
                     Some(Command::Close(reply)) => {
                         self.give_up(&Error::new(ErrorKind::Closed, "the job was closed"));
+                        let collected = self.collect_all().await;
+                        for member in &self.members {
+                            member.close().await;
+                        }
                         // If the caller was cancelled, there is no receiver for the answer.
-                        let _ = reply.send(self.collect_all().await);
+                        let _ = reply.send(collected);
                         return;
                     }
                     Some(command) => self.handle(command).await,
@@ -166,6 +174,9 @@ impl Coordinator {
             Command::Queue(trigger) => self.state.queued.push_back(trigger),
             Command::Expect(in_about) => self.state.timetable.expect(in_about, Instant::now()),
             Command::Told(message) => self.told(message).await,
+            Command::Joined { member, session } => self.joined(member, session),
+            Command::Member { member, message } => self.told_by(member, *message).await,
+            Command::LookForSuccessor => self.look_at_chain(),
             Command::Abort(id) => self.abort(id),
             Command::Metadata(metadata) => self.state.metadata = metadata,
             // Handled where the inbox is read.
@@ -239,10 +250,11 @@ impl Coordinator {
     fn begin(&mut self, trigger: Trigger) {
         let deadline = after(Instant::now(), self.schedule.timeout);
         self.state.timetable.begin();
-        self.make_way(Instant::now());
-        for subtask in self.subtasks.values().filter(|subtask| subtask.finished) {
-            subtask.events.tell(ToStore::CutFinished(trigger.id));
+        let way = self.make_way(Instant::now());
+        for (subtask, _) in self.subtasks.iter().filter(|(_, subtask)| subtask.finished) {
+            self.tell(*subtask, ToStore::CutFinished(trigger.id));
         }
+        self.tell_members(&ToMember::Triggered { id: trigger.id, way });
         let (id, start) = (trigger.id, trigger.start);
         self.progress().pending = Some(status::Pending { id, start, receipts: BTreeSet::new() });
         self.state.pending = Some(Pending { trigger, deadline, receipts: BTreeMap::new() });
@@ -259,7 +271,9 @@ impl Coordinator {
             Some(pending) if pending.trigger.id == id => {
                 // A receipt of another instance, or another job, would commit a state that never was (I1).
                 let own = self.subtasks.get(&subtask);
-                if !own.is_some_and(|own| own.range == receipt.range && own.instance == receipt.instance) {
+                if !own
+                    .is_some_and(|own| own.range == receipt.range && own.instance == Some(receipt.instance))
+                {
                     tracing::warn!(%subtask, checkpoint = %id, "a receipt of another store was ignored");
                     return;
                 }
@@ -272,13 +286,25 @@ impl Coordinator {
                 }
             }
             // Too late for this checkpoint. The store must make what it holds durable by itself.
-            _ => self.tell(subtask, ToStore::Aborted(id)),
+            _ => self.tell_late(subtask, id),
         }
     }
 
+    /// Tells a store of this process. What members are told comes by [`Coordinator::tell_members`].
     fn tell(&self, subtask: SubtaskIndex, message: ToStore) {
-        if let Some(subtask) = self.subtasks.get(&subtask) {
-            subtask.events.tell(message);
+        if let Some(Subtask { seat: Seat::Here { events, .. }, .. }) = self.subtasks.get(&subtask) {
+            events.tell(message);
+        }
+    }
+
+    fn tell_late(&self, subtask: SubtaskIndex, id: CheckpointId) {
+        match self.subtasks.get(&subtask).map(|own| &own.seat) {
+            Some(Seat::Member(member)) => {
+                let member = self.members.get(*member);
+                member.into_iter().for_each(|member| member.tell(ToMember::Late(subtask, id)));
+            }
+            Some(Seat::Here { .. }) => self.tell(subtask, ToStore::Aborted(id)),
+            None => {}
         }
     }
 

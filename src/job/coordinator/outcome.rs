@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::members::carried;
 use super::{Coordinator, Pending};
 use crate::error::Error;
 use crate::ids::{CheckpointId, DeltaSeq};
+use crate::job::members::Seat;
 use crate::job::report::CheckpointReport;
 use crate::job::status::Failures;
 use crate::job::timetable::after;
 use crate::job::triggers::Outcome;
 use crate::manifest::{CheckpointRecord, Committed, Retained, SubtaskRecord};
-use crate::messages::ToStore;
+use crate::messages::{ToMember, ToStore};
 use crate::remote::ObjectName;
 
 impl Coordinator {
@@ -25,10 +27,10 @@ impl Coordinator {
         // for their memory.
         let carrier = ObjectName::manifest(committed.manifest.version);
         for subtask in &record.subtasks {
-            let inlined = subtask.deltas.iter().filter(|delta| delta.object == carrier);
-            let refs = inlined.cloned().collect();
+            let refs = carried(subtask, &carrier);
             self.tell(subtask.subtask, ToStore::Committed { id: record.id, refs });
         }
+        self.tell_members_committed(record, &carrier);
         // The report counts what is new since the last commit, so it comes before the update of `committed`.
         let report = self.report(&pending, record, committed);
         for subtask in &record.subtasks {
@@ -49,7 +51,12 @@ impl Coordinator {
         );
         // Packing and collection begin before the commit is reported, because a caller that waits for
         // the commit, and then for the job to settle, must find them under way.
-        let deltas = record.subtasks.iter().map(|subtask| (subtask.subtask, &subtask.deltas));
+        // Each process packs what its own stores have in the changelog.
+        let here = |subtask: &&SubtaskRecord| {
+            let own = self.subtasks.get(&subtask.subtask);
+            own.is_some_and(|own| matches!(own.seat, Seat::Here { .. }))
+        };
+        let deltas = record.subtasks.iter().filter(here).map(|subtask| (subtask.subtask, &subtask.deltas));
         let deltas: Vec<_> =
             deltas.flat_map(|(subtask, all)| all.iter().map(move |delta| (subtask, delta))).collect();
         self.packer.committed(&deltas);
@@ -180,9 +187,8 @@ impl Coordinator {
         let id = pending.trigger.id;
         let error = error.clone().object(format!("checkpoint {id}"));
         tracing::warn!(%error, "a checkpoint was given up");
-        for subtask in self.subtasks.values() {
-            subtask.events.tell(ToStore::Aborted(id));
-        }
+        self.subtasks.keys().for_each(|subtask| self.tell(*subtask, ToStore::Aborted(id)));
+        self.tell_members(&ToMember::Aborted(id));
         {
             let now = self.monotonic();
             let mut progress = self.progress();

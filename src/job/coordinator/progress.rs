@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::job::members::Heard;
 use crate::job::report::CheckpointSummary;
 use crate::job::status::{Failures, Pending};
 use crate::manifest::Chain;
@@ -17,6 +18,8 @@ pub(crate) struct Progress {
     pub(crate) dependent: bool,
     pub(crate) pending: Option<Pending>,
     pub(crate) failures: Failures,
+    /// What members have told of themselves, in their order.
+    pub(crate) heard: Vec<Heard>,
 }
 
 impl Progress {

@@ -1,10 +1,13 @@
 //! Checkpoints that wait for the one under way, and what is done ahead of triggers that are known.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::Coordinator;
 use crate::error::{Error, ErrorKind};
 use crate::ids::CheckpointId;
+use crate::messages::ToMember;
 
 impl Coordinator {
     /// Starts the next checkpoint that waits, if none is under way.
@@ -38,17 +41,21 @@ impl Coordinator {
     }
 
     pub(super) fn ask_for_early_cut(&mut self) {
-        if let Some(trigger) = self.state.timetable.ask(Instant::now()) {
-            self.make_way(trigger);
-        }
+        let trigger = self.state.timetable.ask(Instant::now());
+        let way = trigger.map(|trigger| self.make_way(trigger)).unwrap_or_default();
         self.attempt.ask_for_early_cut();
+        self.tell_members(&ToMember::CutEarly { way });
     }
 
-    /// Has bases give way to the checkpoint of this `trigger`. Not to the first checkpoint of a job
-    /// that was started from another one's, because that waits for its own first base.
-    pub(super) fn make_way(&self, trigger: Instant) {
-        if self.origin.is_none() {
-            self.bases.give_way(trigger + self.state.timetable.grace());
+    /// Has bases give way to the checkpoint of this `trigger`, and returns for how long from now at
+    /// most. Not to the first checkpoint of a job that was started from another one's, because that
+    /// waits for its own first base.
+    pub(super) fn make_way(&self, trigger: Instant) -> Duration {
+        if self.origin.is_some() {
+            return Duration::ZERO;
         }
+        let until = trigger + self.state.timetable.grace();
+        self.bases.give_way(until);
+        until.saturating_duration_since(Instant::now())
     }
 }

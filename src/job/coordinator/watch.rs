@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Coordinator;
+use super::{Coordinator, Subtask};
+use crate::ids::SubtaskIndex;
 use crate::job::overdue::{self, Missing};
 use crate::manifest::{fenced_by, newest_attempt};
+use crate::messages::Standing;
 
 impl Coordinator {
     /// Ends a checkpoint that cannot complete, because the attempt has failed or a store is gone that has
@@ -13,20 +15,29 @@ impl Coordinator {
     pub(super) fn give_up_hopeless(&mut self) {
         let Some(pending) = &self.state.pending else { return };
         let number = pending.trigger.id.number;
-        let gone = self.subtasks.values().any(|subtask| subtask.shared.presence.fails(number));
+        let gone = self.standings().iter().any(|(_, standing)| standing.fails(number));
         let outcome = if gone { self.attempt.check_complete() } else { self.attempt.health() };
         if let Err(error) = outcome {
             self.give_up(&error);
         }
     }
 
+    fn standings(&self) -> Vec<(SubtaskIndex, Standing)> {
+        let now = self.monotonic();
+        let progress = self.progress();
+        let standing = |(subtask, own): (&SubtaskIndex, &Subtask)| {
+            (*subtask, own.seat.standing(*subtask, &progress.heard, now))
+        };
+        self.subtasks.iter().map(standing).collect()
+    }
+
     /// Ends a checkpoint at its deadline. The error names the subtasks that it waited for.
     pub(super) fn give_up_overdue(&mut self) {
         let Some(pending) = &self.state.pending else { return };
-        let now = self.monotonic();
-        let missing = self.subtasks.iter().filter(|(subtask, _)| !pending.receipts.contains_key(subtask));
+        let standings = self.standings().into_iter();
+        let missing = standings.filter(|(subtask, _)| !pending.receipts.contains_key(subtask));
         let missing: Vec<_> = missing
-            .map(|(subtask, own)| (*subtask, Missing::of(&own.shared, pending.trigger.id, now)))
+            .map(|(subtask, standing)| (subtask, Missing::of(&standing, pending.trigger.id)))
             .collect();
         self.fail(&overdue::error(self.schedule.timeout, self.subtasks.len(), &missing));
     }
@@ -38,6 +49,10 @@ impl Coordinator {
         if std::mem::take(&mut self.state.committed) {
             return;
         }
+        self.look_at_chain();
+    }
+
+    pub(super) fn look_at_chain(&self) {
         let (remote, attempt) = (Arc::clone(&self.remote), Arc::clone(&self.attempt));
         let known = (self.chain.version(), self.chain.epoch());
         tokio::spawn(async move {

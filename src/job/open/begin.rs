@@ -3,24 +3,21 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gc::{Holder, Pin, choose};
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Nonce};
 use crate::key_group::MaxParallelism;
-use crate::machine::{self, cores};
 use crate::manifest::{Chain, Found, RestoreFrom};
 use crate::materialize::blocking;
-use crate::remote::{Notice, Patience, Remote, remove_staged};
-use crate::restore::{Layout, Resolved, Restoration, Restorer};
+use crate::remote::{Remote, remove_staged};
+use crate::restore::{Layout, Resolved, Restoration};
 use crate::table::TableResources;
 
 use super::preflight::{Preflight, check_lost};
-use super::sizing::{PARALLEL_DOWNLOADS, background_jobs};
 use crate::job::JobOptions;
-use crate::job::files::OpenFiles;
-use crate::job::foreign::{ForeignJob, ForeignState};
+use crate::job::background::{restorer, table_resources};
+use crate::job::foreign::{ForeignJob, ForeignState, identity};
 use crate::job::local_dir;
-use crate::job::memory::MemoryPlan;
 
 /// A job that is being opened.
 pub(super) struct Opening {
@@ -38,6 +35,8 @@ pub(super) struct Opening {
 
 /// An attempt that has begun, with its state.
 pub(super) struct Begun {
+    /// Identifies the job, if members need to know.
+    pub(super) job: Option<Nonce>,
     pub(super) chain: Chain,
     /// The job's operators, as the restored checkpoint has them.
     pub(super) operators: Vec<Resolved>,
@@ -82,10 +81,14 @@ impl Opening {
             }
         };
         restored.restoration.report.damaged = damaged;
+        let job = match options.members.is_empty() {
+            true => None,
+            false => Some(identity(&self.remote).await?),
+        };
         // Last, because the restore takes over files of earlier instances.
         self.clean_up(epoch).await?;
         let operators = layout.resolve(restored.restoration.manifest.as_deref())?;
-        Ok(Begun { chain: opened.chain, operators, restored, resources })
+        Ok(Begun { job, chain: opened.chain, operators, restored, resources })
     }
 
     /// The operators in a job of this max parallelism.
@@ -102,7 +105,7 @@ impl Opening {
         resources: &TableResources,
     ) -> Result<RestoredState> {
         let (pin, found) = source.pin(&self.remote, epoch).await?;
-        let restorer = self.restorer(&source.remote, resources);
+        let restorer = restorer(&self.options, &source.remote, resources);
         let mut restoration = restorer.restore(&[found], false, layout, &self.earlier).await?;
         let foreign = source.take_over(&mut restoration, self.options.mode).await?;
         Ok(RestoredState { restoration, origin: Some(pin), foreign })
@@ -127,24 +130,9 @@ impl Opening {
             origin = None;
             candidates(checkpoints, &options.restore_from)?
         };
-        let restorer = self.restorer(remote, resources);
+        let restorer = restorer(options, remote, resources);
         let restoration = restorer.restore(found, options.fallback, layout, &self.earlier).await?;
         Ok(RestoredState { restoration, origin, foreign: Vec::new() })
-    }
-
-    /// Restores from `remote`, and waits for it as long as the options say.
-    fn restorer(&self, remote: &Remote, resources: &TableResources) -> Restorer {
-        let notice = self.options.listener.clone().map(|listener| {
-            let tell = move |error: &Error, waited| listener.restore_waits(error, waited);
-            Arc::new(tell) as Notice
-        });
-        let patience = Patience::new(self.options.restore_patience, notice);
-        Restorer {
-            remote: Arc::new(remote.patient(patience)),
-            resources: resources.clone(),
-            parallel: PARALLEL_DOWNLOADS,
-            memory: MemoryPlan::of(&self.options).restore,
-        }
     }
 
     /// Removes what earlier processes have left: local directories, and files that were never renamed to
@@ -164,19 +152,6 @@ impl Opening {
         })
         .await
     }
-}
-
-/// The tables' share of memory, files and threads.
-fn table_resources(options: &JobOptions) -> Result<TableResources> {
-    let plan = MemoryPlan::of(options);
-    let files = OpenFiles::of(options, plan.tables);
-    let files = files.within(machine::open_files(files.wanted()))?;
-    let jobs = options.background_jobs.unwrap_or_else(|| background_jobs(options.subtasks, cores()));
-    Ok(TableResources::new(plan.tables, jobs)
-        .for_tables(options.subtasks)
-        .with_open_files(files)
-        .with_tuning(options.tuning.clone())
-        .with_clock(Arc::clone(&options.env.clock)))
 }
 
 /// The checkpoints to try, oldest first, the wanted one last.

@@ -1,33 +1,25 @@
-//! Opening a job, in three steps: begin an attempt and restore a checkpoint ([`begin`]), start a store
-//! for each subtask ([`stores`]), start the background and hand the stores out ([`assemble`]).
+//! Opening a job, in two steps: begin an attempt and restore a checkpoint ([`begin`]), start the
+//! background and the coordinator and hand the stores out ([`assemble`]).
 
 mod assemble;
 mod begin;
 mod fits;
 mod preflight;
-mod sizing;
-mod stores;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::channel::oneshot;
 
 use crate::error::{Error, Result};
-use crate::ids::{Nonce, SubtaskIndex};
-use crate::machine::cores;
 use crate::manifest::OpenMode;
 use crate::remote::{Connected, JobLocation};
-use crate::runtime::BackgroundRuntime;
 use crate::wait::wait;
 
+use super::background::{Instance, start_runtime, with_upload_room};
 use super::local_dir::LocalDir;
-use super::memory::MemoryPlan;
 use super::{JobOptions, Opened};
+pub(crate) use assemble::schemas;
 use begin::Opening;
-
-/// The table's directory within its instance's.
-const TABLE: &str = "table";
 
 pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opened> {
     let create = options.open_mode != OpenMode::Existing;
@@ -36,18 +28,16 @@ pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opene
     // have fenced the first one by then.
     let dir = LocalDir::open(&options.dir)?;
     let earlier = dir.earlier()?;
-    let cores = cores();
-    let runtime =
-        BackgroundRuntime::start("alluvium", sizing::workers(cores), Some(sizing::blocking_threads(cores)))?;
-    let remote = Arc::new(remote.with_upload_room(MemoryPlan::of(options).uploads));
-    let instances = (0..options.subtasks).map(|subtask| {
+    let runtime = start_runtime()?;
+    let remote = with_upload_room(remote, options);
+    let instances = options.held().map(|subtask| {
         let nonce = options.env.nonces.nonce();
-        Instance { nonce, dir: dir.instance(SubtaskIndex(subtask), nonce) }
+        Instance { subtask, nonce, dir: dir.instance(subtask, nonce) }
     });
     let instances: Vec<_> = instances.collect();
     let max_parallelism = options.max_parallelism.unwrap_or_default();
     let mut layout = options.operators.layout(options.subtasks, max_parallelism)?;
-    layout.dirs = (0..).map(SubtaskIndex).zip(instances.iter().map(|one| one.dir.join(TABLE))).collect();
+    layout.dirs = instances.iter().map(Instance::table).collect();
     let opening =
         Opening { remote: Arc::clone(&remote), cloud, objects, options: options.clone(), layout, earlier };
     let (reply, opened) = oneshot::channel();
@@ -57,11 +47,4 @@ pub(super) fn open(location: &JobLocation, options: &JobOptions) -> Result<Opene
     });
     let begun = wait(opened).unwrap_or_else(|_| Err(Error::internal("opening the job came to a bad end")))?;
     assemble::assemble(begun, instances, runtime, remote, dir, options)
-}
-
-/// A new store instance.
-#[derive(Clone)]
-struct Instance {
-    nonce: Nonce,
-    dir: PathBuf,
 }

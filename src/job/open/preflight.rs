@@ -38,6 +38,9 @@ impl Opening {
         if let Some(wanted) = &options.start_from {
             let source = ForeignJob::open(wanted, &self.remote, self.cloud, options);
             if empty {
+                if !options.members.is_empty() {
+                    return Err(needs_one_process());
+                }
                 let source = source?;
                 let max_parallelism = source.check(found.max_parallelism).await?;
                 found.max_parallelism = Some(max_parallelism);
@@ -101,6 +104,13 @@ pub(super) fn check_lost(restorable: bool, damaged: &[Damaged], options: &JobOpt
 /// A savepoint can be restored whatever happened to the chain's checkpoints.
 fn names_savepoint(options: &JobOptions) -> bool {
     matches!(options.restore_from, RestoreFrom::Savepoint(_))
+}
+
+/// The tables of such a job come from another place, whose credentials do not travel, and its first
+/// checkpoint waits for bases made of them.
+fn needs_one_process() -> Error {
+    Error::invalid("a job that starts from another one has no members until its first checkpoint")
+        .advise("open it without members, take one checkpoint, close it, and open it with members")
 }
 
 fn nothing_left(error: &Error) -> Error {

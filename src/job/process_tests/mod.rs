@@ -3,6 +3,7 @@
 
 mod lossy;
 mod many;
+mod members;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,17 +26,17 @@ use crate::env::{Env, splitmix64};
 use crate::error::Result;
 use crate::ids::{CheckpointId, DeltaSeq, Nonce, SubtaskIndex};
 use crate::job::CheckpointReport;
+use crate::job::background::{JobOutlet, PACK_OWNER, Packer};
 use crate::job::busy::Busy;
 use crate::job::coordinator::{
     Command, Coordinator, Garbage, Progress, Schedule, State, Subtask, Trigger, committer,
 };
-use crate::job::outlet::JobOutlet;
-use crate::job::packer::{PACK_OWNER, Packer};
+use crate::job::members::{Heard, MemberLink, Seat};
 use crate::job::tolerance::Tolerance;
 use crate::job::triggers::{Triggers, WhenBusy};
 use crate::key;
 use crate::key_group::{KeyGroupRange, MaxParallelism};
-use crate::manifest::{Chain, CheckpointMode, Manifest, OpenMode, read_newest};
+use crate::manifest::{Chain, CheckpointMode, DeltaRef, Manifest, OpenMode, read_newest};
 use crate::materialize::{Known, NameSource, Settings, Share, Uploader};
 use crate::messages::{Committer, FromStore};
 use crate::remote::{BaseTraffic, ObjectName, Remote, RemoteCounters};
@@ -54,12 +55,67 @@ const PACKING: u64 = 16 << 20;
 const QUIET: usize = 60;
 
 /// A store without a table: its deltas are sealed, uploaded and committed as any.
-struct Store {
-    subtask: SubtaskIndex,
+pub(crate) struct Store {
+    pub(crate) subtask: SubtaskIndex,
     range: KeyGroupRange,
-    events: EventSender,
-    shared: Arc<StoreShared>,
-    seq: DeltaSeq,
+    pub(crate) events: EventSender,
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) seq: DeltaSeq,
+}
+
+/// What a store is started with.
+pub(crate) struct StoreParts<'a> {
+    pub(crate) subtask: SubtaskIndex,
+    pub(crate) of: u32,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) instance: Nonce,
+    pub(crate) remote: &'a Arc<Remote>,
+    pub(crate) attempt: &'a Arc<Attempt>,
+    pub(crate) packing: &'a Arc<Budget>,
+    pub(crate) uploads: &'a Uploads,
+    pub(crate) committer: Committer,
+    /// The deltas that it goes on from.
+    pub(crate) restored: Vec<DeltaRef>,
+}
+
+impl StoreParts<'_> {
+    /// Starts it on the current runtime.
+    pub(crate) fn start(self) -> Store {
+        let Self { subtask, range, attempt, remote, .. } = self;
+        let seq = self.restored.last().map(|delta| delta.last).unwrap_or_default();
+        let shared = StoreShared::new(Arc::clone(attempt), Budget::new(64 << 20), seq);
+        let uploader = Uploader {
+            remote: Arc::clone(remote),
+            names: Arc::new(NameSource::new(attempt.epoch, subtask, self.instance)),
+            traffic: None,
+            parallel: 1,
+            parts: 1,
+            sharers: 1,
+            copies: None,
+        };
+        let tail = Tail::new(INLINE, Vec::new(), None, self.restored).keeping(Arc::clone(self.packing));
+        let parts = TaskParts {
+            mode: CheckpointMode::Changelog,
+            range,
+            dir: std::env::temp_dir(),
+            shared: Arc::clone(&shared),
+            expiries: Expiries::new(Env::default().clock),
+            applier: Applier::idle(),
+            uploader: Arc::new(uploader),
+            known: Arc::new(Known::default()),
+            tail,
+            inline_limit: INLINE,
+            policy: by_hand(),
+            share: Share { index: subtask.0, of: self.of },
+            opened: Duration::ZERO,
+            first_base: None,
+            rescaled: false,
+            committer: self.committer,
+            uploads: self.uploads.clone(),
+        };
+        let events = start_task(parts, &Handle::current());
+        Store { subtask, range, events, shared, seq }
+    }
 }
 
 /// The messages between stores and coordinator, in the hands of a test.
@@ -112,6 +168,50 @@ fn by_hand() -> Settings {
     Settings { interval: None, changelog_bytes: None, replay: None }
 }
 
+/// A coordinator without anything around it. `packer` and `subtasks` are those of its own process.
+pub(crate) struct CoordinatorParts {
+    pub(crate) chain: Chain,
+    pub(crate) remote: Arc<Remote>,
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) triggers: Arc<Triggers>,
+    pub(crate) subtasks: BTreeMap<SubtaskIndex, Subtask>,
+    pub(crate) members: Vec<MemberLink>,
+    pub(crate) packer: Arc<Packer>,
+    pub(crate) bases: Arc<BaseTraffic>,
+    pub(crate) collecting: Busy,
+}
+
+impl CoordinatorParts {
+    pub(crate) fn build(self) -> Coordinator {
+        let heard = vec![Heard::default(); self.members.len()];
+        Coordinator {
+            chain: self.chain,
+            remote: self.remote,
+            attempt: self.attempt,
+            triggers: self.triggers,
+            progress: Arc::new(Mutex::new(Progress { heard, ..Progress::default() })),
+            operators: Vec::new(),
+            subtasks: self.subtasks,
+            members: self.members,
+            packer: self.packer,
+            bases: self.bases,
+            mode: CheckpointMode::Changelog,
+            keep: 1,
+            schedule: Schedule {
+                interval: None,
+                min_pause: Duration::ZERO,
+                timeout: Duration::from_secs(3600),
+            },
+            listener: None,
+            closing: Arc::new(Notify::new()),
+            origin: None,
+            garbage: Garbage::new(self.collecting),
+            tolerance: Tolerance::default(),
+            state: State::default(),
+        }
+    }
+}
+
 impl Process {
     async fn open(subtasks: u32) -> Self {
         Self::start(subtasks, None).await
@@ -147,45 +247,26 @@ impl Process {
         let names = Arc::new(NameSource::new(chain.epoch(), PACK_OWNER, Nonce([200; 16])));
         let (uploads, uploading) = UploadsTask::new(Arc::clone(&remote), Arc::clone(&names));
         let packing = Budget::new(PACKING);
-        let clock = Env::default().clock;
         let (mut stores, mut owners) = (Vec::new(), BTreeMap::new());
         for subtask in (0..subtasks).map(SubtaskIndex) {
             let mut instance = [0; 16];
             instance[..4].copy_from_slice(&subtask.0.to_le_bytes());
             let instance = Nonce(instance);
             let range = max.range_of(subtask, subtasks).unwrap();
-            let shared = StoreShared::new(Arc::clone(&attempt), Budget::new(64 << 20), DeltaSeq(0));
-            let applier = Applier::idle();
-            let uploader = Uploader {
-                remote: Arc::clone(&remote),
-                names: Arc::new(NameSource::new(chain.epoch(), subtask, instance)),
-                traffic: None,
-                parallel: 1,
-                parts: 1,
-                sharers: 1,
-                copies: None,
-            };
-            let tail = Tail::new(INLINE, Vec::new(), None, Vec::new()).keeping(Arc::clone(&packing));
-            let parts = TaskParts {
-                mode: CheckpointMode::Changelog,
+            let started = StoreParts {
+                subtask,
+                of: subtasks,
                 range,
-                dir: std::env::temp_dir(),
-                shared: Arc::clone(&shared),
-                expiries: Expiries::new(Arc::clone(&clock)),
-                applier,
-                uploader: Arc::new(uploader),
-                known: Arc::new(Known::default()),
-                tail,
-                inline_limit: INLINE,
-                policy: by_hand(),
-                share: Share { index: subtask.0, of: subtasks },
-                opened: Duration::ZERO,
-                first_base: None,
-                rescaled: false,
+                instance,
+                remote: &remote,
+                attempt: &attempt,
+                packing: &packing,
+                uploads: &uploads,
                 committer: post.as_ref().map_or_else(|| committer(&commands), |(up, _)| up.clone()),
-                uploads: uploads.clone(),
+                restored: Vec::new(),
             };
-            let events = start_task(parts, &Handle::current());
+            let store = started.start();
+            let (events, shared) = (store.events.clone(), Arc::clone(&store.shared));
             let way = match &mut post {
                 None => events.clone(),
                 Some((_, down)) => {
@@ -196,17 +277,21 @@ impl Process {
             };
             let owner = Subtask {
                 range,
-                instance,
-                events: way,
-                shared: Arc::clone(&shared),
+                instance: Some(instance),
+                seat: Seat::Here { events: way, shared: Arc::clone(&shared) },
                 committed: DeltaSeq(0),
                 finished: false,
             };
             owners.insert(subtask, owner);
-            stores.push(Store { subtask, range, events, shared, seq: DeltaSeq(0) });
+            stores.push(store);
         }
-        let ways: BTreeMap<_, _> =
-            owners.iter().map(|(subtask, owner): (_, &Subtask)| (*subtask, owner.events.clone())).collect();
+        let ways: BTreeMap<_, _> = owners
+            .iter()
+            .map(|(subtask, owner): (_, &Subtask)| match &owner.seat {
+                Seat::Here { events, .. } => (*subtask, events.clone()),
+                Seat::Member(_) => unreachable!("all stores are here"),
+            })
+            .collect();
         let outlet = JobOutlet {
             attempt: Arc::clone(&attempt),
             // The uploader is in the stores' process.
@@ -216,31 +301,18 @@ impl Process {
         tokio::spawn(guarded(Arc::clone(&attempt), uploading.run(Arc::new(outlet))));
         let packer = Arc::new(Packer::new(Arc::clone(&remote), names, uploads.clone(), ways, PACKING / 2));
         let (collecting, bases) = (Busy::default(), Arc::new(BaseTraffic::new(None)));
-        let coordinator = Coordinator {
+        let coordinator = CoordinatorParts {
             chain,
             remote: Arc::clone(&remote),
             attempt: Arc::clone(&attempt),
             triggers: Arc::clone(&triggers),
-            progress: Arc::new(Mutex::new(Progress::default())),
-            operators: Vec::new(),
             subtasks: owners,
+            members: Vec::new(),
             packer: Arc::clone(&packer),
             bases: Arc::clone(&bases),
-            mode: CheckpointMode::Changelog,
-            keep: 1,
-            schedule: Schedule {
-                interval: None,
-                min_pause: Duration::ZERO,
-                timeout: Duration::from_secs(3600),
-            },
-            listener: None,
-            closing: Arc::new(Notify::new()),
-            origin: None,
-            garbage: Garbage::new(collecting.clone()),
-            tolerance: Tolerance::default(),
-            state: State::default(),
+            collecting: collecting.clone(),
         };
-        tokio::spawn(coordinator.run(inbox));
+        tokio::spawn(coordinator.build().run(inbox));
         Self { time, stores, remote, beside, attempt, triggers, uploads, packer, bases, commands, collecting }
     }
 
@@ -292,7 +364,7 @@ impl Process {
 
 impl Store {
     /// Writes so many bytes that do not compress, as one delta.
-    fn write(&mut self, bytes: usize) {
+    pub(crate) fn write(&mut self, bytes: usize) {
         self.seq = self.seq.next();
         let group = self.range.first;
         let mut active = ActiveDelta::new();
@@ -316,7 +388,7 @@ impl Store {
     }
 
     /// Cuts after what was written. The test does not wait for the answer, but for the report.
-    fn cut(&self, id: CheckpointId) {
+    pub(crate) fn cut(&self, id: CheckpointId) {
         let (reply, _) = oneshot::channel();
         let cost = ReceiptCost::default();
         let pending = PendingCut {

@@ -49,7 +49,7 @@ impl StateStore {
                 self.shared.attempt.epoch, self.last_cut
             )));
         }
-        if id.number > self.shared.attempt.started() {
+        if !self.shared.attempt.may_cut(id.number) {
             return Err(Error::invalid(format!("checkpoint {id} has not started yet"))
                 .advise("cut for it when Job::due returns it"));
         }

@@ -11,10 +11,10 @@ use crate::remote::ObjectName;
 use crate::store::{Attempt, Event, EventSender};
 use crate::uploads::{Arrival, Outlet};
 
-pub(super) struct JobOutlet {
-    pub(super) attempt: Arc<Attempt>,
-    pub(super) stores: BTreeMap<SubtaskIndex, EventSender>,
-    pub(super) committer: Committer,
+pub(crate) struct JobOutlet {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) stores: BTreeMap<SubtaskIndex, EventSender>,
+    pub(crate) committer: Committer,
 }
 
 impl Outlet for JobOutlet {

@@ -9,8 +9,8 @@ use crate::budget::Budget;
 use crate::cache::CacheMemory;
 use crate::changelog::Tail;
 use crate::env::Clock;
-use crate::error::Result;
-use crate::ids::{DeltaSeq, OperatorId, StateId, SubtaskIndex};
+use crate::error::{Error, Result};
+use crate::ids::{DeltaSeq, Nonce, OperatorId, StateId, SubtaskIndex};
 use crate::key_group::{KeyGroupRange, MaxParallelism};
 use crate::manifest::StateInfo;
 use crate::materialize::{NameSource, Settings, Share, Uploader};
@@ -18,21 +18,19 @@ use crate::messages::Committer;
 use crate::remote::{BaseTraffic, Remote};
 use crate::restore::{Dealt, Restored, Target};
 use crate::store::{
-    Appliers, Attempt, EventSender, HeldElements, Mode, OperatorPlace, Registry, Revision, StateStore,
+    Appliers, Attempt, EventSender, HeldElements, Hold, Mode, OperatorPlace, Registry, Revision, StateStore,
     StoreParts, StoreShared, TaskParts, start_task,
 };
 use crate::table::Table;
 use crate::uploads::Uploads;
 
-use super::Instance;
 use super::sizing::{PARALLEL_UPLOADS, file_parts, sharers};
+use super::{Instance, StoreHandle};
 use crate::job::JobOptions;
-use crate::job::coordinator::Subtask;
 use crate::job::foreign::ForeignState;
-use crate::job::inner::{JobHold, StoreHandle};
 use crate::job::memory::MemoryPlan;
 
-/// What the stores of a job have in common.
+/// What the stores of a process have in common.
 pub(super) struct StoreStarter<'a> {
     pub(super) options: &'a JobOptions,
     pub(super) plan: MemoryPlan,
@@ -52,21 +50,22 @@ pub(super) struct StoreStarter<'a> {
 }
 
 /// A store whose background runs. The store itself comes last, because it keeps the job alive.
-pub(super) struct StartedStore {
-    pub(super) subtask: SubtaskIndex,
-    pub(super) range: KeyGroupRange,
+pub(crate) struct StartedStore {
+    pub(crate) subtask: SubtaskIndex,
+    pub(crate) range: KeyGroupRange,
     /// The place of its operator among those of the job, and its own within the operator.
-    pub(super) operator: usize,
+    pub(crate) operator: usize,
     number: u32,
-    pub(super) parallelism: u32,
-    pub(super) max_parallelism: MaxParallelism,
-    seq: DeltaSeq,
+    pub(crate) parallelism: u32,
+    pub(crate) max_parallelism: MaxParallelism,
+    /// The last delta of what was restored.
+    pub(crate) seq: DeltaSeq,
+    pub(crate) instance: Nonce,
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) events: EventSender,
     restored_metadata: Option<Vec<u8>>,
     elements: Dealt,
-    instance: Instance,
     table: Arc<Table>,
-    shared: Arc<StoreShared>,
-    pub(super) events: EventSender,
     mode: Mode,
 }
 
@@ -91,7 +90,7 @@ impl StoreStarter<'_> {
             traffic: Some(Arc::clone(&self.traffic)).filter(|_| !native),
             parallel: PARALLEL_UPLOADS,
             parts: file_parts(native),
-            sharers: sharers(self.options.subtasks, native),
+            sharers: sharers(self.options.held_here(), native),
             copies,
         };
         let rescaled = !restored.origins.is_empty();
@@ -139,41 +138,37 @@ impl StoreStarter<'_> {
             parallelism,
             max_parallelism,
             seq,
-            restored_metadata,
-            elements,
-            instance,
-            table,
+            instance: instance.nonce,
             shared,
             events,
+            restored_metadata,
+            elements,
+            table,
             mode,
         }
     }
 }
 
 impl StartedStore {
-    /// What the coordinator knows of it.
-    pub(super) fn as_subtask(&self) -> Subtask {
-        Subtask {
-            range: self.range,
-            instance: self.instance.nonce,
-            events: self.events.clone(),
-            shared: Arc::clone(&self.shared),
-            committed: self.seq,
-            finished: false,
-        }
-    }
-
-    /// What the job holds of it.
+    /// What the process holds of it.
     pub(super) fn handle(&self) -> StoreHandle {
         StoreHandle {
+            subtask: self.subtask,
             shared: Arc::clone(&self.shared),
             events: self.events.clone(),
             table: Arc::clone(&self.table),
         }
     }
 
-    /// The store for the operator's thread.
-    pub(super) fn into_store(self, schema: &Schema<'_>, job: &JobHold) -> Result<StateStore> {
+    /// The store for the operator's thread, with what its operator's stores begin with. It keeps
+    /// `hold` alive.
+    pub(crate) fn into_store_of(self, schemas: &[Schema<'_>], hold: Hold) -> Result<StateStore> {
+        let schema = schemas.get(self.operator);
+        let schema = schema.ok_or_else(|| Error::internal("a subtask belongs to no operator of the job"))?;
+        self.into_store(schema, hold)
+    }
+
+    fn into_store(self, schema: &Schema<'_>, hold: Hold) -> Result<StateStore> {
         let parts = StoreParts {
             subtask: self.subtask,
             range: self.range,
@@ -191,7 +186,7 @@ impl StartedStore {
             seq: self.seq,
             restored_metadata: self.restored_metadata,
             elements: HeldElements::new(&self.elements, &schema.dropped),
-            job: Arc::new(job.clone()),
+            job: hold,
         };
         let mut store = StateStore::new(parts, self.mode);
         store.drop_states(&schema.dropped)?;
@@ -200,11 +195,11 @@ impl StartedStore {
 }
 
 /// What the stores of one operator begin with.
-pub(super) struct Schema<'a> {
-    pub(super) operator: OperatorId,
-    pub(super) states: Vec<StateInfo>,
+pub(crate) struct Schema<'a> {
+    pub(crate) operator: OperatorId,
+    pub(crate) states: Vec<StateInfo>,
     /// States that the options drop. Their keys are deleted.
-    pub(super) dropped: Vec<StateId>,
-    pub(super) revisions: &'a [Revision],
-    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(crate) dropped: Vec<StateId>,
+    pub(crate) revisions: &'a [Revision],
+    pub(crate) clock: &'a Arc<dyn Clock>,
 }

@@ -23,7 +23,7 @@ use crate::restore::{Read, coalesce};
 use crate::store::{Event, EventSender};
 use crate::uploads::{PARALLEL_DELTAS, Uploads};
 
-use super::busy::Busy;
+use crate::job::busy::Busy;
 
 /// Requests for what is packed that are under way at a time.
 const PARALLEL_READS: usize = 8;
@@ -42,7 +42,7 @@ pub(crate) struct Packer {
     unreadable: Mutex<BTreeSet<ObjectName>>,
     /// How often something was read back.
     #[cfg(test)]
-    pub(super) reads: std::sync::atomic::AtomicU64,
+    pub(in crate::job) reads: std::sync::atomic::AtomicU64,
 }
 
 /// A durable delta of one of the stores.

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use alluvium::{Job, JobOptions, OpenMode, Opened, StateStore, ValueState};
@@ -26,6 +27,8 @@ const CHUNK: u64 = 50;
 const KEYS: u64 = 10;
 /// The longest that a process, or a supervisor, lives before it is killed: long enough that some get on.
 const LIFE: Duration = Duration::from_secs(3);
+/// After this the race is taken to hang. Long, because a machine may be busy with other things.
+const STUCK: Duration = Duration::from_secs(3600);
 
 /// What must have happened before the race ends.
 struct Goal {
@@ -114,12 +117,15 @@ fn race(goal: &Goal) {
         };
         let racers = [("0", seed), ("1", !seed)].map(start);
         // One that ends before has failed, and says why below.
-        while !counts.reach(goal, &home) && !racers.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+        let failed = || racers.iter().any(ScopedJoinHandle::is_finished);
+        let start = now();
+        while !counts.reach(goal, &home) && !failed() && start.elapsed() < STUCK {
             std::thread::sleep(Duration::from_millis(20));
         }
         File::create(home.path("enough")).unwrap();
     });
     println!("{} processes killed, {counts:?}", home.deaths());
+    assert!(counts.reach(goal, &home), "it is stuck: {} parts of the output", home.parts().len());
     assert_exact(&home);
     assert_only_expected_failures(&home);
 }

@@ -159,6 +159,8 @@ fn a_new_job_starts_from_another_ones_operators() {
     // Refused before anything is written: the place is still empty afterwards.
     let error = open_new(vec![OperatorSpec::new("joins", 2)]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+    let new = (Arc::clone(&store) as Arc<dyn ObjectStore>, "jobs/new");
+    assert_eq!(alluvium::admin::inspect(new).unwrap_err().kind(), ErrorKind::NotFound);
     let operators =
         || vec![OperatorSpec::new("joins", 2), OperatorSpec::new("clicks", 1), OperatorSpec::new("new", 1)];
     let mut opened = open_new(operators()).unwrap();

@@ -232,4 +232,8 @@ fn their_types_migrate_and_they_are_dropped_and_renamed_like_others() {
         assert!(one.states().unwrap().iter().all(|usage| usage.state.name() != "rules"));
         checkpoint(&opened.job, &mut opened.stores, "").unwrap();
     }
+    // What was dropped does not come back with its name.
+    let mut opened = open(&store, quiet(dir.path(), OpenMode::Existing)).unwrap();
+    let rules = opened.stores[0].register(self::rules()).unwrap();
+    assert!(rules.entries(&opened.stores[0]).unwrap().is_empty());
 }

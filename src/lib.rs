@@ -55,6 +55,8 @@
 //!   key: [`ValueState`], [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`],
 //!   with [`Namespaced`] windows and [`Ttl`]. [`TimerService`] has timers in event and processing
 //!   time.
+//! - A program with several stateful operators names them ([`JobOptions::operators`]); all have one
+//!   commit. [`OperatorListState`] and [`BroadcastState`] belong to no key.
 //! - A job may be opened with another number of [`subtasks`](JobOptions::subtasks): each gets the
 //!   key groups that it owns now. [`Opened::subtask_metadata`] has the old offsets.
 //! - Subtasks may live in several processes: [`JobOptions::members`], [`Member`]. [`Receipt`] joins cut

@@ -13,7 +13,7 @@ use crate::manifest::{
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The job's number of key groups.
+    /// The job's number of key groups; operators may have others.
     pub max_parallelism: u16,
     /// The newest version of the manifest chain.
     pub newest_version: u64,

@@ -6,6 +6,7 @@
 mod cluster;
 mod faults;
 mod fencing;
+mod operators;
 mod work;
 
 use std::ops::Range;

@@ -127,6 +127,26 @@ fn a_source_that_has_finished_keeps_its_elements_through_a_rescale() {
 }
 
 #[test]
+fn what_a_program_does_not_register_is_dealt_all_the_same() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+    let mut opened = open(&store, options(dir.path())).unwrap();
+    let list = opened.stores[0].register(offsets()).unwrap();
+    list.set(&mut opened.stores[0], &[(0, 1), (1, 1), (2, 1)]).unwrap();
+    let rules = opened.stores[0].register(rules()).unwrap();
+    rules.put(&mut opened.stores[0], "limit", &1).unwrap();
+    checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+    drop(opened);
+    for subtasks in [2, 3, 5] {
+        let mut opened = open(&store, options(dir.path()).subtasks(subtasks)).unwrap();
+        checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+    }
+    let mut opened = open(&store, options(dir.path()).subtasks(2)).unwrap();
+    assert_eq!(lists(&mut opened.stores), [vec![(0, 1), (1, 1)], vec![(2, 1)]]);
+    let rules = opened.stores[1].register(self::rules()).unwrap();
+    assert_eq!(rules.get(&opened.stores[1], "limit").unwrap(), Some(1));
+}
+
+#[test]
 fn elements_travel_with_savepoints_into_new_jobs_and_are_read_from_outside() {
     let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
     let place = |name: &'static str| (Arc::clone(&store) as Arc<dyn ObjectStore>, name);

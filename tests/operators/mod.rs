@@ -15,10 +15,12 @@ use alluvium::{
     CheckpointReader, ErrorKind, Job, JobOptions, ListState, MaxParallelism, OpenMode, Opened, OperatorSpec,
     ReaderOptions, RestoreFrom, SourceJob, StateStore, ValueState,
 };
-use object_store::ObjectStore;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use alluvium_testkit::drive::{PREFIX, checkpoint, contents, get, open, put_any, quiet};
+use alluvium_testkit::faults::block_on;
+use alluvium_testkit::objects::objects_of;
 
 fn options(dir: &Path) -> JobOptions {
     quiet(dir, OpenMode::CreateOrOpen)

@@ -43,6 +43,40 @@ fn an_operator_that_is_left_out_is_refused_before_the_running_attempt_is_fenced(
     assert_eq!(opened.stores[1].max_parallelism().get(), 128);
 }
 
+/// What an operator goes on from is decided by the checkpoint that is restored, not by the newest.
+#[test]
+fn an_older_checkpoint_has_other_operators() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+    let both = || [OperatorSpec::new("new", 1), OperatorSpec::new("clicks", 2)];
+    let mut opened = open(&store, options(dir.path()).operators([OperatorSpec::new("clicks", 1)])).unwrap();
+    put_any(&mut opened.stores, "page", b"older");
+    let older = checkpoint(&opened.job, &mut opened.stores, "").unwrap().id;
+    drop(opened);
+    let mut opened = open(&store, options(dir.path()).operators(both())).unwrap();
+    put_any(&mut opened.stores[..1], "page", b"of the new one");
+    put_any(&mut opened.stores[1..], "page", b"newer");
+    let version = checkpoint(&opened.job, &mut opened.stores, "").unwrap().version;
+    drop(opened);
+
+    let page = |options: JobOptions| {
+        let mut opened = open(&store, options.operators(both())).unwrap();
+        let new = contents(&mut opened.stores[..1], "words").into_values().collect::<Vec<_>>();
+        (new, contents(&mut opened.stores[1..], "words").into_values().collect::<Vec<_>>())
+    };
+    let (of_new, newer, old) = (b"of the new one".to_vec(), b"newer".to_vec(), b"older".to_vec());
+    assert_eq!(page(options(dir.path())), (vec![of_new], vec![newer]));
+    let going_back = options(dir.path()).restore_from(RestoreFrom::Checkpoint(older));
+    assert_eq!(page(going_back), (vec![], vec![old.clone()]));
+    // The same where the newest can't be read.
+    let place: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
+    let all = objects_of(&place, PREFIX);
+    let newest = all.keys().find(|name| name.contains(&format!("{version:020}"))).unwrap();
+    let path = object_store::path::Path::from(format!("{PREFIX}/{newest}"));
+    let damaged = all[newest].iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    block_on(async move { place.put(&path, damaged.into()).await.unwrap() });
+    assert_eq!(page(options(dir.path()).fallback(true)), (vec![], vec![old]));
+}
+
 #[test]
 fn a_job_without_names_is_named_once() {
     let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));

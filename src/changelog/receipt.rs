@@ -1,6 +1,7 @@
 //! The contribution of one subtask to a checkpoint. It is a plain value, because it may come from
 //! another process than the one that commits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,12 +27,12 @@ pub struct Receipt {
     pub(crate) base: Option<ReceiptBase>,
     pub(crate) deltas: Vec<ReceiptDelta>,
     pub(crate) metadata: Vec<u8>,
-    /// State that is not keyed.
-    #[serde(with = "as_list")]
-    pub(crate) elements: Arc<[Elements]>,
     #[serde(with = "as_list")]
     pub(crate) states: Arc<[StateInfo]>,
     pub(crate) cost: ReceiptCost,
+    /// State that is not keyed. Last, because format 1 ends before it.
+    #[serde(with = "as_list")]
+    pub(crate) elements: Arc<[Elements]>,
 }
 
 /// The base of a receipt.
@@ -96,6 +97,10 @@ mod as_list {
 /// two bytes for the format and its checksum at the end.
 const MAGIC: [u8; 4] = *b"ALVR";
 const FORMAT: u8 = 2;
+/// The format that ends before the elements.
+const BEFORE_ELEMENTS: u8 = 1;
+/// The formats that are read.
+const FORMATS: [u8; 2] = [BEFORE_ELEMENTS, FORMAT];
 
 impl Receipt {
     /// The checkpoint that it belongs to.
@@ -133,10 +138,10 @@ impl Receipt {
         let corrupt = |message: &str| Error::corrupt(message).object("receipt");
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(|| corrupt("this is not a receipt"))?;
         let (format, rest) = rest.split_first().ok_or_else(|| corrupt("the receipt is cut short"))?;
-        if *format != FORMAT {
+        if !FORMATS.contains(format) {
             return Err(Error::new(
                 crate::ErrorKind::UnsupportedVersion,
-                format!("receipt format {format} is unknown; this build reads {FORMAT}"),
+                format!("receipt format {format} is unknown; this build reads 1 to {FORMAT}"),
             )
             .object("receipt")
             .advise("run the same version of alluvium in all processes"));
@@ -145,7 +150,12 @@ impl Receipt {
         if crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(corrupt("the receipt's checksum does not match"));
         }
-        postcard::from_bytes(body).map_err(|error| corrupt("the receipt cannot be decoded").source(error))
+        let mut body = Cow::Borrowed(body);
+        if *format == BEFORE_ELEMENTS {
+            // An empty list.
+            body.to_mut().push(0);
+        }
+        postcard::from_bytes(&body).map_err(|error| corrupt("the receipt cannot be decoded").source(error))
     }
 }
 
@@ -239,6 +249,15 @@ mod tests {
             let golden = std::fs::read(path).unwrap();
             assert_eq!(Receipt::from_bytes(&golden).unwrap(), sample);
             assert_eq!(sample.to_bytes().unwrap(), golden);
+        }
+    }
+
+    #[test]
+    fn golden_of_format_1_is_read() {
+        for (name, sample) in [("receipt-v1.bin", sample()), ("receipt-rescaled-v1.bin", rescaled())] {
+            let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+            let expected = Receipt { elements: Vec::new().into(), ..sample };
+            assert_eq!(Receipt::from_bytes(&std::fs::read(path).unwrap()).unwrap(), expected);
         }
     }
 

@@ -68,3 +68,59 @@ fn i9_operators_are_rescaled_over_any_members() {
     let all = expected.unwrap();
     assert_eq!((all["first"].0.len(), &all["second"].1), (20, &vec![0, 1, 2, 3, 4]));
 }
+
+type Offsets = OperatorListState<u64>;
+type Rules = BroadcastState<String, u64>;
+
+fn set_rule(store: &mut StateStore, value: u64) {
+    let rules = store.register(Rules::descriptor("rules")).unwrap();
+    rules.put(store, "limit", &value).unwrap();
+}
+
+fn rule(store: &mut StateStore) -> Option<u64> {
+    let rules = store.register(Rules::descriptor("rules")).unwrap();
+    rules.get(store, "limit").unwrap()
+}
+
+#[test]
+fn i1_copies_of_a_broadcast_state_are_compared_wherever_they_are() {
+    let place = Place::new();
+    let layout = |sources, counts| {
+        move |options: JobOptions| {
+            options.operators([OperatorSpec::new("source", sources), OperatorSpec::new("counts", counts)])
+        }
+    };
+    // A member has subtasks of both operators, and the committer the others.
+    let mut cluster = place.start_with(4, &[1..3], layout(2, 2));
+    for (n, store) in (0..).zip(&mut cluster.stores[..2]) {
+        let offsets = store.register(Offsets::descriptor("offsets")).unwrap();
+        offsets.set(store, &[10 * n + 1, 10 * n + 2]).unwrap();
+        set_rule(store, 1);
+    }
+    for key in 0..20 {
+        put_any(&mut cluster.stores[2..], &format!("key {key}"), &noise(key, 200));
+    }
+    cluster.checkpoint().unwrap();
+    // One that has finished misses a change, which is no contradiction.
+    cluster.stores.remove(1).finish("").unwrap();
+    set_rule(&mut cluster.stores[0], 2);
+    cluster.checkpoint().unwrap();
+    let expected = contents(&mut cluster.stores[1..], "words");
+    assert_eq!(expected.len(), 20);
+    drop(cluster);
+    let mut cluster = place.start_with(4, &[0..2, 2..4], layout(3, 1));
+    let mut offsets = Vec::new();
+    for store in &mut cluster.stores[..3] {
+        assert_eq!(store.operator(), Some("source"));
+        assert_eq!(rule(store), Some(2));
+        let own = store.register(Offsets::descriptor("offsets")).unwrap();
+        offsets.extend(own.get(store).unwrap());
+    }
+    assert_eq!(offsets, [1, 2, 11, 12]);
+    assert_eq!(cluster.stores[3].operator(), Some("counts"));
+    assert!(contents(&mut cluster.stores[3..], "words") == expected);
+    // Copies that differ are found out wherever they are.
+    set_rule(&mut cluster.stores[2], 3);
+    let error = cluster.checkpoint().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+}

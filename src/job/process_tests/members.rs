@@ -229,12 +229,35 @@ impl World {
             self.carry();
         }
         if self.rng.random_ratio(1, 4) {
-            self.now += ANSWER;
-            for attempt in &mut self.attempts {
-                attempt.links.iter_mut().for_each(|(_, task)| task.tick(self.now));
-                attempt.members.iter_mut().for_each(|member| member.desk.tick(self.now));
-            }
+            self.pass_time(ANSWER);
         }
+    }
+
+    fn pass_time(&mut self, time: Duration) {
+        self.now += time;
+        for attempt in &mut self.attempts {
+            attempt.links.iter_mut().for_each(|(_, task)| task.tick(self.now));
+            attempt.members.iter_mut().for_each(|member| member.desk.tick(self.now));
+        }
+    }
+
+    /// All processes work on, without a message between them, until `done`.
+    async fn cut_off(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..TURNS {
+            if done(self) {
+                return;
+            }
+            self.frames.lock().unwrap().clear();
+            self.turn();
+            self.pass().await;
+        }
+        panic!("it never comes to that");
+    }
+
+    /// Bytes of deltas that the members of an attempt hold.
+    fn held(&self, attempt: usize) -> u64 {
+        let stores = self.attempts[attempt].members.iter().flat_map(|member| &member.stores);
+        stores.map(|store| store.shared.budget.held()).sum()
     }
 
     fn carry(&mut self) {
@@ -387,19 +410,15 @@ impl World {
         self.ended(newest).await;
         assert_eq!(self.committed, before + 1, "with a reliable post a checkpoint completes");
         // Members hear of it, and let go of what they have offered to it.
-        let held = |world: &Self| {
-            let stores = world.attempts[newest].members.iter().flat_map(|member| &member.stores);
-            stores.map(|store| store.shared.budget.held()).sum::<u64>()
-        };
         for _ in 0..TURNS {
             let due = |member: &MemberProcess| member.attempt.barrier() > 0;
-            if held(&self) == 0 && !self.attempts[newest].members.iter().any(due) {
+            if self.held(newest) == 0 && !self.attempts[newest].members.iter().any(due) {
                 break;
             }
             self.turn();
             self.pass().await;
         }
-        assert_eq!(held(&self), 0, "what is durable counts no more");
+        assert_eq!(self.held(newest), 0, "what is durable counts no more");
         for member in &self.attempts[newest].members {
             assert!(member.attempt.health().is_ok(), "the newest attempt goes on");
             assert_eq!(member.attempt.barrier(), 0, "nothing is due");
@@ -454,6 +473,60 @@ fn i2_members_of_any_attempt_and_messages_of_any_fate_change_nothing_but_time() 
     }
     println!("committed, given up, lost, strays: {total:?}");
     assert!(total.iter().all(|count| *count as u64 >= seeds), "{total:?}: too little happened");
+}
+
+/// What was offered to a manifest must not be held for ever, because the committer may be gone.
+#[tokio::test]
+async fn i6_a_member_gives_up_what_is_never_decided() {
+    let mut world = World::new(1);
+    world.open().await;
+    world.write_and_cut(0);
+    // A member's stores have sealed and offered all of it.
+    let offered = |world: &World| {
+        let stores = || world.attempts[0].members.iter().flat_map(|member| &member.stores);
+        stores().all(|store| store.is_sealed() && store.shared.is_settled())
+    };
+    world.cut_off(offered).await;
+    let held = world.held(0);
+    assert!(held > 0, "the receipts carry it");
+    world.pass_time(Duration::from_secs(3600));
+    world.cut_off(offered).await;
+    assert_eq!(world.held(0), held, "it may still be committed");
+    world.pass_time(Duration::from_secs(31));
+    world.cut_off(|world| world.held(0) == 0).await;
+    // It is in the next checkpoint.
+    world.reliable = true;
+    drop(world.attempts[0].commands.send(Command::Abort(world.attempts[0].report.as_ref().unwrap().0)));
+    world.ended(0).await;
+    world.write_and_cut(0);
+    world.ended(0).await;
+    assert_eq!((world.committed, world.given_up), (1, 1));
+}
+
+/// It would otherwise write on for ever.
+#[tokio::test]
+async fn i2_a_member_that_nobody_answers_finds_a_later_attempt() {
+    let mut world = World::new(2);
+    world.open().await;
+    world.write_and_cut(0);
+    world.cut_off(|world| world.held(0) > 0).await;
+    let ended = |world: &World, kind| {
+        let mut members = world.attempts[0].members.iter().map(|member| member.attempt.health());
+        members.all(|health| health.is_err_and(|error| error.kind() == kind))
+    };
+    world.pass_time(Duration::from_secs(31));
+    for _ in 0..200 {
+        world.pass().await;
+    }
+    assert!(!ended(&world, ErrorKind::Fenced), "there is none");
+    world.open().await;
+    world.pass_time(Duration::from_secs(29));
+    for _ in 0..200 {
+        world.pass().await;
+    }
+    assert!(!ended(&world, ErrorKind::Fenced), "it has just looked");
+    world.pass_time(Duration::from_secs(31));
+    world.cut_off(|world| ended(world, ErrorKind::Fenced)).await;
 }
 
 /// Runs the one seed in `ALLUVIUM_SEED`, if it is set.

@@ -180,7 +180,7 @@ mod tests {
             problem(&flipped);
             assert_eq!(problem(&bytes[..at]), ErrorKind::Corrupt, "cut at {at}");
         }
-        let reflected = decode::<FromMember>(&bytes, Side::Member).unwrap_err();
+        let reflected = decode::<FromMember>(&head(0).seal(b""), Side::Member).unwrap_err();
         assert_eq!(reflected.kind(), ErrorKind::Corrupt, "a member's own words come back: {reflected}");
         let mut newer = bytes.to_vec();
         newer[4] = 2;

@@ -74,6 +74,8 @@ struct World {
     rng: StdRng,
     now: Duration,
     reliable: bool,
+    /// Everything is lost.
+    silent: bool,
     committed: usize,
     given_up: usize,
     lost: usize,
@@ -93,6 +95,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             now: Duration::ZERO,
             reliable: false,
+            silent: false,
             committed: 0,
             given_up: 0,
             lost: 0,
@@ -243,11 +246,14 @@ impl World {
 
     /// All processes work on, without a message between them, until `done`.
     async fn cut_off(&mut self, done: impl Fn(&Self) -> bool) {
+        self.silent = true;
         for _ in 0..TURNS {
             if done(self) {
+                // What the stores have said by now is at the desks.
+                self.turn();
+                self.silent = false;
                 return;
             }
-            self.frames.lock().unwrap().clear();
             self.turn();
             self.pass().await;
         }
@@ -262,6 +268,9 @@ impl World {
 
     fn carry(&mut self) {
         let mut frames = self.frames.lock().unwrap();
+        if self.silent {
+            frames.clear();
+        }
         if frames.is_empty() {
             return;
         }

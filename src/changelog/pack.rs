@@ -57,21 +57,23 @@ const OUTWEIGHS: u64 = 8;
 /// The part of a large object that is worth rewriting, because the rest of the object is dead.
 const REST: u64 = 4;
 
-/// The most that the checkpoints of this process have named of each object, in bytes. An object that was
-/// already half dead when the process was opened counts as that small.
+/// How large objects were as far as the checkpoints of this process show, in bytes: the most that one has named of
+/// an object, or where the last named part ends.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes(HashMap<ObjectName, u64>);
 
 impl Sizes {
     /// A checkpoint names these deltas. Objects that it does not name are forgotten.
     pub(crate) fn named<'a>(&mut self, deltas: impl IntoIterator<Item = &'a DeltaRef>) {
-        let mut live = HashMap::<_, u64>::with_capacity(self.0.len());
+        let mut live = HashMap::<_, (u64, u64)>::with_capacity(self.0.len());
         for delta in deltas {
-            let bytes = live.entry(&delta.object).or_default();
+            let (bytes, end) = live.entry(&delta.object).or_default();
             *bytes = bytes.saturating_add(delta.length);
+            *end = delta.offset.saturating_add(delta.length).max(*end);
         }
         self.0.retain(|name, _| live.contains_key(name));
-        for (name, bytes) in live {
+        for (name, (bytes, end)) in live {
+            let bytes = bytes.max(end);
             match self.0.get_mut(name) {
                 Some(most) => *most = bytes.max(*most),
                 None => drop(self.0.insert(name.clone(), bytes)),

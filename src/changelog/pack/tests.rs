@@ -292,6 +292,10 @@ fn sizes_follow_what_checkpoints_name() {
     let half = DeltaRef { length: LARGE / 2, ..whole[0].clone() };
     sizes.named([&half]);
     assert_eq!(sizes.0, HashMap::from([(half.object.clone(), LARGE)]), "the most; the other is gone");
+    let last = DeltaRef { offset: LARGE - 10, ..object_of(2, 3, 10) };
+    let mut of_an_earlier_process = Sizes::default();
+    of_an_earlier_process.named([&last]);
+    assert_eq!(of_an_earlier_process.0, HashMap::from([(last.object, LARGE)]), "it reaches that far");
     let large = |length| sizes.is_large(&Live { name: &half.object, bytes: length, parts: Vec::new() });
     assert!(large(LARGE / REST) && !large(LARGE / REST - 1));
 }

@@ -22,8 +22,8 @@ use super::typed::Typed;
 /// union list state).
 ///
 /// It is held in memory, and each checkpoint has it whole, in the manifest: all state that is not
-/// keyed may take 1 MiB of a subtask, and 16 MiB of all subtasks together. Schemas work as those of
-/// keyed state do. There is no TTL.
+/// keyed may take 1 MiB of a subtask, and 16 MiB of all subtasks together, where a broadcast state
+/// counts once for its operator. Schemas work as those of keyed state do. There is no TTL.
 ///
 /// ```
 /// use alluvium::{Job, JobOptions, OpenMode, OperatorListState};

@@ -49,8 +49,14 @@ impl HeldElements {
         Self { states, restored, bytes, list: None }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// What the store adds to a checkpoint, which has state that all of the operator's subtasks have
+    /// in full only once: each of these `subtasks` stands for its part of that.
+    pub(crate) fn share_of_checkpoint(&self, subtasks: u32) -> u64 {
+        let share = |held: &Held| match held.spread {
+            Spread::Deal => size(&held.items),
+            Spread::Copy => size(&held.items).div_ceil(u64::from(subtasks.max(1))),
+        };
+        self.states.values().map(share).sum()
     }
 
     /// The elements of a state and their bytes.
@@ -177,10 +183,10 @@ mod tests {
         }
         assert_eq!(held.items(RULES), ["a1", "b2", "c1"].map(item));
         assert_eq!((held.find(RULES, b"b"), held.find(RULES, b"bb")), (Some(&item("b2")), None));
-        assert_eq!(held.bytes(), 30);
+        assert_eq!(held.bytes, 30);
         held.remove(RULES, b"a").unwrap();
         held.remove(RULES, b"x").unwrap();
-        assert_eq!((held.items(RULES).len(), held.bytes()), (2, 20));
+        assert_eq!((held.items(RULES).len(), held.bytes), (2, 20));
         held.remove(RULES, b"b").unwrap();
         held.remove(RULES, b"c").unwrap();
         assert!(held.list().is_empty(), "a state without elements is left out");
@@ -211,9 +217,18 @@ mod tests {
         ] {
             assert!(refused.unwrap_err().to_string().contains("1048576 bytes"));
         }
-        assert_eq!((held.bytes(), held.items(OFFSETS).len(), held.items(RULES).len()), (MOST, 2, 0));
+        assert_eq!((held.bytes, held.items(OFFSETS).len(), held.items(RULES).len()), (MOST, 2, 0));
         held.set(OFFSETS, Spread::Deal, Vec::new()).unwrap();
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(held.bytes, 0);
+    }
+
+    #[test]
+    fn what_every_subtask_has_counts_once_in_all_of_them() {
+        let mut held = HeldElements::default();
+        held.push(OFFSETS, Spread::Deal, item("0:17")).unwrap();
+        held.put(RULES, Spread::Copy, 1, item("a1")).unwrap();
+        assert_eq!((held.bytes, held.share_of_checkpoint(1)), (22, 22));
+        assert_eq!([4, 20].map(|subtasks| held.share_of_checkpoint(subtasks)), [12 + 3, 12 + 1]);
     }
 
     #[test]
@@ -227,6 +242,6 @@ mod tests {
         let mut held = HeldElements::new(&dealt, &[RULES]);
         assert_eq!((held.items(RULES).len(), held.restored(RULES).len()), (0, 0));
         assert_eq!((held.items(OFFSETS), held.restored(OFFSETS)), (&own[1].items[..], &own[1].items[..]));
-        assert_eq!((held.bytes(), &held.list()[..]), (12, &own[1..]));
+        assert_eq!((held.bytes, &held.list()[..]), (12, &own[1..]));
     }
 }

@@ -26,17 +26,22 @@ impl Total {
     }
 }
 
-/// Bytes of state that is not keyed at the last cuts of all stores of an attempt. Each store bounds
-/// its own.
+/// Bytes of state that is not keyed at the last cuts of all stores of an attempt, as checkpoints have
+/// them. Each store bounds its own.
 #[derive(Debug, Default)]
 pub(crate) struct ElementsTotal(AtomicU64);
 
 impl ElementsTotal {
     /// A subtask replaces `old` bytes by `new` ones, unless they would be too many.
     pub(crate) fn replace(&self, old: u64, new: u64) -> Result<()> {
-        let sum = self.0.fetch_add(new, Ordering::Relaxed).saturating_sub(old).saturating_add(new);
-        if new > old && sum > TOGETHER {
-            self.0.fetch_sub(new, Ordering::Relaxed);
+        let Some(more) = new.checked_sub(old) else {
+            self.0.fetch_sub(old - new, Ordering::Relaxed);
+            return Ok(());
+        };
+        // Only what is new is added, so that cuts at the same moment do not count the rest twice.
+        let sum = self.0.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if more > 0 && sum > TOGETHER {
+            self.0.fetch_sub(more, Ordering::Relaxed);
             return Err(Error::invalid(format!(
                 "state that is not keyed has {sum} bytes in all subtasks together"
             ))
@@ -44,7 +49,6 @@ impl ElementsTotal {
                 "together it may have up to {TOGETHER} bytes, because each checkpoint has it whole"
             )));
         }
-        self.0.fetch_sub(old, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -257,3 +257,23 @@ fn their_types_migrate_and_they_are_dropped_and_renamed_like_others() {
     let rules = opened.stores[0].register(self::rules()).unwrap();
     assert!(rules.entries(&opened.stores[0]).unwrap().is_empty());
 }
+
+/// A checkpoint has a broadcast state once, so more subtasks do not make it larger.
+#[test]
+fn i9_a_large_broadcast_state_goes_to_many_subtasks() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
+    let models = || BroadcastState::<String, Vec<u8>>::descriptor("models");
+    let model = vec![7; 1_000_000];
+    let mut opened = open(&store, options(dir.path())).unwrap();
+    let state = opened.stores[0].register(models()).unwrap();
+    state.put(&mut opened.stores[0], "large", &model).unwrap();
+    checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+    drop(opened);
+    // 17 MB, if each counted all of it.
+    let mut opened = open(&store, options(dir.path()).memory(40_000_000).subtasks(17)).unwrap();
+    for store in &mut opened.stores {
+        let state = store.register(models()).unwrap();
+        assert!(state.get(store, "large").unwrap().as_ref() == Some(&model));
+    }
+    checkpoint(&opened.job, &mut opened.stores, "").unwrap();
+}

@@ -126,7 +126,7 @@ impl StateStore {
     }
 
     fn count_elements(&mut self) -> Result<()> {
-        let bytes = self.elements.bytes();
+        let bytes = self.elements.share_of_checkpoint(self.operator.parallelism);
         let total = &self.shared.attempt.elements;
         total
             .replace(self.elements_len, bytes)

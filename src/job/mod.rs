@@ -97,15 +97,16 @@ impl Job {
     /// checkpoint if there is one. From here on every earlier attempt of the job is fenced (I2).
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a wrong URL or option,
-    /// [`NotFound`](ErrorKind::NotFound) or [`AlreadyExists`](ErrorKind::AlreadyExists) if the job is not
-    /// as the open mode says, [`ForeignData`](ErrorKind::ForeignData) if the place holds something else,
-    /// [`UnsafeStore`](ErrorKind::UnsafeStore) if the store does not honour conditional creates,
-    /// [`Locked`](ErrorKind::Locked) if another process uses the local directory,
-    /// [`Corrupt`](ErrorKind::Corrupt), [`MissingObject`](ErrorKind::MissingObject),
-    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) and
-    /// [`Incompatible`](ErrorKind::Incompatible) if the checkpoint cannot be restored,
-    /// [`Disk`](ErrorKind::Disk) and [`StoreUnavailable`](ErrorKind::StoreUnavailable).
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a wrong URL or option,
+    /// [`NotFound`](crate::ErrorKind::NotFound) or
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) if the job is not as the open mode says,
+    /// [`ForeignData`](crate::ErrorKind::ForeignData) if the place holds something else,
+    /// [`UnsafeStore`](crate::ErrorKind::UnsafeStore) if the store does not honour conditional creates,
+    /// [`Locked`](crate::ErrorKind::Locked) if another process uses the local directory,
+    /// [`Corrupt`](crate::ErrorKind::Corrupt), [`MissingObject`](crate::ErrorKind::MissingObject),
+    /// [`UnsupportedVersion`](crate::ErrorKind::UnsupportedVersion) and
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if the checkpoint cannot be restored,
+    /// [`Disk`](crate::ErrorKind::Disk) and [`StoreUnavailable`](crate::ErrorKind::StoreUnavailable).
     pub fn open(location: impl Into<JobLocation>, options: JobOptions) -> Result<Opened> {
         options.validate()?;
         open::open(&location.into(), &options)
@@ -129,9 +130,9 @@ impl Job {
     /// [`StateStore::health`](crate::StateStore::health). Never blocks. [`Job::status`] says more.
     ///
     /// # Errors
-    /// That failure: [`Fenced`](ErrorKind::Fenced) if a later attempt has taken over,
-    /// [`Disk`](ErrorKind::Disk), [`Closed`](ErrorKind::Closed) for a store that was dropped,
-    /// [`Incompatible`](ErrorKind::Incompatible) if two subtasks use one state in different ways, …
+    /// That failure: [`Fenced`](crate::ErrorKind::Fenced) if a later attempt has taken over,
+    /// [`Disk`](crate::ErrorKind::Disk), [`Closed`](crate::ErrorKind::Closed) for a store that was dropped,
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) if two subtasks use one state in different ways, …
     pub fn health(&self) -> Result<()> {
         let inner = &self.inner.0;
         inner.attempt.complete()?;
@@ -179,7 +180,7 @@ impl Job {
     /// materialization, packing or garbage collection under way, RocksDB's compaction settled.
     ///
     /// # Errors
-    /// [`Aborted`](ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
+    /// [`Aborted`](crate::ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
     pub fn settle(&self, timeout: Duration) -> Result<()> {
         let inner = &self.inner.0;
         let clock = &*inner.remote.env().clock;
@@ -191,7 +192,7 @@ impl Job {
     /// everything again.
     ///
     /// # Errors
-    /// [`Disk`](ErrorKind::Disk); the attempt's failure.
+    /// [`Disk`](crate::ErrorKind::Disk); the attempt's failure.
     pub fn compact(&self) -> Result<()> {
         self.inner.0.attempt.health()?;
         self.inner.0.background.compact()

@@ -177,7 +177,8 @@ impl Job {
     }
 
     /// Waits until all deferred work is done: every cut delta applied, nothing being uploaded, no
-    /// materialization, packing or garbage collection under way, RocksDB's compaction settled.
+    /// materialization, packing or garbage collection under way, RocksDB's compaction settled. Not
+    /// that of members ([`Member::settle`](crate::Member::settle)).
     ///
     /// # Errors
     /// [`Aborted`](crate::ErrorKind::Aborted) if that takes longer than `timeout`; the attempt's failure.
@@ -187,9 +188,9 @@ impl Job {
         inner.background.settle(&inner.attempt, clock, timeout, || inner.collecting.is_busy())
     }
 
-    /// Rewrites the whole table of every subtask by a full compaction, and waits for it. For
-    /// maintenance and for measuring: it is what makes native incremental checkpoints upload
-    /// everything again.
+    /// Rewrites the whole table of every subtask by a full compaction, and waits for it. That of
+    /// members' subtasks is [`Member::compact`](crate::Member::compact). For maintenance and for
+    /// measuring: it is what makes native incremental checkpoints upload everything again.
     ///
     /// # Errors
     /// [`Disk`](crate::ErrorKind::Disk); the attempt's failure.

@@ -30,6 +30,9 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 /// How often the committer hears how the stores stand while it waits for them.
 const STANDING: Duration = Duration::from_secs(1);
 
+/// Bases give way for no longer, whatever the committer says.
+const LONGEST_WAY: Duration = Duration::from_secs(3600);
+
 /// What the desk is told.
 pub(crate) enum Event {
     /// By a store or the uploader.
@@ -56,7 +59,8 @@ pub(crate) struct DeskParts {
 
 pub(crate) struct Desk {
     parts: DeskParts,
-    /// Stores that cut no more for themselves, with the last checkpoint that they have cut for.
+    /// Stores that cut no more for themselves, with the last checkpoint that they have cut for, or
+    /// were told to.
     finished: BTreeMap<SubtaskIndex, u64>,
     /// The newest checkpoint that is not decided, as far as is known, and since when.
     pending: Option<(CheckpointId, Duration)>,
@@ -123,8 +127,8 @@ impl Desk {
             // The desk does for the store what a coordinator does for one of its process.
             FromStore::Finished { subtask, last_cut } => {
                 self.finished.insert(*subtask, *last_cut);
-                if let Some((id, _)) = self.pending.filter(|(id, _)| id.number > *last_cut) {
-                    self.tell(*subtask, ToStore::CutFinished(id));
+                if let Some((id, _)) = self.pending {
+                    self.cut_finished(id);
                 }
             }
             FromStore::Materialized(_) => self.base_made(),
@@ -161,7 +165,7 @@ impl Desk {
         match message {
             ToMember::Triggered { id, way } => self.triggered(id, way, now),
             ToMember::CutEarly { way } => {
-                self.parts.traffic.give_way(Instant::now() + way);
+                self.give_way(way);
                 self.parts.attempt.ask_for_early_cut();
             }
             ToMember::Committed { id, refs } => self.committed(id, &refs),
@@ -180,12 +184,30 @@ impl Desk {
     }
 
     fn triggered(&mut self, id: CheckpointId, way: Duration, now: Duration) {
-        self.pending = Some((id, now));
-        self.parts.traffic.give_way(Instant::now() + way);
-        self.parts.attempt.hear_of_start(id.number);
-        for (subtask, _) in self.finished.iter().filter(|(_, cut)| id.number > **cut) {
-            self.tell(*subtask, ToStore::CutFinished(id));
+        // A barrier of a later one may have come before.
+        if self.pending.is_none_or(|(pending, _)| pending <= id) {
+            self.pending = Some((id, now));
         }
+        self.give_way(way);
+        self.parts.attempt.hear_of_start(id.number);
+        self.cut_finished(id);
+    }
+
+    /// Has stores that cut no more for themselves cut for the checkpoint, each once: it is known by its
+    /// trigger and by barriers that come before that.
+    fn cut_finished(&mut self, id: CheckpointId) {
+        let Self { finished, parts, .. } = self;
+        for (subtask, cut) in finished.iter_mut().filter(|(_, cut)| id.number > **cut) {
+            *cut = id.number;
+            if let Some((events, _)) = parts.stores.get(subtask) {
+                events.tell(ToStore::CutFinished(id));
+            }
+        }
+    }
+
+    fn give_way(&self, way: Duration) {
+        // The time comes from outside, and may be any.
+        self.parts.traffic.give_way(Instant::now() + way.min(LONGEST_WAY));
     }
 
     fn committed(&mut self, id: CheckpointId, refs: &[(SubtaskIndex, Vec<DeltaRef>)]) {

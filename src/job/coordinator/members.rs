@@ -30,12 +30,14 @@ impl Coordinator {
     }
 
     pub(super) async fn told_by(&mut self, member: usize, message: FromMember) {
+        let own = |subtask| self.members.get(member).is_some_and(|own| own.subtasks.contains(&subtask));
         match message {
-            FromMember::Told(FromStore::Receipt(receipt))
-                if !self.members.get(member).is_some_and(|own| own.subtasks.contains(&receipt.subtask)) =>
-            {
+            FromMember::Told(FromStore::Receipt(receipt)) if !own(receipt.subtask) => {
                 let (subtask, checkpoint) = (receipt.subtask, receipt.checkpoint);
                 tracing::warn!(%subtask, %checkpoint, member, "a receipt of another member's subtask was ignored");
+            }
+            FromMember::Told(FromStore::Finished { subtask, .. }) if !own(subtask) => {
+                tracing::warn!(%subtask, member, "the end of another member's subtask was ignored");
             }
             FromMember::Told(message) => self.told(message).await,
             FromMember::Standing(standing) => self.stands(member, standing),

@@ -91,9 +91,9 @@ compile() {
     compile "${unit}a" && compile "${unit}b"
 }
 
-# gcc 12 takes up to 1.7 GB for a unit. More at once than memory holds would end in the kernel's kill.
+# gcc 12 takes up to 1.3 GB for a unit. More at once than memory holds would end in the kernel's kill.
 jobs_at_once() {
-    local cores memory limit unit_mb=1800
+    local cores memory limit unit_mb=1400
     cores=${CARGO_BUILD_JOBS:-$(nproc)}
     memory=$(awk '/^MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
     # A container's limit.

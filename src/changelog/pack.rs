@@ -18,9 +18,8 @@
 //! reads anyway.
 //!
 //! An object that deltas of several subtasks share loses the part of each when that subtask takes a
-//! base. What is left will follow soon, so it is not rewritten for its size before only a
-//! [`REST`]th is live. The size that an object had is what checkpoints have named of it at most
-//! ([`Sizes`]).
+//! base. What is left will follow soon, so it is not rewritten for its size before less
+//! than a quarter ([`REST`]) is live. The packer remembers how large an object was ([`Sizes`]).
 
 #[cfg(test)]
 mod tests;
@@ -57,8 +56,8 @@ const OUTWEIGHS: u64 = 8;
 /// The part of a large object that is worth rewriting, because the rest of the object is dead.
 const REST: u64 = 4;
 
-/// How large objects were as far as the checkpoints of this process show, in bytes: the most that one has named of
-/// an object, or where the last named part ends.
+/// How large objects were, in bytes, as far as the checkpoints of this process show: the most that
+/// one has named of an object, or where the last named part ends.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes(HashMap<ObjectName, u64>);
 
